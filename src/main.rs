@@ -1,0 +1,3 @@
+//! `prosody-entrypoint`: the entrypoint of a container that runs the Prosody XMPP server.
+
+fn main() {}
