@@ -1,0 +1,126 @@
+//! What the fuzz targets check. `tests/fuzz_corpus.rs` of the crate includes this file and checks the same for
+//! every file of the corpus.
+
+use std::collections::BTreeMap;
+
+use minijinja::Value;
+use prosody_entrypoint::lua::{self, Dialect, Secret, Secrets, Version};
+use prosody_entrypoint::templates::Templates;
+
+const DIALECT: Dialect = Dialect {
+    version: Version::Lua54,
+    secrets: Secrets::Written,
+};
+
+/// A value that tries to get out of every kind of Lua string, and out of the template. U+0007 is in it because a
+/// literal never has it as it is, so that not even a piece of the value gets through unnoticed.
+const HOSTILE: &str =
+    "\u{7}\"; os.execute(\"id\") --\u{7}]]\u{7}\r\n\u{7}\0\u{7}\\\u{7}{{ secret }}\u{7}";
+
+/// Long and odd enough that no other text holds it by chance.
+const SECRET: &str = "hunter2-correct-horse";
+
+/// Any bytes, written as a literal, are read back as the same bytes.
+pub fn lua_string(data: &[u8]) {
+    let mut literal = String::new();
+    lua::write(&mut literal, &Value::from_bytes(data.to_owned()), DIALECT)
+        .expect("every string has a literal");
+    assert!(
+        !literal.contains(char::is_control),
+        "{literal:?} is not one readable line"
+    );
+    assert_eq!(
+        read_string(literal.as_bytes()),
+        Some((data.to_owned(), &[][..])),
+        "{literal}"
+    );
+}
+
+/// Any text as a template ends in output or in an error, and neither has in it what it must not.
+pub fn template(data: &[u8]) {
+    let Ok(source) = std::str::from_utf8(data) else {
+        return;
+    };
+    // These are there to write code and secrets as they are, or make more work than fits into a test.
+    if ["verbatim_lua_code", "\u{7}", SECRET, "range", "*"]
+        .iter()
+        .any(|text| source.contains(text))
+    {
+        return;
+    }
+    for secrets in [Secrets::Written, Secrets::Hidden] {
+        let mut templates = Templates::new(Dialect { secrets, ..DIALECT });
+        let rendered = templates
+            .add("fuzz.cfg.lua.j2", source.to_owned())
+            .and_then(|()| templates.render("fuzz.cfg.lua.j2", context()));
+        match rendered {
+            Ok(output) => {
+                assert!(
+                    !output.contains('\u{7}'),
+                    "the hostile value got through: {output:?}"
+                );
+                assert!(
+                    secrets == Secrets::Written || !output.contains(SECRET),
+                    "the hidden secret got through: {output:?}"
+                );
+            }
+            Err(error) => {
+                assert!(
+                    !format!("{error:?}").contains(SECRET),
+                    "the error has the secret: {error:?}"
+                );
+            }
+        }
+    }
+}
+
+fn context() -> Value {
+    let secret = Secret::new(SECRET.to_owned()).into_value();
+    let table = BTreeMap::from([(HOSTILE, Value::from(HOSTILE)), ("secret", secret.clone())]);
+    minijinja::context! {
+        v => HOSTILE,
+        list => vec![Value::from(HOSTILE), secret.clone(), Value::from(1)],
+        table => Value::from_object(table),
+        secret,
+        number => 5222,
+        yes => true,
+    }
+}
+
+/// Reads a Lua string literal in double quotes at the start of `code`, as the manual of Lua 5.2, section 3.1,
+/// describes it. Gives what the string holds and what follows it, or nothing where it is no such literal.
+fn read_string(code: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut rest = code.strip_prefix(b"\"")?;
+    let mut string = Vec::new();
+    loop {
+        let (&byte, after) = rest.split_first()?;
+        rest = after;
+        match byte {
+            b'"' => return Some((string, rest)),
+            b'\n' | b'\r' => return None,
+            b'\\' => {
+                let (&escaped, after) = rest.split_first()?;
+                if escaped.is_ascii_digit() {
+                    let digits = rest
+                        .iter()
+                        .take(3)
+                        .take_while(|byte| byte.is_ascii_digit())
+                        .count();
+                    let number: u32 = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+                    string.push(u8::try_from(number).ok()?);
+                    rest = &rest[digits..];
+                } else {
+                    string.push(match escaped {
+                        b'n' => b'\n',
+                        b'r' => b'\r',
+                        b't' => b'\t',
+                        b'"' | b'\\' => escaped,
+                        _ => return None,
+                    });
+                    rest = after;
+                }
+            }
+            _ => string.push(byte),
+        }
+    }
+}
