@@ -1,4 +1,12 @@
 //! The parts of `prosody-entrypoint`, as a library: what the binary, the tests and the fuzz targets share.
+//!
+//! The way of a start: [`commands`] → ([`settings`], [`facts`]) → [`plan`] → [`apply`] → [`init`].
+#![deny(unsafe_code)]
 
+pub mod exit_status;
+pub mod identity;
+pub mod init;
 pub mod lua;
+pub mod privileges;
+pub mod system;
 pub mod templates;

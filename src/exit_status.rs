@@ -1,0 +1,123 @@
+//! How the program ends: its exit statuses, and errors that carry one.
+
+use std::fmt;
+use std::os::unix::process::ExitStatusExt;
+use std::process;
+
+/// What the process gives to whoever waits for it.
+///
+/// Where this program is to blame rather than the command that it runs, the numbers are those of `sysexits.h(3head)`
+/// and, for a command that cannot be run, those of a shell (POSIX.1-2024, "Exit Status for Commands").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExitStatus(u8);
+
+impl ExitStatus {
+    /// Everything went well.
+    pub const SUCCESS: Self = Self(0);
+    /// The command line is wrong (`EX_USAGE`).
+    pub const USAGE: Self = Self(64);
+    /// A database or another service never came (`EX_UNAVAILABLE`).
+    pub const UNAVAILABLE: Self = Self(69);
+    /// The kernel refused what every program may do, a fork for one (`EX_OSERR`).
+    pub const OS_ERROR: Self = Self(71);
+    /// A place that must be writable is not (`EX_CANTCREAT`).
+    pub const CANNOT_WRITE: Self = Self(73);
+    /// A right is missing (`EX_NOPERM`).
+    pub const NO_PERMISSION: Self = Self(77);
+    /// A setting is wrong (`EX_CONFIG`).
+    pub const CONFIGURATION: Self = Self(78);
+    /// The command exists but cannot be executed.
+    pub const CANNOT_EXECUTE: Self = Self(126);
+    /// There is no such command.
+    pub const COMMAND_NOT_FOUND: Self = Self(127);
+
+    /// The status of a process that ended by itself with `code`.
+    pub const fn exited(code: u8) -> Self {
+        Self(code)
+    }
+
+    /// The number itself, 0–255.
+    pub const fn code(self) -> u8 {
+        self.0
+    }
+}
+
+impl From<process::ExitStatus> for ExitStatus {
+    /// A child's own status, or `128 + n` for one that signal `n` ended, as a shell has it.
+    fn from(ended: process::ExitStatus) -> Self {
+        let code = ended
+            .code()
+            .unwrap_or_else(|| 128 + ended.signal().unwrap_or_default());
+        // The kernel keeps eight bits of an exit code, and signals end at 64.
+        Self(code as u8)
+    }
+}
+
+impl From<ExitStatus> for process::ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        status.code().into()
+    }
+}
+
+/// An error that ends the program, with the status it ends with.
+///
+/// It is displayed in one line: what failed, and after a colon each the reasons below it.
+#[derive(Debug)]
+pub struct Failure {
+    pub status: ExitStatus,
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    pub fn new(status: ExitStatus, error: impl Into<anyhow::Error>) -> Self {
+        let error = error.into();
+        Self { status, error }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:#}", self.error)
+    }
+}
+
+/// Attaches an exit status to an error.
+pub trait WithStatus<T> {
+    /// Turns an error into a [`Failure`] that ends the program with `status`.
+    fn status(self, status: ExitStatus) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<anyhow::Error>> WithStatus<T> for Result<T, E> {
+    fn status(self, status: ExitStatus) -> Result<T, Failure> {
+        self.map_err(|error| Failure::new(status, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_childs_code_is_kept_and_a_signal_is_added_to_128() {
+        let status = |raw| ExitStatus::from(process::ExitStatus::from_raw(raw)).code();
+        assert_eq!(status(0), 0);
+        assert_eq!(status(255 << 8), 255);
+        assert_eq!(status(15), 143);
+        assert_eq!(status(11 | 0x80), 139, "with a core file");
+        assert_eq!(status(64), 192, "the last real-time signal");
+    }
+
+    #[test]
+    fn a_failure_is_one_line_with_its_reasons() {
+        let failure = Err::<(), _>(std::io::Error::from_raw_os_error(30))
+            .context("writing /run/prosody")
+            .status(ExitStatus::CANNOT_WRITE)
+            .unwrap_err();
+        assert_eq!(failure.status.code(), 73);
+        assert_eq!(
+            failure.to_string(),
+            "writing /run/prosody: Read-only file system (os error 30)"
+        );
+    }
+}

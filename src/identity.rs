@@ -1,0 +1,354 @@
+//! Whom Prosody runs as.
+//!
+//! `/etc/passwd` and `/etc/group` are read by ourselves: the C library would follow `nsswitch.conf` and load whatever
+//! library the image names there into our process.
+
+use crate::exit_status::{ExitStatus, Failure, WithStatus};
+use anyhow::{Context, anyhow};
+use nix::unistd::{getegid, geteuid};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::{fs, io};
+
+/// The user that Debian's package makes, and the group of the same name.
+const PROSODY: &str = "prosody";
+
+/// A user to run as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The name in `/etc/passwd`; an arbitrary uid (OpenShift's) has none.
+    pub name: Option<String>,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl User {
+    /// Whether this is root, which Prosody refuses to run as unless `run_as_root` is set.
+    pub fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+
+    /// Decides whom Prosody runs as.
+    ///
+    /// With root's rights: what `requested` asks for, else the owner of `data_dir` where that is not root, else the
+    /// user `prosody`. Where only a uid is known, the group is that of its passwd entry, else the data directory's where
+    /// the uid owns it and the group is not root's, else the group `prosody`, else the uid's number.
+    ///
+    /// Without root's rights: the user that we are; asking for another one is an error (77). A name that does not exist,
+    /// or nobody to choose, is one too (78).
+    pub fn resolve(requested: &Requested, data_dir: &Path) -> Result<Self, Failure> {
+        let image = Image::read(data_dir).status(ExitStatus::CONFIGURATION)?;
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        if uid == 0 {
+            image.choose(requested).status(ExitStatus::CONFIGURATION)
+        } else {
+            image.unprivileged(uid, gid, requested)
+        }
+    }
+}
+
+/// Whom the settings ask for.
+#[derive(Clone, Debug, Default)]
+pub struct Requested<'a> {
+    /// `PROSODY_USER`
+    pub name: Option<&'a str>,
+    /// `PROSODY_UID`
+    pub uid: Option<u32>,
+    /// `PROSODY_GID`
+    pub gid: Option<u32>,
+}
+
+/// What the image and its volumes say about users.
+#[derive(Debug, Default)]
+struct Image {
+    passwd: Vec<User>,
+    /// The gid of the group `prosody`.
+    prosody_group: Option<u32>,
+    /// Uid and gid of the data directory, where it exists.
+    data_owner: Option<(u32, u32)>,
+}
+
+impl Image {
+    fn read(data_dir: &Path) -> anyhow::Result<Self> {
+        let data_owner = match fs::metadata(data_dir) {
+            Ok(metadata) => Some((metadata.uid(), metadata.gid())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("looking at the owner of {}", data_dir.display()));
+            }
+        };
+        Ok(Self {
+            passwd: parse_passwd(&read_table("/etc/passwd")?),
+            prosody_group: find_group(&read_table("/etc/group")?, PROSODY),
+            data_owner,
+        })
+    }
+
+    /// The choice that root has.
+    fn choose(&self, requested: &Requested) -> anyhow::Result<User> {
+        let mut user = match (requested.name, requested.uid) {
+            (Some(name), uid) => {
+                let user = self.named(name)?;
+                if let Some(uid) = uid.filter(|&uid| uid != user.uid) {
+                    return Err(anyhow!(
+                        "PROSODY_USER={name} has uid {}, and PROSODY_UID is {uid}: set one of them only",
+                        user.uid
+                    ));
+                }
+                user
+            }
+            (None, Some(uid)) => self.numbered(uid)?,
+            (None, None) => match self.data_owner {
+                Some((owner, _)) if owner != 0 => self.numbered(owner)?,
+                _ => self.named(PROSODY).map_err(|_| {
+                    anyhow!(
+                        "there is no user `prosody` in this image and the data directory is not owned by anyone else \
+                         than root: set PROSODY_UID to the uid that Prosody is to run as"
+                    )
+                })?,
+            },
+        };
+        if let Some(gid) = requested.gid {
+            user.gid = valid("PROSODY_GID", gid)?;
+        }
+        Ok(user)
+    }
+
+    /// Who we are already, where another user cannot be chosen.
+    fn unprivileged(&self, uid: u32, gid: u32, requested: &Requested) -> Result<User, Failure> {
+        let named = match requested.name {
+            Some(name) => Some(self.named(name).status(ExitStatus::CONFIGURATION)?.uid),
+            None => None,
+        };
+        for (setting, asked, ours, user) in [
+            ("PROSODY_USER", named, uid, ""),
+            ("PROSODY_UID", requested.uid, uid, ""),
+            ("PROSODY_GID", requested.gid, gid, &format!("{uid}:")),
+        ] {
+            if let Some(asked) = asked.filter(|&asked| asked != ours) {
+                let error = anyhow!(
+                    "{setting} asks for id {asked}, but this container runs as {uid}:{gid} and cannot change that: \
+                     start it with `--user {user}{asked}`, or as root, or leave {setting} out"
+                );
+                return Err(Failure::new(ExitStatus::NO_PERMISSION, error));
+            }
+        }
+        Ok(User {
+            name: self.entry(uid).and_then(|user| user.name.clone()),
+            uid,
+            gid,
+        })
+    }
+
+    fn named(&self, name: &str) -> anyhow::Result<User> {
+        self.passwd
+            .iter()
+            .find(|user| user.name.as_deref() == Some(name))
+            .cloned()
+            .with_context(|| {
+                format!(
+                    "PROSODY_USER={name}: there is no such user in this image's /etc/passwd \
+                     (for a user without an entry there, set PROSODY_UID)"
+                )
+            })
+    }
+
+    fn numbered(&self, uid: u32) -> anyhow::Result<User> {
+        valid("PROSODY_UID", uid)?;
+        Ok(self.entry(uid).cloned().unwrap_or_else(|| User {
+            name: None,
+            uid,
+            gid: self
+                .data_owner
+                .filter(|&(owner, group)| owner == uid && group != 0)
+                .map(|(_, group)| group)
+                .or(self.prosody_group)
+                .unwrap_or(uid),
+        }))
+    }
+
+    fn entry(&self, uid: u32) -> Option<&User> {
+        self.passwd.iter().find(|user| user.uid == uid)
+    }
+}
+
+/// Refuses the number that means "leave it as it is" to setresuid(2) and chown(2).
+fn valid(setting: &str, id: u32) -> anyhow::Result<u32> {
+    if id == u32::MAX {
+        return Err(anyhow!(
+            "{setting}={id} is no id; the greatest is {}",
+            id - 1
+        ));
+    }
+    Ok(id)
+}
+
+/// A file of `/etc`, empty where the image has none. Names in it are ASCII; anything else (a person's name in another
+/// encoding) is nothing that we read.
+fn read_table(path: &str) -> anyhow::Result<String> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error).with_context(|| format!("reading {path}")),
+    }
+}
+
+/// The users of a passwd(5) file. Lines that are no entry (comments, those of NIS) are passed over.
+fn parse_passwd(text: &str) -> Vec<User> {
+    let entry = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?.to_owned();
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        Some(User {
+            name: Some(name),
+            uid,
+            gid,
+        })
+    };
+    text.lines().filter_map(entry).collect()
+}
+
+/// The gid of a group in a group(5) file.
+fn find_group(text: &str, name: &str) -> Option<u32> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name)
+            .then(|| fields.nth(1)?.parse().ok())
+            .flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(data_owner: Option<(u32, u32)>) -> Image {
+        Image {
+            passwd: parse_passwd(
+                "root:x:0:0:root:/root:/bin/bash\n\
+                 # a comment\n\
+                 +::::::\n\
+                 broken:x:one:two:::\n\
+                 prosody:x:101:102:Prosody,,,:/var/lib/prosody:/usr/sbin/nologin\n\
+                 alice:x:1000:1001::/home/alice:/bin/sh\n",
+            ),
+            prosody_group: find_group("root:x:0:\nprosody-x:x:7:\nprosody:x:102:alice\n", PROSODY),
+            data_owner,
+        }
+    }
+
+    fn user(name: Option<&str>, uid: u32, gid: u32) -> User {
+        let name = name.map(str::to_owned);
+        User { name, uid, gid }
+    }
+
+    fn asking<'a>(name: Option<&'a str>, uid: Option<u32>, gid: Option<u32>) -> Requested<'a> {
+        Requested { name, uid, gid }
+    }
+
+    const NOTHING: Requested = Requested {
+        name: None,
+        uid: None,
+        gid: None,
+    };
+
+    #[test]
+    fn root_runs_prosody_as_the_data_directorys_owner() {
+        let choose = |owner| image(owner).choose(&NOTHING).unwrap();
+        assert_eq!(choose(Some((1000, 5))), user(Some("alice"), 1000, 1001));
+        assert_eq!(choose(Some((12345, 1234))), user(None, 12345, 1234));
+        // The group of root is never a default.
+        assert_eq!(choose(Some((12345, 0))), user(None, 12345, 102));
+    }
+
+    #[test]
+    fn root_runs_prosody_as_prosody_where_root_owns_the_data_or_there_is_none() {
+        for owner in [Some((0, 0)), None] {
+            assert_eq!(
+                image(owner).choose(&NOTHING).unwrap(),
+                user(Some("prosody"), 101, 102)
+            );
+        }
+    }
+
+    #[test]
+    fn settings_win_over_the_owner() {
+        let choose = |requested| image(Some((1234, 1234))).choose(&requested).unwrap();
+        assert_eq!(
+            choose(asking(Some("alice"), None, None)),
+            user(Some("alice"), 1000, 1001)
+        );
+        assert_eq!(
+            choose(asking(None, Some(1000), None)),
+            user(Some("alice"), 1000, 1001)
+        );
+        assert_eq!(choose(asking(None, Some(5), None)), user(None, 5, 102));
+        assert_eq!(choose(asking(None, Some(5), Some(6))), user(None, 5, 6));
+        assert_eq!(choose(asking(None, None, Some(6))), user(None, 1234, 6));
+        assert!(choose(asking(None, Some(0), None)).is_root());
+    }
+
+    #[test]
+    fn a_uid_without_any_group_to_take_has_its_own_number() {
+        let bare = Image::default();
+        assert_eq!(
+            bare.choose(&asking(None, Some(5), None)).unwrap(),
+            user(None, 5, 5)
+        );
+        let error = bare.choose(&NOTHING).unwrap_err().to_string();
+        assert!(error.contains("set PROSODY_UID"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (requested, expected) in [
+            (asking(Some("bob"), None, None), "PROSODY_USER=bob"),
+            (asking(Some("alice"), Some(5), None), "set one of them"),
+            (asking(None, Some(u32::MAX), None), "PROSODY_UID=4294967295"),
+            (asking(None, None, Some(u32::MAX)), "PROSODY_GID=4294967295"),
+        ] {
+            let error = image(None).choose(&requested).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_root_we_are_who_we_are() {
+        let image = image(Some((1000, 1001)));
+        let resolve = |requested| image.unprivileged(12345, 0, &requested);
+        assert_eq!(resolve(NOTHING).unwrap(), user(None, 12345, 0));
+        assert_eq!(
+            resolve(asking(None, Some(12345), Some(0))).unwrap(),
+            user(None, 12345, 0)
+        );
+        assert_eq!(
+            image
+                .unprivileged(1000, 0, &asking(Some("alice"), None, None))
+                .unwrap(),
+            user(Some("alice"), 1000, 0)
+        );
+        for (requested, expected) in [
+            (asking(Some("alice"), None, None), "`--user 1000`"),
+            (asking(None, Some(5), None), "`--user 5`"),
+            (asking(None, None, Some(6)), "`--user 12345:6`"),
+        ] {
+            let error = resolve(requested).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_owner_is_read_from_the_directory() {
+        let directory = std::env::temp_dir().join(format!("identity-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        let owner = if uid == 0 { (54321, 54322) } else { (uid, gid) };
+        std::os::unix::fs::chown(&directory, Some(owner.0), Some(owner.1)).unwrap();
+        let user = User::resolve(&NOTHING, &directory);
+        fs::remove_dir(&directory).unwrap();
+        let user = user.unwrap();
+        assert_eq!((user.uid, user.gid), owner);
+    }
+}

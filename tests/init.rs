@@ -1,0 +1,701 @@
+//! PID 1 and what it starts, from outside: each test forks a process that becomes PID 1's loop, and looks at it
+//! through pipes and `/proc`.
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, setresuid};
+use prosody_entrypoint::exit_status::ExitStatus;
+use prosody_entrypoint::identity::User;
+use prosody_entrypoint::init::{self, Command};
+use prosody_entrypoint::{privileges, system};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long an event may take on a busy machine before a test fails.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Every signal that can be forwarded: all but those that cannot be caught, the synchronous ones, and SIGCHLD,
+/// which is PID 1's own.
+fn forwardable() -> impl Iterator<Item = i32> {
+    (1..=64).filter(|signal| {
+        ![
+            libc::SIGKILL,
+            libc::SIGSTOP,
+            libc::SIGABRT,
+            libc::SIGBUS,
+            libc::SIGFPE,
+            libc::SIGILL,
+            libc::SIGSEGV,
+            libc::SIGSYS,
+            libc::SIGTRAP,
+            libc::SIGCHLD,
+        ]
+        .contains(signal)
+    })
+}
+
+/// A forked process, its standard input and its output (both streams in one).
+struct Forked {
+    pid: Pid,
+    input: Option<File>,
+    output: BufReader<File>,
+}
+
+impl Forked {
+    /// Forks a process that ends with the status of `main`.
+    fn start(main: impl FnOnce() -> ExitStatus) -> Self {
+        let (their_input, input) = pipe();
+        let (output, their_output) = pipe();
+        // SAFETY: a child of a thread may use the allocator (glibc sees to it); it takes no other lock.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            ForkResult::Parent { child } => Self {
+                pid: child,
+                input: Some(input),
+                output: BufReader::new(output),
+            },
+            ForkResult::Child => {
+                dup2_stdin(&their_input).unwrap();
+                dup2_stdout(&their_output).unwrap();
+                dup2_stderr(&their_output).unwrap();
+                // The pipes of tests that run beside this one must not stay open here.
+                // SAFETY: nothing that was open is used from here on.
+                unsafe { libc::close_range(3, u32::MAX, 0) };
+                let status = main();
+                // SAFETY: ends the process, without what the test harness registered to run at its exit.
+                unsafe { libc::_exit(status.code().into()) }
+            }
+        }
+    }
+
+    /// PID 1's loop with `child` under it.
+    fn supervise(child: impl FnOnce() -> ExitStatus) -> Self {
+        Self::start(|| init::supervise(child).unwrap())
+    }
+
+    /// PID 1's loop with a shell script under it.
+    fn script(script: &str) -> Self {
+        Self::supervise(|| exec(&shell(script)))
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: sends a signal to our own child.
+        assert_eq!(unsafe { libc::kill(self.pid.as_raw(), signal) }, 0);
+    }
+
+    /// The output up to the next end of a line, or what there is of it; `None` at its end.
+    fn some_output(&mut self) -> Option<String> {
+        if self.output.buffer().is_empty() {
+            let mut readable = [PollFd::new(
+                self.output.get_ref().as_fd(),
+                PollFlags::POLLIN,
+            )];
+            let timeout = PollTimeout::try_from(DEADLINE).unwrap();
+            assert_eq!(poll(&mut readable, timeout), Ok(1), "output or its end");
+        }
+        let buffer = self.output.fill_buf().unwrap();
+        let length = buffer.iter().position(|&byte| byte == b'\n');
+        let some = buffer[..length.map_or(buffer.len(), |end| end + 1)].to_vec();
+        self.output.consume(some.len());
+        (!some.is_empty()).then(|| String::from_utf8(some).unwrap())
+    }
+
+    /// The next line of output.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        while !line.ends_with('\n') {
+            line.push_str(&self.some_output().expect("a line of output"));
+        }
+        line.trim_end().to_owned()
+    }
+
+    /// The value of a line of `/proc/<pid>/status`.
+    fn status(&self, key: &str) -> String {
+        status_of(self.pid, key)
+    }
+
+    /// The processes below this one. The first is the command, as long as it runs.
+    fn children(&self) -> Vec<Pid> {
+        let pid = self.pid;
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+            .unwrap()
+            .split_whitespace()
+            .map(|child| Pid::from_raw(child.parse().unwrap()))
+            .collect()
+    }
+
+    /// Closes its input and waits for its end: all that it wrote, and its exit code.
+    fn end(mut self) -> (String, i32) {
+        self.input = None;
+        let mut output = String::new();
+        while let Some(some) = self.some_output() {
+            output.push_str(&some);
+        }
+        (output, self.code())
+    }
+
+    fn code(self) -> i32 {
+        let mut code = None;
+        eventually("the process ends", || {
+            code = match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)).unwrap() {
+                WaitStatus::StillAlive => None,
+                WaitStatus::Exited(_, code) => Some(code),
+                other => panic!("{other:?}"),
+            };
+            code.is_some()
+        });
+        code.unwrap()
+    }
+}
+
+/// A pipe that programs started beside this test do not inherit: where it is read, and where it is written.
+fn pipe() -> (File, File) {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    (reader.into(), writer.into())
+}
+
+fn status_of(pid: Pid, key: &str) -> String {
+    field(
+        &fs::read_to_string(format!("/proc/{pid}/status")).unwrap(),
+        key,
+    )
+}
+
+/// The value of a line `key: value`.
+fn field(text: &str, key: &str) -> String {
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+        .unwrap_or_else(|| panic!("no {key} in {text}"))
+        .trim()
+        .to_owned()
+}
+
+/// Waits until something is so. `/proc` has no events to wait for.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "{what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn command(program: &str, arguments: &[&str]) -> Command {
+    Command {
+        program: program.into(),
+        arguments: arguments.iter().map(Into::into).collect(),
+        environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        directory: None,
+        server: false,
+    }
+}
+
+fn shell(script: &str) -> Command {
+    command("sh", &["-c", script])
+}
+
+/// What the product does with a command that cannot be executed: one sentence, and its status.
+fn exec(command: &Command) -> ExitStatus {
+    let failure = command.exec();
+    eprint_raw(&failure.to_string());
+    failure.status
+}
+
+/// The test harness would keep what `eprintln!` writes.
+fn eprint_raw(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Whether we are root, without which some tests have nothing to look at; then it says so.
+fn root() -> bool {
+    let root = Uid::effective().is_root();
+    if !root {
+        eprint_raw("this test needs root: not run");
+    }
+    root
+}
+
+#[test]
+fn ends_with_the_childs_code() {
+    for code in [0, 1, 7, 255] {
+        assert_eq!(
+            Forked::script(&format!("exit {code}")).end(),
+            (String::new(), code)
+        );
+    }
+    assert_eq!(Forked::supervise(|| ExitStatus::CONFIGURATION).code(), 78);
+}
+
+#[test]
+fn ends_with_128_and_the_signal_that_ended_the_child() {
+    // The others are ignored or stop a process, by default.
+    let fatal = (1..=64).filter(|signal| ![17, 18, 19, 20, 21, 22, 23, 28].contains(signal));
+    for signal in fatal {
+        let script = format!("kill -{signal} $$");
+        assert_eq!(Forked::script(&script).code(), 128 + signal);
+    }
+}
+
+#[test]
+fn tells_of_a_death_that_it_was_not_asked_for() {
+    let (output, code) = Forked::script("kill -KILL $$").end();
+    assert_eq!(
+        output,
+        "prosody-entrypoint: the command was ended by SIGKILL\n"
+    );
+    assert_eq!(code, 137);
+
+    let mut asked = Forked::script("echo ready; exec sleep 60");
+    asked.line();
+    asked.signal(libc::SIGTERM);
+    assert_eq!(asked.end(), (String::new(), 143));
+}
+
+/// A child that writes the number of each signal it gets, until it gets SIGTERM for the second time.
+fn report_signals() -> ExitStatus {
+    let set = system::all_signals();
+    system::block_exactly(&set).unwrap();
+    let signals = SignalFd::new(&set).unwrap();
+    eprint_raw("ready");
+    let mut terminations = 0;
+    while terminations < 2 {
+        let signal = signals.read_signal().unwrap().unwrap().ssi_signo as i32;
+        terminations += i32::from(signal == libc::SIGTERM);
+        eprint_raw(&signal.to_string());
+    }
+    ExitStatus::exited(3)
+}
+
+#[test]
+fn forwards_every_signal() {
+    let mut init = Forked::supervise(report_signals);
+    assert_eq!(init.line(), "ready");
+    for signal in forwardable() {
+        init.signal(signal);
+        assert_eq!(init.line(), signal.to_string());
+    }
+    init.signal(libc::SIGTERM);
+    assert_eq!(init.code(), 3);
+}
+
+#[test]
+fn forwards_what_comes_before_the_child_is_ready() {
+    // SIGTERM is sent as soon as PID 1 can have it, most often long before the child executes anything.
+    for _ in 0..50 {
+        let init = Forked::script("exec sleep 60");
+        let blocked = 1_u64 << (libc::SIGTERM - 1);
+        eventually("PID 1 blocks signals", || {
+            u64::from_str_radix(&init.status("SigBlk"), 16).unwrap() & blocked != 0
+        });
+        init.signal(libc::SIGTERM);
+        assert_eq!(init.code(), 143);
+    }
+}
+
+#[test]
+fn a_key_on_the_terminal_reaches_the_child_once() {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let (keyboard, screen) = (File::from(terminal.master), terminal.slave);
+    let (mut reader, report) = pipe();
+    // SAFETY: as in `Forked::start`.
+    let pid = match unsafe { nix::unistd::fork() }.unwrap() {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            dup2_stderr(&report).unwrap();
+            nix::unistd::setsid().unwrap();
+            // SAFETY: makes the terminal ours; takes a number.
+            assert_eq!(
+                unsafe { libc::ioctl(screen.as_raw_fd(), libc::TIOCSCTTY, 0) },
+                0
+            );
+            let status = init::supervise(report_signals).unwrap();
+            // SAFETY: as in `Forked::start`.
+            unsafe { libc::_exit(status.code().into()) }
+        }
+    };
+    drop((screen, report));
+    let mut expect = |expected: &str| {
+        let mut line = vec![0; expected.len()];
+        reader.read_exact(&mut line).unwrap();
+        assert_eq!(String::from_utf8(line).unwrap(), expected);
+    };
+    expect("ready\n");
+    for _ in 0..50 {
+        (&keyboard).write_all(b"\x03").unwrap();
+        // SIGTERM would come after a second SIGINT.
+        expect("2\n");
+    }
+    for _ in 0..2 {
+        // SAFETY: sends a signal to our own child.
+        assert_eq!(unsafe { libc::kill(pid.as_raw(), libc::SIGTERM) }, 0);
+        expect("15\n");
+    }
+    assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 3)));
+}
+
+#[test]
+fn an_orphan_is_reaped() {
+    // The orphan ends when the input does; its parent is gone by then.
+    let mut init = Forked::script("sh -c 'cat <&3 >/dev/null &' 3<&0; echo ready; exec sleep 60");
+    assert_eq!(init.line(), "ready");
+    eventually("the orphan is ours", || init.children().len() == 2);
+    init.input = None;
+    eventually("only the command is left", || init.children().len() == 1);
+    init.signal(libc::SIGTERM);
+    assert_eq!(init.code(), 143);
+}
+
+/// Leaves an orphan behind that ends at once, `count` times.
+fn make_orphans(count: u32) {
+    for _ in 0..count {
+        // SAFETY: the processes end without touching anything.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            ForkResult::Child => unsafe {
+                let _ = nix::unistd::fork();
+                libc::_exit(0)
+            },
+            ForkResult::Parent { child } => drop(waitpid(child, None).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_storm_of_orphans_leaves_no_zombie_and_hides_no_status() {
+    let mut init = Forked::supervise(|| {
+        make_orphans(1000);
+        eprint_raw("storm over");
+        let _ = std::io::stdin().read(&mut [0]);
+        make_orphans(100);
+        ExitStatus::exited(7)
+    });
+    assert_eq!(init.line(), "storm over");
+    eventually("only the command is left", || init.children().len() == 1);
+    assert_eq!(init.end(), (String::new(), 7));
+}
+
+#[test]
+fn the_command_starts_with_the_signals_that_a_program_expects() {
+    for (server, ignored) in [(false, "0000000000000000"), (true, "0000000000000001")] {
+        let (status, code) = Forked::start(|| {
+            // What a careless parent may leave us with.
+            for signal in forwardable().chain([libc::SIGCHLD]) {
+                system::ignore(signal);
+            }
+            system::block_exactly(&system::all_signals()).unwrap();
+            init::supervise(|| {
+                exec(&Command {
+                    server,
+                    ..command("cat", &["/proc/self/status"])
+                })
+            })
+            .unwrap()
+        })
+        .end();
+        assert_eq!(code, 0, "{status}");
+        assert_eq!(field(&status, "SigBlk"), "0000000000000000");
+        assert_eq!(field(&status, "SigIgn"), ignored);
+    }
+}
+
+#[test]
+fn a_child_that_becomes_the_server_survives_an_early_hangup() {
+    let mut init = Forked::supervise(|| {
+        init::ignore_hangup();
+        eprint_raw("ready");
+        let _ = std::io::stdin().read(&mut [0]);
+        exec(&Command {
+            server: true,
+            ..shell("kill -HUP $$; exit 4")
+        })
+    });
+    init.line();
+    init.signal(libc::SIGHUP);
+    assert_eq!(init.end(), (String::new(), 4));
+}
+
+#[test]
+fn the_command_gets_no_descriptor_above_2() {
+    let init = Forked::start(|| {
+        let file = File::open("/dev/null").unwrap();
+        // SAFETY: copies a descriptor, without the flag that would close it.
+        assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), 100) }, 100);
+        init::supervise(|| exec(&command("cat", &[]))).unwrap()
+    });
+    eventually("cat runs", || {
+        init.children().first().is_some_and(|child| {
+            fs::read_to_string(format!("/proc/{child}/comm")).unwrap() == "cat\n"
+        })
+    });
+    let mut open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", init.children()[0]))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    open.sort();
+    assert_eq!(open, ["0", "1", "2"]);
+    assert_eq!(init.end(), (String::new(), 0));
+}
+
+#[test]
+fn the_command_gets_exactly_the_environment_and_arguments_given() {
+    let printed = |command: Command| Forked::supervise(move || exec(&command)).end();
+    let environment = [("A", "1"), ("B", "x y=z\n"), ("C", "")];
+    assert_eq!(
+        printed(Command {
+            environment: environment.map(|(a, b)| (a.into(), b.into())).into(),
+            ..command("/usr/bin/env", &["-0"])
+        }),
+        ("A=1\0B=x y=z\n\0C=\0".into(), 0)
+    );
+    assert_eq!(
+        printed(command("printf", &["%s|", "a b", "", "c"])),
+        ("a b||c|".into(), 0)
+    );
+}
+
+#[test]
+fn the_command_gets_limits_umask_and_directory() {
+    let (output, code) = Forked::start(|| {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 64, hard.min(5000)).unwrap();
+        init::supervise(|| {
+            exec(&Command {
+                directory: Some("/tmp".into()),
+                ..shell("ulimit -n; ulimit -c; umask; pwd")
+            })
+        })
+        .unwrap()
+    })
+    .end();
+    assert_eq!((output.as_str(), code), ("5000\n0\n0027\n/tmp\n", 0));
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_is_126_and_one_that_is_not_there_127() {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("commands");
+    fs::create_dir_all(&directory).unwrap();
+    let file = |name: &str, content: &str, mode: u32| {
+        let path = directory.join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    for (program, code, sentence) in [
+        (
+            "no-such-program".into(),
+            127,
+            "there is no `no-such-program`",
+        ),
+        (
+            "/no/such/program".into(),
+            127,
+            "there is no /no/such/program",
+        ),
+        (String::new(), 127, "there is no ``"),
+        ("/etc".into(), 126, "/etc is a directory"),
+        (file("plain", "exit 0\n", 0o644), 126, "may not execute"),
+        (file("empty", "", 0o755), 126, "has no `#!` line"),
+        (
+            file("script", "#!/no/lua\n", 0o755),
+            126,
+            "needs an interpreter",
+        ),
+    ] {
+        let (output, status) = Forked::supervise(|| exec(&command(&program, &[]))).end();
+        assert_eq!(status, code, "{program}: {output}");
+        assert!(output.contains(sentence), "{program}: {output}");
+        assert_eq!(output.lines().count(), 1, "{output}");
+    }
+    // As a shell has it: what may not be executed does not hide what may, further on in PATH.
+    file("sh", "", 0o644);
+    let behind = Command {
+        environment: vec![(
+            "PATH".into(),
+            format!("{}:/bin", directory.display()).into(),
+        )],
+        ..shell("exit 5")
+    };
+    assert_eq!(Forked::supervise(|| exec(&behind)).code(), 5);
+}
+
+#[test]
+fn sleeps_while_there_is_nothing_to_do() {
+    let mut init = Forked::script("echo ready; sleep 1.2; echo later; read line");
+    init.line();
+    let mut before = String::new();
+    eventually("PID 1 waits", || {
+        before = init.status("voluntary_ctxt_switches");
+        init.status("State").starts_with('S')
+    });
+    assert_eq!(init.line(), "later");
+    assert_eq!(init.status("voluntary_ctxt_switches"), before);
+    assert_eq!(init.status("Threads"), "1");
+    init.end();
+}
+
+#[test]
+fn hides_its_environment_from_its_own_user_but_not_that_of_the_command() {
+    if !root() {
+        return;
+    }
+    let init = Forked::start(|| {
+        let user = Uid::from_raw(12345);
+        setresuid(user, user, user).unwrap();
+        prctl::set_dumpable(true).unwrap();
+        init::supervise(|| exec(&command("cat", &[]))).unwrap()
+    });
+    // The kernel gives these files to root where a process is not dumpable (proc(5)).
+    let owner = |pid: Pid| fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
+    eventually("the command is its user's", || {
+        init.children()
+            .first()
+            .is_some_and(|&child| owner(child) == 12345)
+    });
+    assert_eq!(owner(init.pid), 0);
+    init.end();
+}
+
+#[test]
+fn drop_to_leaves_no_right() {
+    if !root() {
+        return;
+    }
+    let user = User {
+        name: None,
+        uid: 12345,
+        gid: 1234,
+    };
+    let (status, code) = Forked::supervise(|| {
+        // Opening /dev/stdout opens the pipe behind it anew.
+        privileges::drop_to(&user).unwrap();
+        exec(&shell("cat /proc/self/status >/dev/stdout"))
+    })
+    .end();
+    assert_eq!(code, 0, "{status}");
+    let expected = BTreeMap::from([
+        ("Uid", "12345\t12345\t12345\t12345"),
+        ("Gid", "1234\t1234\t1234\t1234"),
+        ("Groups", ""),
+        ("CapInh", "0000000000000000"),
+        ("CapPrm", "0000000000000000"),
+        ("CapEff", "0000000000000000"),
+        ("CapBnd", "0000000000000000"),
+        ("CapAmb", "0000000000000000"),
+        ("NoNewPrivs", "1"),
+    ]);
+    for (key, value) in expected {
+        assert_eq!(field(&status, key), value, "{key}");
+    }
+}
+
+#[test]
+fn root_that_stays_root_keeps_no_capability_either() {
+    if !root() {
+        return;
+    }
+    let user = User {
+        name: None,
+        uid: 0,
+        gid: 0,
+    };
+    let (status, _) = Forked::start(|| {
+        privileges::drop_to(&user).unwrap();
+        exec(&command("cat", &["/proc/self/status"]))
+    })
+    .end();
+    for key in ["CapPrm", "CapEff", "CapBnd"] {
+        assert_eq!(field(&status, key), "0000000000000000", "{key}");
+    }
+}
+
+#[test]
+fn drop_to_says_which_right_is_missing() {
+    if !root() {
+        return;
+    }
+    let user = User {
+        name: None,
+        uid: 12345,
+        gid: 1234,
+    };
+    let (output, code) = Forked::start(|| {
+        // As with `--cap-drop ALL`.
+        system::clear_capabilities().unwrap();
+        let failure = privileges::drop_to(&user).unwrap_err();
+        eprint_raw(&failure.to_string());
+        failure.status
+    })
+    .end();
+    assert_eq!(code, 77);
+    assert!(
+        output.contains("`--cap-add SETUID --cap-add SETGID`")
+            && output.contains("`--user 12345:1234`"),
+        "{output}"
+    );
+}
+
+#[test]
+fn without_root_there_is_nothing_to_drop_but_the_rest() {
+    let (status, code) = Forked::start(|| {
+        if Uid::effective().is_root() {
+            let (uid, gid) = (Uid::from_raw(12345), nix::unistd::Gid::from_raw(0));
+            nix::unistd::setgroups(&[nix::unistd::Gid::from_raw(77)]).unwrap();
+            nix::unistd::setresgid(gid, gid, gid).unwrap();
+            setresuid(uid, uid, uid).unwrap();
+        }
+        let user = User {
+            name: None,
+            uid: Uid::effective().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        };
+        privileges::drop_to(&user).unwrap();
+        exec(&command("cat", &["/proc/self/status"]))
+    })
+    .end();
+    assert_eq!(code, 0, "{status}");
+    assert_eq!(field(&status, "NoNewPrivs"), "1");
+    assert_eq!(field(&status, "CapEff"), "0000000000000000");
+    if Uid::effective().is_root() {
+        assert_eq!(field(&status, "Groups"), "77");
+    }
+}
+
+#[test]
+fn a_file_that_is_a_standard_stream_keeps_its_owner() {
+    if !root() {
+        return;
+    }
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("log");
+    let user = User {
+        name: None,
+        uid: 12345,
+        gid: 1234,
+    };
+    let status = Forked::start(|| {
+        dup2_stdout(File::create(&path).unwrap()).unwrap();
+        dup2_stdin(File::open("/dev/null").unwrap()).unwrap();
+        privileges::drop_to(&user).unwrap();
+        ExitStatus::SUCCESS
+    });
+    assert_eq!(status.code(), 0);
+    assert_eq!(fs::metadata(&path).unwrap().uid(), 0);
+    assert_eq!(fs::metadata("/dev/null").unwrap().uid(), 0);
+}
+
+#[test]
+fn a_descriptor_in_use_survives_an_exec_that_fails() {
+    let failed = Forked::start(|| {
+        let file = File::open("/dev/null").unwrap();
+        let status = command("no-such-program", &[]).exec().status;
+        file.metadata().unwrap();
+        status
+    });
+    assert_eq!(failed.code(), 127);
+}
