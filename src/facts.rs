@@ -1,0 +1,5 @@
+//! What is there: the only code that looks at the image and at the user's files. It reads and never writes.
+
+pub mod certificates;
+pub mod prosody;
+pub mod user_files;
