@@ -117,10 +117,10 @@ fn index_directory(
             if depth > 1 && !name.starts_with(b".") {
                 index_directory(&path, depth - 1, now, index);
             }
-        } else if name.ends_with(b".crt") || contains(name, b"fullchain") {
-            if is_file(&matching_key(&path)) {
-                index_certificate(&path, now, index);
-            }
+        } else if (name.ends_with(b".crt") || contains(name, b"fullchain"))
+            && is_file(&matching_key(&path))
+        {
+            index_certificate(&path, now, index);
         }
     }
 }

@@ -225,7 +225,7 @@ mod tests {
         let root = directory.path().display();
         directory.write(
             "bin/prosody",
-            &format!(
+            format!(
                 "#!/usr/bin/env lua5.4\n-- Prosody IM\n\nCFG_SOURCEDIR='{root}/lib';\nCFG_CONFIGDIR='/etc/prosody';\n\
                  CFG_PLUGINDIR='{root}/lib/modules/';\n\nif CFG_SOURCEDIR then\nend\n"
             ),
