@@ -4,9 +4,16 @@
 #![deny(unsafe_code)]
 
 pub mod exit_status;
+pub mod facts;
+pub mod health;
 pub mod identity;
 pub mod init;
+pub mod log;
 pub mod lua;
 pub mod privileges;
+pub mod self_signed;
 pub mod system;
 pub mod templates;
+
+#[cfg(test)]
+mod test_dir;

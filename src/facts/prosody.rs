@@ -1,0 +1,348 @@
+//! The Prosody that the image has: where it is, which version, which Lua runs it, which modules are its own.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::{env, fmt};
+
+/// The settings that Prosody's build writes into the program stand at its top; in 13.0 they end at byte 600.
+const PROGRAM_HEAD: u64 = 8 * 1024;
+
+/// An installed Prosody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prosody {
+    /// The program, as it was found on the search path.
+    pub program: PathBuf,
+    /// Where its Lua code and its `prosody.version` are (`CFG_SOURCEDIR`).
+    pub source_dir: PathBuf,
+    /// Where the modules that come with it are (`CFG_PLUGINDIR`).
+    pub plugin_dir: PathBuf,
+    /// Its version.
+    pub version: Version,
+    /// Major and minor version of the Lua that its first line names; `None` where that line names no version.
+    pub lua: Option<(u32, u32)>,
+}
+
+/// A version of Prosody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// A release, or a nightly build of a release branch (`13.0 nightly build 7`).
+    Release {
+        /// 0 in 0.12.3, 13 in 13.0.1.
+        major: u32,
+        /// 12 in 0.12.3, 0 in 13.0.1.
+        minor: u32,
+        /// The whole text of `prosody.version`.
+        text: String,
+    },
+    /// Anything else (`trunk nightly build 1999`, `hg:0123456789ab`, `unknown`): taken as newer than every release.
+    Development(String),
+}
+
+/// Why there is no Prosody to start.
+#[derive(Debug)]
+pub enum Error {
+    /// No program `prosody` on the search path.
+    Missing,
+    /// The program does not say where Prosody's files are.
+    NotProsody(PathBuf),
+    /// A file of Prosody's could not be read.
+    Unreadable(PathBuf, io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Error::Missing => {
+                f.write_str("Prosody is not installed: there is no program `prosody` on PATH; install it in the image")
+            }
+            Error::NotProsody(program) => write!(
+                f,
+                "{} is not an installed Prosody: expected the lines CFG_SOURCEDIR='…' and CFG_PLUGINDIR='…' at its top; \
+                 put the directory of the installed program first on PATH",
+                program.display()
+            ),
+            Error::Unreadable(path, error) => {
+                write!(f, "{}: {error}; Prosody's files must be readable", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Finds Prosody on a search path (the value of `PATH`; `None` where it is unset).
+///
+/// Takes two short reads: the head of the program, which its build (`configure`, then `make install`) has
+/// filled in, and `prosody.version`.
+pub fn find(search_path: Option<&OsStr>) -> Result<Prosody, Error> {
+    let program = env::split_paths(search_path.unwrap_or_default())
+        .map(|directory| directory.join("prosody"))
+        .find(|program| {
+            fs::metadata(program).is_ok_and(|metadata| {
+                metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
+            })
+        })
+        .ok_or(Error::Missing)?;
+
+    let mut head = Vec::new();
+    File::open(&program)
+        .and_then(|file| file.take(PROGRAM_HEAD).read_to_end(&mut head))
+        .map_err(|error| Error::Unreadable(program.clone(), error))?;
+    let head = String::from_utf8_lossy(&head);
+    let (Some(source_dir), Some(plugin_dir)) = (
+        setting(&head, "CFG_SOURCEDIR"),
+        setting(&head, "CFG_PLUGINDIR"),
+    ) else {
+        return Err(Error::NotProsody(program));
+    };
+
+    let lua = head.lines().next().and_then(interpreter_version);
+    let version = Version::read(&source_dir.join("prosody.version"))?;
+    Ok(Prosody {
+        program,
+        source_dir,
+        plugin_dir,
+        version,
+        lua,
+    })
+}
+
+/// The path in the line `NAME='path';`.
+fn setting(head: &str, name: &str) -> Option<PathBuf> {
+    head.lines().find_map(|line| {
+        let value = line.strip_prefix(name)?.strip_prefix("='")?;
+        Some(PathBuf::from(value.trim_end().strip_suffix("';")?))
+    })
+}
+
+/// Lua's version in a first line such as `#!/usr/bin/env lua5.4` or `#!/usr/bin/lua54`.
+fn interpreter_version(line: &str) -> Option<(u32, u32)> {
+    let interpreter = line.strip_prefix("#!")?.split_whitespace().last()?;
+    let version = interpreter.rsplit('/').next()?.strip_prefix("lua")?;
+    let (major, minor) = version
+        .split_once('.')
+        .or_else(|| version.split_at_checked(1))?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+impl Version {
+    /// Reads `prosody.version`. A missing file is what a build from a checkout has; Prosody then calls itself "unknown".
+    fn read(path: &Path) -> Result<Version, Error> {
+        match fs::read(path) {
+            Ok(text) => Ok(Version::parse(String::from_utf8_lossy(&text).trim_end())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Version::parse("unknown")),
+            Err(error) => Err(Error::Unreadable(path.to_owned(), error)),
+        }
+    }
+
+    /// Takes the text of `prosody.version`: `13.0.1`, `0.12.3`, `13.0 nightly build 7 (2025-04-02, 0123456789ab)`.
+    pub fn parse(text: &str) -> Version {
+        let number = text.split_whitespace().next().unwrap_or_default();
+        let mut parts = number.split('.').map(|part| {
+            let digits = part
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(part.len());
+            part[..digits].parse().ok()
+        });
+        match (parts.next().flatten(), parts.next().flatten()) {
+            (Some(major), Some(minor)) => Version::Release {
+                major,
+                minor,
+                text: text.to_owned(),
+            },
+            _ => Version::Development(text.to_owned()),
+        }
+    }
+
+    /// Whether this is `major.minor` or newer. The versions that are supported differ at `at_least(13, 0)`.
+    pub fn at_least(&self, wanted_major: u32, wanted_minor: u32) -> bool {
+        match self {
+            Version::Release { major, minor, .. } => {
+                (*major, *minor) >= (wanted_major, wanted_minor)
+            }
+            Version::Development(_) => true,
+        }
+    }
+
+    /// The warning that goes with a version whose age cannot be told from its name.
+    pub fn warning(&self) -> Option<String> {
+        match self {
+            Version::Release { .. } => None,
+            Version::Development(text) => Some(format!(
+                "Prosody's version is {text:?}, which is no release; it is configured as the newest release would be"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Version::Release { text, .. } | Version::Development(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Prosody {
+    /// The names (`disco`, `muc`) of the modules in Prosody's own plugin directory.
+    ///
+    /// One directory is read, and one file looked for in each folder there. The places are those of Prosody's
+    /// `util/pluginloader.lua`: `mod_x.lua`, `x/mod_x.lua`, `mod_x/mod_x.lua`.
+    pub fn modules(&self) -> Result<HashSet<String>, Error> {
+        let unreadable = |error| Error::Unreadable(self.plugin_dir.clone(), error);
+        let mut modules = HashSet::new();
+        for entry in fs::read_dir(&self.plugin_dir).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if let Some(module) = name
+                .strip_prefix("mod_")
+                .and_then(|name| name.strip_suffix(".lua"))
+            {
+                modules.insert(module.to_owned());
+            } else if !name.contains('.') {
+                let module = name.strip_prefix("mod_").unwrap_or(name);
+                if entry.path().join(format!("mod_{module}.lua")).is_file() {
+                    modules.insert(module.to_owned());
+                }
+            }
+        }
+        Ok(modules)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_dir::TestDir;
+
+    /// Prosody's files as Debian lays them out, below a temporary directory.
+    fn install(directory: &TestDir, version: Option<&str>) {
+        let root = directory.path().display();
+        directory.write(
+            "bin/prosody",
+            format!(
+                "#!/usr/bin/env lua5.4\n-- Prosody IM\n\nCFG_SOURCEDIR='{root}/lib';\nCFG_CONFIGDIR='/etc/prosody';\n\
+                 CFG_PLUGINDIR='{root}/lib/modules/';\n\nif CFG_SOURCEDIR then\nend\n"
+            ),
+        );
+        directory.set_mode("bin/prosody", 0o755);
+        if let Some(version) = version {
+            directory.write("lib/prosody.version", version);
+        }
+        for file in [
+            "mod_disco.lua",
+            "muc/mod_muc.lua",
+            "muc/hats.lib.lua",
+            "mod_mam/mod_mam.lua",
+            "ldap.lib.lua",
+        ] {
+            directory.write(&format!("lib/modules/{file}"), "");
+        }
+        directory.write("lib/modules/empty/README", "");
+    }
+
+    #[test]
+    fn finds_what_is_installed() {
+        let directory = TestDir::new();
+        install(&directory, Some("13.0.1\n"));
+        let path = format!("/nonexistent:{}/bin", directory.path().display());
+
+        let prosody = find(Some(OsStr::new(&path))).unwrap();
+
+        assert_eq!(prosody.program, directory.path().join("bin/prosody"));
+        assert_eq!(prosody.source_dir, directory.path().join("lib"));
+        assert_eq!(prosody.lua, Some((5, 4)));
+        assert_eq!(prosody.version.to_string(), "13.0.1");
+        let modules = prosody.modules().unwrap();
+        let expected = ["disco", "mam", "muc"].map(str::to_owned);
+        assert_eq!(modules, HashSet::from(expected));
+    }
+
+    #[test]
+    fn a_version_file_that_is_missing_means_a_development_version() {
+        let directory = TestDir::new();
+        install(&directory, None);
+        let prosody = find(Some(directory.path().join("bin").as_os_str())).unwrap();
+        assert_eq!(prosody.version, Version::Development("unknown".to_owned()));
+    }
+
+    #[test]
+    fn no_prosody_and_no_search_path_are_the_same_error() {
+        let directory = TestDir::new();
+        directory.write("prosody", "not executable");
+        assert!(matches!(
+            find(Some(directory.path().as_os_str())),
+            Err(Error::Missing)
+        ));
+        assert!(matches!(find(None), Err(Error::Missing)));
+    }
+
+    #[test]
+    fn a_program_of_the_same_name_is_not_taken_for_prosody() {
+        let directory = TestDir::new();
+        directory.write("prosody", "#!/bin/sh\nexec something-else\n");
+        directory.set_mode("prosody", 0o755);
+        let error = find(Some(directory.path().as_os_str())).unwrap_err();
+        assert!(error.to_string().contains("CFG_SOURCEDIR"), "{error}");
+    }
+
+    #[test]
+    fn a_plugin_directory_that_is_missing_is_named() {
+        let directory = TestDir::new();
+        install(&directory, Some("0.12.3"));
+        let prosody = find(Some(directory.path().join("bin").as_os_str())).unwrap();
+        fs::remove_dir_all(&prosody.plugin_dir).unwrap();
+        let error = prosody.modules().unwrap_err().to_string();
+        assert!(error.contains("lib/modules"), "{error}");
+    }
+
+    #[test]
+    fn versions_are_ordered_and_unknown_ones_are_newest() {
+        for (text, at_least_13, is_release) in [
+            ("0.12.3", false, true),
+            ("0.12.0rc1", false, true),
+            (
+                "0.12 nightly build 38 (2022-03-14, 0123456789ab)",
+                false,
+                true,
+            ),
+            ("13.0.1", true, true),
+            ("13.0", true, true),
+            ("14.1rc2", true, true),
+            (
+                "trunk nightly build 1999 (2025-01-01, 0123456789ab)",
+                true,
+                false,
+            ),
+            ("hg:0123456789ab", true, false),
+            ("unknown", true, false),
+            ("", true, false),
+            ("99999999999999999999.0", true, false),
+        ] {
+            let version = Version::parse(text);
+            assert_eq!(version.at_least(13, 0), at_least_13, "{text}");
+            assert_eq!(version.warning().is_none(), is_release, "{text}");
+            assert_eq!(version.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_first_line_tells_the_version_of_lua() {
+        for (line, version) in [
+            ("#!/usr/bin/env lua5.4", Some((5, 4))),
+            ("#!/usr/bin/lua5.2", Some((5, 2))),
+            ("#!/usr/bin/lua53", Some((5, 3))),
+            ("#!/usr/bin/env lua", None),
+            ("#!/usr/bin/luajit", None),
+            ("#!", None),
+            ("-- Prosody", None),
+        ] {
+            assert_eq!(interpreter_version(line), version, "{line}");
+        }
+    }
+}

@@ -1,0 +1,514 @@
+//! The user's own files in the configuration directory.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+use super::lua_source::{self, Summary};
+
+/// The largest file that is taken: what people write by hand is a hundredth of it.
+const MAX_SIZE: u64 = 1024 * 1024;
+
+/// A file of the user's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The text of a template (`*.j2`); `None` for Lua, which Prosody reads by itself.
+    pub template: Option<String>,
+    /// What it says.
+    pub summary: Summary,
+}
+
+/// The user's files. Each list is in the order of the file names, byte by byte.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserFiles {
+    /// `prosody.cfg.lua`: where there is one it is the configuration, and the other lists are empty.
+    pub main: Option<UserFile>,
+    /// The fragments that `PROSODY_EXTRA_CONFIG` names, to be included very last.
+    pub extra: Vec<UserFile>,
+    /// `vhost.d`, to be included after the virtual hosts.
+    pub virtual_hosts: Vec<UserFile>,
+    /// `cmpt.d`, to be included after the components.
+    pub components: Vec<UserFile>,
+    /// The templates that replace those of the same name in the binary.
+    pub templates: Vec<UserFile>,
+}
+
+/// A file that cannot be taken.
+#[derive(Debug)]
+pub struct Problem {
+    path: PathBuf,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+enum Reason {
+    MainIsDirectory,
+    DanglingLink,
+    NotRegular,
+    TooLarge,
+    NotUtf8,
+    WildcardInDirectory,
+    Io(io::Error),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}: ", self.path.display())?;
+        match &self.reason {
+            Reason::MainIsDirectory => f.write_str(
+                "is a directory, expected a file; Docker makes one where the file to mount does not exist on the host: \
+                 correct the mount",
+            ),
+            Reason::DanglingLink => f.write_str("is a link to nothing; correct or remove it"),
+            Reason::NotRegular => f.write_str("is not a regular file; remove or rename it"),
+            Reason::TooLarge => f.write_str("is larger than 1 MiB; split it"),
+            Reason::NotUtf8 => f.write_str("is not UTF-8, which a template must be; save it as UTF-8"),
+            Reason::WildcardInDirectory => {
+                f.write_str("only the last part of PROSODY_EXTRA_CONFIG may have wildcards (* and ?)")
+            }
+            Reason::Io(error) => write!(f, "{error}; it must be there and readable"),
+        }
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl UserFiles {
+    /// Reads the user's files.
+    ///
+    /// `config_dir`, `templates_dir` and `extra` are the settings `PROSODY_CONFIG_DIR`, `PROSODY_TEMPLATES_DIR` and
+    /// `PROSODY_EXTRA_CONFIG`; the last two may be relative to the first. A folder that is absent is empty, and so
+    /// is a pattern that nothing matches. Hidden files are left out. Every problem is in the list, not the first alone.
+    pub fn read(
+        config_dir: &Path,
+        templates_dir: &Path,
+        extra: &Path,
+    ) -> Result<UserFiles, Vec<Problem>> {
+        let main =
+            read_main(&config_dir.join("prosody.cfg.lua")).map_err(|problem| vec![problem])?;
+        if main.is_some() {
+            return Ok(UserFiles {
+                main,
+                ..UserFiles::default()
+            });
+        }
+        let mut problems = Vec::new();
+        let mut folder =
+            |path: &Path, pattern: &str| read_matching(path, pattern.as_bytes(), &mut problems);
+        let virtual_hosts = folder(&config_dir.join("vhost.d"), "*.cfg.lua");
+        let components = folder(&config_dir.join("cmpt.d"), "*.cfg.lua");
+        let templates = folder(&config_dir.join(templates_dir), "*.j2");
+        let extra = read_extra(&config_dir.join(extra), &mut problems);
+        if problems.is_empty() {
+            Ok(UserFiles {
+                main,
+                extra,
+                virtual_hosts,
+                components,
+                templates,
+            })
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Whether any of the user's fragments (`conf.d`, `vhost.d`, `cmpt.d`) defines a host.
+    pub fn define_host(&self) -> bool {
+        self.fragments().any(|file| file.summary.defines_host)
+    }
+
+    /// The environment variables that the user's files read.
+    pub fn environment(&self) -> BTreeSet<&str> {
+        let files = self.fragments().chain(&self.templates).chain(&self.main);
+        files
+            .flat_map(|file| &file.summary.environment)
+            .map(String::as_str)
+            .collect()
+    }
+
+    fn fragments(&self) -> impl Iterator<Item = &UserFile> {
+        let lists = [&self.extra, &self.virtual_hosts, &self.components];
+        lists.into_iter().flatten()
+    }
+}
+
+/// Reads the user's own main file. It is run as it is, so of one that is very long only the beginning is looked at.
+fn read_main(path: &Path) -> Result<Option<UserFile>, Problem> {
+    let problem = |reason| Problem {
+        path: path.to_owned(),
+        reason,
+    };
+    let content = match open(path) {
+        Ok(file) => read_up_to_limit(file).map_err(|error| problem(Reason::Io(error)))?,
+        Err(Reason::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(_) if path.is_dir() => return Err(problem(Reason::MainIsDirectory)),
+        Err(reason) => return Err(problem(reason)),
+    };
+    let summary = lua_source::summarize(&content);
+    Ok(Some(UserFile {
+        path: path.to_owned(),
+        template: None,
+        summary,
+    }))
+}
+
+/// Reads what `PROSODY_EXTRA_CONFIG` names: one file, which must be there, or a pattern in a folder.
+fn read_extra(path: &Path, problems: &mut Vec<Problem>) -> Vec<UserFile> {
+    let has_wildcard = |text: &OsStr| text.as_bytes().iter().any(|byte| b"*?".contains(byte));
+    match (path.parent(), path.file_name()) {
+        (Some(folder), _) if has_wildcard(folder.as_os_str()) => {
+            problems.push(Problem {
+                path: path.to_owned(),
+                reason: Reason::WildcardInDirectory,
+            });
+            Vec::new()
+        }
+        (Some(folder), Some(pattern)) if has_wildcard(pattern) => {
+            read_matching(folder, pattern.as_bytes(), problems)
+        }
+        _ => read(path.to_owned())
+            .map_err(|problem| problems.push(problem))
+            .into_iter()
+            .collect(),
+    }
+}
+
+/// Reads the files in a folder whose name, or what is left of it without the `.j2` of a `.cfg.lua.j2`, matches.
+fn read_matching(folder: &Path, pattern: &[u8], problems: &mut Vec<Problem>) -> Vec<UserFile> {
+    let names = match list(folder, pattern) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            problems.push(Problem {
+                path: folder.to_owned(),
+                reason: Reason::Io(error),
+            });
+            return Vec::new();
+        }
+    };
+    let mut files = Vec::new();
+    for name in names {
+        match read(folder.join(name)) {
+            Ok(file) => files.push(file),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    files
+}
+
+fn list(folder: &Path, pattern: &[u8]) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let bytes = name.as_bytes();
+        let without_j2 = bytes
+            .strip_suffix(b".j2")
+            .filter(|rest| rest.ends_with(b".cfg.lua"));
+        let is_match =
+            matches(pattern, bytes) || without_j2.is_some_and(|rest| matches(pattern, rest));
+        if is_match && !bytes.starts_with(b".") {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Whether a name matches a pattern with `*` (any bytes) and `?` (any one byte), as in Prosody's `Include`.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    // The last asterisk, and how far it reaches so far: only that one ever needs to take more.
+    let mut asterisk = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                asterisk = Some((p, n));
+                p += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == name[n] => (p, n) = (p + 1, n + 1),
+            _ => match asterisk {
+                Some((at, reach)) => {
+                    asterisk = Some((at, reach + 1));
+                    (p, n) = (at + 1, reach + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+fn read(path: PathBuf) -> Result<UserFile, Problem> {
+    let contents = || {
+        let content = read_up_to_limit(open(&path)?).map_err(Reason::Io)?;
+        if content.len() as u64 > MAX_SIZE {
+            return Err(Reason::TooLarge);
+        }
+        let summary = lua_source::summarize(&content);
+        let is_template = path.extension() == Some(OsStr::new("j2"));
+        let template = is_template.then(|| String::from_utf8(content)).transpose();
+        Ok((template.map_err(|_| Reason::NotUtf8)?, summary))
+    };
+    match contents() {
+        Ok((template, summary)) => Ok(UserFile {
+            path,
+            template,
+            summary,
+        }),
+        Err(reason) => Err(Problem { path, reason }),
+    }
+}
+
+/// Opens a regular file. Without `O_NONBLOCK` a FIFO would keep us waiting (open(2)).
+fn open(path: &Path) -> Result<File, Reason> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path);
+    let file = file.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if path.is_symlink() => Reason::DanglingLink,
+        // What open(2) says of a socket.
+        _ if error.raw_os_error() == Some(nix::libc::ENXIO) => Reason::NotRegular,
+        _ => Reason::Io(error),
+    })?;
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(file),
+        Ok(_) => Err(Reason::NotRegular),
+        Err(error) => Err(Reason::Io(error)),
+    }
+}
+
+/// A file's content, or of one that is too large a little more than the limit.
+fn read_up_to_limit(file: File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.take(MAX_SIZE + 1).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_dir::TestDir;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    fn read_files(directory: &TestDir) -> Result<UserFiles, Vec<Problem>> {
+        UserFiles::read(
+            directory.path(),
+            Path::new("templates"),
+            Path::new("conf.d/*.cfg.lua"),
+        )
+    }
+
+    fn names(files: &[UserFile]) -> Vec<&str> {
+        files
+            .iter()
+            .map(|file| file.path.file_name().unwrap().to_str().unwrap())
+            .collect()
+    }
+
+    /// The one problem that there is, as a sentence.
+    fn problem(result: Result<UserFiles, Vec<Problem>>) -> String {
+        let problems = result.unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems[0].to_string()
+    }
+
+    #[test]
+    fn an_absent_directory_has_no_files() {
+        let directory = TestDir::new();
+        assert_eq!(read_files(&directory).unwrap(), UserFiles::default());
+        let absent = directory.path().join("absent");
+        let files = UserFiles::read(
+            &absent,
+            Path::new("templates"),
+            Path::new("conf.d/*.cfg.lua"),
+        );
+        assert_eq!(files.unwrap(), UserFiles::default());
+    }
+
+    #[test]
+    fn files_are_found_in_their_folders_and_in_order() {
+        let directory = TestDir::new();
+        for file in [
+            "conf.d/b.cfg.lua",
+            "conf.d/a.cfg.lua.j2",
+            "conf.d/B.cfg.lua",
+            "conf.d/10.cfg.lua",
+            "conf.d/.hidden.cfg.lua",
+            "conf.d/b.cfg.lua~",
+            "conf.d/notes.txt",
+            "conf.d/other.j2",
+            "vhost.d/x.cfg.lua",
+            "cmpt.d/y.cfg.lua",
+            "templates/README",
+        ] {
+            directory.write(file, "");
+        }
+        directory.write("templates/global.cfg.lua.j2", "VirtualHost {{ host }}");
+        let files = read_files(&directory).unwrap();
+        assert_eq!(
+            names(&files.extra),
+            ["10.cfg.lua", "B.cfg.lua", "a.cfg.lua.j2", "b.cfg.lua"]
+        );
+        assert_eq!(names(&files.virtual_hosts), ["x.cfg.lua"]);
+        assert_eq!(names(&files.components), ["y.cfg.lua"]);
+        assert_eq!(names(&files.templates), ["global.cfg.lua.j2"]);
+        assert_eq!(
+            files.extra[0].path,
+            directory.path().join("conf.d/10.cfg.lua")
+        );
+        assert!(!files.define_host());
+    }
+
+    #[test]
+    fn what_the_files_say_is_gathered() {
+        let directory = TestDir::new();
+        directory.write("conf.d/a.cfg.lua", "x = ENV_A");
+        directory.write(
+            "vhost.d/b.cfg.lua.j2",
+            "VirtualHost {{ domain }}\ny = os.getenv('B')",
+        );
+        directory.write("templates/c.j2", "VirtualHost {{ host }}\nz = ENV_C");
+        let files = read_files(&directory).unwrap();
+        assert!(files.define_host());
+        assert_eq!(files.environment(), BTreeSet::from(["A", "B", "C"]));
+        assert_eq!(files.extra[0].template, None);
+        assert!(
+            files.virtual_hosts[0]
+                .template
+                .as_ref()
+                .unwrap()
+                .starts_with("VirtualHost {{")
+        );
+    }
+
+    #[test]
+    fn a_main_file_of_ones_own_is_all_there_is() {
+        let directory = TestDir::new();
+        let long = format!("{}VirtualHost 'b'", "-- comment\n".repeat(200_000));
+        directory.write("prosody.cfg.lua", format!("VirtualHost (ENV_A)\n{long}"));
+        directory.write("conf.d/a.cfg.lua", "");
+        let files = read_files(&directory).unwrap();
+        assert_eq!(files.environment(), BTreeSet::from(["A"]));
+        assert_eq!(
+            files.main.unwrap().path,
+            directory.path().join("prosody.cfg.lua")
+        );
+        assert!(files.extra.is_empty());
+    }
+
+    #[test]
+    fn a_main_file_that_is_none_is_refused() {
+        let directory = TestDir::new();
+        directory.write("prosody.cfg.lua/file", "");
+        assert!(problem(read_files(&directory)).contains("Docker makes one"));
+
+        let directory = TestDir::new();
+        symlink("gone", directory.path().join("prosody.cfg.lua")).unwrap();
+        assert!(problem(read_files(&directory)).contains("link to nothing"));
+    }
+
+    #[test]
+    fn every_file_that_cannot_be_taken_is_named() {
+        let directory = TestDir::new();
+        let path = |name: &str| directory.path().join("conf.d").join(name);
+        directory.write("conf.d/directory.cfg.lua/x", "");
+        directory.write("conf.d/large.cfg.lua", vec![b'-'; 1024 * 1024 + 1]);
+        directory.write("conf.d/latin1.cfg.lua.j2", b"-- caf\xe9");
+        directory.write("conf.d/latin1.cfg.lua", b"-- caf\xe9");
+        directory.write("conf.d/limit.cfg.lua", vec![b'-'; 1024 * 1024]);
+        symlink("gone", path("link.cfg.lua")).unwrap();
+        symlink("/dev/zero", path("zero.cfg.lua")).unwrap();
+        nix::unistd::mkfifo(&path("fifo.cfg.lua"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let _socket = UnixListener::bind(path("socket.cfg.lua")).unwrap();
+
+        let problems = read_files(&directory).unwrap_err();
+        let told: Vec<String> = problems
+            .iter()
+            .map(|problem| {
+                let text = problem.to_string();
+                text.strip_prefix(&format!("{}/conf.d/", directory.path().display()))
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "directory.cfg.lua: is not a regular file; remove or rename it",
+                "fifo.cfg.lua: is not a regular file; remove or rename it",
+                "large.cfg.lua: is larger than 1 MiB; split it",
+                "latin1.cfg.lua.j2: is not UTF-8, which a template must be; save it as UTF-8",
+                "link.cfg.lua: is a link to nothing; correct or remove it",
+                "socket.cfg.lua: is not a regular file; remove or rename it",
+                "zero.cfg.lua: is not a regular file; remove or rename it",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_folder_that_is_none_is_an_error() {
+        let directory = TestDir::new();
+        directory.write("vhost.d", "");
+        assert!(problem(read_files(&directory)).contains("vhost.d: Not a directory"));
+    }
+
+    #[test]
+    fn the_extra_configuration_may_be_one_file_or_a_pattern() {
+        let directory = TestDir::new();
+        directory.write("conf.d/extra.cfg.lua", "");
+        directory.write("own/a1.lua", "");
+        directory.write("own/a22.lua", "");
+        directory.write("own/b1.lua", "");
+        let read = |extra: &str| {
+            UserFiles::read(directory.path(), Path::new("templates"), Path::new(extra))
+        };
+
+        assert_eq!(
+            names(&read("conf.d/extra.cfg.lua").unwrap().extra),
+            ["extra.cfg.lua"]
+        );
+        assert_eq!(names(&read("own/a?.lua").unwrap().extra), ["a1.lua"]);
+        let absolute = format!("{}/own/*1.lua", directory.path().display());
+        assert_eq!(names(&read(&absolute).unwrap().extra), ["a1.lua", "b1.lua"]);
+        assert!(read("nowhere/*.lua").unwrap().extra.is_empty());
+
+        assert!(problem(read("conf.d/missing.cfg.lua")).contains("missing.cfg.lua: No such file"));
+        assert!(problem(read("conf.d")).contains("not a regular file"));
+        assert!(problem(read("*/extra.cfg.lua")).contains("PROSODY_EXTRA_CONFIG"));
+    }
+
+    #[test]
+    fn patterns_match_as_in_prosody() {
+        for (pattern, name, expected) in [
+            ("*", "", true),
+            ("*.cfg.lua", "a.cfg.lua", true),
+            ("*.cfg.lua", ".cfg.lua", true),
+            ("*.cfg.lua", "a.cfg.lua.bak", false),
+            ("*.cfg.lua", "aXcfgXlua", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-b-b-d", false),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("[ab]", "a", false),
+            ("[ab]", "[ab]", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                expected,
+                "{pattern} {name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! Whether the server answers: an XMPP stream to a host, as a client or another server would open it (RFC 6120, 4.2).
+
+use std::fmt;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// The longest answer that is read. Prosody's header and features have some 500 bytes.
+const MAX_ANSWER: usize = 4096;
+
+/// What a stream is opened to: one line, such as `c2s 127.0.0.1 5222 chat.example`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Whom the port is for.
+    pub service: Service,
+    /// Address and port that the server binds, or loopback where it binds every address.
+    pub address: SocketAddr,
+    /// The host that has to answer, in Unicode.
+    pub host: String,
+}
+
+/// Whom a port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Clients.
+    C2s,
+    /// Other servers.
+    S2s,
+}
+
+impl Service {
+    fn name(self) -> &'static str {
+        match self {
+            Service::C2s => "c2s",
+            Service::S2s => "s2s",
+        }
+    }
+
+    fn namespace(self) -> &'static str {
+        match self {
+            Service::C2s => "jabber:client",
+            Service::S2s => "jabber:server",
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (ip, port) = (self.address.ip(), self.address.port());
+        write!(f, "{} {ip} {port} {}", self.service.name(), self.host)
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Target, String> {
+        let parse = || {
+            let mut words = line.split(' ');
+            let service = match words.next()? {
+                "c2s" => Service::C2s,
+                "s2s" => Service::S2s,
+                _ => return None,
+            };
+            let ip: IpAddr = words.next()?.parse().ok()?;
+            let port: u16 = words.next()?.parse().ok()?;
+            let host = words.next()?;
+            // It is written into an XML attribute, and no host has these.
+            let is_host = !host.is_empty() && !host.contains(['\'', '"', '<', '>', '&']);
+            (is_host && words.next().is_none()).then(|| Target {
+                service,
+                address: SocketAddr::new(ip, port),
+                host: host.to_owned(),
+            })
+        };
+        parse().ok_or_else(|| {
+            format!("{line:?} is no target of the health check: expected a line such as `c2s 127.0.0.1 5222 chat.example`")
+        })
+    }
+}
+
+/// Opens a stream to one target after another until one answers; `timeout` is for all of them together.
+///
+/// A server answers with its own stream header and then with features; an error (`host-unknown`,
+/// `system-shutdown`) in their place is a server that does not serve. The error tells what each target did.
+pub fn check(targets: &[Target], timeout: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + timeout;
+    let mut errors = Vec::new();
+    for target in targets {
+        match open_stream(target, deadline) {
+            Ok(()) => return Ok(()),
+            Err(error) => errors.push(format!("{target}: {error}")),
+        }
+    }
+    if errors.is_empty() {
+        errors.push(
+            "there is nothing to check: the server has no port for clients or servers".to_owned(),
+        );
+    }
+    Err(errors.join("; "))
+}
+
+fn open_stream(target: &Target, deadline: Instant) -> Result<(), String> {
+    let cannot_connect = |error| format!("cannot connect: {error}");
+    let mut stream = TcpStream::connect_timeout(&target.address, remaining(deadline)?)
+        .map_err(cannot_connect)?;
+    stream
+        .set_write_timeout(Some(remaining(deadline)?))
+        .map_err(cannot_connect)?;
+    write!(
+        stream,
+        "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='http://etherx.jabber.org/streams' \
+         to='{}' version='1.0'>",
+        target.service.namespace(),
+        target.host
+    )
+    .map_err(|error| format!("cannot send: {error}"))?;
+
+    let mut answer = [0; MAX_ANSWER];
+    let mut length = 0;
+    loop {
+        stream
+            .set_read_timeout(Some(remaining(deadline)?))
+            .map_err(cannot_connect)?;
+        length += match stream.read(&mut answer[length..]) {
+            Ok(0) => return Err("it closed the connection without an answer".to_owned()),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            // What a timeout is called (socket(7), SO_RCVTIMEO).
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(no_answer()),
+            Err(error) => return Err(format!("cannot receive: {error}")),
+        };
+        match judge(&answer[..length]) {
+            Answer::Incomplete if length < MAX_ANSWER => {}
+            Answer::Healthy => {
+                // The polite end; whether it still arrives changes nothing.
+                let _ = stream.write_all(b"</stream:stream>");
+                return Ok(());
+            }
+            Answer::Error(condition) => {
+                return Err(format!("it answered with the error {condition}"));
+            }
+            Answer::Incomplete | Answer::Foreign => {
+                return Err("it answered with something that is no XMPP stream".to_owned());
+            }
+        }
+    }
+}
+
+/// The time left, which is never zero: a timeout of zero is none at all.
+fn remaining(deadline: Instant) -> Result<Duration, String> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        Err(no_answer())
+    } else {
+        Ok(left)
+    }
+}
+
+fn no_answer() -> String {
+    "no answer in time".to_owned()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// So far it could be one.
+    Incomplete,
+    /// A stream header and then features.
+    Healthy,
+    /// A stream header and then this error condition (RFC 6120, 4.9.3).
+    Error(String),
+    /// Not XMPP.
+    Foreign,
+}
+
+/// Looks at what was received so far. The prefix `stream:` is the one that Prosody always writes.
+fn judge(received: &[u8]) -> Answer {
+    let mut rest = received.trim_ascii_start();
+    if let Some(declaration) = rest.strip_prefix(b"<?xml") {
+        match after(declaration, b"?>") {
+            Some(after) => rest = after.trim_ascii_start(),
+            None => return Answer::Incomplete,
+        }
+    }
+    let header = b"<stream:stream";
+    let Some(header) = rest.strip_prefix(header) else {
+        let may_become_one = header.starts_with(rest) || b"<?xml".starts_with(rest);
+        return if may_become_one {
+            Answer::Incomplete
+        } else {
+            Answer::Foreign
+        };
+    };
+    let Some(element) = after(header, b">") else {
+        return Answer::Incomplete;
+    };
+    let element = element.trim_ascii_start();
+    if element.starts_with(b"<stream:features") {
+        return Answer::Healthy;
+    }
+    if let Some(error) = element.strip_prefix(b"<stream:error>") {
+        let Some(condition) = error.strip_prefix(b"<") else {
+            return Answer::Incomplete;
+        };
+        return match condition.iter().position(|byte| b" />".contains(byte)) {
+            Some(end) => Answer::Error(String::from_utf8_lossy(&condition[..end]).into_owned()),
+            None => Answer::Incomplete,
+        };
+    }
+    let may_become_one = [b"<stream:features".as_slice(), b"<stream:error>"]
+        .iter()
+        .any(|tag| tag.starts_with(element));
+    if may_become_one {
+        Answer::Incomplete
+    } else {
+        Answer::Foreign
+    }
+}
+
+/// What comes after the first occurrence of a mark.
+fn after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
+    let at = text.windows(mark.len()).position(|window| window == mark)?;
+    Some(&text[at + mark.len()..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::thread::{self, JoinHandle};
+
+    const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xml:lang='en' id='a' \
+                          xmlns:stream='http://etherx.jabber.org/streams' version='1.0' from='chat.example'>";
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A server for one connection: it waits for a header, sends the pieces, and ends when the client does. Gives
+    /// back what it received.
+    fn serve(pieces: Vec<String>, waits_for_end: bool) -> (Target, JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_nodelay(true).unwrap();
+            let mut received = Vec::new();
+            while !received.ends_with(b"version='1.0'>") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                received.push(byte[0]);
+            }
+            for piece in pieces {
+                // The client may have heard enough already.
+                let _ = stream.write_all(piece.as_bytes());
+            }
+            if waits_for_end {
+                let _ = stream.read_to_end(&mut received);
+            }
+            String::from_utf8(received).unwrap()
+        });
+        let host = "chat.example".to_owned();
+        (
+            Target {
+                service: Service::C2s,
+                address,
+                host,
+            },
+            server,
+        )
+    }
+
+    fn error_after(pieces: &[&str]) -> String {
+        let (target, server) = serve(
+            pieces.iter().map(|piece| (*piece).to_owned()).collect(),
+            false,
+        );
+        let error = check(&[target], LONG).unwrap_err();
+        server.join().unwrap();
+        error
+    }
+
+    #[test]
+    fn a_server_that_answers_is_healthy() {
+        let answer =
+            format!("{HEADER}<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+        let (target, server) = serve(vec![answer], true);
+        check(&[target], LONG).unwrap();
+        let received = server.join().unwrap();
+        assert!(received.contains("xmlns='jabber:client'"), "{received}");
+        assert!(received.contains("to='chat.example'"), "{received}");
+        assert!(received.ends_with("</stream:stream>"), "{received}");
+    }
+
+    #[test]
+    fn an_answer_may_come_byte_by_byte() {
+        let answer = format!("{HEADER}<stream:features/>");
+        let (target, server) = serve(answer.chars().map(String::from).collect(), true);
+        check(&[target], LONG).unwrap();
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn every_beginning_of_an_answer_is_incomplete() {
+        let answer = format!("{HEADER}<stream:features");
+        for length in 0..answer.len() {
+            assert_eq!(
+                judge(&answer.as_bytes()[..length]),
+                Answer::Incomplete,
+                "{}",
+                &answer[..length]
+            );
+        }
+        assert_eq!(judge(answer.as_bytes()), Answer::Healthy);
+        let error = format!("{HEADER}<stream:error><host-unknown");
+        for length in 0..=error.len() {
+            assert_eq!(
+                judge(&error.as_bytes()[..length]),
+                Answer::Incomplete,
+                "{}",
+                &error[..length]
+            );
+        }
+        let error = format!("{error} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>");
+        assert_eq!(
+            judge(error.as_bytes()),
+            Answer::Error("host-unknown".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_stream_error_is_not_healthy() {
+        let error = error_after(&[
+            HEADER,
+            "<stream:error><host-unknown xmlns='x'/></stream:error></stream:stream>",
+        ]);
+        assert!(error.contains("host-unknown"), "{error}");
+    }
+
+    #[test]
+    fn something_else_on_the_port_is_not_healthy() {
+        for garbage in [
+            "HTTP/1.1 400 Bad Request\r\n",
+            "<html>",
+            "<?xml version='1.0'?><a/>",
+            "\0",
+            "<stream:streams",
+        ] {
+            let error = error_after(&[garbage, HEADER, "<stream:features/>"]);
+            assert!(error.contains("no XMPP stream"), "{garbage}: {error}");
+        }
+        let endless = format!("<stream:stream {}", " ".repeat(2 * MAX_ANSWER));
+        assert!(error_after(&[&endless]).contains("no XMPP stream"));
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_is_not_healthy() {
+        for pieces in [&[][..], &[HEADER]] {
+            let error = error_after(pieces);
+            assert!(error.contains("closed the connection"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_never_answers_takes_no_longer_than_the_timeout() {
+        let (target, server) = serve(Vec::new(), true);
+        let before = Instant::now();
+        let error = check(&[target.clone(), target], Duration::from_millis(50)).unwrap_err();
+        assert!(before.elapsed() < LONG);
+        assert_eq!(error.matches("no answer in time").count(), 2, "{error}");
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn the_next_target_is_tried_where_one_refuses() {
+        let refused = {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            Target {
+                service: Service::S2s,
+                address,
+                host: "chat.example".to_owned(),
+            }
+        };
+        let error = check(std::slice::from_ref(&refused), LONG).unwrap_err();
+        assert!(error.starts_with(&refused.to_string()), "{error}");
+        assert!(error.contains("Connection refused"), "{error}");
+
+        let (target, server) = serve(vec![format!("{HEADER}<stream:features/>")], true);
+        check(&[refused, target], LONG).unwrap();
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn no_target_is_not_healthy() {
+        assert!(check(&[], LONG).is_err());
+    }
+
+    #[test]
+    fn targets_are_read_as_they_are_written() {
+        for line in [
+            "c2s 127.0.0.1 5222 chat.example",
+            "s2s ::1 5269 jörg.example",
+            "c2s 192.0.2.1 1 localhost",
+        ] {
+            let target: Target = line.parse().unwrap();
+            assert_eq!(target.to_string(), line);
+        }
+        for line in [
+            "",
+            "c2s",
+            "http 127.0.0.1 5280 chat.example",
+            "c2s localhost 5222 chat.example",
+            "c2s 127.0.0.1 65536 chat.example",
+            "c2s 127.0.0.1 5222 ",
+            "c2s 127.0.0.1 5222 a b",
+            "c2s 127.0.0.1 5222 a'b",
+        ] {
+            let error = line.parse::<Target>().unwrap_err();
+            assert!(error.contains("expected a line such as"), "{error}");
+        }
+    }
+}

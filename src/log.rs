@@ -1,0 +1,265 @@
+//! Our own log, on standard error.
+//!
+//! As text it has the layout of Prosody's console log (`log_to_console` in `core/loggingmanager.lua`, 0.12 and 13.0),
+//! so that both read as one: no time, the source in a column, the level, a tab, the message.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+/// What stands in Prosody's column for the source of a message.
+const SOURCE: &str = "entrypoint";
+
+/// The width of that column (`source_width`).
+const SOURCE_WIDTH: usize = 20;
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// As Prosody's own.
+    Text,
+    /// One JSON object a line, with `timestamp` (UTC), `level`, `message`, `target` and the event's other fields.
+    Json,
+}
+
+/// Sends everything that is logged from here on, at `level` and above, to standard error. To be called once.
+pub fn init(format: Format, level: Level) {
+    // Fails when called again, and then the first call's choice stands.
+    let _ = match format {
+        Format::Text => tracing::subscriber::set_global_default(text(
+            level,
+            io::stderr().is_terminal(),
+            io::stderr,
+        )),
+        Format::Json => tracing::subscriber::set_global_default(json(level, io::stderr)),
+    };
+}
+
+/// A failure to write the log is not reported in it: without standard error that report itself would panic.
+fn text<W>(level: Level, with_colours: bool, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .log_internal_errors(false)
+        .event_format(ProsodyLayout { with_colours })
+        .with_writer(writer)
+        .finish()
+}
+
+fn json<W>(level: Level, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_max_level(level)
+        .log_internal_errors(false)
+        .with_writer(writer)
+        .finish()
+}
+
+/// Prosody's layout. The message alone is written: it is a sentence that says everything.
+struct ProsodyLayout {
+    with_colours: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for ProsodyLayout
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<S, N>, mut writer: Writer, event: &Event) -> fmt::Result {
+        // Prosody's styles for a terminal; debug has none, and there is no level below it.
+        let (level, style) = match *event.metadata().level() {
+            Level::ERROR => ("error", Some("1;31")),
+            Level::WARN => ("warn", Some("1;33")),
+            Level::INFO => ("info", Some("1")),
+            Level::DEBUG | Level::TRACE => ("debug", None),
+        };
+        write!(writer, "{SOURCE:SOURCE_WIDTH$}")?;
+        match style.filter(|_| self.with_colours) {
+            Some(style) => write!(writer, "\x1b[{style}m{level}\x1b[0m\t")?,
+            None => write!(writer, "{level}\t")?,
+        }
+        let mut message = Message {
+            writer: writer.by_ref(),
+            result: Ok(()),
+        };
+        event.record(&mut message);
+        message.result?;
+        writeln!(writer)
+    }
+}
+
+/// Writes the field `message`.
+struct Message<'w> {
+    writer: Writer<'w>,
+    result: fmt::Result,
+}
+
+impl Visit for Message<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.result = fmt::write(&mut Printable(&mut self.writer), format_args!("{value:?}"));
+        }
+    }
+}
+
+/// Passes text on as Prosody does (`util/format.lua`): a line that follows is indented, so that it cannot look like
+/// a line of the log, and other control characters become their symbols, so that none reaches a terminal.
+struct Printable<'a, W>(&'a mut W);
+
+impl<W: fmt::Write> fmt::Write for Printable<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for piece in text.split_inclusive(|c: char| c.is_ascii_control()) {
+            let mut plain = piece.chars();
+            match plain.next_back() {
+                Some('\n') => {
+                    self.0.write_str(plain.as_str())?;
+                    self.0.write_str("\n\t")?;
+                }
+                Some('\t') => self.0.write_str(piece)?,
+                Some(control) if control.is_ascii_control() => {
+                    self.0.write_str(plain.as_str())?;
+                    self.0.write_char(symbol(control))?;
+                }
+                _ => self.0.write_str(piece)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The printable picture of a control character: U+2400 and on, and U+2421 for delete.
+fn symbol(control: char) -> char {
+    match control {
+        '\x7f' => '\u{2421}',
+        _ => char::from_u32(0x2400 + u32::from(control)).unwrap_or(control),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+    use tracing::{debug, error, info, warn};
+
+    /// What was written, shared with the subscriber that writes it.
+    #[derive(Clone, Default)]
+    struct Output(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Output {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn logged_as_text(level: Level, with_colours: bool, log: impl FnOnce()) -> String {
+        let output = Output::default();
+        let writer = output.clone();
+        tracing::subscriber::with_default(text(level, with_colours, move || writer.clone()), log);
+        output.text()
+    }
+
+    fn one_of_each_level() {
+        debug!("one");
+        info!("two");
+        warn!(path = "/x", "three {}", 3);
+        error!("four");
+    }
+
+    #[test]
+    fn text_has_prosodys_layout() {
+        assert_eq!(
+            logged_as_text(Level::DEBUG, false, one_of_each_level),
+            "entrypoint          debug\tone\n\
+             entrypoint          info\ttwo\n\
+             entrypoint          warn\tthree 3\n\
+             entrypoint          error\tfour\n"
+        );
+    }
+
+    #[test]
+    fn what_is_below_the_level_is_left_out() {
+        for (level, count) in [
+            (Level::DEBUG, 4),
+            (Level::INFO, 3),
+            (Level::WARN, 2),
+            (Level::ERROR, 1),
+        ] {
+            assert_eq!(
+                logged_as_text(level, false, one_of_each_level)
+                    .lines()
+                    .count(),
+                count,
+                "{level}"
+            );
+        }
+    }
+
+    #[test]
+    fn levels_have_prosodys_styles_on_a_terminal() {
+        assert_eq!(
+            logged_as_text(Level::DEBUG, true, one_of_each_level),
+            "entrypoint          debug\tone\n\
+             entrypoint          \x1b[1minfo\x1b[0m\ttwo\n\
+             entrypoint          \x1b[1;33mwarn\x1b[0m\tthree 3\n\
+             entrypoint          \x1b[1;31merror\x1b[0m\tfour\n"
+        );
+    }
+
+    #[test]
+    fn no_message_looks_like_two() {
+        let message = "jörg\nc2s1    info\tforged\r\x1b[31m\x7f";
+        assert_eq!(
+            logged_as_text(Level::INFO, false, || info!("{message}")),
+            "entrypoint          info\tjörg\n\tc2s1    info\tforged␍␛[31m␡\n"
+        );
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let output = Output::default();
+        let writer = output.clone();
+        tracing::subscriber::with_default(json(Level::INFO, move || writer.clone()), || {
+            debug!("left out");
+            info!("two\nlines");
+            warn!(path = "/x", "three");
+        });
+        let lines: Vec<serde_json::Value> = output
+            .text()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["level"], "INFO");
+        assert_eq!(lines[0]["message"], "two\nlines");
+        assert_eq!(lines[1]["path"], "/x");
+        let timestamp = lines[1]["timestamp"].as_str().unwrap();
+        assert!(
+            timestamp.starts_with("20") && timestamp.ends_with('Z'),
+            "{timestamp}"
+        );
+    }
+}
