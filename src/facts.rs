@@ -4,3 +4,441 @@ pub mod certificates;
 pub mod lua_source;
 pub mod prosody;
 pub mod user_files;
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, Uid, faccessat, geteuid, gethostname};
+use time::OffsetDateTime;
+
+use self::prosody::Prosody;
+use self::user_files::UserFiles;
+use crate::exit_status::{ExitStatus, Failure, WithStatus};
+use crate::identity::{Requested, User};
+use crate::plan::{Hosts, MAIN_FILE, ROOT_ANCHOR};
+use crate::self_signed::{self, Request, Store};
+use crate::settings::types::{Domain, Kind};
+use crate::settings::{Mistake, Report, Settings};
+
+/// The folder of modules that an image in use today fills for its users.
+const MODULES_ENABLED_DIR: &str = "/opt/prosody-modules-enabled";
+
+/// The link in the runtime directory that names the generation in force.
+pub const CURRENT: &str = "current";
+
+/// Where settings do not say otherwise.
+const RUNTIME_DIR: &str = "/run/prosody";
+
+/// Everything that a plan depends on besides settings.
+pub struct Facts {
+    /// The Prosody that the image has.
+    pub prosody: Prosody,
+    /// Prosody's own modules, and those in the user's folders.
+    modules: HashSet<String>,
+    /// Whom Prosody runs as.
+    pub identity: User,
+    /// The user's input.
+    pub config_dir: PathBuf,
+    /// What stands at the top of the configuration directory.
+    pub entries: Vec<OsString>,
+    /// The user's own files.
+    pub user_files: UserFiles,
+    /// Prosody's data.
+    pub data_dir: PathBuf,
+    /// Where generations are.
+    pub runtime_dir: PathBuf,
+    /// The container's host name.
+    pub hostname: String,
+    /// Whether the data directory has data of a host of that name.
+    pub has_data_of_hostname: bool,
+    /// Whether the kernel has IPv6.
+    pub ipv6: bool,
+    /// The folders of modules that count where `PROSODY_PLUGIN_PATHS` is not set.
+    pub default_plugin_paths: Vec<PathBuf>,
+    /// Whether DNSSEC's trust anchor is installed.
+    pub has_root_anchor: bool,
+    /// Which hosts have certificates; empty until [`Facts::find_certificates`].
+    pub certificates: Certificates,
+}
+
+/// Where hosts get their certificates.
+#[derive(Debug, Default)]
+pub struct Certificates {
+    /// Prosody's option `certificates`.
+    pub directory: PathBuf,
+    /// Whether it has one for any host.
+    pub found_any: bool,
+    /// The self-signed certificate's file, by host.
+    pub self_signed: BTreeMap<String, PathBuf>,
+    /// Self-signed certificates that are not there yet, or not usable any more.
+    pub to_make: Vec<Request>,
+}
+
+/// The places that settings name, which even an own `prosody.cfg.lua` has.
+pub struct Places {
+    /// The user's input.
+    pub config_dir: PathBuf,
+    /// Prosody's data.
+    pub data_dir: PathBuf,
+    /// Where generations are.
+    pub runtime_dir: PathBuf,
+}
+
+impl Places {
+    /// Looks where things are.
+    pub fn find(settings: &Settings) -> Self {
+        let entrypoint = &settings.entrypoint;
+        let path = |setting: &Option<crate::settings::types::Path>, default: &str| {
+            setting
+                .as_ref()
+                .map_or_else(|| PathBuf::from(default), |path| path.as_ref().to_owned())
+        };
+        let runtime_dir = match &entrypoint.runtime_dir {
+            Some(path) => path.as_ref().to_owned(),
+            None => default_runtime_dir(geteuid()),
+        };
+        Self {
+            config_dir: path(&entrypoint.config_dir, "/etc/prosody"),
+            data_dir: path(&entrypoint.data_dir, "/var/lib/prosody"),
+            runtime_dir,
+        }
+    }
+
+    /// The configuration file of the user's own: where there is one it is the configuration.
+    pub fn own_main_file(&self) -> Option<PathBuf> {
+        let file = self.config_dir.join(MAIN_FILE);
+        fs::symlink_metadata(&file).is_ok().then_some(file)
+    }
+
+    /// The main file of the generation in force, where there is one.
+    pub fn current_main_file(&self) -> Option<PathBuf> {
+        let file = self.runtime_dir.join(CURRENT).join(MAIN_FILE);
+        fs::symlink_metadata(&file).is_ok().then_some(file)
+    }
+}
+
+/// `/run/prosody`; where another user than root cannot write there, a directory of that user's on `/dev/shm`, which is
+/// writable even with a read-only root file system.
+fn default_runtime_dir(uid: Uid) -> PathBuf {
+    let default = PathBuf::from(RUNTIME_DIR);
+    if uid.is_root() || is_writable(&default) {
+        default
+    } else {
+        PathBuf::from(format!("/dev/shm/prosody-{uid}"))
+    }
+}
+
+/// Whether this process can make files in a directory (access(2), with the effective user).
+pub fn is_writable(directory: &Path) -> bool {
+    let mode = AccessFlags::W_OK | AccessFlags::X_OK;
+    faccessat(
+        nix::fcntl::AT_FDCWD,
+        directory,
+        mode,
+        nix::fcntl::AtFlags::AT_EACCESS,
+    )
+    .is_ok()
+}
+
+impl Facts {
+    /// Looks at everything but certificates. What the user can mend is added to the report.
+    ///
+    /// # Errors
+    ///
+    /// 127 where there is no Prosody; 77 or 78 where it is not clear whom it is to run as.
+    pub fn gather(
+        settings: &Settings,
+        places: Places,
+        report: &mut Report,
+    ) -> Result<Self, Failure> {
+        let prosody = prosody::find(std::env::var_os("PATH").as_deref())
+            .status(ExitStatus::COMMAND_NOT_FOUND)?;
+        let mut modules = prosody.modules().status(ExitStatus::COMMAND_NOT_FOUND)?;
+        if let Some(warning) = prosody.version.warning() {
+            report.warning(warning);
+        }
+        let Places {
+            config_dir,
+            data_dir,
+            runtime_dir,
+        } = places;
+        let default_plugin_paths: Vec<PathBuf> = [
+            config_dir.join("modules"),
+            PathBuf::from(MODULES_ENABLED_DIR),
+        ]
+        .into_iter()
+        .filter(|path| path.is_dir())
+        .collect();
+        match &settings.modules.plugin_paths {
+            Some(paths) => paths
+                .iter()
+                .for_each(|path| prosody::add_modules(path.as_ref(), &mut modules)),
+            None => default_plugin_paths
+                .iter()
+                .for_each(|path| prosody::add_modules(path, &mut modules)),
+        }
+        // As Debian's Prosody does, for what `prosodyctl install` put there.
+        prosody::add_modules(&data_dir.join("custom_plugins"), &mut modules);
+
+        let setting = |path: Option<&Path>, default: &str| {
+            path.map_or_else(|| default.into(), Path::to_owned)
+        };
+        let templates_dir: PathBuf = setting(
+            settings
+                .entrypoint
+                .templates_dir
+                .as_ref()
+                .map(AsRef::as_ref),
+            "templates",
+        );
+        let extra: PathBuf = setting(
+            settings
+                .anything
+                .extra_config
+                .as_ref()
+                .map(|glob| Path::new(glob.as_str())),
+            "conf.d/*.cfg.lua",
+        );
+        let user_files =
+            UserFiles::read(&config_dir, &templates_dir, &extra).unwrap_or_else(|problems| {
+                problems
+                    .iter()
+                    .for_each(|problem| report.mistake(Mistake::in_file(&problem.to_string())));
+                UserFiles::default()
+            });
+        let hostname = gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok())
+            .unwrap_or_default();
+        let has_data_of_hostname = Domain::parse(&hostname).is_ok_and(|host| {
+            data_dir
+                .join(prosody::data_name(&host.to_string()))
+                .is_dir()
+        });
+        Ok(Self {
+            identity: identity(settings, &data_dir)?,
+            prosody,
+            modules,
+            entries: entries(&config_dir),
+            user_files,
+            has_data_of_hostname,
+            hostname,
+            ipv6: Path::new("/proc/net/if_inet6").exists(),
+            default_plugin_paths,
+            has_root_anchor: Path::new(ROOT_ANCHOR).exists(),
+            certificates: Certificates::default(),
+            config_dir,
+            data_dir,
+            runtime_dir,
+        })
+    }
+
+    /// Looks which hosts have a certificate, and which self-signed ones are there for the others.
+    pub fn find_certificates(&mut self, settings: &Settings, hosts: &Hosts, report: &mut Report) {
+        let setting = settings
+            .tls
+            .certificates
+            .as_ref()
+            .map(|path| path.as_ref().to_owned());
+        let directory = setting
+            .clone()
+            .unwrap_or_else(|| self.config_dir.join("certs"));
+        let names: Vec<&str> = hosts.names().collect();
+        let now = OffsetDateTime::now_utc();
+        let found = certificates::find(&directory, &names, now).unwrap_or_else(|error| {
+            report.warning(format!(
+                "{}: {} cannot be read: {error}; certificates in it do not count",
+                settings.variable("certificates"),
+                directory.display()
+            ));
+            vec![false; names.len()]
+        });
+        let found_any = found.contains(&true);
+        let without: Vec<&str> = names
+            .iter()
+            .zip(found)
+            .filter(|(_, found)| !found)
+            .map(|(name, _)| *name)
+            .collect();
+        self.certificates = Certificates {
+            directory,
+            found_any,
+            ..Certificates::default()
+        };
+        if without.is_empty() {
+            return;
+        }
+        if settings
+            .tls
+            .self_signed_certificates
+            .is_some_and(|on| !on.0)
+        {
+            report.warning(format!(
+                "PROSODY_SELF_SIGNED_CERTIFICATES: it is off, and there is no certificate for {} in {}: nobody can \
+                 connect to them with TLS",
+                several(&without),
+                self.certificates.directory.display()
+            ));
+            return;
+        }
+        report.warning(format!(
+            "No certificate for {} in {}: using a self-signed one, which clients warn about and other servers refuse",
+            several(&without),
+            self.certificates.directory.display()
+        ));
+        let store = Store::open(&self.data_dir).ok().flatten();
+        let uid = Uid::from_raw(self.identity.uid);
+        for (host, names) in group(&without) {
+            // A host's name was checked where it was read, so that it has a form for certificates.
+            let ascii = |name: &&str| Some(Domain::parse(name).ok()?.ascii().into_owned());
+            let (Some(host_ascii), names_ascii) = (
+                ascii(&host),
+                names.iter().filter_map(ascii).collect::<Vec<_>>(),
+            ) else {
+                continue;
+            };
+            let all: Vec<&str> = names_ascii.iter().map(String::as_str).collect();
+            let path = self_signed::certificate_path(&self.data_dir, &host_ascii);
+            self.certificates
+                .self_signed
+                .extend(names.iter().map(|name| ((*name).to_owned(), path.clone())));
+            if !store
+                .as_ref()
+                .is_some_and(|store| store.is_usable(&host_ascii, &all, uid, now))
+            {
+                self.certificates.to_make.push(Request {
+                    host: host_ascii,
+                    names: names_ascii,
+                });
+            }
+        }
+        // Prosody complains about a directory that is not there; ours has certificates in it.
+        if setting.is_none() && !self.certificates.directory.is_dir() {
+            if let Some(path) = self
+                .certificates
+                .self_signed
+                .values()
+                .next()
+                .and_then(|path| path.parent())
+            {
+                self.certificates.directory = path.to_owned();
+            }
+        }
+    }
+
+    /// Whether a module exists, Prosody's own or the user's.
+    pub fn has_module(&self, name: &str) -> bool {
+        self.modules.contains(name)
+    }
+
+    /// The modules that exist, in no order.
+    pub fn module_names(&self) -> impl Iterator<Item = &str> {
+        self.modules.iter().map(String::as_str)
+    }
+}
+
+/// Whom Prosody runs as.
+pub fn identity(settings: &Settings, data_dir: &Path) -> Result<User, Failure> {
+    let requested = Requested {
+        name: settings.entrypoint.user.as_ref().map(|name| name.as_str()),
+        uid: settings.entrypoint.uid.map(|id| id.get()),
+        gid: settings.entrypoint.gid.map(|id| id.get()),
+    };
+    User::resolve(&requested, data_dir)
+}
+
+/// The names at the top of the configuration directory, in order; none where it cannot be read.
+fn entries(config_dir: &Path) -> Vec<OsString> {
+    let Ok(entries) = fs::read_dir(config_dir) else {
+        return Vec::new();
+    };
+    let mut names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    names
+}
+
+/// Puts hosts that need a certificate together: a host with those below it.
+fn group<'a>(hosts: &[&'a str]) -> Vec<(&'a str, Vec<&'a str>)> {
+    let all: HashSet<&str> = hosts.iter().copied().collect();
+    let mut place: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    let parent = |host: &'a str| {
+        let mut parents = host.match_indices('.').map(|(at, _)| &host[at + 1..]);
+        parents.find(|parent| all.contains(parent))
+    };
+    for host in hosts.iter().copied().filter(|host| parent(host).is_none()) {
+        place.insert(host, groups.len());
+        groups.push((host, vec![host]));
+    }
+    for host in hosts.iter().copied() {
+        let mut top = host;
+        while let Some(above) = parent(top) {
+            top = above;
+        }
+        if top != host {
+            groups[place[top]].1.push(host);
+        }
+    }
+    groups
+}
+
+/// Names in a sentence, the first few of them.
+pub fn several(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    match names.len() {
+        0..=SHOWN => names.join(", "),
+        count => format!("{} and {} more", names[..SHOWN].join(", "), count - SHOWN),
+    }
+}
+
+/// The generations in a runtime directory, oldest first.
+pub fn generations(runtime_dir: &Path) -> Vec<u64> {
+    let Ok(entries) = fs::read_dir(runtime_dir) else {
+        return Vec::new();
+    };
+    let number = |name: &OsStr| name.to_str()?.strip_prefix("generation-")?.parse().ok();
+    let mut numbers: Vec<u64> = entries
+        .flatten()
+        .filter_map(|entry| number(&entry.file_name()))
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_share_the_certificate_of_the_domain_above() {
+        let hosts = [
+            "a.example",
+            "b.example",
+            "rooms.a.example",
+            "x.rooms.a.example",
+            "lone.test",
+        ];
+        assert_eq!(
+            group(&hosts),
+            [
+                (
+                    "a.example",
+                    vec!["a.example", "rooms.a.example", "x.rooms.a.example"]
+                ),
+                ("b.example", vec!["b.example"]),
+                ("lone.test", vec!["lone.test"]),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_long_list_is_cut() {
+        assert_eq!(several(&["a", "b"]), "a, b");
+        assert_eq!(
+            several(&["a", "b", "c", "d", "e", "f", "g"]),
+            "a, b, c, d, e and 2 more"
+        );
+    }
+}

@@ -1,8 +1,11 @@
 //! The parts of `prosody-entrypoint`, as a library: what the binary, the tests and the fuzz targets share.
 //!
-//! The way of a start: [`commands`] → ([`settings`], [`facts`]) → [`plan`] → [`apply`] → [`init`].
+//! The way of a start: [`commands`] → ([`mod@settings`], [`facts`]) → [`plan`] → [`apply`] → [`init`].
 #![deny(unsafe_code)]
 
+pub mod apply;
+pub mod cli;
+pub mod commands;
 pub mod exit_status;
 pub mod facts;
 pub mod health;
@@ -10,8 +13,10 @@ pub mod identity;
 pub mod init;
 pub mod log;
 pub mod lua;
+pub mod plan;
 pub mod privileges;
 pub mod self_signed;
+pub mod settings;
 pub mod system;
 pub mod templates;
 

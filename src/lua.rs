@@ -25,6 +25,9 @@ pub enum Version {
     Lua54,
 }
 
+/// The comment in front of a secret's literal: it tells people what not to show, and [`hide_secrets`] where they are.
+const SECRET_MARK: &str = "--[[secret]] ";
+
 /// What stands where a [`Secret`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
@@ -151,6 +154,50 @@ impl Nesting {
     }
 }
 
+/// Rendered text with the placeholder in place of every secret.
+pub fn hide_secrets(rendered: &str) -> String {
+    let mut text = String::with_capacity(rendered.len());
+    let mut rest = rendered;
+    // No literal of ours holds the mark followed by a bare quote: within one, quotes are escaped.
+    while let Some((before, literal)) = rest.split_once(&format!("{SECRET_MARK}\"")) {
+        let mut escaped = false;
+        let end = literal.find(|character| {
+            let ends = character == '"' && !escaped;
+            escaped = character == '\\' && !escaped;
+            ends
+        });
+        text.push_str(before);
+        text.push('"');
+        text.push_str(PLACEHOLDER);
+        text.push('"');
+        rest = end.map_or("", |end| &literal[end + 1..]);
+    }
+    text.push_str(rest);
+    text
+}
+
+/// The same value with every string in it a [`Secret`], for values that may be secrets.
+pub fn with_secret_strings(value: &Value) -> Value {
+    match value.kind() {
+        ValueKind::String => match value.as_str() {
+            Some(text) => Secret::new(text.to_owned()).into_value(),
+            None => value.clone(),
+        },
+        ValueKind::Seq => value
+            .try_iter()
+            .map(|items| items.map(|item| with_secret_strings(&item)).collect())
+            .unwrap_or_else(|_| value.clone()),
+        ValueKind::Map => {
+            let pairs = value.try_iter().into_iter().flatten().filter_map(|key| {
+                let item = value.get_item(&key).ok()?;
+                Some((key, with_secret_strings(&item)))
+            });
+            Value::from_pairs(pairs)
+        }
+        _ => value.clone(),
+    }
+}
+
 fn write_value(
     out: &mut dyn fmt::Write,
     value: &Value,
@@ -158,11 +205,13 @@ fn write_value(
     nesting: Nesting,
 ) -> Result<(), Error> {
     if let Some(secret) = value.downcast_object_ref::<Secret>() {
-        let text = match dialect.secrets {
-            Secrets::Written => secret.expose(),
-            Secrets::Hidden => PLACEHOLDER,
+        return match dialect.secrets {
+            Secrets::Written => {
+                out.write_str(SECRET_MARK)?;
+                write_string(out, secret.expose().as_bytes())
+            }
+            Secrets::Hidden => write_string(out, PLACEHOLDER.as_bytes()),
         };
-        return write_string(out, text.as_bytes());
     }
     if let Some(file) = value.downcast_object_ref::<FileLine>() {
         out.write_str("FileLine(")?;

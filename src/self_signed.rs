@@ -19,6 +19,7 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{ASN1Time, GeneralName, parse_x509_pem};
 
@@ -42,6 +43,15 @@ const MAX_COMMON_NAME: usize = 64;
 
 /// A file that is larger is none of ours.
 const MAX_SIZE: u64 = 64 * 1024;
+
+/// A certificate that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Request {
+    /// The virtual host in ASCII (`xn--…`).
+    pub host: String,
+    /// All names, that of the host first.
+    pub names: Vec<String>,
+}
 
 /// A new certificate and its key, both as PEM.
 pub struct Pair {

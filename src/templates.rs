@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Rest;
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value,
 };
@@ -43,6 +44,7 @@ impl Templates {
         environment.set_debug(true);
         environment.set_formatter(formatter(dialect));
         environment.add_filter("verbatim_lua_code", lua::verbatim_lua_code);
+        environment.add_filter("pick", pick);
         Templates {
             environment,
             dialect,
@@ -102,6 +104,22 @@ impl Templates {
             .map_err(|error| anyhow!(self.message_without_secrets(&error, name, context)))
     }
 
+    /// Renders a template that no other includes, read from the file `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Templates::add_file`] and [`Templates::render`].
+    pub fn render_text(&self, path: &Path, source: &str, context: Value) -> anyhow::Result<String> {
+        let mut alone = Templates {
+            environment: self.environment.clone(),
+            dialect: self.dialect,
+            paths: self.paths.clone(),
+        };
+        let name = path.to_string_lossy().into_owned();
+        alone.add_file(name.clone(), path, source.to_owned())?;
+        alone.render(&name, context)
+    }
+
     /// What minijinja says about a value may quote it, and a template can capture what a secret was written as.
     /// So a message is taken from a second run, in which every secret is hidden from the start.
     fn message_without_secrets(&self, error: &Error, name: &str, context: Value) -> String {
@@ -145,6 +163,19 @@ impl Templates {
             None => format!("{file}: "),
         }
     }
+}
+
+/// The filter `pick`: those of the named options that there are, as pairs of a name to write and a value.
+fn pick(options: &Value, names: Rest<String>) -> Result<Value, Error> {
+    let mut picked = Vec::new();
+    for name in names.iter() {
+        let value = options.get_attr(name)?;
+        let Some(identifier) = lua::Name::new(name).filter(|_| !value.is_undefined()) else {
+            continue;
+        };
+        picked.push(Value::from(vec![identifier.into_value(), value]));
+    }
+    Ok(Value::from(picked))
 }
 
 fn render_in(environment: &Environment, name: &str, context: Value) -> Result<String, Error> {

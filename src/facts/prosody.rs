@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
 
+use crate::lua;
+
 /// The settings that Prosody's build writes into the program stand at its top; in 13.0 they end at byte 600.
 const PROGRAM_HEAD: u64 = 8 * 1024;
 
@@ -193,25 +195,65 @@ impl Prosody {
     /// One directory is read, and one file looked for in each folder there. The places are those of Prosody's
     /// `util/pluginloader.lua`: `mod_x.lua`, `x/mod_x.lua`, `mod_x/mod_x.lua`.
     pub fn modules(&self) -> Result<HashSet<String>, Error> {
-        let unreadable = |error| Error::Unreadable(self.plugin_dir.clone(), error);
         let mut modules = HashSet::new();
-        for entry in fs::read_dir(&self.plugin_dir).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if let Some(module) = name
-                .strip_prefix("mod_")
-                .and_then(|name| name.strip_suffix(".lua"))
-            {
+        collect_modules(&self.plugin_dir, &mut modules)
+            .map_err(|error| Error::Unreadable(self.plugin_dir.clone(), error))?;
+        Ok(modules)
+    }
+}
+
+/// Adds the modules in a folder of the user's. One that is absent or cannot be read has none, to Prosody too.
+pub fn add_modules(folder: &Path, modules: &mut HashSet<String>) {
+    if let Err(error) = collect_modules(folder, modules) {
+        tracing::debug!("no modules in {}: {error}", folder.display());
+    }
+}
+
+fn collect_modules(folder: &Path, modules: &mut HashSet<String>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if let Some(module) = name
+            .strip_prefix("mod_")
+            .and_then(|name| name.strip_suffix(".lua"))
+        {
+            modules.insert(module.to_owned());
+        } else if !name.contains('.') {
+            let module = name.strip_prefix("mod_").unwrap_or(name);
+            if entry.path().join(format!("mod_{module}.lua")).is_file() {
                 modules.insert(module.to_owned());
-            } else if !name.contains('.') {
-                let module = name.strip_prefix("mod_").unwrap_or(name);
-                if entry.path().join(format!("mod_{module}.lua")).is_file() {
-                    modules.insert(module.to_owned());
-                }
             }
         }
-        Ok(modules)
+    }
+    Ok(())
+}
+
+/// The name of a host's folder in the data directory: everything but ASCII letters and digits percent-encoded
+/// (`util/datamanager.lua`).
+pub fn data_name(host: &str) -> String {
+    host.bytes().fold(String::new(), |mut name, byte| {
+        match byte.is_ascii_alphanumeric() {
+            true => name.push(byte.into()),
+            false => name.push_str(&format!("%{byte:02x}")),
+        }
+        name
+    })
+}
+
+impl Prosody {
+    /// Whether this is 13.0 or newer: the line between the two versions that are supported.
+    pub fn is_13(&self) -> bool {
+        self.version.at_least(13, 0)
+    }
+
+    /// The Lua that reads what is rendered; where the program does not name one, that of Debian.
+    pub fn dialect(&self) -> lua::Version {
+        match self.lua {
+            Some((5, 2)) => lua::Version::Lua52,
+            Some((5, 3)) => lua::Version::Lua53,
+            _ => lua::Version::Lua54,
+        }
     }
 }
 

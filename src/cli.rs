@@ -1,0 +1,69 @@
+//! What the user may type.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The entrypoint of a container that runs the Prosody XMPP server.
+///
+/// Any other first argument is a program to run: `prosody` (the default), `prosodyctl` or one of its commands, a shell.
+/// It runs as Prosody's user, once the configuration is there.
+#[derive(Debug, Parser)]
+#[command(name = "prosody-entrypoint", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The names of [`Command`]'s variants: what is not among them is a program to run.
+pub const COMMANDS: &[&str] = &["render", "validate", "settings", "healthcheck", "help"];
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write Prosody's configuration, or show it, and start nothing
+    Render(Render),
+    /// Check the settings, and what they render with Prosody's own checks
+    Validate,
+    /// List all settings
+    Settings(Settings),
+    /// Succeed when the server answers an XMPP stream for its first host
+    Healthcheck,
+}
+
+#[derive(Debug, Args)]
+pub struct Render {
+    /// Show every file, with a placeholder for each secret, and write nothing
+    #[arg(long, conflicts_with_all = ["diff", "json"])]
+    pub dry_run: bool,
+    /// Show what differs from what is in force, and write nothing; ends with 1 where something does
+    #[arg(long, conflicts_with = "json")]
+    pub diff: bool,
+    /// Show the plan as JSON, with a placeholder for each secret, and write nothing
+    #[arg(long)]
+    pub json: bool,
+    /// Write into this directory instead of the runtime directory, or show what would be written there
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// Show the value of each setting that is in force, and where it came from
+    #[arg(long)]
+    pub effective: bool,
+    /// How to show them
+    #[arg(long, value_enum, default_value_t = Format::Table, conflicts_with = "effective")]
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Format {
+    /// Columns for a terminal
+    Table,
+    /// The reference, as in the documentation
+    Markdown,
+    /// A JSON schema of the environment
+    JsonSchema,
+    /// A file of variables to fill in, for `docker run --env-file`
+    Env,
+}

@@ -1,0 +1,139 @@
+//! The commands, one file each, and what they share: reading the settings, looking around, making the plan.
+
+pub mod healthcheck;
+pub mod prosodyctl;
+pub mod render;
+pub mod run;
+pub mod settings;
+pub mod validate;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+
+use crate::exit_status::{ExitStatus, Failure};
+use crate::facts::{Facts, Places};
+use crate::log;
+use crate::lua::Secrets;
+use crate::plan::{self, Hosts, Plan};
+use crate::settings::source;
+use crate::settings::types::{LogFormat, LogLevel};
+use crate::settings::{Mistake, Report, Settings};
+
+/// Tells the user why nothing more happens.
+pub fn report_failure(failure: &Failure) -> ExitStatus {
+    // Where the settings were not read yet, the log is as it is by default.
+    log::init(log::Format::Text, tracing::Level::INFO);
+    tracing::error!("{failure}");
+    failure.status
+}
+
+/// Reads the settings of this process's environment, and begins the log as they say.
+fn read_settings() -> (Settings, Report) {
+    let (settings, report) = Settings::read(std::env::vars_os());
+    let format = match settings.entrypoint.entrypoint_log_format {
+        Some(LogFormat::Json) => log::Format::Json,
+        _ => log::Format::Text,
+    };
+    let level = match settings.entrypoint.entrypoint_log {
+        Some(LogLevel::Debug) => tracing::Level::DEBUG,
+        Some(LogLevel::Warn) => tracing::Level::WARN,
+        Some(LogLevel::Error) => tracing::Level::ERROR,
+        Some(LogLevel::Info) | None => tracing::Level::INFO,
+    };
+    log::init(format, level);
+    (settings, report)
+}
+
+/// What a command wants of a plan.
+struct Wish<'a> {
+    /// Whether its files hold secrets.
+    secrets: Secrets,
+    /// The directory of the generation, from the runtime directory.
+    generation: &'a dyn Fn(&Path) -> PathBuf,
+}
+
+/// From settings to a plan that can be applied.
+///
+/// # Errors
+///
+/// 78 with everything that is wrong; 127 where there is no Prosody.
+fn make_plan(
+    settings: &Settings,
+    mut report: Report,
+    wish: &Wish,
+) -> Result<(Facts, Plan, Report), Failure> {
+    let facts = Facts::gather(settings, Places::find(settings), &mut report);
+    let mut facts = match facts {
+        Ok(facts) => facts,
+        // What is wrong with the settings is what the user can mend first.
+        Err(failure) => {
+            unknown_names(settings, None, &mut report);
+            return Err(refuse(settings, report).err().unwrap_or(failure));
+        }
+    };
+    unknown_names(settings, Some(&facts), &mut report);
+    plan::check(settings, &facts, &mut report);
+    let hosts = Hosts::decide(settings, &facts, &mut report);
+    facts.find_certificates(settings, &hosts, &mut report);
+    let generation = (wish.generation)(&facts.runtime_dir);
+    let plan = plan::make(
+        settings,
+        &facts,
+        hosts,
+        &generation,
+        wish.secrets,
+        &mut report,
+    );
+    let report = refuse(settings, report)?;
+    Ok((facts, plan, report))
+}
+
+/// Ends here where something is wrong.
+fn refuse(settings: &Settings, mut report: Report) -> Result<Report, Failure> {
+    if settings
+        .entrypoint
+        .entrypoint_strict
+        .is_some_and(|strict| strict.0)
+    {
+        report.make_strict();
+    }
+    if report.mistakes().is_empty() {
+        return Ok(report);
+    }
+    Err(Failure::new(ExitStatus::CONFIGURATION, anyhow!("{report}")))
+}
+
+/// Warns about names that are no settings, unless a file of the user's reads them.
+fn unknown_names(settings: &Settings, facts: Option<&Facts>, report: &mut Report) {
+    let read = facts
+        .map(|facts| facts.user_files.environment())
+        .unwrap_or_default();
+    for name in settings
+        .source
+        .unknown
+        .iter()
+        .filter(|name| !read.contains(name.as_str()))
+    {
+        let hint = source::suggestion(name)
+            .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        report.warning(format!("{name}: there is no such setting{hint}"));
+    }
+}
+
+/// Writes what was noticed into the log.
+fn log_report(report: &Report) {
+    for note in report.notes() {
+        tracing::debug!("{note}");
+    }
+    for warning in report.warnings() {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// A mistake about a place or a file, as a failure of its own.
+fn wrong(mistake: Mistake) -> Failure {
+    let mut report = Report::default();
+    report.mistake(mistake);
+    Failure::new(ExitStatus::CONFIGURATION, anyhow!("{report}"))
+}

@@ -1,0 +1,159 @@
+//! Show or write the plan, and start nothing.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::{Wish, log_report, make_plan, read_settings};
+use crate::apply;
+use crate::cli::Render;
+use crate::exit_status::{ExitStatus, Failure, WithStatus};
+use crate::facts::CURRENT;
+use crate::lua::{self, Secrets};
+use crate::plan::Plan;
+
+/// Ends with 1 where `--diff` finds a difference.
+pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
+    let (settings, report) = read_settings();
+    let shows = options.dry_run || options.diff || options.json;
+    let output = options
+        .output
+        .as_deref()
+        .map(std::path::absolute)
+        .transpose();
+    let output = output
+        .context("finding the current directory")
+        .status(ExitStatus::CANNOT_WRITE)?;
+    let generation = |runtime_dir: &Path| match &output {
+        Some(directory) => directory.clone(),
+        None if options.diff => {
+            in_force(runtime_dir).unwrap_or_else(|| apply::next_generation(runtime_dir))
+        }
+        None => apply::next_generation(runtime_dir),
+    };
+    // A difference in a secret is a difference: it is found, and shown as a placeholder.
+    let secrets = if shows && !options.diff {
+        Secrets::Hidden
+    } else {
+        Secrets::Written
+    };
+    let (facts, plan, report) = make_plan(
+        &settings,
+        report,
+        &Wish {
+            secrets,
+            generation: &generation,
+        },
+    )?;
+    log_report(&report);
+
+    if options.json {
+        let text = serde_json::to_string_pretty(&plan)
+            .context("writing JSON")
+            .status(ExitStatus::OS_ERROR)?;
+        print(&format!("{text}\n"))?;
+    } else if options.dry_run {
+        print(&listing(&plan))?;
+    } else if options.diff {
+        let text = differences(&plan);
+        print(&text)?;
+        return Ok(if text.is_empty() {
+            ExitStatus::SUCCESS
+        } else {
+            ExitStatus::exited(1)
+        });
+    } else if let Some(directory) = output {
+        apply::write_to(&directory, &plan)?;
+    } else {
+        apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
+        apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
+        print(&format!("{}\n", plan.main_file().display()))?;
+    }
+    Ok(ExitStatus::SUCCESS)
+}
+
+/// The generation that is in force.
+fn in_force(runtime_dir: &Path) -> Option<PathBuf> {
+    Some(runtime_dir.join(fs::read_link(runtime_dir.join(CURRENT)).ok()?))
+}
+
+/// Every file with its content, every link with its target.
+fn listing(plan: &Plan) -> String {
+    let mut text = String::new();
+    for file in &plan.files {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "==> {} <==\n{}",
+            plan.generation.join(&file.path).display(),
+            file.content
+        );
+    }
+    for link in &plan.links {
+        let _ = writeln!(
+            text,
+            "{} -> {}",
+            plan.generation.join(&link.path).display(),
+            link.target.display()
+        );
+    }
+    for certificate in &plan.certificates {
+        let _ = writeln!(
+            text,
+            "a self-signed certificate for {}",
+            certificate.names.join(", ")
+        );
+    }
+    text
+}
+
+/// A unified diff of each file that differs from the one in its place, without secrets.
+fn differences(plan: &Plan) -> String {
+    let mut text = String::new();
+    for file in &plan.files {
+        let path = plan.generation.join(&file.path);
+        let old = fs::read_to_string(&path).unwrap_or_default();
+        if old == file.content {
+            continue;
+        }
+        let (old, new) = (lua::hide_secrets(&old), lua::hide_secrets(&file.content));
+        let name = path.display().to_string();
+        if old == new {
+            let _ = writeln!(text, "--- {name}\n+++ {name}\nA secret in it differs.");
+        } else {
+            let diff = similar::TextDiff::from_lines(&old, &new);
+            let _ = write!(text, "{}", diff.unified_diff().header(&name, &name));
+        }
+    }
+    // Files that would no longer be there.
+    for entry in fs::read_dir(&plan.generation)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = PathBuf::from(entry.file_name());
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && !plan.files.iter().any(|file| file.path == name) {
+            let _ = writeln!(
+                text,
+                "Only in {}: {}",
+                plan.generation.display(),
+                name.display()
+            );
+        }
+    }
+    text
+}
+
+/// Writes to standard output. A reader that went away is no failure.
+pub fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error)
+            .context("writing to standard output")
+            .status(ExitStatus::CANNOT_WRITE),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,215 @@
+//! Configure, then become Prosody or another program under PID 1.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use super::{
+    Wish, log_report, make_plan, prosodyctl, read_settings, refuse, report_failure, wrong,
+};
+use crate::apply;
+use crate::exit_status::{ExitStatus, Failure};
+use crate::facts::{self, CURRENT, Places};
+use crate::identity::User;
+use crate::init::{self, Command};
+use crate::lua::Secrets;
+use crate::plan::MAIN_FILE;
+use crate::privileges;
+use crate::settings::{Mistake, Settings, catalogue};
+
+/// The variable from which `prosody` and `prosodyctl` take the configuration file.
+pub const CONFIG_VARIABLE: &str = "PROSODY_CONFIG";
+
+/// Runs `arguments` as a program under PID 1, configured first.
+///
+/// Returns the program's exit status, or ours where it never came to that.
+pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
+    init::supervise(move || report_failure(&become_program(arguments)))
+}
+
+/// In the child: everything up to the exec, which does not return.
+fn become_program(arguments: Vec<OsString>) -> Failure {
+    let command = resolve(arguments);
+    let is_server = Path::new(&command[0]).file_name() == Some(OsStr::new("prosody"));
+    if is_server {
+        init::ignore_hangup();
+    }
+    match configure(is_server) {
+        Ok(ready) => match ready.exec(command, is_server) {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        },
+        Err(failure) => failure,
+    }
+}
+
+/// What the arguments mean: nothing is the server, and a command of `prosodyctl`'s may stand without it.
+fn resolve(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    match arguments.first().and_then(|first| first.to_str()) {
+        None if arguments.is_empty() => vec!["prosody".into(), "-F".into()],
+        Some(first) if prosodyctl::is_command(first) => {
+            arguments.insert(0, "prosodyctl".into());
+            arguments
+        }
+        _ => arguments,
+    }
+}
+
+/// Everything that a program of Prosody's needs to know.
+struct Ready {
+    user: User,
+    main_file: PathBuf,
+    data_dir: PathBuf,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Ready {
+    fn exec(
+        self,
+        mut command: Vec<OsString>,
+        is_server: bool,
+    ) -> Result<std::convert::Infallible, Failure> {
+        privileges::drop_to(&self.user)?;
+        let mut program = command.remove(0);
+        if program == "prosodyctl" {
+            program = prosodyctl::program()?.into();
+        }
+        let command = Command {
+            program,
+            arguments: command,
+            environment: environment(self.environment, &self.main_file, &self.data_dir),
+            directory: None,
+            server: is_server,
+        };
+        Err(command.exec())
+    }
+}
+
+/// Writes the configuration, unless the user has one.
+fn configure(is_server: bool) -> Result<Ready, Failure> {
+    let (settings, report) = read_settings();
+    let places = Places::find(&settings);
+    if let Some(main_file) = places.own_main_file() {
+        refuse(&settings, report)?;
+        return own_configuration(&settings, places, main_file, is_server);
+    }
+
+    let wish = Wish {
+        secrets: Secrets::Written,
+        generation: &apply::next_generation,
+    };
+    let (facts, plan, report) = make_plan(&settings, report, &wish)?;
+    if is_server {
+        log_report(&report);
+    }
+    apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
+    apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
+    if is_server {
+        let hosts: Vec<&str> = plan.virtual_hosts.iter().map(String::as_str).collect();
+        let own = if facts.user_files.define_host() {
+            " and the hosts of your own files"
+        } else {
+            ""
+        };
+        tracing::info!(
+            "Serving {}{own} with Prosody {}; the configuration is in {}",
+            facts::several(&hosts),
+            facts.prosody.version,
+            plan.generation.display()
+        );
+    }
+    let environment = without_settings(&settings, &facts.user_files.environment());
+    Ok(Ready {
+        user: facts.identity,
+        main_file: facts.runtime_dir.join(CURRENT).join(MAIN_FILE),
+        data_dir: facts.data_dir,
+        environment,
+    })
+}
+
+/// A `prosody.cfg.lua` of the user's own is the configuration: nothing is rendered, and its environment is whole.
+fn own_configuration(
+    settings: &Settings,
+    places: Places,
+    main_file: PathBuf,
+    is_server: bool,
+) -> Result<Ready, Failure> {
+    if !main_file.is_file() {
+        let why = if main_file.is_dir() {
+            "it is a directory, which Docker makes where the file to mount does not exist: correct the mount"
+        } else {
+            "it is no regular file: correct or remove it"
+        };
+        return Err(wrong(Mistake::in_file(&format!(
+            "{}: {why}",
+            main_file.display()
+        ))));
+    }
+    let user = facts::identity(settings, &places.data_dir)?;
+    apply::prepare_data_dir(&places.data_dir, &user)?;
+    if is_server {
+        tracing::info!("The configuration is {}, untouched", main_file.display());
+        let entrypoint: Vec<&str> = catalogue::Entrypoint::SECTION
+            .settings
+            .iter()
+            .map(|setting| setting.field)
+            .collect();
+        let given = settings
+            .source
+            .given
+            .iter()
+            .filter(|(field, _)| !entrypoint.contains(field));
+        let without_effect: Vec<&str> = given.map(|(_, given)| given.variable.as_str()).collect();
+        if !without_effect.is_empty() {
+            tracing::warn!(
+                "Without effect beside that file: {}",
+                without_effect.join(", ")
+            );
+        }
+    }
+    Ok(Ready {
+        user,
+        main_file,
+        data_dir: places.data_dir,
+        environment: std::env::vars_os().collect(),
+    })
+}
+
+/// This process's environment without settings: secrets are among them. What the user's files read stays, unless it
+/// is a secret.
+pub fn without_settings(
+    settings: &Settings,
+    read: &std::collections::BTreeSet<&str>,
+) -> Vec<(OsString, OsString)> {
+    let hidden: Vec<String> = catalogue::settings()
+        .filter(|setting| !setting.is_shown())
+        .flat_map(|setting| {
+            std::iter::once(setting.name()).chain(setting.aliases.iter().map(|name| (*name).into()))
+        })
+        .collect();
+    let is_removed = |name: &OsStr| {
+        let Some(name) = name.to_str() else {
+            return false;
+        };
+        settings
+            .source
+            .variables
+            .iter()
+            .any(|variable| variable == name)
+            && (!read.contains(name) || hidden.iter().any(|hidden| hidden == name))
+    };
+    std::env::vars_os()
+        .filter(|(name, _)| !is_removed(name))
+        .collect()
+}
+
+/// What Prosody's programs find in their environment besides.
+pub fn environment(
+    mut environment: Vec<(OsString, OsString)>,
+    main_file: &Path,
+    data_dir: &Path,
+) -> Vec<(OsString, OsString)> {
+    environment.retain(|(name, _)| name != CONFIG_VARIABLE && name != "HOME");
+    environment.push((CONFIG_VARIABLE.into(), main_file.into()));
+    environment.push(("HOME".into(), data_dir.into()));
+    environment
+}

@@ -1,0 +1,25 @@
+//! The catalogue of settings, and the values in force.
+
+use super::read_settings;
+use super::render::print;
+use crate::cli::{Format, Settings as Options};
+use crate::exit_status::{ExitStatus, Failure};
+use crate::settings::reference;
+
+/// Prints the catalogue, or the values.
+pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
+    if options.effective {
+        let (settings, report) = read_settings();
+        print(&reference::effective(&settings))?;
+        super::log_report(&report);
+        super::refuse(&settings, report)?;
+        return Ok(ExitStatus::SUCCESS);
+    }
+    print(&match options.format {
+        Format::Table => reference::table(),
+        Format::Markdown => reference::markdown(),
+        Format::JsonSchema => reference::json_schema(),
+        Format::Env => reference::env_file(),
+    })?;
+    Ok(ExitStatus::SUCCESS)
+}

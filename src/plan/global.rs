@@ -1,0 +1,408 @@
+//! The options of the global section that are more than a setting's value as it stands.
+
+use super::hosts::{Options, network_hostname};
+use crate::facts::Facts;
+use crate::settings::types::{Interface, List, LogLevel, Lua, Rate};
+use crate::settings::{Mistake, Report, Settings};
+use minijinja::Value;
+
+/// The trust anchor of DNSSEC, from Debian's `dns-root-data`.
+pub const ROOT_ANCHOR: &str = "/usr/share/dns/root.ds";
+
+/// What encryption (XEP-0454, AES-GCM) adds to a file, in bytes: its tag.
+const ENCRYPTION_OVERHEAD: u64 = 16;
+
+/// Adds all of them.
+pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
+    for section in [
+        settings.hosts.plain_options(),
+        settings.authentication.plain_options(),
+        settings.tls.plain_options(),
+        settings.network.plain_options(),
+        settings.storage.plain_options(),
+        settings.observability.plain_options(),
+    ] {
+        options.extend(
+            section
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
+    }
+    runtime(facts, options);
+    contacts(settings, options);
+    ports(settings, facts, options, report);
+    http(settings, options);
+    encryption(settings, options, report);
+    limits(settings, options);
+    resolver(settings, facts, options, report);
+    registration(settings, facts, options, report);
+    turn(settings, options, report);
+    uploads(settings, options);
+    observability(settings, options, report);
+}
+
+/// Where Prosody runs.
+fn runtime(facts: &Facts, options: &mut Options) {
+    let mut set = |name: &str, value: Value| drop(options.insert(name.to_owned(), value));
+    let path = |path: &std::path::Path| Value::from(path.to_string_lossy().into_owned());
+    set("data_path", path(&facts.data_dir));
+    set(
+        "pidfile",
+        path(&facts.runtime_dir.join("server/prosody.pid")),
+    );
+    set(
+        "admin_socket",
+        path(&facts.runtime_dir.join("server/prosody.sock")),
+    );
+    if facts.identity.uid == 0 {
+        set("run_as_root", Value::from(true));
+    }
+}
+
+/// XEP-0157, `mod_server_contact_info`.
+fn contacts(settings: &Settings, options: &mut Options) {
+    let hosts = &settings.hosts;
+    let contacts: Vec<(&str, Value)> = [
+        ("abuse", &hosts.contact_abuse),
+        ("admin", &hosts.contact_admin),
+        ("feedback", &hosts.contact_feedback),
+        ("sales", &hosts.contact_sales),
+        ("security", &hosts.contact_security),
+        ("status", &hosts.contact_status),
+        ("support", &hosts.contact_support),
+    ]
+    .into_iter()
+    .filter_map(|(role, list)| Some((role, list.as_ref()?.lua())))
+    .collect();
+    if !contacts.is_empty() {
+        options.insert("contact_info".into(), Value::from_pairs(contacts));
+    }
+}
+
+fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
+    let network = &settings.network;
+    for (name, ports) in [
+        ("c2s_ports", &network.c2s_ports),
+        ("c2s_direct_tls_ports", &network.c2s_direct_tls_ports),
+        ("s2s_ports", &network.s2s_ports),
+        ("s2s_direct_tls_ports", &network.s2s_direct_tls_ports),
+        ("http_ports", &network.http_ports),
+        ("https_ports", &network.https_ports),
+        ("component_ports", &network.component_ports),
+    ] {
+        if let Some(ports) = ports {
+            options.insert(name.into(), ports.lua());
+        }
+    }
+    options
+        .entry("c2s_direct_tls_ports".into())
+        .or_insert_with(|| Value::from(vec![5223]));
+
+    // Prosody's own default for plain HTTP and for components is loopback, which no other container reaches.
+    let everywhere = || match &network.interfaces {
+        Some(interfaces) => interfaces.lua(),
+        None if facts.ipv6 && network.use_ipv6.is_none_or(|on| on.0) => {
+            Value::from(vec!["*", "::"])
+        }
+        None => Value::from(vec!["*"]),
+    };
+    let interfaces = |set: &Option<List<Interface>>| set.as_ref().map(|list| list.lua());
+    options.insert(
+        "http_interfaces".into(),
+        interfaces(&network.http_interfaces).unwrap_or_else(everywhere),
+    );
+    options.insert(
+        "https_interfaces".into(),
+        interfaces(&network.https_interfaces).unwrap_or_else(everywhere),
+    );
+    let external = settings
+        .hosts
+        .external_components
+        .as_ref()
+        .is_some_and(|list| !list.0.is_empty());
+    match interfaces(&network.component_interfaces) {
+        Some(list) => drop(options.insert("component_interfaces".into(), list)),
+        None if external => drop(options.insert("component_interfaces".into(), everywhere())),
+        None => {}
+    }
+
+    let is_select = network
+        .network_backend
+        .is_some_and(|backend| backend.as_str() == "select");
+    if is_select && facts.prosody.is_13() {
+        report.mistake(Mistake::new(
+            &settings.variable("network_backend"),
+            &format!(
+                "`select` ignores SIGTERM and SIGHUP on Prosody {}: use `epoll`, or leave it out",
+                facts.prosody.version
+            ),
+        ));
+    }
+
+    // 13.0.1 compares addresses of both families with a network and fails on the other family.
+    let has_network = network
+        .trusted_proxies
+        .iter()
+        .flat_map(|list| list.iter())
+        .any(|proxy| proxy.is_network());
+    if has_network && facts.prosody.is_13() {
+        report.warning(format!(
+            "{}: Prosody {} answers 500 to clients from public IPv6 addresses where a network stands in this list: \
+             write single addresses",
+            settings.variable("trusted_proxies"),
+            facts.prosody.version
+        ));
+    }
+}
+
+fn http(settings: &Settings, options: &mut Options) {
+    let set = |options: &mut Options, name: &str, value: &str| {
+        drop(options.insert(name.into(), Value::from(value)))
+    };
+    if let Some(name) = network_hostname(settings) {
+        set(options, "http_host", &name.ascii());
+        set(options, "proxy65_address", &name.ascii());
+    }
+    if let Some(host) = &settings.hosts.http_host {
+        set(options, "http_host", &host.ascii());
+    }
+    if let Some(url) = &settings.network.http_external_url {
+        if !options.contains_key("http_host") {
+            set(options, "http_host", url.host());
+        }
+    }
+}
+
+fn encryption(settings: &Settings, options: &mut Options, report: &mut Report) {
+    // Prosody's own default lets servers without a valid certificate in by dialback.
+    options
+        .entry("s2s_secure_auth".into())
+        .or_insert_with(|| Value::from(true));
+    for (field, setting, what) in [
+        (
+            "s2s_secure_auth",
+            settings.tls.s2s_secure_auth,
+            "other servers need no valid certificate",
+        ),
+        (
+            "c2s_require_encryption",
+            settings.tls.c2s_require_encryption,
+            "clients may log in without encryption",
+        ),
+        (
+            "s2s_require_encryption",
+            settings.tls.s2s_require_encryption,
+            "other servers may connect without encryption",
+        ),
+    ] {
+        if setting.is_some_and(|on| !on.0) {
+            report.warning(format!("{}: it is off: {what}", settings.variable(field)));
+        }
+    }
+}
+
+/// A rate as `mod_limits` reads it. It has no word for "no limit", so that is a rate beyond every network.
+fn limit(rate: &Rate) -> &str {
+    rate.limit().unwrap_or("1000tb/s")
+}
+
+fn limits(settings: &Settings, options: &mut Options) {
+    let limits: Vec<(&str, Value)> = [
+        ("c2s", &settings.network.c2s_rate_limit),
+        ("s2sin", &settings.network.s2s_rate_limit),
+    ]
+    .into_iter()
+    .filter_map(|(session, rate)| {
+        Some((
+            session,
+            Value::from_pairs([("rate", limit(rate.as_ref()?))]),
+        ))
+    })
+    .collect();
+    if !limits.is_empty() {
+        options.insert("limits".into(), Value::from_pairs(limits));
+    }
+}
+
+/// libunbound's options: DANE's trust anchor, and the servers to ask.
+fn resolver(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
+    let mut unbound: Vec<(&str, Value)> = Vec::new();
+    if let Some(resolvers) = &settings.network.dns_resolvers {
+        unbound.push(("resolvconf", Value::from(false)));
+        unbound.push(("forward", resolvers.lua()));
+    }
+    if settings.tls.use_dane.is_some_and(|on| on.0) {
+        options.insert("use_dane".into(), Value::from(true));
+        unbound.push(("trustfile", Value::from(ROOT_ANCHOR)));
+        if !facts.has_root_anchor {
+            report.mistake(Mistake::new(
+                &settings.variable("use_dane"),
+                &format!("DANE needs DNSSEC's trust anchor, and {ROOT_ANCHOR} is missing: install dns-root-data"),
+            ));
+        }
+    }
+    if !unbound.is_empty() {
+        options.insert("unbound".into(), Value::from_pairs(unbound));
+    }
+}
+
+fn registration(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
+    let authentication = &settings.authentication;
+    let is_open = authentication.allow_registration.is_some_and(|on| on.0);
+    if let Some(invite_only) = authentication.registration_invite_only {
+        options.insert(
+            "registration_invite_only".into(),
+            Value::from(invite_only.0),
+        );
+    } else if is_open {
+        options.insert("registration_invite_only".into(), Value::from(false));
+    }
+    if is_open
+        && authentication
+            .registration_invite_only
+            .is_none_or(|on| !on.0)
+    {
+        report.warning(format!(
+            "{}: anyone on the network can make an account; PROSODY_REGISTRATION_INVITE_ONLY=true asks for an invitation",
+            settings.variable("allow_registration")
+        ));
+    }
+
+    let is_ldap = authentication
+        .authentication
+        .as_ref()
+        .is_some_and(|provider| provider.as_str() == "ldap");
+    if is_ldap && !settings.is_given("ldap_base") && !has_option(settings, "ldap_base") {
+        report.mistake(Mistake::new(
+            &settings.variable("ldap_base"),
+            "the provider `ldap` needs to know where to search: ou=people,dc=example,dc=org",
+        ));
+    }
+    if let Some(filter) = &authentication.ldap_admin_filter {
+        if facts.prosody.is_13() {
+            report.warning(format!(
+                "{}: Prosody {} has no such option any more, it is left out: name administrators with PROSODY_ADMINS",
+                settings.variable("ldap_admin_filter"),
+                facts.prosody.version
+            ));
+        } else {
+            options.insert("ldap_admin_filter".into(), filter.lua());
+        }
+    }
+}
+
+fn turn(settings: &Settings, options: &mut Options, report: &mut Report) {
+    let network = &settings.network;
+    let host = network.turn_host.as_ref().map(|host| host.lua());
+    let host = host.or_else(|| {
+        network
+            .turn_secret
+            .as_ref()
+            .and(network_hostname(settings))
+            .map(|name| Value::from(name.ascii().as_ref()))
+    });
+    if let Some(host) = &host {
+        options.insert("turn_external_host".into(), host.clone());
+    }
+    let rest = [
+        "turn_host",
+        "turn_port",
+        "turn_tls_port",
+        "turn_tcp",
+        "turn_ttl",
+    ];
+    if !settings.is_given("turn_secret") {
+        for field in rest.iter().filter(|field| settings.is_given(field)) {
+            report.warning(format!(
+                "{}: without PROSODY_TURN_SECRET no TURN server is announced",
+                settings.variable(field)
+            ));
+        }
+    }
+    // Prosody's own turn_external_tls_port announces the service without credentials.
+    if let (Some(port), Some(secret)) = (&network.turn_tls_port, &network.turn_secret) {
+        let mut service = vec![
+            ("type", Value::from("turns")),
+            ("transport", Value::from("tcp")),
+            ("port", port.lua()),
+            ("secret", secret.clone().into_value()),
+        ];
+        service.extend(host.map(|host| ("host", host)));
+        service.extend(network.turn_ttl.as_ref().map(|ttl| ("ttl", ttl.lua())));
+        options.insert(
+            "external_services".into(),
+            Value::from(vec![Value::from_pairs(service)]),
+        );
+    }
+}
+
+/// `mod_http_file_share`'s options, for every such component.
+fn uploads(settings: &Settings, options: &mut Options) {
+    let storage = &settings.storage;
+    let mut set = |name: &str, value: Value| drop(options.insert(name.to_owned(), value));
+    if let Some(limit) = &storage.upload_limit_mb {
+        set(
+            "http_file_share_size_limit",
+            Value::from(limit.bytes() + ENCRYPTION_OVERHEAD),
+        );
+    }
+    if let Some(quota) = &storage.upload_daily_quota_mb {
+        set("http_file_share_daily_quota", Value::from(quota.bytes()));
+    }
+    if let Some(quota) = &storage.upload_storage_gb {
+        set("http_file_share_global_quota", Value::from(quota.bytes()));
+    }
+    if let Some(days) = storage
+        .upload_expiry_days
+        .as_ref()
+        .or(storage.retention_days.as_ref())
+    {
+        set("http_file_share_expires_after", days.0.files());
+    }
+}
+
+fn observability(settings: &Settings, options: &mut Options, report: &mut Report) {
+    let observability = &settings.observability;
+    let level = observability.log_level.unwrap_or(LogLevel::Info);
+    options.insert(
+        "log".into(),
+        Value::from_pairs([(level.as_str(), "*console")]),
+    );
+    if level == LogLevel::Debug && settings.storage.database_url.is_some() {
+        report.warning(format!(
+            "{}: at debug Prosody itself logs the database's URL with its password",
+            settings.variable("log_level")
+        ));
+    }
+
+    if observability.openmetrics.is_some_and(|on| on.0) {
+        for (field, option, value) in [
+            ("statistics", "statistics", "internal"),
+            ("statistics_interval", "statistics_interval", "manual"),
+        ] {
+            let given = options
+                .get(option)
+                .and_then(Value::as_str)
+                .is_none_or(|given| given == value);
+            if options.contains_key(option) && !given {
+                report.mistake(Mistake::new(
+                    &settings.variable(field),
+                    &format!(
+                        "PROSODY_OPENMETRICS needs `{option} = \"{value}\"`: leave {} out",
+                        settings.variable(field)
+                    ),
+                ));
+            }
+            options.insert(option.into(), Value::from(value));
+        }
+    }
+}
+
+/// Whether PROSODY_OPTIONS sets an option.
+pub fn has_option(settings: &Settings, option: &str) -> bool {
+    settings
+        .anything
+        .options
+        .as_ref()
+        .is_some_and(|options| options.get(option).is_some())
+}

@@ -1,0 +1,359 @@
+//! Which virtual hosts and components there are, and what stands in each one's section.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::modules::Wanted;
+use crate::facts::Facts;
+use minijinja::Value;
+
+use crate::lua::{self, Name};
+use crate::settings::types::{Domain, Kind, Lua, VirtualHost as VirtualHostSetting};
+use crate::settings::{Mistake, Report, Settings};
+
+/// The options of one host or component, in the order of their names.
+pub type Options = BTreeMap<String, Value>;
+
+/// A virtual host's section.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtualHost {
+    /// The host in Unicode, as Prosody's configuration takes it.
+    pub name: String,
+    /// What stands in its section.
+    pub options: Options,
+}
+
+/// A component's section.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Component {
+    /// The component's host in Unicode.
+    pub name: String,
+    /// The module that serves it; none for an external component.
+    pub module: Option<String>,
+    /// What stands in its section.
+    pub options: Options,
+}
+
+/// Everything with an address of its own.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    /// The domains whose users log in here.
+    pub virtual_hosts: Vec<VirtualHost>,
+    /// The services.
+    pub components: Vec<Component>,
+}
+
+impl Hosts {
+    /// Decides which hosts are served.
+    pub fn decide(settings: &Settings, facts: &Facts, report: &mut Report) -> Self {
+        let mut hosts = Self::default();
+        hosts.add_virtual_hosts(settings, facts);
+        hosts.add_components(settings, report);
+        hosts.add_external_components(settings, report);
+        hosts.find_doubles(settings, report);
+        hosts
+    }
+
+    /// All names, virtual hosts first.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let hosts = self.virtual_hosts.iter().map(|host| host.name.as_str());
+        hosts.chain(
+            self.components
+                .iter()
+                .map(|component| component.name.as_str()),
+        )
+    }
+
+    fn add_virtual_hosts(&mut self, settings: &Settings, facts: &Facts) {
+        if let Some(domain) = &settings.hosts.domain {
+            self.virtual_hosts.push(VirtualHost {
+                name: domain.to_string(),
+                options: Options::new(),
+            });
+        }
+        if let Some(list) = &settings.hosts.virtual_hosts {
+            for host in &list.0 {
+                let options = host_options(host);
+                match self
+                    .virtual_hosts
+                    .first_mut()
+                    .filter(|first| first.name == host.host.as_str())
+                {
+                    // PROSODY_DOMAIN's host may be described in more detail here.
+                    Some(first) => first.options = options,
+                    None => self.virtual_hosts.push(VirtualHost {
+                        name: host.host.to_string(),
+                        options,
+                    }),
+                }
+            }
+        }
+        let named = settings.is_given("domain") || settings.is_given("virtual_hosts");
+        if !named && !facts.user_files.define_host() {
+            self.virtual_hosts.push(VirtualHost {
+                name: default_host(facts),
+                options: Options::new(),
+            });
+        }
+    }
+
+    fn add_components(&mut self, settings: &Settings, report: &mut Report) {
+        let muc_modules = || {
+            settings
+                .hosts
+                .muc_modules
+                .iter()
+                .flat_map(|set| set.iter())
+                .map(|name| name.as_str().to_owned())
+        };
+        if let Some(list) = &settings.hosts.components {
+            let shares = list
+                .0
+                .iter()
+                .filter(|component| component.module.as_str() == "http_file_share")
+                .count();
+            for component in &list.0 {
+                let module = component.module.as_str();
+                let mut options = Options::new();
+                let mut enabled: Vec<String> = component
+                    .modules_enabled
+                    .iter()
+                    .map(|name| name.as_str().to_owned())
+                    .collect();
+                if module == "muc" {
+                    enabled.extend(muc_modules().filter(|name| {
+                        !component
+                            .modules_enabled
+                            .iter()
+                            .any(|own| own.as_str() == name)
+                    }));
+                }
+                if module == "http_file_share" {
+                    // The official image's path, so that links to files stay valid after a move.
+                    let one_name =
+                        settings.hosts.http_host.is_some() || network_hostname(settings).is_some();
+                    let path = if shares > 1 && one_name {
+                        "/share/$host"
+                    } else {
+                        "/share"
+                    };
+                    options.insert(
+                        "http_paths".into(),
+                        Value::from_pairs([("file_share", path)]),
+                    );
+                }
+                if !enabled.is_empty() {
+                    options.insert("modules_enabled".into(), Value::from(enabled));
+                }
+                merge(&mut options, &component.options);
+                self.components.push(Component {
+                    name: component.host.to_string(),
+                    module: Some(module.to_owned()),
+                    options,
+                });
+            }
+        } else if let Some(domain) = settings
+            .hosts
+            .domain
+            .as_ref()
+            .filter(|_| !settings.is_given("components"))
+        {
+            let mut rooms = vec!["muc_mam".to_owned()];
+            rooms.extend(muc_modules().filter(|name| name != "muc_mam"));
+            let rooms = Options::from([("modules_enabled".to_owned(), Value::from(rooms))]);
+            for (label, module, options) in [
+                ("conference", "muc", rooms),
+                ("upload", "http_file_share", Options::new()),
+                ("proxy", "proxy65", Options::new()),
+            ] {
+                match Domain::parse(&format!("{label}.{domain}")) {
+                    Ok(host) => self.components.push(Component {
+                        name: host.to_string(),
+                        module: Some(module.to_owned()),
+                        options,
+                    }),
+                    Err(why) => report.mistake(Mistake::new(&settings.variable("domain"), &why)),
+                }
+            }
+        }
+
+        // Prosody's own default lets anyone on the network create rooms.
+        let restriction = match (
+            &settings.hosts.restrict_room_creation,
+            &settings.hosts.domain,
+        ) {
+            (Some(choice), _) => Some(choice.lua()),
+            (None, Some(_)) => Some(Value::from("local")),
+            (None, None) => None,
+        };
+        if let Some(restriction) = restriction {
+            for rooms in self
+                .components
+                .iter_mut()
+                .filter(|component| component.module.as_deref() == Some("muc"))
+            {
+                rooms
+                    .options
+                    .entry("restrict_room_creation".into())
+                    .or_insert_with(|| restriction.clone());
+            }
+        }
+    }
+
+    fn add_external_components(&mut self, settings: &Settings, report: &mut Report) {
+        let Some(list) = &settings.hosts.external_components else {
+            return;
+        };
+        for component in &list.0 {
+            let mut options = Options::new();
+            match component
+                .secret
+                .as_ref()
+                .or(settings.hosts.component_secret.as_ref())
+            {
+                Some(secret) => {
+                    drop(options.insert("component_secret".into(), secret.clone().into_value()))
+                }
+                None if settings.is_given("component_secret") => {}
+                None => report.mistake(Mistake::new(
+                    &settings.variable("external_components"),
+                    &format!(
+                        "{} has no secret: write `{}:SECRET`, or set PROSODY_COMPONENT_SECRET",
+                        component.host, component.host
+                    ),
+                )),
+            }
+            self.components.push(Component {
+                name: component.host.to_string(),
+                module: None,
+                options,
+            });
+        }
+    }
+
+    /// Two sections of one name: Prosody would refuse the configuration, or let the last one win.
+    fn find_doubles(&self, settings: &Settings, report: &mut Report) {
+        let mut seen: HashMap<&str, &str> = HashMap::new();
+        let virtual_hosts = self
+            .virtual_hosts
+            .iter()
+            .map(|host| (host.name.as_str(), "a virtual host"));
+        let components = self
+            .components
+            .iter()
+            .map(|component| (component.name.as_str(), "a component"));
+        for (name, what) in virtual_hosts.chain(components) {
+            if let Some(other) = seen.insert(name, what) {
+                let field = match what {
+                    "a virtual host" => "virtual_hosts",
+                    _ if settings.is_given("components") => "components",
+                    _ => "external_components",
+                };
+                report.mistake(Mistake::new(
+                    &settings.variable(field),
+                    &format!("{name} is {what} and {other} as well: give one of them another name"),
+                ));
+            }
+        }
+    }
+}
+
+/// The host that is served where nothing names one.
+fn default_host(facts: &Facts) -> String {
+    match Domain::parse(&facts.hostname) {
+        Ok(host) if facts.hostname.contains('.') || facts.has_data_of_hostname => host.to_string(),
+        _ => "localhost".to_owned(),
+    }
+}
+
+/// The name under which all services answer: a setting, or as in the official image the only virtual host that a
+/// setting names, where components are set.
+pub fn network_hostname(settings: &Settings) -> Option<Domain> {
+    if let Some(name) = &settings.hosts.network_hostname {
+        return Some(name.clone());
+    }
+    settings.hosts.components.as_ref()?;
+    let mut named: Vec<&Domain> = settings.hosts.domain.iter().collect();
+    named.extend(
+        settings
+            .hosts
+            .virtual_hosts
+            .iter()
+            .flat_map(|list| &list.0)
+            .map(|host| &host.host),
+    );
+    named.dedup();
+    match named[..] {
+        [only] => Some(only.clone()),
+        _ => None,
+    }
+}
+
+fn host_options(host: &VirtualHostSetting) -> Options {
+    let mut options = Options::new();
+    for (name, list) in [
+        ("modules_enabled", &host.modules_enabled),
+        ("modules_disabled", &host.modules_disabled),
+    ] {
+        if !list.is_empty() {
+            options.insert(
+                name.into(),
+                list.iter()
+                    .map(|module| Value::from(module.as_str()))
+                    .collect(),
+            );
+        }
+    }
+    if !host.admins.is_empty() {
+        options.insert(
+            "admins".into(),
+            host.admins
+                .iter()
+                .map(|jid| Value::from(jid.to_string()))
+                .collect(),
+        );
+    }
+    merge(&mut options, &host.options);
+    options
+}
+
+/// Options that a person wrote win over ours, and a `null` among them leaves ours out.
+pub fn merge(options: &mut Options, written: &crate::settings::types::Options) {
+    for (name, value) in written.iter() {
+        match value {
+            Some(value) => drop(options.insert(name.to_owned(), lua::with_secret_strings(value))),
+            None => drop(options.remove(name)),
+        }
+    }
+}
+
+/// Options as pairs of a name and a value, for templates.
+pub fn pairs(options: &Options) -> Value {
+    // Names were checked where they were read; one that is no identifier never gets here.
+    options
+        .iter()
+        .filter_map(|(name, value)| {
+            Some(Value::from(vec![
+                Name::new(name)?.into_value(),
+                value.clone(),
+            ]))
+        })
+        .collect()
+}
+
+/// The modules that hosts and components want, each with the setting that asked for it.
+pub fn wanted(settings: &Settings, wanted: &mut Wanted) {
+    for host in settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0) {
+        for module in host.modules_enabled.iter() {
+            wanted.add(module.as_str(), &settings.variable("virtual_hosts"));
+        }
+    }
+    for component in settings.hosts.components.iter().flat_map(|list| &list.0) {
+        wanted.add(component.module.as_str(), &settings.variable("components"));
+        for module in component.modules_enabled.iter() {
+            wanted.add(module.as_str(), &settings.variable("components"));
+        }
+    }
+    for module in settings.hosts.muc_modules.iter().flat_map(|set| set.iter()) {
+        wanted.add(module.as_str(), &settings.variable("muc_modules"));
+    }
+}

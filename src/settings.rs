@@ -1,0 +1,189 @@
+//! Settings: what the environment says, typed and checked.
+
+pub mod catalogue;
+pub mod nearest;
+pub mod reference;
+pub mod report;
+pub mod source;
+pub mod types;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use serde::de::DeserializeOwned;
+
+use self::catalogue::Section;
+pub use self::catalogue::{
+    Anything, Authentication, Entrypoint, Hosts, Modules, Network, Observability, Storage, Tls,
+};
+pub use self::report::{Mistake, Report};
+pub use self::source::{Given, Source};
+use self::types::{Kind, Name};
+
+/// All settings. What is not set is `None`; defaults are the plan's affair, because some follow from others.
+#[derive(Default)]
+pub struct Settings {
+    pub hosts: Hosts,
+    pub modules: Modules,
+    pub authentication: Authentication,
+    pub tls: Tls,
+    pub network: Network,
+    pub storage: Storage,
+    pub observability: Observability,
+    pub anything: Anything,
+    pub entrypoint: Entrypoint,
+    /// The backend of single stores: `PROSODY_STORAGE_ARCHIVE=sql`.
+    pub stores: BTreeMap<String, Name>,
+    /// Where each value came from.
+    pub source: Source,
+}
+
+impl Settings {
+    /// Reads the settings of an environment. What is wrong is in the report, and left out of the settings.
+    pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Report) {
+        let mut report = Report::default();
+        let source = source::read(environment, &mut report);
+        let mut settings = Self {
+            hosts: read_section(&Hosts::SECTION, &source, &mut report),
+            modules: read_section(&Modules::SECTION, &source, &mut report),
+            authentication: read_section(&Authentication::SECTION, &source, &mut report),
+            tls: read_section(&Tls::SECTION, &source, &mut report),
+            network: read_section(&Network::SECTION, &source, &mut report),
+            storage: read_section(&Storage::SECTION, &source, &mut report),
+            observability: read_section(&Observability::SECTION, &source, &mut report),
+            anything: read_section(&Anything::SECTION, &source, &mut report),
+            entrypoint: read_section(&Entrypoint::SECTION, &source, &mut report),
+            stores: BTreeMap::new(),
+            source: Source::default(),
+        };
+        for (store, given) in &source.stores {
+            match Name::parse(&given.value) {
+                Ok(backend) => drop(settings.stores.insert(store.clone(), backend)),
+                Err(why) => {
+                    report.mistake(Mistake::new(&given.variable, &why).with_value(&given.value))
+                }
+            }
+        }
+        settings.source = source;
+        settings.check(&mut report);
+        (settings, report)
+    }
+
+    /// The variable that gave a setting, by its field; the setting's own name where nothing did.
+    pub fn variable(&self, field: &str) -> String {
+        self.source.given.get(field).map_or_else(
+            || format!("{}{}", catalogue::PREFIX, field.to_ascii_uppercase()),
+            |given| given.variable.clone(),
+        )
+    }
+
+    /// Whether a setting was given, by its field, right or wrong.
+    pub fn is_given(&self, field: &str) -> bool {
+        self.source.given.contains_key(field)
+    }
+
+    /// Finds what is wrong only together.
+    fn check(&self, report: &mut Report) {
+        let mut both = |field: &str, other: &str, why: &str| {
+            if self.is_given(field) && self.is_given(other) {
+                let [field, other] = [field, other].map(|field| self.variable(field));
+                report.mistake(Mistake::new(
+                    &field,
+                    &format!("{other} is set too, and {why}: keep one of them"),
+                ));
+            }
+        };
+        both(
+            "archive_expires_after",
+            "archive_expiry_days",
+            "both say how long archives are kept",
+        );
+        for field in [
+            "db_driver",
+            "db_host",
+            "db_port",
+            "db_name",
+            "db_username",
+            "db_password",
+        ] {
+            both("database_url", field, "the URL says all of it");
+        }
+        both(
+            "http_host",
+            "network_hostname",
+            "both say what `http_host` is",
+        );
+        both("user", "uid", "both say whom Prosody runs as");
+
+        // An option that two settings decide: a typed one, and PROSODY_OPTIONS.
+        if let Some(options) = &self.anything.options {
+            let given = catalogue::settings().filter(|setting| self.is_given(setting.field));
+            for setting in given {
+                for option in setting
+                    .options
+                    .iter()
+                    .filter(|option| options.get(option).is_some())
+                {
+                    report.mistake(Mistake::new(
+                        &self.variable("options"),
+                        &format!(
+                            "`{option}` is decided by {} already: set it once",
+                            self.variable(setting.field)
+                        ),
+                    ));
+                }
+            }
+            for store in self.source.stores.values() {
+                if options.get("storage").is_some() {
+                    report.mistake(Mistake::new(
+                        &self.variable("options"),
+                        &format!(
+                            "`storage` is decided by {} already: set it once",
+                            store.variable
+                        ),
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// Reads the settings of one section: all pairs at once, and where that fails each alone, so that every mistake is found.
+fn read_section<T: DeserializeOwned + Default>(
+    section: &Section,
+    source: &Source,
+    report: &mut Report,
+) -> T {
+    let pairs = || {
+        section
+            .settings
+            .iter()
+            .filter_map(|setting| Some((setting, source.given.get(setting.field)?)))
+            .map(|(setting, given)| {
+                (
+                    setting,
+                    given,
+                    (setting.field.to_owned(), given.value.clone()),
+                )
+            })
+    };
+    if let Ok(section) = envy::from_iter(pairs().map(|(_, _, pair)| pair)) {
+        return section;
+    }
+    let right = pairs().filter_map(|(setting, given, pair)| {
+        let error = match envy::from_iter::<_, T>([pair.clone()]) {
+            Ok(_) => return Some(pair),
+            Err(envy::Error::Custom(why)) => why,
+            Err(error) => error.to_string(),
+        };
+        let mistake = Mistake::new(&given.variable, &error);
+        report.mistake(if setting.is_shown() {
+            mistake.with_value(&given.value)
+        } else {
+            mistake
+        });
+        None
+    });
+    let right: Vec<(String, String)> = right.collect();
+    envy::from_iter(right).unwrap_or_default()
+}

@@ -1,0 +1,286 @@
+//! The one declaration of every setting: name, type, default, meaning, aliases, and whether it is a secret.
+//!
+//! A field `c2s_ports` is the setting `PROSODY_C2S_PORTS`. The typed structs, the parsing, the `_FILE` twins, the
+//! aliases, the messages, the did-you-mean, the reference in `docs/settings.md` and the JSON schema follow from here.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::types::{self, *};
+use minijinja::Value;
+
+use crate::lua::Secret;
+
+/// What is known of one setting besides its value.
+pub struct Setting {
+    /// The name in lower case and without its prefix: the field, and what envy looks for.
+    pub field: &'static str,
+    /// How the reference names its type.
+    pub kind: fn() -> Cow<'static, str>,
+    /// A valid value.
+    pub example: fn() -> &'static str,
+    /// The default in words, empty where there is none.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// Other images' names for the same setting, with their prefix.
+    pub aliases: &'static [&'static str],
+    /// Whether the value must never be shown.
+    pub secret: bool,
+    /// Whether the value may carry a secret somewhere inside (an option's value): it is not shown either.
+    pub opaque: bool,
+    /// The global Prosody options that the setting decides.
+    pub options: &'static [&'static str],
+}
+
+impl Setting {
+    /// The environment variable: `PROSODY_C2S_PORTS`.
+    pub fn name(&self) -> String {
+        format!("{PREFIX}{}", self.field.to_ascii_uppercase())
+    }
+
+    /// Whether the value may be shown in a message.
+    pub fn is_shown(&self) -> bool {
+        !self.secret && !self.opaque
+    }
+}
+
+/// What every setting's name begins with.
+pub const PREFIX: &str = "PROSODY_";
+
+/// The settings of one part of the reference.
+pub struct Section {
+    /// The heading in the reference.
+    pub title: &'static str,
+    /// Its settings, in the reference's order.
+    pub settings: &'static [Setting],
+}
+
+macro_rules! section {
+    (
+        $(#[$doc:meta])* $section:ident $title:literal
+        $( $field:ident: $kind:ty = $default:literal, $meaning:literal
+           $(, option $option:ident)? $(, decides [$($decides:ident),+])? $(, aliases [$($alias:literal),+])?
+           $(, secret: $secret:literal)? $(, opaque: $opaque:literal)?; )*
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        pub struct $section { $( #[doc = $meaning] pub $field: Option<$kind>, )* }
+
+        impl $section {
+            /// The declarations of this section.
+            pub const SECTION: Section = Section {
+                title: $title,
+                settings: &[ $( Setting {
+                    field: stringify!($field),
+                    kind: <$kind as Kind>::kind,
+                    example: <$kind as Kind>::example,
+                    default: $default,
+                    meaning: $meaning,
+                    aliases: &[$($($alias),+)?],
+                    secret: false $(|| $secret)?,
+                    opaque: false $(|| $opaque)?,
+                    options: &[$(stringify!($option),)? $($(stringify!($decides)),+)?],
+                } ),* ],
+            };
+
+            /// The Prosody options whose value is a setting's value as it stands, with those that are set.
+            pub fn plain_options(&self) -> Vec<(&'static str, Value)> {
+                #[allow(unused_mut)]
+                let mut options = Vec::new();
+                $( $( if let Some(value) = &self.$field {
+                    options.push((stringify!($option), value.lua()));
+                } )? )*
+                options
+            }
+        }
+    };
+}
+
+section! {
+    /// Which hosts are served, and by whom.
+    Hosts "Hosts"
+    domain: Domain = "", "The one-variable set-up: a virtual host for the domain, the modules that clients expect today, and, unless `PROSODY_COMPONENTS` is set, `conference.` (chat rooms with an archive), `upload.` (file sharing) and `proxy.` (file transfer) below it.";
+    virtual_hosts: VirtualHosts = "`PROSODY_DOMAIN`; else none where files of your own define a host; else the container's host name where it has a dot or the data directory has its data; else `localhost`", "Virtual hosts. JSON: `[{\"host\":\"a.example\",\"admins\":[…],\"modules_enabled\":[…],\"modules_disabled\":[…],\"options\":{…}}]`.", opaque: true;
+    components: Components = "", "Internal components (`muc`, `http_file_share`, `proxy65`, `pubsub`, any other). JSON: `[{\"host\":…,\"module\":…,\"modules_enabled\":[…],\"options\":{…}}]`.", opaque: true;
+    external_components: ExternalComponents = "", "External components.", secret: true;
+    component_secret: Secret = "", "For external components that name no secret of their own.", secret: true;
+    muc_modules: Set<Name> = "", "Modules for every `muc` component of `PROSODY_COMPONENTS`, and more modules for that of `PROSODY_DOMAIN`.";
+    network_hostname: Domain = "where `PROSODY_COMPONENTS` is set, the only virtual host that a setting names", "`http_host`, `proxy65_address`, and the TURN host where none is set. One `http_host` for all means that `https://upload.…` is no longer answered.", decides [http_host, proxy65_address];
+    http_host: Domain = "", "`http_host` alone: the name under which HTTP services answer.", decides [http_host];
+    admins: Set<BareOrDomain> = "", "Accounts with administrator rights.", option admins;
+    unlimited_jids: Set<BareOrDomain> = "", "Bridges and bots that no rate limit should hold.", option unlimited_jids;
+    disco_items: DiscoItems = "", "Services that live elsewhere, for clients to discover. JSON: `[[\"host\",\"name\"],…]`.", option disco_items;
+    restrict_room_creation: RoomCreation = "`local` for `PROSODY_DOMAIN`", "Who may create rooms: administrators (`true`), anyone on the network (`false`), the server's own users (`local`).";
+    accounts: Accounts = "", "Accounts created when they do not exist yet. Not supported by this version: setting it is an error.", secret: true;
+    contact_abuse: List<Uri> = "", "Whom to tell about abuse; enables `server_contact_info`, as each of these does.", decides [contact_info];
+    contact_admin: List<Uri> = "", "How to reach the administrators.", decides [contact_info];
+    contact_feedback: List<Uri> = "", "Where feedback goes.", decides [contact_info];
+    contact_sales: List<Uri> = "", "How to reach sales.", decides [contact_info];
+    contact_security: List<Uri> = "", "Whom to tell about security problems.", decides [contact_info];
+    contact_status: List<Uri> = "", "Where the service's status is shown.", decides [contact_info];
+    contact_support: List<Uri> = "", "Where users get help.", decides [contact_info];
+}
+
+section! {
+    /// What Prosody loads.
+    Modules "Modules"
+    modules_enabled: Set<Name> = "", "Added to the default modules.", decides [modules_enabled], aliases ["PROSODY_ENABLE_MODULES"];
+    modules_disabled: Set<Name> = "", "Taken from the default and the auto-loaded modules. `PROSODY_MODULES_ENABLED` wins over it.", decides [modules_disabled], aliases ["PROSODY_DISABLE_MODULES"];
+    modules_available: Set<Name> = "", "Community modules to make available without enabling them. Not supported by this version: a module that Prosody does not have itself is an error.";
+    plugin_paths: List<PluginPath> = "`modules` below the configuration directory, and `/opt/prosody-modules-enabled` where it exists", "Searched before Prosody's own modules.", decides [plugin_paths];
+    community_modules_dir: Path = "`/opt/prosody-modules-available`", "The collection that community modules are linked from. Not used by this version.";
+}
+
+section! {
+    /// Who may log in and register.
+    Authentication "Authentication and registration"
+    authentication: Name = "`internal_hashed`", "The authentication provider.", option authentication;
+    ldap_server: Text = "`localhost`", "The directory server, for the provider `ldap`.", option ldap_server;
+    ldap_base: Text = "", "Where the search begins. Required with the provider `ldap`.", option ldap_base;
+    ldap_rootdn: Text = "", "The name to bind with for the search.", option ldap_rootdn;
+    ldap_password: Secret = "", "The password for that name.", option ldap_password, secret: true;
+    ldap_filter: Text = "`(uid=$user)`", "The search filter.", option ldap_filter;
+    ldap_scope: LdapScope = "`subtree`", "How deep the search goes.", option ldap_scope;
+    ldap_tls: Boolean = "`false`", "Whether to use StartTLS.", option ldap_tls;
+    ldap_mode: LdapMode = "`bind`", "How a password is checked.", option ldap_mode;
+    ldap_admin_filter: Text = "", "Which users are administrators; Prosody 0.12 only.", decides [ldap_admin_filter];
+    allow_registration: Boolean = "`false`", "Open registration: everyone may make an account. Renders `registration_invite_only = false` unless that is set.", option allow_registration;
+    registration_invite_only: Boolean = "", "Whether registration needs an invitation; `true` enables `invites_register` too.", decides [registration_invite_only];
+}
+
+section! {
+    /// Certificates and encryption.
+    Tls "TLS"
+    certificates: Path = "`certs` below the configuration directory", "Where certificates are looked for.", decides [certificates];
+    import_certificate_directories: List<Path> = "", "More places to look for certificates. Not supported by this version: setting it is an error.";
+    import_certificate_hostnames: List<Domain> = "", "Import certificates for these only. Not supported by this version: setting it is an error.";
+    certificate_reload: Boolean = "`true`", "Serve a renewed certificate without a restart. This version does not watch: after a renewal send SIGHUP.";
+    self_signed_certificates: Boolean = "`true`", "Make a certificate for a host that has none, kept in the data directory, with a warning in the log.";
+    tls_profile: TlsProfile = "`intermediate`", "Which protocol versions and ciphers are offered.", option tls_profile;
+    c2s_require_encryption: Boolean = "`true`", "Whether clients must use TLS.", option c2s_require_encryption;
+    s2s_require_encryption: Boolean = "`true`", "Whether other servers must use TLS.", option s2s_require_encryption;
+    s2s_secure_auth: Boolean = "`true`", "Whether other servers must have a valid certificate.", option s2s_secure_auth;
+    s2s_secure_domains: Set<Domain> = "", "Servers that must have a valid certificate even where `PROSODY_S2S_SECURE_AUTH` is `false`.", option s2s_secure_domains;
+    s2s_insecure_domains: Set<Domain> = "", "Servers that need none.", option s2s_insecure_domains;
+    use_dane: Boolean = "`false`", "Verify other servers by DNSSEC and DANE.", decides [use_dane, unbound];
+}
+
+section! {
+    /// Ports, addresses, HTTP and limits.
+    Network "Network"
+    network_backend: NetworkBackend = "`epoll`", "How Prosody waits for the network; `select` is refused on 13.0, where it ignores SIGTERM and SIGHUP.", option network_backend;
+    interfaces: List<Interface> = "all", "The addresses to bind.", option interfaces;
+    use_ipv6: Boolean = "`true`", "Whether IPv6 is used.", option use_ipv6;
+    c2s_ports: Set<Port> = "`5222`", "For clients.", decides [c2s_ports];
+    c2s_direct_tls_ports: Set<Port> = "`5223`", "For clients that begin with TLS.", decides [c2s_direct_tls_ports];
+    s2s_ports: Set<Port> = "`5269`", "For other servers.", decides [s2s_ports];
+    s2s_direct_tls_ports: Set<Port> = "none", "For other servers that begin with TLS.", decides [s2s_direct_tls_ports];
+    http_ports: Set<Port> = "`5280`", "For HTTP.", decides [http_ports];
+    https_ports: Set<Port> = "`5281`", "For HTTPS.", decides [https_ports];
+    http_interfaces: List<Interface> = "`*` and, where there is IPv6, `::`", "The addresses to bind for HTTP.", decides [http_interfaces];
+    https_interfaces: List<Interface> = "`*` and, where there is IPv6, `::`", "The addresses to bind for HTTPS.", decides [https_interfaces];
+    consider_bosh_secure: Boolean = "`false`", "Whether BOSH over plain HTTP counts as encrypted: behind a proxy that ends TLS.", option consider_bosh_secure;
+    consider_websocket_secure: Boolean = "`false`", "The same for WebSocket.", option consider_websocket_secure;
+    access_control_allow_origins: Origins = "", "Which web pages may use BOSH, WebSocket and HTTP services: origins, or `*`.", option access_control_allow_origins;
+    external_addresses: List<Address> = "", "What the world sees behind NAT, for `prosodyctl check dns`.", option external_addresses;
+    http_external_url: HttpUrl = "", "The URL under which a proxy serves HTTP; its host becomes `http_host` where none is set.", option http_external_url;
+    trusted_proxies: List<types::Network> = "`127.0.0.1`, `::1`", "Proxies whose `X-Forwarded-For` is believed.", option trusted_proxies;
+    component_ports: Set<Port> = "`5347`", "For external components.", decides [component_ports];
+    component_interfaces: List<Interface> = "every interface once an external component exists", "The addresses to bind for external components.", decides [component_interfaces];
+    proxy65_ports: Set<Port> = "`5000`", "For the file transfer proxy.", option proxy65_ports;
+    c2s_rate_limit: Rate = "`10kb/s`", "How much a client may send.", decides [limits];
+    s2s_rate_limit: Rate = "`30kb/s`", "How much another server may send.", decides [limits];
+    dns_resolvers: List<Resolver> = "the container's", "The DNS servers to ask.", decides [unbound];
+    turn_host: TurnHost = "the virtual host", "The TURN server, for audio and video calls.", decides [turn_external_host];
+    turn_port: Port = "`3478`", "Its port.", option turn_external_port;
+    turn_secret: Secret = "", "The secret shared with it; enables `turn_external`.", option turn_external_secret, secret: true;
+    turn_tls_port: Port = "", "Its port for TLS, where it has one.", decides [external_services];
+    turn_tcp: Boolean = "`false`", "Whether it serves TCP too.", option turn_external_tcp;
+    turn_ttl: Seconds = "`86400`", "How many seconds a client's credentials are valid.", option turn_external_ttl;
+}
+
+section! {
+    /// Where data go, and for how long.
+    Storage "Storage"
+    default_storage: Name = "`internal`, or `sql` where `PROSODY_DATABASE_URL` is set", "The storage backend. `sqlite` is short for `sql` on the SQLite file `prosody.sqlite` in the data directory.", decides [default_storage], aliases ["PROSODY_STORAGE"];
+    database_url: DatabaseUrl = "", "`postgresql://user:password@host:5432/prosody`, `mysql://…`, `sqlite:///absolute/path`; `?host=/path` is a socket.", decides [sql], secret: true;
+    db_driver: DbDriver = "`PostgreSQL`", "The database's kind.", decides [sql];
+    db_host: Text = "`postgresql`, or `mysql` for MySQL", "The database's host. A path is a socket.", decides [sql];
+    db_port: Port = "the driver's own", "The database's port.", decides [sql];
+    db_name: Text = "`prosody`", "The database's name. With SQLite3, a file in the data directory.", decides [sql];
+    db_username: Text = "`prosody`", "The user to log in with.", decides [sql];
+    db_password: Secret = "", "The password to log in with.", decides [sql], secret: true;
+    db_wait: Wait = "`60s`", "How long a start waits for the database. This version does not wait: setting it has no effect yet.";
+    archive_expires_after: ArchiveDuration = "`1w`", "How long messages are kept, in rooms too. With `PROSODY_ARCHIVE_EXPIRY_DAYS`: an error; over `PROSODY_RETENTION_DAYS` it wins.", decides [archive_expires_after, muc_log_expires_after];
+    muc_log_expires_after: ArchiveDuration = "", "How long rooms keep messages.", decides [muc_log_expires_after];
+    default_archive_policy: ArchivePolicy = "`true`", "Whose messages are archived by default: everyone's, nobody's, or contacts' (`roster`).", option default_archive_policy;
+    retention_days: Days = "", "How long archives and shared files are kept; enables `mam`.", decides [archive_expires_after, muc_log_expires_after, http_file_share_expires_after];
+    archive_expiry_days: Days = "", "Overrides `PROSODY_RETENTION_DAYS` for archives; enables `mam`.", decides [archive_expires_after, muc_log_expires_after];
+    upload_expiry_days: Days = "", "Overrides `PROSODY_RETENTION_DAYS` for shared files.", decides [http_file_share_expires_after];
+    upload_limit_mb: Megabytes = "`10`", "The largest file that may be shared, in MiB.", decides [http_file_share_size_limit];
+    upload_storage_gb: Gigabytes = "no limit", "How much all shared files may take, in GiB.", decides [http_file_share_global_quota];
+    upload_daily_quota_mb: Megabytes = "ten times the limit of one file", "How much one user may upload in a day, in MiB.", decides [http_file_share_daily_quota];
+}
+
+section! {
+    /// What can be seen from outside.
+    Observability "Observability"
+    log_level: LogLevel = "`info`", "How much Prosody says on the console.", decides [log], aliases ["PROSODY_LOGLEVEL"];
+    statistics: Name = "", "The statistics provider.", option statistics;
+    statistics_interval: Interval = "", "Seconds between two collections, or `manual`.", option statistics_interval;
+    openmetrics: Boolean = "`false`", "Serve `/metrics`: enables `http_openmetrics` with `statistics = \"internal\"` and the interval `manual`.", decides [statistics, statistics_interval];
+    openmetrics_allow_ips: List<Address> = "`::1`, `127.0.0.1`", "Who may read the metrics.", option openmetrics_allow_ips;
+    openmetrics_allow_cidr: Cidr = "", "A network that may read the metrics.", option openmetrics_allow_cidr;
+}
+
+section! {
+    /// Everything that has no setting of its own.
+    Anything "Anything else"
+    options: Options = "", "Any global Prosody option: `{\"max_resources\": 5}`. `null` leaves an option out. An option that a setting decides too is an error.", opaque: true;
+    extra_config: Glob = "`conf.d/*.cfg.lua` below the configuration directory", "Lua fragments included very last, in name order: what they say wins. `vhost.d/` and `cmpt.d/` beside it are included after our virtual hosts and after our components. Files that end in `.cfg.lua.j2` are templates.";
+}
+
+section! {
+    /// What concerns the entrypoint and not Prosody.
+    Entrypoint "The entrypoint itself"
+    config_dir: Path = "`/etc/prosody`", "Your input. It is only read.", aliases ["PROSODY_CONFIGDIR"];
+    templates_dir: Path = "`templates` below the configuration directory", "A file here replaces the built-in template of the same name.";
+    runtime_dir: Path = "`/run/prosody`; where that cannot be written, `/dev/shm/prosody-UID`", "What is rendered, a new generation at every start; a tmpfs is fine.", decides [pidfile, admin_socket];
+    data_dir: Path = "`/var/lib/prosody`", "Prosody's data.", decides [data_path];
+    user: UserName = "the data directory's owner where that is not root, else `prosody`; without root, the user that it already is", "Whom Prosody runs as.";
+    uid: Id = "", "The same by number.";
+    gid: Id = "", "The group by number.";
+    entrypoint_log: LogLevel = "`info`", "How much the entrypoint says, on standard error.";
+    entrypoint_log_format: LogFormat = "`text`", "`text` is Prosody's own console layout; `json` is one object a line.";
+    entrypoint_strict: Boolean = "`false`", "Warnings about settings become errors.";
+}
+
+impl Lua for Secret {
+    fn lua(&self) -> Value {
+        self.clone().into_value()
+    }
+}
+
+/// All sections, in the reference's order.
+pub const SECTIONS: &[Section] = &[
+    Hosts::SECTION,
+    Modules::SECTION,
+    Authentication::SECTION,
+    Tls::SECTION,
+    Network::SECTION,
+    Storage::SECTION,
+    Observability::SECTION,
+    Anything::SECTION,
+    Entrypoint::SECTION,
+];
+
+/// What the names of the settings for one store's backend begin with: `PROSODY_STORAGE_ARCHIVE=sql`.
+pub const STORE_PREFIX: &str = "PROSODY_STORAGE_";
+
+/// Every setting of every section.
+pub fn settings() -> impl Iterator<Item = &'static Setting> {
+    SECTIONS.iter().flat_map(|section| section.settings)
+}

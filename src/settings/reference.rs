@@ -1,0 +1,216 @@
+//! The catalogue, written for people and for machines.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use super::Settings;
+use super::catalogue::{self, SECTIONS, STORE_PREFIX, Setting};
+use super::source::Given;
+
+/// The reference that stands in `docs/settings.md`.
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Settings\n\n\
+         <!-- Written by `prosody-entrypoint settings --format markdown`: make docs. -->\n\n\
+         Every setting is an environment variable, and has a `_FILE` twin that names a file with the value in it\n\
+         (`PROSODY_DB_PASSWORD_FILE=/run/secrets/db`). An empty variable is the same as none. Lists are separated by\n\
+         commas or white space, or written as a JSON array; `none` is the empty list. A wrong value ends the start with\n\
+         exit status 78 and one report of everything that is wrong; a name that is no setting is a warning.\n\n\
+         Where a setting maps to one option of Prosody's, its name is that option's in capitals:\n\
+         [Prosody's manual](https://prosody.im/doc/configure) says more about it.\n",
+    );
+    for section in SECTIONS {
+        let _ = write!(
+            text,
+            "\n## {}\n\n| setting | type | default | meaning |\n| --- | --- | --- | --- |\n",
+            section.title
+        );
+        for setting in section.settings {
+            let aliases = match setting.aliases {
+                [] => String::new(),
+                aliases => format!(" Also `{}`.", aliases.join("`, `")),
+            };
+            row(
+                &mut text,
+                &setting.name(),
+                &kind(setting),
+                setting.default,
+                &format!("{}{aliases}", setting.meaning),
+            );
+        }
+        if section.title == "Storage" {
+            let (name, meaning) = store();
+            row(
+                &mut text,
+                &name,
+                "name",
+                "`PROSODY_DEFAULT_STORAGE`",
+                meaning,
+            );
+        }
+    }
+    text
+}
+
+fn row(text: &mut String, name: &str, kind: &str, default: &str, meaning: &str) {
+    let escape = |cell: &str| cell.replace('|', "\\|");
+    let cells = [escape(kind), escape(default), escape(meaning)];
+    let _ = writeln!(text, "| `{name}` | {} |", cells.join(" | "));
+}
+
+/// The name and the meaning of the settings for single stores.
+fn store() -> (String, &'static str) {
+    (
+        format!("{STORE_PREFIX}<STORE>"),
+        "One store's backend: `PROSODY_STORAGE_ARCHIVE=sql`. The store's name in capitals.",
+    )
+}
+
+fn kind(setting: &Setting) -> String {
+    let secret = if setting.secret { "; secret" } else { "" };
+    format!("{}{secret}", (setting.kind)())
+}
+
+/// Columns for a terminal.
+pub fn table() -> String {
+    let mut text = String::new();
+    for section in SECTIONS {
+        let _ = writeln!(
+            text,
+            "{}{}",
+            if text.is_empty() { "" } else { "\n" },
+            section.title
+        );
+        for setting in section.settings {
+            let default = match setting.default {
+                "" => String::new(),
+                default => format!(" [default: {}]", default.replace('`', "")),
+            };
+            let _ = writeln!(
+                text,
+                "  {:38} {}",
+                setting.name(),
+                setting.meaning.replace('`', "")
+            );
+            let _ = writeln!(
+                text,
+                "  {:38} {}{default}",
+                "",
+                kind(setting).replace('`', "")
+            );
+        }
+        if section.title == "Storage" {
+            let (name, meaning) = store();
+            let _ = writeln!(text, "  {name:38} {}", meaning.replace('`', ""));
+        }
+    }
+    text
+}
+
+/// A schema of the environment: an object of strings.
+pub fn json_schema() -> String {
+    let mut properties = Map::new();
+    for setting in catalogue::settings() {
+        let mut property = json!({
+            "type": "string",
+            "title": kind(setting),
+            "description": setting.meaning,
+            "examples": [(setting.example)()],
+        });
+        if !setting.default.is_empty() {
+            property["x-default"] = setting.default.into();
+        }
+        if setting.secret {
+            property["writeOnly"] = true.into();
+        }
+        properties.insert(setting.name(), property);
+        let file = json!({ "type": "string", "description": format!("A file with the value of {} in it.", setting.name()) });
+        properties.insert(format!("{}_FILE", setting.name()), file);
+    }
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The environment of prosody-entrypoint",
+        "type": "object",
+        "properties": Value::Object(properties),
+        "patternProperties": { format!("^{STORE_PREFIX}[A-Z0-9_]+$"): { "type": "string", "description": store().1 } },
+    });
+    format!("{schema:#}\n")
+}
+
+/// A file for `docker run --env-file`, everything in it commented out.
+pub fn env_file() -> String {
+    let mut text =
+        String::from("# Settings of prosody-entrypoint: remove the # in front of what you set.\n");
+    for section in SECTIONS {
+        let _ = writeln!(text, "\n# --- {} ---", section.title);
+        for setting in section.settings {
+            let _ = writeln!(
+                text,
+                "\n# {}\n#{}={}",
+                setting.meaning,
+                setting.name(),
+                (setting.example)()
+            );
+        }
+    }
+    text
+}
+
+/// Every setting with the value in force and where it came from. Secrets are not shown.
+pub fn effective(settings: &Settings) -> String {
+    let mut text = String::new();
+    for setting in catalogue::settings() {
+        let name = setting.name();
+        match settings.source.given.get(setting.field) {
+            Some(given) => line(&mut text, &name, given, setting.is_shown()),
+            None if setting.default.is_empty() => {}
+            None => {
+                let _ = writeln!(
+                    text,
+                    "{name:38} {:30} default",
+                    setting.default.replace('`', "")
+                );
+            }
+        }
+    }
+    for (store, given) in &settings.source.stores {
+        line(
+            &mut text,
+            &format!("{STORE_PREFIX}{}", store.to_ascii_uppercase()),
+            given,
+            true,
+        );
+    }
+    text
+}
+
+fn line(text: &mut String, name: &str, given: &Given, is_shown: bool) {
+    let value = if is_shown {
+        given.value.escape_debug().to_string()
+    } else {
+        "<secret>".to_owned()
+    };
+    let source = match (&given.file, given.variable == name) {
+        (Some(file), _) => format!("{} ({})", file.display(), given.variable),
+        (None, true) => "environment".to_owned(),
+        (None, false) => format!("environment ({})", given.variable),
+    };
+    let _ = writeln!(text, "{name:38} {value:30} {source}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `make docs` writes it anew.
+    #[test]
+    fn the_reference_in_the_docs_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap_or_default(),
+            markdown(),
+            "stale: run `make docs`"
+        );
+    }
+}

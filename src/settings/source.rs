@@ -1,0 +1,437 @@
+//! From the process's environment to one value for each setting: aliases, `_FILE` twins, empty values, and the names
+//! that are not settings at all.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::catalogue::{self, PREFIX, STORE_PREFIX, Setting};
+use super::nearest::nearest;
+use super::report::{Mistake, Report};
+
+/// The largest file that a `_FILE` setting may name, in bytes.
+const FILE_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// Names that Prosody or an image defines, and that are therefore not misspelt settings.
+const NOT_OURS: &[&str] = &["PROSODY_CONFIG", "PROSODY_VERSION", "PROSODY_SHA1"];
+
+/// One setting's text, and where it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Given {
+    /// The environment variable: the setting's own, an alias, or the `_FILE` twin of either.
+    pub variable: String,
+    /// The file that the value was read from.
+    pub file: Option<PathBuf>,
+    /// The value. It is never empty.
+    pub value: String,
+}
+
+/// What the environment says: a text for each setting, by its field, and one for each store.
+#[derive(Default)]
+pub struct Source {
+    /// By the setting's field, `c2s_ports`.
+    pub given: BTreeMap<&'static str, Given>,
+    /// By the store's name, `archive`.
+    pub stores: BTreeMap<String, Given>,
+    /// `PROSODY_*` names that mean nothing here. Files of the user's own may still read them.
+    pub unknown: Vec<String>,
+    /// All `PROSODY_*` variables that are settings: none of them is handed on to Prosody.
+    pub variables: Vec<String>,
+}
+
+/// What a variable's name means.
+enum Meaning {
+    Setting(&'static Setting),
+    Store(String),
+}
+
+/// Reads the settings out of an environment. Mistakes are added to the report; what is right is returned all the same,
+/// so that mistakes further on are found in the same run.
+pub fn read(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    report: &mut Report,
+) -> Source {
+    let mut source = Source::default();
+    let mut variables: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in environment {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
+            continue;
+        };
+        match value.into_string() {
+            // As getenv(3) does, the first of two counts.
+            Ok(value) if !value.is_empty() => {
+                variables.entry(name.to_owned()).or_insert(value);
+            }
+            Ok(_) => {}
+            Err(_) => report.mistake(Mistake::new(name, "the value is not UTF-8")),
+        }
+    }
+
+    for (name, value) in &variables {
+        if NOT_OURS.contains(&name.as_str()) || is_injected(name, value, &variables) {
+            continue;
+        }
+        let (meaning, is_file) = match (
+            meaning(name),
+            name.strip_suffix("_FILE").and_then(self::meaning),
+        ) {
+            // `PROSODY_STORAGE_FILE` could be both: it is the twin of the alias `PROSODY_STORAGE`.
+            (Some(Meaning::Store(_)) | None, Some(twin)) => (twin, true),
+            (Some(own), _) => (own, false),
+            (None, None) => {
+                source.unknown.push(name.clone());
+                continue;
+            }
+        };
+        source.variables.push(name.clone());
+        let given = if is_file {
+            match read_file(Path::new(value)) {
+                Ok(text) if text.is_empty() => {
+                    report.warning(format!(
+                        "{name}: {value} is empty, which is the same as not setting it"
+                    ));
+                    continue;
+                }
+                Ok(text) => Given {
+                    variable: name.clone(),
+                    file: Some(value.into()),
+                    value: text,
+                },
+                Err(why) => {
+                    report.mistake(Mistake::new(name, &why).with_value(value));
+                    continue;
+                }
+            }
+        } else {
+            Given {
+                variable: name.clone(),
+                file: None,
+                value: value.clone(),
+            }
+        };
+        match meaning {
+            Meaning::Store(store) => keep(source.stores.entry(store), given, None, report),
+            Meaning::Setting(setting) => {
+                if let Some(alias) = alias_of(&given.variable, setting) {
+                    report.note(format!(
+                        "{alias} is another name for {}: both work",
+                        setting.name()
+                    ));
+                }
+                keep(
+                    source.given.entry(setting.field),
+                    given,
+                    Some(setting),
+                    report,
+                );
+            }
+        }
+    }
+    source
+}
+
+/// Puts a value where none is yet. A second one for the same setting is an error, unless it is an alias that says the
+/// same.
+fn keep<K: Ord>(
+    entry: std::collections::btree_map::Entry<'_, K, Given>,
+    given: Given,
+    setting: Option<&Setting>,
+    report: &mut Report,
+) {
+    use std::collections::btree_map::Entry;
+    match entry {
+        Entry::Vacant(entry) => drop(entry.insert(given)),
+        Entry::Occupied(entry) => {
+            let first = entry.get();
+            let twins = [&first.variable, &given.variable]
+                .map(|name| name.strip_suffix("_FILE").unwrap_or(name));
+            if twins[0] == twins[1] {
+                report.mistake(Mistake::new(
+                    &first.variable,
+                    &format!(
+                        "{} and {} are both set: keep one of them",
+                        first.variable, given.variable
+                    ),
+                ));
+            } else if first.value != given.value {
+                let own = setting.map_or_else(String::new, Setting::name);
+                report.mistake(Mistake::new(
+                    &given.variable,
+                    &format!(
+                        "{} and {} are the same setting with different values: keep {own}",
+                        given.variable, first.variable
+                    ),
+                ));
+            }
+        }
+    }
+}
+
+/// The alias that a variable's name is, with or without `_FILE`.
+fn alias_of(variable: &str, setting: &Setting) -> Option<&'static str> {
+    let name = variable.strip_suffix("_FILE").unwrap_or(variable);
+    setting
+        .aliases
+        .iter()
+        .copied()
+        .find(|alias| *alias == variable || *alias == name)
+}
+
+/// What a name without `_FILE` means.
+fn meaning(name: &str) -> Option<Meaning> {
+    let own = name.strip_prefix(PREFIX)?;
+    let is_field = |field: &str| {
+        field.len() == own.len()
+            && field
+                .bytes()
+                .zip(own.bytes())
+                .all(|(f, o)| f.to_ascii_uppercase() == o)
+    };
+    if let Some(setting) = catalogue::settings()
+        .find(|setting| is_field(setting.field) || setting.aliases.contains(&name))
+    {
+        return Some(Meaning::Setting(setting));
+    }
+    name.strip_prefix(STORE_PREFIX)
+        .filter(|store| {
+            !store.is_empty()
+                && store
+                    .bytes()
+                    .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+        })
+        .map(|store| Meaning::Store(store.to_ascii_lowercase()))
+}
+
+/// The known name that an unknown one was probably meant to be.
+pub fn suggestion(unknown: &str) -> Option<String> {
+    let (stem, twin) = unknown
+        .strip_suffix("_FILE")
+        .map_or((unknown, ""), |stem| (stem, "_FILE"));
+    let names: Vec<String> = catalogue::settings()
+        .flat_map(|setting| {
+            std::iter::once(setting.name())
+                .chain(setting.aliases.iter().map(|alias| (*alias).to_owned()))
+        })
+        .collect();
+    // Without the prefix, which says nothing: it would make short names alike.
+    let bare = |name: &'_ str| name[PREFIX.len()..].to_owned();
+    let candidates: Vec<String> = names.iter().map(|name| bare(name)).collect();
+    nearest(&bare(stem), candidates.iter().map(String::as_str))
+        .map(|found| format!("{PREFIX}{found}{twin}"))
+}
+
+/// Whether a variable is one that Kubernetes (a Service named `prosody…`) or Docker's links put there, by its shape.
+///
+/// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
+fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String>) -> bool {
+    let is_url = |value: &str| {
+        ["tcp://", "udp://", "sctp://"]
+            .iter()
+            .any(|scheme| value.starts_with(scheme))
+    };
+    if name.ends_with("_PORT") && is_url(value) {
+        return true;
+    }
+    if name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+    {
+        return true;
+    }
+    // PROSODY_PORT_5222_TCP, and with _ADDR, _PORT or _PROTO behind it.
+    if let Some((_, rest)) = name.split_once("_PORT_") {
+        let mut words = rest.split('_');
+        let is_port = words
+            .next()
+            .is_some_and(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit()));
+        let is_protocol = words
+            .next()
+            .is_some_and(|word| matches!(word, "TCP" | "UDP" | "SCTP"));
+        let is_part = words
+            .next()
+            .is_none_or(|word| matches!(word, "ADDR" | "PORT" | "PROTO" | "START" | "END"));
+        if is_port && is_protocol && is_part {
+            return true;
+        }
+    }
+    // A Docker link's PROSODY_NAME=/client/prosody and PROSODY_ENV_*, told by the PROSODY_PORT beside them.
+    let linked = |stem: &str| {
+        all.get(&format!("{stem}_PORT"))
+            .is_some_and(|value| is_url(value))
+    };
+    if let Some(stem) = name.strip_suffix("_NAME") {
+        if value.starts_with('/') && value.matches('/').count() == 2 && linked(stem) {
+            return true;
+        }
+    }
+    name.match_indices("_ENV_")
+        .any(|(at, _)| linked(&name[..at]))
+}
+
+/// The content of a settings file less one trailing newline.
+///
+/// It must be a regular file of at most 16 MiB in UTF-8. The error says which of these it is not.
+fn read_file(path: &Path) -> Result<String, String> {
+    // Without O_NONBLOCK a FIFO would hold the start for ever.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
+        .open(path);
+    let mut file = file.map_err(|error| format!("the file cannot be read: {}", reason(&error)))?;
+    let metadata = file
+        .metadata()
+        .map_err(|error| format!("the file cannot be read: {}", reason(&error)))?;
+    let kind = metadata.file_type();
+    if !kind.is_file() {
+        let what = match () {
+            () if kind.is_dir() => "a directory",
+            () if kind.is_fifo() => "a FIFO",
+            () if kind.is_char_device() || kind.is_block_device() => "a device",
+            () => "no regular file",
+        };
+        return Err(format!(
+            "expected a file with the value in it, this is {what}"
+        ));
+    }
+    let too_large = || format!("the file is larger than {} MiB", FILE_LIMIT / 1024 / 1024);
+    if metadata.len() > FILE_LIMIT {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
+    let read = file.by_ref().take(FILE_LIMIT + 1).read_to_end(&mut bytes);
+    read.map_err(|error| format!("the file cannot be read: {}", reason(&error)))?;
+    if bytes.len() as u64 > FILE_LIMIT {
+        return Err(too_large());
+    }
+    let mut text =
+        String::from_utf8(bytes).map_err(|_| "the file's content is not UTF-8".to_owned())?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+/// The reason of an I/O error without Rust's `(os error 2)` behind it.
+pub fn reason(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_pairs(pairs: &[(&str, &str)]) -> (Source, Report) {
+        let mut report = Report::default();
+        let environment = pairs
+            .iter()
+            .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let source = read(environment, &mut report);
+        (source, report)
+    }
+
+    #[test]
+    fn empty_means_unset() {
+        let (source, report) = read_pairs(&[("PROSODY_DOMAIN", ""), ("PROSODY_DOMIAN", "")]);
+        assert!(
+            source.given.is_empty() && source.unknown.is_empty() && report.mistakes().is_empty()
+        );
+    }
+
+    #[test]
+    fn what_a_cluster_injects_is_no_setting() {
+        let (source, report) = read_pairs(&[
+            ("PROSODY_SERVICE_HOST", "10.0.0.1"),
+            ("PROSODY_SERVICE_PORT", "5222"),
+            ("PROSODY_SERVICE_PORT_XMPP_CLIENT", "5222"),
+            ("PROSODY_PORT", "tcp://10.0.0.1:5222"),
+            ("PROSODY_PORT_5222_TCP", "tcp://10.0.0.1:5222"),
+            ("PROSODY_PORT_5222_TCP_ADDR", "10.0.0.1"),
+            ("PROSODY_PORT_5222_TCP_PORT", "5222"),
+            ("PROSODY_DB_PORT", "tcp://10.0.0.2:5432"),
+            ("PROSODY_DB_SERVICE_HOST", "10.0.0.2"),
+            ("PROSODY_DB_NAME", "/web/prosody-db"),
+            ("PROSODY_DB_ENV_POSTGRES_PASSWORD", "x"),
+            ("PROSODY_C2S_PORT_5222_TCP_PROTO", "tcp"),
+        ]);
+        assert_eq!(source.given.len(), 0, "{:?}", source.given);
+        assert_eq!(source.unknown, Vec::<String>::new());
+        assert!(report.mistakes().is_empty());
+    }
+
+    #[test]
+    fn settings_of_the_same_shape_are_settings() {
+        let (source, _) = read_pairs(&[
+            ("PROSODY_DB_PORT", "5433"),
+            ("PROSODY_DB_NAME", "/data/chat"),
+        ]);
+        assert_eq!(source.given["db_port"].value, "5433");
+        assert_eq!(source.given["db_name"].value, "/data/chat");
+    }
+
+    #[test]
+    fn an_alias_and_its_setting_may_agree_but_not_differ() {
+        let (source, report) = read_pairs(&[
+            ("PROSODY_LOGLEVEL", "debug"),
+            ("PROSODY_LOG_LEVEL", "debug"),
+        ]);
+        assert_eq!(source.given["log_level"].value, "debug");
+        assert!(report.mistakes().is_empty());
+        let (_, report) =
+            read_pairs(&[("PROSODY_LOGLEVEL", "debug"), ("PROSODY_LOG_LEVEL", "info")]);
+        assert_eq!(report.mistakes().len(), 1);
+        let text = report.mistakes()[0].to_string();
+        assert!(
+            text.contains("PROSODY_LOGLEVEL") && text.contains("PROSODY_LOG_LEVEL"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_store_is_a_pattern_and_its_file_twin_works() {
+        let (source, _) = read_pairs(&[
+            ("PROSODY_STORAGE_ARCHIVE", "sql"),
+            ("PROSODY_STORAGE", "internal"),
+        ]);
+        assert_eq!(source.stores["archive"].value, "sql");
+        assert_eq!(source.given["default_storage"].value, "internal");
+        let (source, report) = read_pairs(&[("PROSODY_STORAGE_FILE", "/nonexistent")]);
+        assert!(source.stores.is_empty());
+        assert_eq!(report.mistakes().len(), 1);
+    }
+
+    #[test]
+    fn both_a_value_and_a_file_is_an_error_that_names_both() {
+        let file =
+            std::env::temp_dir().join(format!("prosody-entrypoint-source-{}", std::process::id()));
+        std::fs::write(&file, "b.example\n").unwrap();
+        let (_, report) = read_pairs(&[
+            ("PROSODY_DOMAIN", "a.example"),
+            ("PROSODY_DOMAIN_FILE", file.to_str().unwrap()),
+        ]);
+        std::fs::remove_file(&file).unwrap();
+        let text = report.mistakes()[0].to_string();
+        assert!(
+            text.contains("PROSODY_DOMAIN and PROSODY_DOMAIN_FILE"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_misspelt_name_gets_the_nearest_one() {
+        assert_eq!(
+            suggestion("PROSODY_DOMIAN").as_deref(),
+            Some("PROSODY_DOMAIN")
+        );
+        assert_eq!(
+            suggestion("PROSODY_DB_PASWORD_FILE").as_deref(),
+            Some("PROSODY_DB_PASSWORD_FILE")
+        );
+        assert_eq!(suggestion("PROSODY_XYZZY_PLUGH_WHAT"), None);
+    }
+}
