@@ -144,6 +144,11 @@ mod tests {
     use serde::de::IntoDeserializer;
     use serde::de::value::{Error, StringDeserializer};
 
+    /// The value on one line.
+    pub(super) fn line(value: &Value) -> String {
+        serde_json::to_string(value).unwrap()
+    }
+
     /// What everybody tries: a value may be refused, and never more than that.
     fn hostile() -> Vec<String> {
         let mut texts: Vec<String> = [

@@ -607,6 +607,7 @@ deserialize!(
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::line;
     use super::*;
 
     fn error<T: Kind>(text: &str) -> String {
@@ -637,11 +638,11 @@ mod tests {
             VirtualHost::from(Domain::parse("a.example").unwrap())
         );
         assert_eq!(
-            hosts[1].admins.lua().to_string(),
-            r#"["root@b.example", "c.example"]"#
+            line(&hosts[1].admins.lua()),
+            r#"["root@b.example","c.example"]"#
         );
-        assert_eq!(hosts[1].modules_enabled.lua().to_string(), r#"["mam"]"#);
-        assert_eq!(hosts[1].modules_disabled.lua().to_string(), r#"["pep"]"#);
+        assert_eq!(line(&hosts[1].modules_enabled.lua()), r#"["mam"]"#);
+        assert_eq!(line(&hosts[1].modules_disabled.lua()), r#"["pep"]"#);
         assert_eq!(hosts[1].options.get("gone"), Some(None));
         assert!(VirtualHosts::parse("none").unwrap().0.is_empty());
         assert!(VirtualHosts::parse("[]").unwrap().0.is_empty());
@@ -814,15 +815,12 @@ mod tests {
         let items =
             DiscoItems::parse(r#"[["rooms.example", "Röoms, all"], "b.example", ["c.example"]]"#);
         assert_eq!(
-            items.unwrap().lua().to_string(),
-            r#"[["rooms.example", "Röoms, all"], ["b.example"], ["c.example"]]"#
+            line(&items.unwrap().lua()),
+            r#"[["rooms.example","Röoms, all"],["b.example"],["c.example"]]"#
         );
         assert_eq!(
-            DiscoItems::parse("a.example b.example")
-                .unwrap()
-                .lua()
-                .to_string(),
-            r#"[["a.example"], ["b.example"]]"#
+            line(&DiscoItems::parse("a.example b.example").unwrap().lua()),
+            r#"[["a.example"],["b.example"]]"#
         );
         for text in [
             r#"[["a.example", 1]]"#,

@@ -173,6 +173,7 @@ pub(super) fn unknown_member(name: &str, known: &[&'static str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::line;
     use super::*;
 
     #[test]
@@ -183,11 +184,11 @@ mod tests {
         .unwrap();
         let shown: Vec<String> = options
             .iter()
-            .map(|(name, value)| format!("{name}={}", value.map_or("-".into(), Value::to_string)))
+            .map(|(name, value)| format!("{name}={}", value.map_or("-".into(), line)))
             .collect();
         assert_eq!(
             shown,
-            ["z=5", r#"a=[1, "x", true]"#, "gone=-", r#"t={"k k": 0.5}"#]
+            ["z=5", r#"a=[1,"x",true]"#, "gone=-", r#"t={"k k":0.5}"#]
         );
         assert_eq!(options.get("gone"), Some(None));
         assert_eq!(options.get("none"), None);

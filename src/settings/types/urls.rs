@@ -1,7 +1,7 @@
 //! URIs, and a database's URL.
 
 use super::names::texts;
-use super::network::Port;
+use super::network::{Port, TurnHost};
 use super::{DbDriver, Kind, Lua, deserialize};
 use crate::lua::Secret;
 use minijinja::Value;
@@ -142,10 +142,10 @@ impl Kind for DatabaseUrl {
 }
 
 /// Reads a database's URL. The error is the reason alone, and holds nothing of the URL but a parameter's name.
+/// (`Url` would not do: it takes no user without a host, which a socket needs.)
 fn database_url(text: &str) -> Result<DatabaseUrl, String> {
     const ENCODE: &str = "special characters, in a password for one, have to be percent-encoded \
                           (`@` is `%40`, `/` is `%2F`, `#` is `%23`, `?` is `%3F`)";
-    // `Url` drops line ends and tabs without a word, which would be another password.
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(format!("white space cannot stand in it; {ENCODE}"));
     }
@@ -158,61 +158,66 @@ fn database_url(text: &str) -> Result<DatabaseUrl, String> {
         "sqlite" | "sqlite3" => DbDriver::Sqlite3,
         _ => return Err("the scheme is none of `postgresql`, `mysql` and `sqlite`".into()),
     };
-    // A second `@` shows a password that is not encoded, part of which could be taken for something else.
-    if rest.matches('@').count() > 1 || rest.contains('#') {
+    let (authority, after) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    // These show a password that is not encoded, part of which could be taken, and shown, for something else.
+    if rest.contains('#') || authority.matches('@').count() > 1 || after.contains('@') {
         return Err(ENCODE.into());
     }
-    let url = Url::parse(text).map_err(|error| format!("{error}; {ENCODE}"))?;
-    let after_user = url.path().contains('@') || url.query().is_some_and(|q| q.contains('@'));
-    if after_user {
-        return Err(ENCODE.into());
-    }
-    let socket = socket(&url)?;
+    let (path, query) = after.split_once('?').unwrap_or((after, ""));
+    let (user, server) = authority.split_once('@').unwrap_or(("", authority));
+    let socket = socket(query)?;
     if driver == DbDriver::Sqlite3 {
-        return sqlite(&url, socket.is_some());
+        if !authority.is_empty() || socket.is_some() {
+            return Err("SQLite has a file and no server: `sqlite://` and an absolute path".into());
+        }
+        return sqlite(path);
     }
 
-    let host = decoded(url.host_str().unwrap_or_default())?;
-    let host = match (host.as_str(), socket) {
-        ("", socket) => socket,
-        (_, None) => Some(
-            host.trim_start_matches('[')
-                .trim_end_matches(']')
-                .to_owned(),
-        ),
-        (_, Some(_)) => return Err("it names both a host and a socket".into()),
-    };
-    let port = match url.port() {
-        None => None,
-        Some(port) => Some(Port::parse(&port.to_string())?),
-    };
-    let database = url.path().trim_start_matches('/');
+    let (host, port) = server_and_port(server).ok_or_else(|| {
+        format!("the host is neither a domain nor an address, or the port no number from 1 to 65535; {ENCODE}")
+    })?;
+    if host.is_some() && socket.is_some() {
+        return Err("it names both a host and a socket".into());
+    }
+    let database = path.trim_start_matches('/');
     if database.contains('/') {
         return Err("the database's name has more than one part".into());
     }
+    let (username, password) = user.split_once(':').unwrap_or((user, ""));
     Ok(DatabaseUrl {
         driver,
-        host,
+        host: host.or(socket),
         port,
         database: some(decoded(database)?),
-        username: some(decoded(url.username())?),
-        password: some(decoded(url.password().unwrap_or_default())?).map(Secret::new),
+        username: some(decoded(username)?),
+        password: some(decoded(password)?).map(Secret::new),
     })
 }
 
+/// Reads `host`, `host:port`, `[IPv6]:port` or nothing; a percent-encoded path is a socket.
+fn server_and_port(text: &str) -> Option<(Option<String>, Option<Port>)> {
+    let colon = text
+        .rfind(':')
+        .filter(|&colon| !text[colon..].contains(']'));
+    let (host, port) = match colon {
+        Some(colon) => (&text[..colon], Some(Port::parse(&text[colon + 1..]).ok()?)),
+        None => (text, None),
+    };
+    let host = decoded(host).ok()?;
+    let host = match TurnHost::parse(&host) {
+        Ok(TurnHost::Domain(domain)) => Some(domain.ascii().into_owned()),
+        Ok(TurnHost::Address(address)) => Some(address.to_string()),
+        Err(_) if host.is_empty() && port.is_none() => None,
+        Err(_) if host.starts_with('/') && port.is_none() => Some(host),
+        Err(_) => return None,
+    };
+    Some((host, port))
+}
+
 /// The file of `sqlite:///absolute/path`.
-fn sqlite(url: &Url, has_socket: bool) -> Result<DatabaseUrl, String> {
-    if url.host_str().is_some_and(|host| !host.is_empty())
-        || url.port().is_some()
-        || !url.username().is_empty()
-        || has_socket
-    {
-        return Err(
-            "SQLite has a file and no server: three slashes and the path follow the scheme".into(),
-        );
-    }
-    let path = format!("/{}", decoded(url.path())?.trim_start_matches('/'));
-    if path == "/" || path.ends_with('/') || path.contains('\0') {
+fn sqlite(path: &str) -> Result<DatabaseUrl, String> {
+    let path = format!("/{}", decoded(path)?.trim_start_matches('/'));
+    if path.ends_with('/') || path.contains('\0') {
         return Err("it names no file".into());
     }
     Ok(DatabaseUrl {
@@ -226,15 +231,17 @@ fn sqlite(url: &Url, has_socket: bool) -> Result<DatabaseUrl, String> {
 }
 
 /// The socket that the query names (`host=/path`). Prosody can honour no other parameter.
-fn socket(url: &Url) -> Result<Option<String>, String> {
+fn socket(query: &str) -> Result<Option<String>, String> {
     let mut socket = None;
     let mut refused = Vec::new();
-    for (name, value) in url.query_pairs() {
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let value = decoded(value)?;
         if name != "host" {
-            refused.push(super::shown(&name));
+            refused.push(super::shown(name));
         } else if !value.starts_with('/') || value.contains('\0') {
             return Err("the parameter `host` takes the absolute path of a socket".into());
-        } else if socket.replace(value.into_owned()).is_some() {
+        } else if socket.replace(value).is_some() {
             return Err("the parameter `host` stands twice".into());
         }
     }
@@ -343,6 +350,16 @@ mod tests {
                 "PostgreSQL db.example 5433 prosody user password",
             ),
             ("postgres://db", "PostgreSQL db - - - -"),
+            ("postgres://", "PostgreSQL - - - - -"),
+            (
+                "mysql://u:p:w@Bücher.example/x?",
+                "MySQL xn--bcher-kva.example - x u p:w",
+            ),
+            ("postgresql://u@%2Frun%2Fpg/x", "PostgreSQL /run/pg - x u -"),
+            (
+                "postgresql://u@[2001:db8::1]:5433/x",
+                "PostgreSQL 2001:db8::1 5433 x u -",
+            ),
             (
                 "mysql://u:p%40%2F%23%25s@db/x%20y",
                 "MySQL db - x y u p@/#%s",
@@ -398,10 +415,14 @@ mod tests {
             ("postgresql://u:S3C\nRET@db/x", "white space"),
             ("postgresql://u:%ffS3CRET@db/x", "not UTF-8"),
             ("postgresql://u:S3CRET@db:0/x", "1 to 65535"),
+            ("postgresql://u:S3CRET@db:/x", "1 to 65535"),
+            ("postgresql://u:S3CRET@:5432/x", "1 to 65535"),
+            ("postgresql://u:S3CRET@[::1/x", "1 to 65535"),
+            ("postgresql://u:S3CRET@d%20b/x", "1 to 65535"),
             ("postgresql://u:S3CRET@db/x/y", "more than one part"),
-            ("sqlite://S3CRET/x", "three slashes"),
+            ("sqlite://S3CRET/x", "an absolute path"),
             ("sqlite:///", "no file"),
-            ("sqlite:///x?host=/y", "three slashes"),
+            ("sqlite:///x?host=/y", "an absolute path"),
         ] {
             let error = DatabaseUrl::parse(text).expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");
