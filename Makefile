@@ -1,9 +1,6 @@
 # `make` alone lists the targets. What a target needs and the machine lacks is installed (as root
 # on Debian) or named by docker/needs.
 
-# Published ports and the server's domain, for `make up`.
-DOMAIN ?= localhost
-PUBLISH ?= 127.0.0.1
 # What this machine trusts. On a network that inspects TLS, cargo in the image's build stage has to
 # trust it too; the image itself takes nothing of it.
 CA_BUNDLE ?= /etc/ssl/certs/ca-certificates.crt
@@ -29,11 +26,14 @@ help: ## list the targets
 
 .PHONY: up
 up: ## start a server to log in to, with an account [DOMAIN=localhost] [PUBLISH=127.0.0.1]
-	@DOMAIN='$(DOMAIN)' PUBLISH='$(PUBLISH)' MAKE='$(MAKE)' examples/compose/up
+	@docker/needs docker compose
+	@examples/compose/server running || $(MAKE) --no-print-directory image-trixie
+	@examples/compose/server up
 
 .PHONY: down
 down: ## end what `make up` started; its data stays, unless VOLUMES=1
-	@examples/compose/down $(if $(VOLUMES),--volumes)
+	@docker/needs docker compose
+	@examples/compose/server down $(if $(VOLUMES),--volumes)
 
 .PHONY: binary
 binary: ## the static binary, at target/prosody-entrypoint
