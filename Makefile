@@ -63,7 +63,7 @@ test-images: base-trixie ## the images that tests use beside our own
 
 .PHONY: check
 check: ## the quick part of the tests: no containers
-	@docker/needs cargo cc lua5.2 lua5.3 lua5.4 tini
+	@docker/needs cargo cargo-fmt cargo-clippy cc lua5.2 lua5.3 lua5.4 tini
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	$(RUN_TESTS)
