@@ -1,0 +1,90 @@
+# `make` alone lists the targets. What a target needs and the machine lacks is installed (as root
+# on Debian) or named by docker/needs.
+
+# What this machine trusts. On a network that inspects TLS, cargo in the image's build stage has to
+# trust it too; the image itself takes nothing of it.
+CA_BUNDLE ?= /etc/ssl/certs/ca-certificates.crt
+# How long `make fuzz` runs each target, in seconds.
+FUZZ_SECONDS ?= 60
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+# Labels that differ from commit to commit. The time is the commit's, so that the same source
+# gives the same image.
+REVISION := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
+CREATED := $(shell git log -1 --format=%cI 2>/dev/null)
+LABELS := $(addprefix --label org.opencontainers.image., version=$(VERSION) \
+	$(addprefix revision=,$(REVISION)) $(addprefix created=,$(CREATED)))
+
+# Tests run under cargo-nextest where it is installed.
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+RUN_TESTS := $(if $(NEXTEST),cargo nextest run --locked,cargo test --locked --)
+ONLY_CONTAINERS := $(if $(NEXTEST),--run-ignored only,--ignored)
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+.PHONY: up
+up: ## start a server to log in to, with an account [DOMAIN=localhost] [PUBLISH=127.0.0.1]
+	@docker/needs docker compose
+	@examples/compose/server running || $(MAKE) --no-print-directory image-trixie
+	@examples/compose/server up
+
+.PHONY: down
+down: ## end what `make up` started; its data stays, unless VOLUMES=1
+	@docker/needs docker compose
+	@examples/compose/server down $(if $(VOLUMES),--volumes)
+
+.PHONY: binary
+binary: ## the static binary, at target/prosody-entrypoint
+	@docker/needs cargo cc
+	docker/build-binary
+
+.PHONY: image
+image: image-trixie image-bookworm ## both images, prosody-entrypoint:latest (trixie) and :bookworm
+
+.PHONY: image-trixie image-bookworm
+image-trixie: TAG = latest
+image-bookworm: TAG = bookworm
+image-bookworm: base-trixie # its build stage
+image-trixie image-bookworm: image-%: base-%
+	@mkdir -p target && rm -f target/host-ca.crt
+	@if [ -r '$(CA_BUNDLE)' ]; then cp '$(CA_BUNDLE)' target/host-ca.crt; fi
+	docker build -f docker/Dockerfile -t prosody-entrypoint:$(TAG) --build-arg SUITE=$* $(LABELS) .
+
+.PHONY: base-trixie base-bookworm
+base-trixie base-bookworm: base-%:
+	@docker/needs docker
+	@docker/base-image $*
+
+.PHONY: test-images
+test-images: base-trixie ## the images that tests use beside our own
+	docker build -t prosody-entrypoint-test-client:latest tests/images/client
+
+.PHONY: check
+check: ## the quick part of the tests: no containers
+	@docker/needs cargo cargo-fmt cargo-clippy cc lua5.2 lua5.3 lua5.4 tini
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	$(RUN_TESTS)
+
+.PHONY: test
+test: check binary image test-images ## every test
+	@docker/needs compose
+	$(RUN_TESTS) $(ONLY_CONTAINERS)
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target [FUZZ_SECONDS=60]
+	@docker/needs cargo cc nightly cargo-fuzz
+	@for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit; \
+	done
+
+.PHONY: bench
+bench: binary image-trixie ## measure, beside tini in the same run
+	@docker/needs hyperfine tini
+	benches/run
+
+.PHONY: clean
+clean: ## remove what was built; images stay
+	cargo clean
