@@ -198,7 +198,7 @@ mod tests {
         let rendered = templates
             .add("global.cfg.lua.j2", source.to_owned())
             .and_then(|()| templates.render("global.cfg.lua.j2", context));
-        rendered.map_err(|error| format!("{error:?}"))
+        rendered.map_err(|error| format!("{error:#}"))
     }
 
     fn render(source: &str, context: Value) -> String {
