@@ -46,20 +46,39 @@ pub struct Dialect {
     pub secrets: Secrets,
 }
 
-/// Why a value has no Lua literal, with the place inside the value. It never quotes the value, which may
-/// be a secret.
+/// Why a value has no Lua literal, and where inside the value that is. It never quotes a value, which may be
+/// a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error(String);
+pub struct Error {
+    reason: String,
+    /// The items and keys that lead there, the innermost first.
+    path: Vec<String>,
+}
 
 impl Error {
-    fn inside(self, place: impl fmt::Display) -> Error {
-        Error(format!("{place}: {}", self.0))
+    fn new(reason: impl Into<String>) -> Error {
+        Error {
+            reason: reason.into(),
+            path: Vec::new(),
+        }
+    }
+
+    fn inside(mut self, place: impl Into<String>) -> Error {
+        self.path.push(place.into());
+        self
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        const SHOWN: usize = 8;
+        for place in self.path.iter().rev().take(SHOWN) {
+            write!(f, "{place}: ")?;
+        }
+        if self.path.len() > SHOWN {
+            f.write_str("…: ")?;
+        }
+        f.write_str(&self.reason)
     }
 }
 
@@ -67,7 +86,7 @@ impl std::error::Error for Error {}
 
 impl From<fmt::Error> for Error {
     fn from(_: fmt::Error) -> Error {
-        Error("the output cannot be written to".into())
+        Error::new("the output cannot be written to")
     }
 }
 
@@ -145,7 +164,7 @@ impl Nesting {
     fn deeper(self, pending: usize) -> Result<Nesting, Error> {
         let registers = self.registers + REGISTERS_OF_TABLE + pending;
         if registers > REGISTERS {
-            return Err(Error("tables nested too deeply for Lua's parser".into()));
+            return Err(Error::new("tables nested too deeply for Lua's parser"));
         }
         Ok(Nesting {
             tables: self.tables + 1,
@@ -233,8 +252,11 @@ fn write_value(
             dialect,
             nesting,
         ),
-        ValueKind::Undefined => Err(Error("undefined value".into())),
-        kind => Err(Error(format!(
+        ValueKind::None => Err(Error::new(
+            "none cannot stand in a list, which would end there",
+        )),
+        ValueKind::Undefined => Err(Error::new("undefined value")),
+        kind => Err(Error::new(format!(
             "a value of kind {kind:?} has no Lua literal"
         ))),
     }
@@ -242,12 +264,11 @@ fn write_value(
 
 fn write_number(out: &mut dyn fmt::Write, value: &Value, version: Version) -> Result<(), Error> {
     if value.is_integer() {
-        let integer = i64::try_from(value.clone()).map_err(|_| {
-            Error("an integer of more than 64 bits (with its sign), which Lua cannot hold".into())
-        })?;
+        let integer = i64::try_from(value.clone())
+            .map_err(|_| Error::new("an integer that does not fit into Lua's 64 bits"))?;
         return if version == Version::Lua52 && integer.unsigned_abs() > EXACT_IN_DOUBLE {
-            Err(Error(
-                "an integer beyond ±2^53, which Lua 5.2 cannot hold exactly".into(),
+            Err(Error::new(
+                "an integer beyond ±2^53, which Lua 5.2 cannot hold exactly",
             ))
         } else if integer == i64::MIN {
             // Lua reads a minus and then a number, and the number alone would be too large.
@@ -256,7 +277,7 @@ fn write_number(out: &mut dyn fmt::Write, value: &Value, version: Version) -> Re
             Ok(write!(out, "{integer}")?)
         };
     }
-    let float = f64::try_from(value.clone()).map_err(|_| Error("not a number of Lua's".into()))?;
+    let float = f64::try_from(value.clone()).map_err(|_| Error::new("not a number of Lua's"))?;
     Ok(if float.is_nan() {
         out.write_str("(0/0)")
     } else if float.is_infinite() {
@@ -343,7 +364,7 @@ impl Entry {
                 dialect,
                 nesting.deeper(index % PENDING_ITEMS)?,
             )
-            .map_err(|error| error.inside(format_args!("item {}", index + 1))),
+            .map_err(|error| error.inside(format!("item {}", index + 1))),
         }
     }
 }
@@ -351,22 +372,14 @@ impl Entry {
 fn list_entries(list: &Value) -> Result<Vec<Entry>, Error> {
     let items = list
         .try_iter()
-        .map_err(|_| Error("a list that cannot be read".into()))?;
-    let entry = |(index, value): (usize, Value)| match value.is_none() {
-        // In a table an option that is none is left out, but leaving an item out moves all that follow.
-        true => Err(Error(format!(
-            "item {}: none cannot stand in a list",
-            index + 1
-        ))),
-        false => Ok(Entry { key: None, value }),
-    };
-    items.enumerate().map(entry).collect()
+        .map_err(|_| Error::new("a list that cannot be read"))?;
+    Ok(items.map(|value| Entry { key: None, value }).collect())
 }
 
 fn table_entries(table: &Value, version: Version) -> Result<Vec<Entry>, Error> {
     let pairs = table.as_object().and_then(|object| object.try_iter_pairs());
     pairs
-        .ok_or_else(|| Error("a table that cannot be read".into()))?
+        .ok_or_else(|| Error::new("a table that cannot be read"))?
         .filter(|(_, value)| !value.is_none() && !value.is_undefined())
         .map(|(key, value)| {
             Ok(Entry {
@@ -388,12 +401,12 @@ fn table_key(key: &Value, version: Version) -> Result<String, Error> {
             write_string(&mut text, key.as_bytes().unwrap_or_default())?;
         }
         ValueKind::Number if f64::try_from(key.clone()).is_ok_and(f64::is_nan) => {
-            return Err(Error("NaN cannot be a key in Lua".into()));
+            return Err(Error::new("NaN cannot be a key in Lua"));
         }
         ValueKind::Number => write_number(&mut text, key, version)?,
         kind => {
-            return Err(Error(format!(
-                "a key of kind {kind:?}, which Lua or we do not take"
+            return Err(Error::new(format!(
+                "a key of kind {kind:?}; a key is a string, a number or a boolean"
             )));
         }
     }
@@ -561,5 +574,245 @@ pub(crate) fn verbatim_lua_code(value: &Value) -> Result<Value, minijinja::Error
                 value.kind()
             ),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use minijinja::context;
+
+    use super::*;
+
+    const LUA_5_4: Dialect = Dialect {
+        version: Version::Lua54,
+        secrets: Secrets::Written,
+    };
+    const HIDDEN: Dialect = Dialect {
+        secrets: Secrets::Hidden,
+        ..LUA_5_4
+    };
+
+    fn literal(value: impl Into<Value>, dialect: Dialect) -> Result<String, String> {
+        let mut literal = String::new();
+        write(&mut literal, &value.into(), dialect).map_err(|error| error.to_string())?;
+        Ok(literal)
+    }
+
+    fn written(value: impl Into<Value>) -> String {
+        literal(value, LUA_5_4).unwrap()
+    }
+
+    fn refused(value: impl Into<Value>) -> String {
+        literal(value, LUA_5_4).unwrap_err()
+    }
+
+    fn secret() -> Value {
+        Secret::new("hunter2".into()).into_value()
+    }
+
+    #[test]
+    fn text_stays_readable_and_what_cannot_be_seen_is_escaped() {
+        assert_eq!(written("é 漢字 🐘 'x'"), "\"é 漢字 🐘 'x'\"");
+        assert_eq!(written("\"\\\n\r\t"), r#""\"\\\n\r\t""#);
+        assert_eq!(written("\x001\u{7f}2\u{85}"), r#""\0001\1272\194\133""#);
+        assert_eq!(
+            written("\u{202e}\u{feff}\u{2028}"),
+            r#""\226\128\174\239\187\191\226\128\168""#
+        );
+        assert_eq!(
+            written(Value::from_bytes(vec![b'a', 0xff, b'1'])),
+            r#""a\2551""#
+        );
+    }
+
+    #[test]
+    fn numbers_keep_their_type() {
+        assert_eq!(written(5222), "5222");
+        assert_eq!(written(1.0), "1.0");
+        assert_eq!(written(1e16), "1e16");
+        assert_eq!(written(i64::MIN), "0x8000000000000000");
+        assert_eq!(written(f64::NEG_INFINITY), "-1e9999");
+        assert_eq!(written(f64::NAN), "(0/0)");
+    }
+
+    #[test]
+    fn integers_that_lua_cannot_hold_are_refused() {
+        let too_large = "an integer that does not fit into Lua's 64 bits";
+        assert_eq!(refused(u64::MAX), too_large);
+        assert_eq!(refused(i128::MIN), too_large);
+        assert_eq!(refused(u128::MAX), too_large);
+        let lua_5_2 = Dialect {
+            version: Version::Lua52,
+            ..LUA_5_4
+        };
+        assert_eq!(
+            literal(-(1_i64 << 53), lua_5_2).unwrap(),
+            "-9007199254740992"
+        );
+        for integer in [(1_i64 << 53) + 1, -(1 << 53) - 1, i64::MAX, i64::MIN] {
+            assert_eq!(
+                literal(integer, lua_5_2).unwrap_err(),
+                "an integer beyond ±2^53, which Lua 5.2 cannot hold exactly"
+            );
+        }
+    }
+
+    #[test]
+    fn none_is_nil_or_leaves_an_option_out_but_ends_no_list() {
+        assert_eq!(written(()), "nil");
+        assert_eq!(
+            written(context! { a => (), b => 1, c => Value::UNDEFINED }),
+            "{ b = 1 }"
+        );
+        assert_eq!(
+            refused(context! { a => vec![Value::from(1), Value::from(())] }),
+            "a: item 2: none cannot stand in a list, which would end there"
+        );
+        assert_eq!(refused(Value::UNDEFINED), "undefined value");
+        assert_eq!(refused(vec![Value::UNDEFINED]), "item 1: undefined value");
+    }
+
+    #[test]
+    fn short_lists_take_one_line_and_others_one_line_an_item() {
+        assert_eq!(written(Value::from(Vec::<Value>::new())), "{ }");
+        assert_eq!(written(context! {}), "{ }");
+        assert_eq!(
+            written(vec![1, 2, 3, 4, 5, 6, 7, 8]),
+            "{ 1, 2, 3, 4, 5, 6, 7, 8 }"
+        );
+        assert!(written(vec![1, 2, 3, 4, 5, 6, 7, 8, 9]).starts_with("{\n\t1;\n\t2;\n"));
+        assert_eq!(
+            written(vec!["é".repeat(54)]),
+            format!("{{ \"{}\" }}", "é".repeat(54))
+        );
+        assert_eq!(
+            written(vec!["é".repeat(55)]),
+            format!("{{\n\t\"{}\";\n}}", "é".repeat(55))
+        );
+        assert_eq!(
+            written(context! {
+                c2s => context! { rate => "10kb/s" },
+                list => vec![context! { x => Vec::<i64>::new(), y => vec!["a"] }],
+            }),
+            "{\n\tc2s = { rate = \"10kb/s\" };\n\tlist = {\n\t\t{\n\t\t\tx = { };\n\t\t\ty = { \"a\" };\n\t\t};\n\t};\n}"
+        );
+    }
+
+    #[test]
+    fn keys_are_bare_only_where_they_are_names() {
+        let keys = ["end", "a b", "", "1", "x1"].map(|key| (Value::from(key), 1));
+        assert_eq!(
+            written(Value::from_object(BTreeMap::from(keys))),
+            r#"{ [""] = 1, ["1"] = 1, ["a b"] = 1, ["end"] = 1, x1 = 1 }"#
+        );
+        let keys = [Value::from(-1), Value::from(0.5), Value::from(2)].map(|key| (key, true));
+        assert_eq!(
+            written(Value::from_object(BTreeMap::from(keys))),
+            "{ [-1] = true, [0.5] = true, [2] = true }"
+        );
+        for key in [Value::from(()), f64::NAN.into(), vec![1].into(), secret()] {
+            let error = refused(Value::from_object(BTreeMap::from([(key, 1)])));
+            assert!(error.contains("key"), "{error}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        for name in ["a", "_", "A_1", "ends", "c2s_ports"] {
+            assert!(is_identifier(name), "{name}");
+            assert_eq!(written(Name::new(name).unwrap().into_value()), name);
+        }
+        for other in [
+            "", "1a", "a-b", "a.b", "a b", "é", "end", "goto", "nil", "a\n", "a=1",
+        ] {
+            assert!(!is_identifier(other), "{other}");
+            assert_eq!(Name::new(other), None);
+        }
+        // As a value it would be a variable, such as `os`.
+        let os = Name::new("os").unwrap().into_value();
+        assert_eq!(
+            refused(vec![os]),
+            "item 1: a value of kind Plain has no Lua literal"
+        );
+    }
+
+    #[test]
+    fn a_file_line_is_a_call_with_the_path_as_a_string() {
+        let file = FileLine::new("/run/secrets/\"db\"").into_value();
+        assert_eq!(
+            written(context! { password => file }),
+            r#"{ password = FileLine("/run/secrets/\"db\"") }"#
+        );
+    }
+
+    #[test]
+    fn tables_deeper_than_luas_parser_takes_are_refused() {
+        let nested = |levels| (0..levels).fold(Value::from(1), |inner, _| vec![inner].into());
+        assert!(literal(nested(100), LUA_5_4).is_ok());
+        let error = refused(nested(101));
+        assert!(error.starts_with("item 1: item 1: "), "{error}");
+        assert!(
+            error.ends_with("…: tables nested too deeply for Lua's parser"),
+            "{error}"
+        );
+        assert!(error.len() < 200, "{error}");
+    }
+
+    #[test]
+    fn functions_have_no_literal() {
+        let function = Value::from_function(|| 1);
+        assert_eq!(
+            refused(function),
+            "a value of kind Plain has no Lua literal"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_written_or_replaced_wherever_it_stands() {
+        let value = context! { list => vec![secret()], password => secret() };
+        assert_eq!(
+            written(value.clone()),
+            "{\n\tlist = { \"hunter2\" };\n\tpassword = \"hunter2\";\n}"
+        );
+        assert_eq!(
+            literal(value, HIDDEN).unwrap(),
+            "{\n\tlist = { \"<secret>\" };\n\tpassword = \"<secret>\";\n}"
+        );
+        assert_eq!(literal(secret(), HIDDEN).unwrap(), "\"<secret>\"");
+    }
+
+    #[test]
+    fn a_secret_does_not_print() {
+        let plain = Secret::new("hunter2".into());
+        let nested = context! { password => secret(), list => vec![secret()] };
+        for text in [
+            format!("{plain} {plain:?} {plain:#?} {:?}", Some(&plain)),
+            format!(
+                "{} {:?} {nested} {nested:?} {nested:#?}",
+                secret(),
+                secret()
+            ),
+            serde_json::to_string(&nested).unwrap(),
+            String::from(secret()),
+        ] {
+            assert!(
+                text.contains("<secret>") && !text.contains("hunter2"),
+                "{text}"
+            );
+        }
+        assert_eq!(secret().as_str(), None);
+        assert_eq!(secret().len(), None);
+        assert!(secret().try_iter().is_err());
+    }
+
+    #[test]
+    fn secrets_are_compared_by_what_they_hold() {
+        assert_eq!(Secret::new("a".into()), Secret::new("a".into()));
+        assert_eq!(secret(), secret());
+        assert_ne!(secret(), Secret::new("other".into()).into_value());
+        assert_ne!(secret(), Value::from("hunter2"));
+        assert_ne!(secret(), Value::from("<secret>"));
     }
 }

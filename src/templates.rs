@@ -18,6 +18,10 @@ use minijinja::{
 
 use crate::lua::{self, Dialect, Secrets};
 
+/// How deep templates, macros and blocks may call each other, in minijinja's unit: an include costs ten, a macro
+/// four, a block one. minijinja's own limit of 500 is more than a stack of 2 MiB takes in a debug build.
+const RECURSION_LIMIT: usize = 100;
+
 /// Named templates, which include each other by these names, and the dialect of Lua that they render.
 pub struct Templates {
     environment: Environment<'static>,
@@ -42,6 +46,7 @@ impl Templates {
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         // Only with this does an error say which name is undefined.
         environment.set_debug(true);
+        environment.set_recursion_limit(RECURSION_LIMIT);
         environment.set_formatter(formatter(dialect));
         environment.add_filter("verbatim_lua_code", lua::verbatim_lua_code);
         environment.add_filter("pick", pick);
@@ -135,14 +140,15 @@ impl Templates {
             Err(error) => self.message(&error),
             Ok(_) => format!(
                 "{}the template fails on text that it made from a secret",
-                self.place(innermost(error))
+                self.place(error)
             ),
         }
     }
 
     fn message(&self, error: &Error) -> String {
-        let error = innermost(error);
-        let what = match (error.kind(), error.detail()) {
+        // The others only say which template included the one with the mistake.
+        let cause = causes(error).last().unwrap_or(error);
+        let what = match (cause.kind(), cause.detail()) {
             (ErrorKind::SyntaxError, Some(detail)) => format!("syntax error: {detail}"),
             (_, Some(detail)) => detail.to_owned(),
             (kind, None) => kind.to_string(),
@@ -151,16 +157,13 @@ impl Templates {
     }
 
     fn place(&self, error: &Error) -> String {
-        let Some(name) = error.name() else {
+        let innermost = causes(error).filter(|cause| cause.line().is_some()).last();
+        let Some((name, line)) = innermost.and_then(|cause| cause.name().zip(cause.line())) else {
             return String::new();
         };
-        let file = match self.paths.get(name) {
-            Some(path) => path.to_string_lossy(),
-            None => name.into(),
-        };
-        match error.line() {
-            Some(line) => format!("{file}:{line}: "),
-            None => format!("{file}: "),
+        match self.paths.get(name) {
+            Some(path) => format!("{}:{line}: ", path.display()),
+            None => format!("{name}:{line}: "),
         }
     }
 }
@@ -182,15 +185,11 @@ fn render_in(environment: &Environment, name: &str, context: Value) -> Result<St
     environment.get_template(name)?.render(context)
 }
 
-/// The error that the others are consequences of ("error in an included template"), where it says its place.
-fn innermost(error: &Error) -> &Error {
-    let causes = std::iter::successors(Some(error), |&error| {
+/// The error, and those it is a consequence of.
+fn causes(error: &Error) -> impl Iterator<Item = &Error> {
+    std::iter::successors(Some(error), |&error| {
         error.source()?.downcast_ref::<Error>()
-    });
-    causes
-        .filter(|cause| cause.line().is_some())
-        .last()
-        .unwrap_or(error)
+    })
 }
 
 fn formatter(
@@ -206,5 +205,285 @@ fn formatter(
         }
         lua::write(out, value, dialect)
             .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use minijinja::context;
+
+    use super::*;
+    use crate::lua::{FileLine, Name, Secret, Version};
+
+    const WRITTEN: Dialect = Dialect {
+        version: Version::Lua54,
+        secrets: Secrets::Written,
+    };
+    const HIDDEN: Dialect = Dialect {
+        secrets: Secrets::Hidden,
+        ..WRITTEN
+    };
+
+    fn render_with(dialect: Dialect, source: &str, context: Value) -> Result<String, String> {
+        let mut templates = Templates::new(dialect);
+        let rendered = templates
+            .add("global.cfg.lua.j2", source.to_owned())
+            .and_then(|()| templates.render("global.cfg.lua.j2", context));
+        rendered.map_err(|error| format!("{error:#}"))
+    }
+
+    fn render(source: &str, context: Value) -> String {
+        render_with(WRITTEN, source, context).unwrap()
+    }
+
+    fn error(source: &str, context: Value) -> String {
+        render_with(WRITTEN, source, context).unwrap_err()
+    }
+
+    fn secret() -> Value {
+        Secret::new("hunter2".into()).into_value()
+    }
+
+    #[test]
+    fn an_option_takes_one_line_of_a_template() {
+        let source = "\
+{# What clients use #}
+{% if ports %}
+{{ name }} = {{ ports }};
+{% endif %}
+    {% for host, secret in components|items %}
+Component({{ host }})
+    component_secret = {{ secret }};
+    {% endfor %}
+";
+        let context = context! {
+            name => Name::new("c2s_ports").unwrap().into_value(),
+            ports => vec![5222, 5223],
+            components => context! { irc => secret(), xmpp => FileLine::new("/run/s").into_value() },
+        };
+        let expected = "\
+c2s_ports = { 5222, 5223 };
+Component(\"irc\")
+    component_secret = \"hunter2\";
+Component(\"xmpp\")
+    component_secret = FileLine(\"/run/s\");
+";
+        assert_eq!(render(source, context), expected);
+    }
+
+    #[test]
+    fn one_filter_writes_text_verbatim() {
+        let context = || context! { v => "os.exit()", s => secret() };
+        assert_eq!(render("{{ v|verbatim_lua_code }}", context()), "os.exit()");
+        assert_eq!(
+            render("{{ v|verbatim_lua_code ~ v }}", context()),
+            "\"os.exit()os.exit()\""
+        );
+        assert_eq!(
+            error("{{ s|verbatim_lua_code }}", context()),
+            "global.cfg.lua.j2:1: verbatim_lua_code takes a string, not a value of kind Plain"
+        );
+        assert_eq!(
+            error("{{ [v|verbatim_lua_code] }}", context()),
+            "global.cfg.lua.j2:1: item 1: a value of kind Plain has no Lua literal"
+        );
+    }
+
+    #[test]
+    fn filters_and_operators_see_no_secret() {
+        for source in [
+            "{{ s ~ '' }}",
+            "{{ s|string }}",
+            "{{ s|safe }}",
+            "{{ s|escape }}",
+            "{{ s|upper|lower }}",
+            "{{ s|trim }}",
+            "{{ s|replace('x', s) }}",
+            "{{ '%s %r'|format(s, s) }}",
+            "{{ ('%s'|safe)|format(s) }}",
+            "{{ [s, s]|join(', ') }}",
+            "{{ [s|safe, s]|join(s) }}",
+            "{{ [s]|pprint }}",
+            "{{ {'a': [s]} ~ '' }}",
+            "{{ dict(a=s)|string }}",
+            "{{ namespace(a=s) ~ '' }}",
+            "{{ debug() }}",
+            "{{ s|indent }}",
+            "{{ s|list }}",
+            "{{ s|length }}",
+            "{{ s|first }}",
+            "{{ s|reverse }}",
+            "{{ s|sort }}",
+            "{{ s|int }}",
+            "{{ s|split('n') }}",
+            "{{ s[0] }}",
+            "{{ s[1:] }}",
+            "{{ s + s }}",
+            "{{ s * 2 }}",
+            "{{ s / s }}",
+            "{{ s() }}",
+            "{{ s.expose() }}",
+            "{{ s.text }}",
+            "{{ missing[s] }}",
+            "{% for c in s %}{{ c }}{% endfor %}",
+            "{% include s %}",
+            "{% autoescape 'html' %}{{ s|escape }}{% endautoescape %}",
+            "{% autoescape 'html' %}{% set x = [s, 'x'|safe]|join %}{% endautoescape %}{{ x }}",
+        ] {
+            let result = render_with(WRITTEN, source, context! { s => secret() });
+            let text = result.unwrap_or_else(|error| error);
+            assert!(!text.contains("hunter2"), "{source} gave {text}");
+        }
+        let facts = "{{ s == s }} {{ s == 'hunter2' }} {{ s is string }} {{ 'hunter2' in [s] }}";
+        assert_eq!(
+            render(facts, context! { s => secret() }),
+            "true false false false"
+        );
+    }
+
+    /// A capture holds what was written, so with a written secret it holds that. It ends in the same file.
+    #[test]
+    fn no_error_quotes_a_secret_that_a_template_captured() {
+        let capture = "{% set x %}{{ s }}{% endset %}";
+        for rest in [
+            "{% include x %}",
+            "{{ x / 2 }}",
+            "{{ {x: none}[x].y }}",
+            "{{ {x: [none]} }}",
+        ] {
+            let error = error(&format!("{capture}\n{rest}"), context! { s => secret() });
+            assert!(error.starts_with("global.cfg.lua.j2:2: "), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        assert_eq!(
+            error(
+                &format!("{capture}{{{{ 1 / (x|length - 9) }}}}"),
+                context! { s => secret() }
+            ),
+            "global.cfg.lua.j2:1: the template fails on text that it made from a secret"
+        );
+    }
+
+    #[test]
+    fn hidden_secrets_are_hidden_in_captures_too() {
+        let source = "{{ s }} {{ [s] }} {% set x %}{{ s }}{% endset %}{{ x|verbatim_lua_code }}";
+        assert_eq!(
+            render_with(HIDDEN, source, context! { s => secret() }).unwrap(),
+            r#""<secret>" { "<secret>" } "<secret>""#
+        );
+    }
+
+    #[test]
+    fn autoescape_is_refused() {
+        assert_eq!(
+            error(
+                "{% autoescape true %}{{ v }}{% endautoescape %}",
+                context! { v => "x" }
+            ),
+            "global.cfg.lua.j2:1: autoescape is not for Lua: every value is written as a literal already"
+        );
+        let mut templates = Templates::new(WRITTEN);
+        templates.add("page.html", "{{ v }}").unwrap();
+        assert_eq!(
+            templates
+                .render("page.html", context! { v => "<" })
+                .unwrap(),
+            "\"<\""
+        );
+    }
+
+    #[test]
+    fn errors_say_file_line_and_what_is_wrong() {
+        for (source, expected) in [
+            ("\n{{ missing }}", "2: `missing` is undefined"),
+            ("\n{{ table.missing }}", "2: `table.missing` is undefined"),
+            ("\n{% if missing %}{% endif %}", "2: `missing` is undefined"),
+            (
+                "\n{% for x in missing %}{% endfor %}",
+                "2: `missing` is undefined",
+            ),
+            ("\n{{ 1|missing }}", "2: filter missing is unknown"),
+            (
+                "\n{{ table.missing() }}",
+                "2: map has no method named missing",
+            ),
+            (
+                "\n{{ [1, none] }}",
+                "2: item 2: none cannot stand in a list, which would end there",
+            ),
+            (
+                "\n{{ 18446744073709551615 }}",
+                "2: an integer that does not fit into Lua's 64 bits",
+            ),
+            ("\n\n{% if %}", "3: syntax error: unexpected end of block"),
+            (
+                "\n{% include 'missing.j2' %}",
+                "2: tried to include non-existing template 'missing.j2'",
+            ),
+        ] {
+            let table = context! { table => context! { a => 1 } };
+            assert_eq!(
+                error(source, table),
+                format!("global.cfg.lua.j2:{expected}")
+            );
+        }
+    }
+
+    #[test]
+    fn errors_name_the_file_that_a_template_was_read_from() {
+        let path = Path::new("/etc/prosody/templates/global.cfg.lua.j2");
+        let mut templates = Templates::new(WRITTEN);
+        templates
+            .add("prosody.cfg.lua.j2", "a\n{% include 'global.cfg.lua.j2' %}")
+            .unwrap();
+        templates.add("global.cfg.lua.j2", "replaced").unwrap();
+        templates
+            .add_file("global.cfg.lua.j2", path, "b\n\n{{ missing }}".into())
+            .unwrap();
+        let error = templates
+            .render("prosody.cfg.lua.j2", context! {})
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/etc/prosody/templates/global.cfg.lua.j2:3: `missing` is undefined"
+        );
+        let error = templates
+            .add_file("global.cfg.lua.j2", path, "{{".into())
+            .unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.starts_with("/etc/prosody/templates/global.cfg.lua.j2:1: syntax"),
+            "{error}"
+        );
+
+        templates.add("global.cfg.lua.j2", "{{ missing }}").unwrap();
+        let error = templates
+            .render("prosody.cfg.lua.j2", context! {})
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "global.cfg.lua.j2:1: `missing` is undefined"
+        );
+        let error = templates.render("other.j2", context! {}).unwrap_err();
+        assert_eq!(error.to_string(), "template \"other.j2\" does not exist");
+    }
+
+    #[test]
+    fn recursion_ends_in_an_error() {
+        for source in [
+            "{% include 'global.cfg.lua.j2' %}",
+            "{% import 'global.cfg.lua.j2' as me %}",
+            "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+            "{% block b %}{{ self.b() }}{% endblock %}",
+            "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+        ] {
+            assert_eq!(
+                error(source, context! {}),
+                "global.cfg.lua.j2:1: recursion limit exceeded",
+                "{source}"
+            );
+        }
+        let error = error("{% extends 'global.cfg.lua.j2' %}", context! {});
+        assert!(error.contains("cycle in template inheritance"), "{error}");
     }
 }
