@@ -384,11 +384,18 @@ mod tests {
         let (uid, gid) = me();
         data.write("victim", "precious");
         let directory = data.path().join("self-signed");
+        for name in ["chat.example.crt", "chat.example.key"] {
+            let elsewhere = data.path().join(name);
+            fs::rename(directory.join(name), &elsewhere).unwrap();
+            symlink(&elsewhere, directory.join(name)).unwrap();
+            assert!(!is_usable(&store, &["chat.example"], now()), "{name}");
+            fs::rename(&elsewhere, directory.join(name)).unwrap();
+            assert!(is_usable(&store, &["chat.example"], now()), "{name}");
+        }
         for name in ["chat.example.crt", "chat.example.key", ".new"] {
             let _ = fs::remove_file(directory.join(name));
             symlink("../victim", directory.join(name)).unwrap();
         }
-        assert!(!is_usable(&store, &["chat.example"], now()));
         store
             .write(
                 "chat.example",

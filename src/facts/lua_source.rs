@@ -174,8 +174,7 @@ impl<'a> Tokens<'a> {
                 self.position += 1 + level + 1 + end + 1 + level + 1;
                 return Some(&text[..end]);
             }
-            // The equals signs that were counted hold no bracket, so none of them is looked at again.
-            from = end + 1 + equals;
+            from = end + 1;
         }
         self.position = self.source.len();
         Some(text)
