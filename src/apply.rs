@@ -42,16 +42,9 @@ pub fn next_generation(runtime_dir: &Path) -> PathBuf {
 /// # Errors
 ///
 /// 73 where a place cannot be written, 77 where a right is missing. Until the last step what was in force stays so.
-pub fn apply(
-    plan: &Plan,
-    runtime_dir: &Path,
-    data_dir: &Path,
-    owner: &User,
-) -> Result<(), Failure> {
-    let runtime =
-        open_runtime_dir(runtime_dir, owner).map_err(|error| failure(error, runtime_dir))?;
-    make_server_dir(&runtime, owner)
-        .map_err(|error| failure(error, &runtime_dir.join(SERVER_DIR)))?;
+pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> Result<(), Failure> {
+    let runtime = open_runtime_dir(runtime_dir, owner).map_err(|error| failure(error, runtime_dir))?;
+    make_server_dir(&runtime, owner).map_err(|error| failure(error, &runtime_dir.join(SERVER_DIR)))?;
     make_certificates(plan, data_dir, owner).map_err(|error| failure(error, data_dir))?;
     let name = plan.generation.file_name().unwrap_or_default();
     let written = write_generation(&runtime, Path::new(name), plan, owner)
@@ -86,11 +79,7 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
         std::fs::create_dir_all(parent)?;
     }
     let private = path.starts_with("/dev/shm");
-    let mode = if private {
-        Mode::S_IRWXU
-    } else {
-        DIRECTORY_MODE
-    };
+    let mode = if private { Mode::S_IRWXU } else { DIRECTORY_MODE };
     match mkdirat(AT_FDCWD, path, mode) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(error) => return Err(error.into()),
@@ -100,10 +89,7 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
     if geteuid().is_root() {
         own(&directory, &found, 0, owner.gid, DIRECTORY_MODE)?;
     } else if private && (found.st_uid != geteuid().as_raw() || found.st_mode & 0o077 != 0) {
-        bail!(
-            "it belongs to uid {}, expected a directory of ours alone: remove it",
-            found.st_uid
-        );
+        bail!("it belongs to uid {}, expected a directory of ours alone: remove it", found.st_uid);
     }
     Ok(directory)
 }
@@ -116,13 +102,7 @@ fn make_server_dir(runtime: &OwnedFd, owner: &User) -> anyhow::Result<()> {
     }
     if geteuid().is_root() {
         let directory = open_directory(runtime, Path::new(SERVER_DIR))?;
-        own(
-            &directory,
-            &fstat(&directory)?,
-            owner.uid,
-            owner.gid,
-            DIRECTORY_MODE,
-        )?;
+        own(&directory, &fstat(&directory)?, owner.uid, owner.gid, DIRECTORY_MODE)?;
     }
     Ok(())
 }
@@ -130,11 +110,7 @@ fn make_server_dir(runtime: &OwnedFd, owner: &User) -> anyhow::Result<()> {
 /// Changes owner and mode where they differ.
 fn own(directory: &OwnedFd, found: &FileStat, uid: u32, gid: u32, mode: Mode) -> nix::Result<()> {
     if (found.st_uid, found.st_gid) != (uid, gid) {
-        fchown(
-            directory,
-            Some(Uid::from_raw(uid)),
-            Some(Gid::from_raw(gid)),
-        )?;
+        fchown(directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
     if found.st_mode & 0o7777 != mode.bits() {
         fchmod(directory, mode)?;
@@ -157,11 +133,7 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
         let found = fstat(&directory)?;
         if geteuid().is_root() {
             if found.st_uid == 0 && !owner.is_root() {
-                fchown(
-                    &directory,
-                    Some(Uid::from_raw(owner.uid)),
-                    Some(Gid::from_raw(owner.gid)),
-                )?;
+                fchown(&directory, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
             }
         } else if !facts::is_writable(path) {
             return Err(anyhow!(Errno::EACCES));
@@ -188,12 +160,7 @@ fn make_certificates(plan: &Plan, data_dir: &Path, owner: &User) -> anyhow::Resu
     Ok(())
 }
 
-fn write_generation(
-    runtime: &OwnedFd,
-    name: &Path,
-    plan: &Plan,
-    owner: &User,
-) -> anyhow::Result<()> {
+fn write_generation(runtime: &OwnedFd, name: &Path, plan: &Plan, owner: &User) -> anyhow::Result<()> {
     mkdirat(runtime, name, DIRECTORY_MODE)?;
     let directory = open_directory(runtime, name)?;
     let group = geteuid().is_root().then(|| Gid::from_raw(owner.gid));
@@ -211,8 +178,7 @@ fn write_files(
     group: Option<Gid>,
 ) -> anyhow::Result<()> {
     for file in files {
-        write_file(directory, file, group)
-            .with_context(|| format!("writing {}", file.path.display()))?;
+        write_file(directory, file, group).with_context(|| format!("writing {}", file.path.display()))?;
     }
     for link in links {
         symlinkat(&link.target, directory, &link.path)
@@ -221,19 +187,9 @@ fn write_files(
     Ok(())
 }
 
-fn write_file(
-    directory: &OwnedFd,
-    planned: &PlannedFile,
-    group: Option<Gid>,
-) -> anyhow::Result<()> {
-    let flags =
-        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mut file = File::from(openat(
-        directory,
-        &planned.path,
-        flags,
-        Mode::S_IRUSR | Mode::S_IWUSR,
-    )?);
+fn write_file(directory: &OwnedFd, planned: &PlannedFile, group: Option<Gid>) -> anyhow::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut file = File::from(openat(directory, &planned.path, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
     file.write_all(planned.content.as_bytes())?;
     if let Some(group) = group {
         fchown(&file, None, Some(group))?;
@@ -269,11 +225,7 @@ fn remove_old_generations(runtime: &OwnedFd, path: &Path) {
 
 fn remove_generation(runtime: &OwnedFd, name: &Path, plan: &Plan) -> nix::Result<()> {
     let directory = open_directory(runtime, name)?;
-    let paths = plan
-        .files
-        .iter()
-        .map(|file| &file.path)
-        .chain(plan.links.iter().map(|link| &link.path));
+    let paths = plan.files.iter().map(|file| &file.path).chain(plan.links.iter().map(|link| &link.path));
     for path in paths {
         let _ = unlinkat(&directory, path, UnlinkatFlags::NoRemoveDir);
     }
@@ -302,12 +254,7 @@ fn open_directory(parent: impl AsFd, path: &Path) -> nix::Result<OwnedFd> {
 fn failure(error: anyhow::Error, path: &Path) -> Failure {
     let errno = error.chain().find_map(|cause| {
         let by_errno = cause.downcast_ref::<Errno>().copied();
-        by_errno.or_else(|| {
-            cause
-                .downcast_ref::<std::io::Error>()?
-                .raw_os_error()
-                .map(Errno::from_raw)
-        })
+        by_errno.or_else(|| cause.downcast_ref::<std::io::Error>()?.raw_os_error().map(Errno::from_raw))
     });
     let (uid, gid) = (geteuid(), nix::unistd::getegid());
     let what = match errno {
@@ -327,12 +274,6 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
         Some(Errno::EPERM) => ExitStatus::NO_PERMISSION,
         _ => ExitStatus::CANNOT_WRITE,
     };
-    let error = if what.is_empty() {
-        error
-    } else {
-        error.context(what)
-    };
-    Err::<(), _>(error.context(format!("{} cannot be written", path.display())))
-        .status(status)
-        .unwrap_err()
+    let error = if what.is_empty() { error } else { error.context(what) };
+    Err::<(), _>(error.context(format!("{} cannot be written", path.display()))).status(status).unwrap_err()
 }

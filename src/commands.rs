@@ -58,11 +58,7 @@ struct Wish<'a> {
 /// # Errors
 ///
 /// 78 with everything that is wrong; 127 where there is no Prosody.
-fn make_plan(
-    settings: &Settings,
-    mut report: Report,
-    wish: &Wish,
-) -> Result<(Facts, Plan, Report), Failure> {
+fn make_plan(settings: &Settings, mut report: Report, wish: &Wish) -> Result<(Facts, Plan, Report), Failure> {
     let facts = Facts::gather(settings, Places::find(settings), &mut report);
     let mut facts = match facts {
         Ok(facts) => facts,
@@ -77,25 +73,14 @@ fn make_plan(
     let hosts = Hosts::decide(settings, &facts, &mut report);
     facts.find_certificates(settings, &hosts, &mut report);
     let generation = (wish.generation)(&facts.runtime_dir);
-    let plan = plan::make(
-        settings,
-        &facts,
-        hosts,
-        &generation,
-        wish.secrets,
-        &mut report,
-    );
+    let plan = plan::make(settings, &facts, hosts, &generation, wish.secrets, &mut report);
     let report = refuse(settings, report)?;
     Ok((facts, plan, report))
 }
 
 /// Ends here where something is wrong.
 fn refuse(settings: &Settings, mut report: Report) -> Result<Report, Failure> {
-    if settings
-        .entrypoint
-        .entrypoint_strict
-        .is_some_and(|strict| strict.0)
-    {
+    if settings.entrypoint.entrypoint_strict.is_some_and(|strict| strict.0) {
         report.make_strict();
     }
     if report.mistakes().is_empty() {
@@ -106,17 +91,10 @@ fn refuse(settings: &Settings, mut report: Report) -> Result<Report, Failure> {
 
 /// Warns about names that are no settings, unless a file of the user's reads them.
 fn unknown_names(settings: &Settings, facts: Option<&Facts>, report: &mut Report) {
-    let read = facts
-        .map(|facts| facts.user_files.environment())
-        .unwrap_or_default();
-    for name in settings
-        .source
-        .unknown
-        .iter()
-        .filter(|name| !read.contains(name.as_str()))
-    {
-        let hint = source::suggestion(name)
-            .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    let read = facts.map(|facts| facts.user_files.environment()).unwrap_or_default();
+    for name in settings.source.unknown.iter().filter(|name| !read.contains(name.as_str())) {
+        let hint =
+            source::suggestion(name).map_or_else(String::new, |near| format!("; did you mean {near}?"));
         report.warning(format!("{name}: there is no such setting{hint}"));
     }
 }

@@ -45,9 +45,7 @@ impl ExitStatus {
 impl From<process::ExitStatus> for ExitStatus {
     /// A child's own status, or `128 + n` for one that signal `n` ended, as a shell has it.
     fn from(ended: process::ExitStatus) -> Self {
-        let code = ended
-            .code()
-            .unwrap_or_else(|| 128 + ended.signal().unwrap_or_default());
+        let code = ended.code().unwrap_or_else(|| 128 + ended.signal().unwrap_or_default());
         // The kernel keeps eight bits of an exit code, and signals end at 64.
         Self(code as u8)
     }
@@ -115,9 +113,6 @@ mod tests {
             .status(ExitStatus::CANNOT_WRITE)
             .unwrap_err();
         assert_eq!(failure.status.code(), 73);
-        assert_eq!(
-            failure.to_string(),
-            "writing /run/prosody: Read-only file system (os error 30)"
-        );
+        assert_eq!(failure.to_string(), "writing /run/prosody: Read-only file system (os error 30)");
     }
 }

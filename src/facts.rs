@@ -5,6 +5,7 @@ pub mod lua_source;
 pub mod prosody;
 pub mod user_files;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -35,8 +36,11 @@ const RUNTIME_DIR: &str = "/run/prosody";
 pub struct Facts {
     /// The Prosody that the image has.
     pub prosody: Prosody,
-    /// Prosody's own modules, and those in the user's folders.
-    modules: HashSet<String>,
+    /// Prosody's own modules, and those in the user's folders. Looked at when something asks: it costs as much as all
+    /// the rest where the file system is cold.
+    modules: OnceCell<HashSet<String>>,
+    /// The user's folders of modules.
+    plugin_paths: Vec<PathBuf>,
     /// Whom Prosody runs as.
     pub identity: User,
     /// The user's input.
@@ -70,7 +74,7 @@ pub struct Certificates {
     pub directory: PathBuf,
     /// Whether it has one for any host.
     pub found_any: bool,
-    /// The self-signed certificate's file, by host.
+    /// The self-signed certificate's file, by host; what is below such a host shares it.
     pub self_signed: BTreeMap<String, PathBuf>,
     /// Self-signed certificates that are not there yet, or not usable any more.
     pub to_make: Vec<Request>,
@@ -91,9 +95,7 @@ impl Places {
     pub fn find(settings: &Settings) -> Self {
         let entrypoint = &settings.entrypoint;
         let path = |setting: &Option<crate::settings::types::Path>, default: &str| {
-            setting
-                .as_ref()
-                .map_or_else(|| PathBuf::from(default), |path| path.as_ref().to_owned())
+            setting.as_ref().map_or_else(|| PathBuf::from(default), |path| path.as_ref().to_owned())
         };
         let runtime_dir = match &entrypoint.runtime_dir {
             Some(path) => path.as_ref().to_owned(),
@@ -133,13 +135,7 @@ fn default_runtime_dir(uid: Uid) -> PathBuf {
 /// Whether this process can make files in a directory (access(2), with the effective user).
 pub fn is_writable(directory: &Path) -> bool {
     let mode = AccessFlags::W_OK | AccessFlags::X_OK;
-    faccessat(
-        nix::fcntl::AT_FDCWD,
-        directory,
-        mode,
-        nix::fcntl::AtFlags::AT_EACCESS,
-    )
-    .is_ok()
+    faccessat(nix::fcntl::AT_FDCWD, directory, mode, nix::fcntl::AtFlags::AT_EACCESS).is_ok()
 }
 
 impl Facts {
@@ -148,79 +144,45 @@ impl Facts {
     /// # Errors
     ///
     /// 127 where there is no Prosody; 77 or 78 where it is not clear whom it is to run as.
-    pub fn gather(
-        settings: &Settings,
-        places: Places,
-        report: &mut Report,
-    ) -> Result<Self, Failure> {
-        let prosody = prosody::find(std::env::var_os("PATH").as_deref())
-            .status(ExitStatus::COMMAND_NOT_FOUND)?;
-        let mut modules = prosody.modules().status(ExitStatus::COMMAND_NOT_FOUND)?;
+    pub fn gather(settings: &Settings, places: Places, report: &mut Report) -> Result<Self, Failure> {
+        let prosody =
+            prosody::find(std::env::var_os("PATH").as_deref()).status(ExitStatus::COMMAND_NOT_FOUND)?;
         if let Some(warning) = prosody.version.warning() {
             report.warning(warning);
         }
-        let Places {
-            config_dir,
-            data_dir,
-            runtime_dir,
-        } = places;
-        let default_plugin_paths: Vec<PathBuf> = [
-            config_dir.join("modules"),
-            PathBuf::from(MODULES_ENABLED_DIR),
-        ]
-        .into_iter()
-        .filter(|path| path.is_dir())
-        .collect();
-        match &settings.modules.plugin_paths {
-            Some(paths) => paths
-                .iter()
-                .for_each(|path| prosody::add_modules(path.as_ref(), &mut modules)),
-            None => default_plugin_paths
-                .iter()
-                .for_each(|path| prosody::add_modules(path, &mut modules)),
-        }
-        // As Debian's Prosody does, for what `prosodyctl install` put there.
-        prosody::add_modules(&data_dir.join("custom_plugins"), &mut modules);
-
-        let setting = |path: Option<&Path>, default: &str| {
-            path.map_or_else(|| default.into(), Path::to_owned)
+        let Places { config_dir, data_dir, runtime_dir } = places;
+        let default_plugin_paths: Vec<PathBuf> =
+            [config_dir.join("modules"), PathBuf::from(MODULES_ENABLED_DIR)]
+                .into_iter()
+                .filter(|path| path.is_dir())
+                .collect();
+        let mut plugin_paths: Vec<PathBuf> = match &settings.modules.plugin_paths {
+            Some(paths) => paths.iter().map(|path| path.as_ref().to_owned()).collect(),
+            None => default_plugin_paths.clone(),
         };
-        let templates_dir: PathBuf = setting(
-            settings
-                .entrypoint
-                .templates_dir
-                .as_ref()
-                .map(AsRef::as_ref),
-            "templates",
-        );
+        // As Debian's Prosody does, for what `prosodyctl install` put there.
+        plugin_paths.push(data_dir.join("custom_plugins"));
+
+        let setting =
+            |path: Option<&Path>, default: &str| path.map_or_else(|| default.into(), Path::to_owned);
+        let templates_dir: PathBuf =
+            setting(settings.entrypoint.templates_dir.as_ref().map(AsRef::as_ref), "templates");
         let extra: PathBuf = setting(
-            settings
-                .anything
-                .extra_config
-                .as_ref()
-                .map(|glob| Path::new(glob.as_str())),
+            settings.anything.extra_config.as_ref().map(|glob| Path::new(glob.as_str())),
             "conf.d/*.cfg.lua",
         );
-        let user_files =
-            UserFiles::read(&config_dir, &templates_dir, &extra).unwrap_or_else(|problems| {
-                problems
-                    .iter()
-                    .for_each(|problem| report.mistake(Mistake::in_file(&problem.to_string())));
-                UserFiles::default()
-            });
-        let hostname = gethostname()
-            .ok()
-            .and_then(|name| name.into_string().ok())
-            .unwrap_or_default();
-        let has_data_of_hostname = Domain::parse(&hostname).is_ok_and(|host| {
-            data_dir
-                .join(prosody::data_name(&host.to_string()))
-                .is_dir()
+        let user_files = UserFiles::read(&config_dir, &templates_dir, &extra).unwrap_or_else(|problems| {
+            problems.iter().for_each(|problem| report.mistake(Mistake::in_file(&problem.to_string())));
+            UserFiles::default()
         });
+        let hostname = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        let has_data_of_hostname = Domain::parse(&hostname)
+            .is_ok_and(|host| data_dir.join(prosody::data_name(&host.to_string())).is_dir());
         Ok(Self {
             identity: identity(settings, &data_dir)?,
             prosody,
-            modules,
+            modules: OnceCell::new(),
+            plugin_paths,
             entries: entries(&config_dir),
             user_files,
             has_data_of_hostname,
@@ -237,14 +199,8 @@ impl Facts {
 
     /// Looks which hosts have a certificate, and which self-signed ones are there for the others.
     pub fn find_certificates(&mut self, settings: &Settings, hosts: &Hosts, report: &mut Report) {
-        let setting = settings
-            .tls
-            .certificates
-            .as_ref()
-            .map(|path| path.as_ref().to_owned());
-        let directory = setting
-            .clone()
-            .unwrap_or_else(|| self.config_dir.join("certs"));
+        let setting = settings.tls.certificates.as_ref().map(|path| path.as_ref().to_owned());
+        let directory = setting.clone().unwrap_or_else(|| self.config_dir.join("certs"));
         let names: Vec<&str> = hosts.names().collect();
         let now = OffsetDateTime::now_utc();
         let found = certificates::find(&directory, &names, now).unwrap_or_else(|error| {
@@ -256,25 +212,13 @@ impl Facts {
             vec![false; names.len()]
         });
         let found_any = found.contains(&true);
-        let without: Vec<&str> = names
-            .iter()
-            .zip(found)
-            .filter(|(_, found)| !found)
-            .map(|(name, _)| *name)
-            .collect();
-        self.certificates = Certificates {
-            directory,
-            found_any,
-            ..Certificates::default()
-        };
+        let without: Vec<&str> =
+            names.iter().zip(found).filter(|(_, found)| !found).map(|(name, _)| *name).collect();
+        self.certificates = Certificates { directory, found_any, ..Certificates::default() };
         if without.is_empty() {
             return;
         }
-        if settings
-            .tls
-            .self_signed_certificates
-            .is_some_and(|on| !on.0)
-        {
+        if settings.tls.self_signed_certificates.is_some_and(|on| !on.0) {
             report.warning(format!(
                 "PROSODY_SELF_SIGNED_CERTIFICATES: it is off, and there is no certificate for {} in {}: nobody can \
                  connect to them with TLS",
@@ -293,49 +237,35 @@ impl Facts {
         for (host, names) in group(&without) {
             // A host's name was checked where it was read, so that it has a form for certificates.
             let ascii = |name: &&str| Some(Domain::parse(name).ok()?.ascii().into_owned());
-            let (Some(host_ascii), names_ascii) = (
-                ascii(&host),
-                names.iter().filter_map(ascii).collect::<Vec<_>>(),
-            ) else {
+            let (Some(host_ascii), names_ascii) =
+                (ascii(&host), names.iter().filter_map(ascii).collect::<Vec<_>>())
+            else {
                 continue;
             };
             let all: Vec<&str> = names_ascii.iter().map(String::as_str).collect();
+            // What is below the host has no certificate of its own: Prosody gives it that of the domain above.
             let path = self_signed::certificate_path(&self.data_dir, &host_ascii);
-            self.certificates
-                .self_signed
-                .extend(names.iter().map(|name| ((*name).to_owned(), path.clone())));
-            if !store
-                .as_ref()
-                .is_some_and(|store| store.is_usable(&host_ascii, &all, uid, now))
-            {
-                self.certificates.to_make.push(Request {
-                    host: host_ascii,
-                    names: names_ascii,
-                });
+            self.certificates.self_signed.insert(host.to_owned(), path);
+            if !store.as_ref().is_some_and(|store| store.is_usable(&host_ascii, &all, uid, now)) {
+                self.certificates.to_make.push(Request { host: host_ascii, names: names_ascii });
             }
         }
         // Prosody complains about a directory that is not there; ours has certificates in it.
         if setting.is_none() && !self.certificates.directory.is_dir() {
-            if let Some(path) = self
-                .certificates
-                .self_signed
-                .values()
-                .next()
-                .and_then(|path| path.parent())
-            {
+            if let Some(path) = self.certificates.self_signed.values().next().and_then(|path| path.parent()) {
                 self.certificates.directory = path.to_owned();
             }
         }
     }
 
-    /// Whether a module exists, Prosody's own or the user's.
-    pub fn has_module(&self, name: &str) -> bool {
-        self.modules.contains(name)
-    }
-
-    /// The modules that exist, in no order.
-    pub fn module_names(&self) -> impl Iterator<Item = &str> {
-        self.modules.iter().map(String::as_str)
+    /// The modules that exist, Prosody's own and the user's.
+    pub fn modules(&self) -> &HashSet<String> {
+        self.modules.get_or_init(|| {
+            let mut modules = HashSet::new();
+            let own = std::iter::once(&self.prosody.plugin_dir);
+            own.chain(&self.plugin_paths).for_each(|folder| prosody::add_modules(folder, &mut modules));
+            modules
+        })
     }
 }
 
@@ -399,10 +329,7 @@ pub fn generations(runtime_dir: &Path) -> Vec<u64> {
         return Vec::new();
     };
     let number = |name: &OsStr| name.to_str()?.strip_prefix("generation-")?.parse().ok();
-    let mut numbers: Vec<u64> = entries
-        .flatten()
-        .filter_map(|entry| number(&entry.file_name()))
-        .collect();
+    let mut numbers: Vec<u64> = entries.flatten().filter_map(|entry| number(&entry.file_name())).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -413,20 +340,11 @@ mod tests {
 
     #[test]
     fn hosts_share_the_certificate_of_the_domain_above() {
-        let hosts = [
-            "a.example",
-            "b.example",
-            "rooms.a.example",
-            "x.rooms.a.example",
-            "lone.test",
-        ];
+        let hosts = ["a.example", "b.example", "rooms.a.example", "x.rooms.a.example", "lone.test"];
         assert_eq!(
             group(&hosts),
             [
-                (
-                    "a.example",
-                    vec!["a.example", "rooms.a.example", "x.rooms.a.example"]
-                ),
+                ("a.example", vec!["a.example", "rooms.a.example", "x.rooms.a.example"]),
                 ("b.example", vec!["b.example"]),
                 ("lone.test", vec!["lone.test"]),
             ]
@@ -436,9 +354,6 @@ mod tests {
     #[test]
     fn a_long_list_is_cut() {
         assert_eq!(several(&["a", "b"]), "a, b");
-        assert_eq!(
-            several(&["a", "b", "c", "d", "e", "f", "g"]),
-            "a, b, c, d, e and 2 more"
-        );
+        assert_eq!(several(&["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more");
     }
 }

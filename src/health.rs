@@ -94,20 +94,16 @@ pub fn check(targets: &[Target], timeout: Duration) -> Result<(), String> {
         }
     }
     if errors.is_empty() {
-        errors.push(
-            "there is nothing to check: the server has no port for clients or servers".to_owned(),
-        );
+        errors.push("there is nothing to check: the server has no port for clients or servers".to_owned());
     }
     Err(errors.join("; "))
 }
 
 fn open_stream(target: &Target, deadline: Instant) -> Result<(), String> {
     let cannot_connect = |error| format!("cannot connect: {error}");
-    let mut stream = TcpStream::connect_timeout(&target.address, remaining(deadline)?)
-        .map_err(cannot_connect)?;
-    stream
-        .set_write_timeout(Some(remaining(deadline)?))
-        .map_err(cannot_connect)?;
+    let mut stream =
+        TcpStream::connect_timeout(&target.address, remaining(deadline)?).map_err(cannot_connect)?;
+    stream.set_write_timeout(Some(remaining(deadline)?)).map_err(cannot_connect)?;
     write!(
         stream,
         "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='http://etherx.jabber.org/streams' \
@@ -120,9 +116,7 @@ fn open_stream(target: &Target, deadline: Instant) -> Result<(), String> {
     let mut answer = [0; MAX_ANSWER];
     let mut length = 0;
     loop {
-        stream
-            .set_read_timeout(Some(remaining(deadline)?))
-            .map_err(cannot_connect)?;
+        stream.set_read_timeout(Some(remaining(deadline)?)).map_err(cannot_connect)?;
         length += match stream.read(&mut answer[length..]) {
             Ok(0) => return Err("it closed the connection without an answer".to_owned()),
             Ok(count) => count,
@@ -151,11 +145,7 @@ fn open_stream(target: &Target, deadline: Instant) -> Result<(), String> {
 /// The time left, which is never zero: a timeout of zero is none at all.
 fn remaining(deadline: Instant) -> Result<Duration, String> {
     let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        Err(no_answer())
-    } else {
-        Ok(left)
-    }
+    if left.is_zero() { Err(no_answer()) } else { Ok(left) }
 }
 
 fn no_answer() -> String {
@@ -186,11 +176,7 @@ fn judge(received: &[u8]) -> Answer {
     let header = b"<stream:stream";
     let Some(header) = rest.strip_prefix(header) else {
         let may_become_one = header.starts_with(rest) || b"<?xml".starts_with(rest);
-        return if may_become_one {
-            Answer::Incomplete
-        } else {
-            Answer::Foreign
-        };
+        return if may_become_one { Answer::Incomplete } else { Answer::Foreign };
     };
     let Some(element) = after(header, b">") else {
         return Answer::Incomplete;
@@ -208,14 +194,9 @@ fn judge(received: &[u8]) -> Answer {
             None => Answer::Incomplete,
         };
     }
-    let may_become_one = [b"<stream:features".as_slice(), b"<stream:error>"]
-        .iter()
-        .any(|tag| tag.starts_with(element));
-    if may_become_one {
-        Answer::Incomplete
-    } else {
-        Answer::Foreign
-    }
+    let may_become_one =
+        [b"<stream:features".as_slice(), b"<stream:error>"].iter().any(|tag| tag.starts_with(element));
+    if may_become_one { Answer::Incomplete } else { Answer::Foreign }
 }
 
 /// What comes after the first occurrence of a mark.
@@ -258,21 +239,11 @@ mod tests {
             String::from_utf8(received).unwrap()
         });
         let host = "chat.example".to_owned();
-        (
-            Target {
-                service: Service::C2s,
-                address,
-                host,
-            },
-            server,
-        )
+        (Target { service: Service::C2s, address, host }, server)
     }
 
     fn error_after(pieces: &[&str]) -> String {
-        let (target, server) = serve(
-            pieces.iter().map(|piece| (*piece).to_owned()).collect(),
-            false,
-        );
+        let (target, server) = serve(pieces.iter().map(|piece| (*piece).to_owned()).collect(), false);
         let error = check(&[target], LONG).unwrap_err();
         server.join().unwrap();
         error
@@ -280,8 +251,7 @@ mod tests {
 
     #[test]
     fn a_server_that_answers_is_healthy() {
-        let answer =
-            format!("{HEADER}<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+        let answer = format!("{HEADER}<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
         let (target, server) = serve(vec![answer], true);
         check(&[target], LONG).unwrap();
         let received = server.join().unwrap();
@@ -302,48 +272,29 @@ mod tests {
     fn every_beginning_of_an_answer_is_incomplete() {
         let answer = format!("{HEADER}<stream:features");
         for length in 0..answer.len() {
-            assert_eq!(
-                judge(&answer.as_bytes()[..length]),
-                Answer::Incomplete,
-                "{}",
-                &answer[..length]
-            );
+            assert_eq!(judge(&answer.as_bytes()[..length]), Answer::Incomplete, "{}", &answer[..length]);
         }
         assert_eq!(judge(answer.as_bytes()), Answer::Healthy);
         let error = format!("{HEADER}<stream:error><host-unknown");
         for length in 0..=error.len() {
-            assert_eq!(
-                judge(&error.as_bytes()[..length]),
-                Answer::Incomplete,
-                "{}",
-                &error[..length]
-            );
+            assert_eq!(judge(&error.as_bytes()[..length]), Answer::Incomplete, "{}", &error[..length]);
         }
         let error = format!("{error} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>");
-        assert_eq!(
-            judge(error.as_bytes()),
-            Answer::Error("host-unknown".to_owned())
-        );
+        assert_eq!(judge(error.as_bytes()), Answer::Error("host-unknown".to_owned()));
     }
 
     #[test]
     fn a_stream_error_is_not_healthy() {
-        let error = error_after(&[
-            HEADER,
-            "<stream:error><host-unknown xmlns='x'/></stream:error></stream:stream>",
-        ]);
+        let error =
+            error_after(&[HEADER, "<stream:error><host-unknown xmlns='x'/></stream:error></stream:stream>"]);
         assert!(error.contains("host-unknown"), "{error}");
     }
 
     #[test]
     fn something_else_on_the_port_is_not_healthy() {
-        for garbage in [
-            "HTTP/1.1 400 Bad Request\r\n",
-            "<html>",
-            "<?xml version='1.0'?><a/>",
-            "\0",
-            "<stream:streams",
-        ] {
+        for garbage in
+            ["HTTP/1.1 400 Bad Request\r\n", "<html>", "<?xml version='1.0'?><a/>", "\0", "<stream:streams"]
+        {
             let error = error_after(&[garbage, HEADER, "<stream:features/>"]);
             assert!(error.contains("no XMPP stream"), "{garbage}: {error}");
         }
@@ -374,11 +325,7 @@ mod tests {
         let refused = {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
-            Target {
-                service: Service::S2s,
-                address,
-                host: "chat.example".to_owned(),
-            }
+            Target { service: Service::S2s, address, host: "chat.example".to_owned() }
         };
         let error = check(std::slice::from_ref(&refused), LONG).unwrap_err();
         assert!(error.starts_with(&refused.to_string()), "{error}");
@@ -396,11 +343,9 @@ mod tests {
 
     #[test]
     fn targets_are_read_as_they_are_written() {
-        for line in [
-            "c2s 127.0.0.1 5222 chat.example",
-            "s2s ::1 5269 jörg.example",
-            "c2s 192.0.2.1 1 localhost",
-        ] {
+        for line in
+            ["c2s 127.0.0.1 5222 chat.example", "s2s ::1 5269 jörg.example", "c2s 192.0.2.1 1 localhost"]
+        {
             let target: Target = line.parse().unwrap();
             assert_eq!(target.to_string(), line);
         }

@@ -74,8 +74,7 @@ impl Image {
             Ok(metadata) => Some((metadata.uid(), metadata.gid())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("looking at the owner of {}", data_dir.display()));
+                return Err(error).with_context(|| format!("looking at the owner of {}", data_dir.display()));
             }
         };
         Ok(Self {
@@ -134,24 +133,16 @@ impl Image {
                 return Err(Failure::new(ExitStatus::NO_PERMISSION, error));
             }
         }
-        Ok(User {
-            name: self.entry(uid).and_then(|user| user.name.clone()),
-            uid,
-            gid,
-        })
+        Ok(User { name: self.entry(uid).and_then(|user| user.name.clone()), uid, gid })
     }
 
     fn named(&self, name: &str) -> anyhow::Result<User> {
-        self.passwd
-            .iter()
-            .find(|user| user.name.as_deref() == Some(name))
-            .cloned()
-            .with_context(|| {
-                format!(
-                    "PROSODY_USER={name}: there is no such user in this image's /etc/passwd \
+        self.passwd.iter().find(|user| user.name.as_deref() == Some(name)).cloned().with_context(|| {
+            format!(
+                "PROSODY_USER={name}: there is no such user in this image's /etc/passwd \
                      (for a user without an entry there, set PROSODY_UID)"
-                )
-            })
+            )
+        })
     }
 
     fn numbered(&self, uid: u32) -> anyhow::Result<User> {
@@ -176,10 +167,7 @@ impl Image {
 /// Refuses the number that means "leave it as it is" to setresuid(2) and chown(2).
 fn valid(setting: &str, id: u32) -> anyhow::Result<u32> {
     if id == u32::MAX {
-        return Err(anyhow!(
-            "{setting}={id} is no id; the greatest is {}",
-            id - 1
-        ));
+        return Err(anyhow!("{setting}={id} is no id; the greatest is {}", id - 1));
     }
     Ok(id)
 }
@@ -201,11 +189,7 @@ fn parse_passwd(text: &str) -> Vec<User> {
         let name = fields.next()?.to_owned();
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
-        Some(User {
-            name: Some(name),
-            uid,
-            gid,
-        })
+        Some(User { name: Some(name), uid, gid })
     };
     text.lines().filter_map(entry).collect()
 }
@@ -214,9 +198,7 @@ fn parse_passwd(text: &str) -> Vec<User> {
 fn find_group(text: &str, name: &str) -> Option<u32> {
     text.lines().find_map(|line| {
         let mut fields = line.split(':');
-        (fields.next()? == name)
-            .then(|| fields.nth(1)?.parse().ok())
-            .flatten()
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok()).flatten()
     })
 }
 
@@ -248,11 +230,7 @@ mod tests {
         Requested { name, uid, gid }
     }
 
-    const NOTHING: Requested = Requested {
-        name: None,
-        uid: None,
-        gid: None,
-    };
+    const NOTHING: Requested = Requested { name: None, uid: None, gid: None };
 
     #[test]
     fn root_runs_prosody_as_the_data_directorys_owner() {
@@ -266,24 +244,15 @@ mod tests {
     #[test]
     fn root_runs_prosody_as_prosody_where_root_owns_the_data_or_there_is_none() {
         for owner in [Some((0, 0)), None] {
-            assert_eq!(
-                image(owner).choose(&NOTHING).unwrap(),
-                user(Some("prosody"), 101, 102)
-            );
+            assert_eq!(image(owner).choose(&NOTHING).unwrap(), user(Some("prosody"), 101, 102));
         }
     }
 
     #[test]
     fn settings_win_over_the_owner() {
         let choose = |requested| image(Some((1234, 1234))).choose(&requested).unwrap();
-        assert_eq!(
-            choose(asking(Some("alice"), None, None)),
-            user(Some("alice"), 1000, 1001)
-        );
-        assert_eq!(
-            choose(asking(None, Some(1000), None)),
-            user(Some("alice"), 1000, 1001)
-        );
+        assert_eq!(choose(asking(Some("alice"), None, None)), user(Some("alice"), 1000, 1001));
+        assert_eq!(choose(asking(None, Some(1000), None)), user(Some("alice"), 1000, 1001));
         assert_eq!(choose(asking(None, Some(5), None)), user(None, 5, 102));
         assert_eq!(choose(asking(None, Some(5), Some(6))), user(None, 5, 6));
         assert_eq!(choose(asking(None, None, Some(6))), user(None, 1234, 6));
@@ -293,10 +262,7 @@ mod tests {
     #[test]
     fn a_uid_without_any_group_to_take_has_its_own_number() {
         let bare = Image::default();
-        assert_eq!(
-            bare.choose(&asking(None, Some(5), None)).unwrap(),
-            user(None, 5, 5)
-        );
+        assert_eq!(bare.choose(&asking(None, Some(5), None)).unwrap(), user(None, 5, 5));
         let error = bare.choose(&NOTHING).unwrap_err().to_string();
         assert!(error.contains("set PROSODY_UID"), "{error}");
     }
@@ -319,14 +285,9 @@ mod tests {
         let image = image(Some((1000, 1001)));
         let resolve = |requested| image.unprivileged(12345, 0, &requested);
         assert_eq!(resolve(NOTHING).unwrap(), user(None, 12345, 0));
+        assert_eq!(resolve(asking(None, Some(12345), Some(0))).unwrap(), user(None, 12345, 0));
         assert_eq!(
-            resolve(asking(None, Some(12345), Some(0))).unwrap(),
-            user(None, 12345, 0)
-        );
-        assert_eq!(
-            image
-                .unprivileged(1000, 0, &asking(Some("alice"), None, None))
-                .unwrap(),
+            image.unprivileged(1000, 0, &asking(Some("alice"), None, None)).unwrap(),
             user(Some("alice"), 1000, 0)
         );
         for (requested, expected) in [

@@ -31,11 +31,9 @@ pub enum Format {
 pub fn init(format: Format, level: Level) {
     // Fails when called again, and then the first call's choice stands.
     let _ = match format {
-        Format::Text => tracing::subscriber::set_global_default(text(
-            level,
-            io::stderr().is_terminal(),
-            io::stderr,
-        )),
+        Format::Text => {
+            tracing::subscriber::set_global_default(text(level, io::stderr().is_terminal(), io::stderr))
+        }
         Format::Json => tracing::subscriber::set_global_default(json(level, io::stderr)),
     };
 }
@@ -91,10 +89,7 @@ where
             Some(style) => write!(writer, "\x1b[{style}m{level}\x1b[0m\t")?,
             None => write!(writer, "{level}\t")?,
         }
-        let mut message = Message {
-            writer: writer.by_ref(),
-            result: Ok(()),
-        };
+        let mut message = Message { writer: writer.by_ref(), result: Ok(()) };
         event.record(&mut message);
         message.result?;
         writeln!(writer)
@@ -202,19 +197,8 @@ mod tests {
 
     #[test]
     fn what_is_below_the_level_is_left_out() {
-        for (level, count) in [
-            (Level::DEBUG, 4),
-            (Level::INFO, 3),
-            (Level::WARN, 2),
-            (Level::ERROR, 1),
-        ] {
-            assert_eq!(
-                logged_as_text(level, false, one_of_each_level)
-                    .lines()
-                    .count(),
-                count,
-                "{level}"
-            );
+        for (level, count) in [(Level::DEBUG, 4), (Level::INFO, 3), (Level::WARN, 2), (Level::ERROR, 1)] {
+            assert_eq!(logged_as_text(level, false, one_of_each_level).lines().count(), count, "{level}");
         }
     }
 
@@ -247,19 +231,13 @@ mod tests {
             info!("two\nlines");
             warn!(path = "/x", "three");
         });
-        let lines: Vec<serde_json::Value> = output
-            .text()
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let lines: Vec<serde_json::Value> =
+            output.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["level"], "INFO");
         assert_eq!(lines[0]["message"], "two\nlines");
         assert_eq!(lines[1]["path"], "/x");
         let timestamp = lines[1]["timestamp"].as_str().unwrap();
-        assert!(
-            timestamp.starts_with("20") && timestamp.ends_with('Z'),
-            "{timestamp}"
-        );
+        assert!(timestamp.starts_with("20") && timestamp.ends_with('Z'), "{timestamp}");
     }
 }

@@ -57,10 +57,7 @@ pub struct Error {
 
 impl Error {
     fn new(reason: impl Into<String>) -> Error {
-        Error {
-            reason: reason.into(),
-            path: Vec::new(),
-        }
+        Error { reason: reason.into(), path: Vec::new() }
     }
 
     fn inside(mut self, place: impl Into<String>) -> Error {
@@ -95,8 +92,8 @@ const PLACEHOLDER: &str = "<secret>";
 
 /// The words that no Lua from 5.2 to 5.4 takes as a name (section 3.1 of its manual).
 const RESERVED: [&str; 22] = [
-    "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in",
-    "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while",
+    "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in", "local",
+    "nil", "not", "or", "repeat", "return", "then", "true", "until", "while",
 ];
 
 /// The largest integer up to which a double holds every integer exactly.
@@ -166,33 +163,33 @@ impl Nesting {
         if registers > REGISTERS {
             return Err(Error::new("tables nested too deeply for Lua's parser"));
         }
-        Ok(Nesting {
-            tables: self.tables + 1,
-            registers,
-        })
+        Ok(Nesting { tables: self.tables + 1, registers })
     }
 }
 
 /// Rendered text with the placeholder in place of every secret.
 pub fn hide_secrets(rendered: &str) -> String {
-    let mut text = String::with_capacity(rendered.len());
-    let mut rest = rendered;
-    // No literal of ours holds the mark followed by a bare quote: within one, quotes are escaped.
-    while let Some((before, literal)) = rest.split_once(&format!("{SECRET_MARK}\"")) {
-        let mut escaped = false;
-        let end = literal.find(|character| {
-            let ends = character == '"' && !escaped;
-            escaped = character == '\\' && !escaped;
-            ends
-        });
-        text.push_str(before);
-        text.push('"');
-        text.push_str(PLACEHOLDER);
-        text.push('"');
-        rest = end.map_or("", |end| &literal[end + 1..]);
+    let mut pieces = rendered.split(SECRET_MARK);
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        text.push_str(&format!("\"{PLACEHOLDER}\""));
+        // A template may have made text from a literal: then its end cannot be told, and the whole line is hidden.
+        let literal = piece.strip_prefix('"').and_then(end_of_string);
+        let rest = literal.or_else(|| piece.find('\n').map(|end| &piece[end..]));
+        text.push_str(rest.unwrap_or_default());
     }
-    text.push_str(rest);
     text
+}
+
+/// What follows the string literal whose opening quote stands before `text`.
+fn end_of_string(text: &str) -> Option<&str> {
+    let mut is_escaped = false;
+    let end = text.find(|character| {
+        let ends = character == '"' && !is_escaped;
+        is_escaped = character == '\\' && !is_escaped;
+        ends
+    })?;
+    Some(&text[end + 1..])
 }
 
 /// The same value with every string in it a [`Secret`], for values that may be secrets.
@@ -240,25 +237,12 @@ fn write_value(
     match value.kind() {
         ValueKind::Bool => Ok(write!(out, "{}", value.is_true())?),
         ValueKind::Number => write_number(out, value, dialect.version),
-        ValueKind::String | ValueKind::Bytes => {
-            write_string(out, value.as_bytes().unwrap_or_default())
-        }
-        ValueKind::Seq | ValueKind::Iterable => {
-            write_entries(out, &list_entries(value)?, dialect, nesting)
-        }
-        ValueKind::Map => write_entries(
-            out,
-            &table_entries(value, dialect.version)?,
-            dialect,
-            nesting,
-        ),
-        ValueKind::None => Err(Error::new(
-            "none cannot stand in a list, which would end there",
-        )),
+        ValueKind::String | ValueKind::Bytes => write_string(out, value.as_bytes().unwrap_or_default()),
+        ValueKind::Seq | ValueKind::Iterable => write_entries(out, &list_entries(value)?, dialect, nesting),
+        ValueKind::Map => write_entries(out, &table_entries(value, dialect.version)?, dialect, nesting),
+        ValueKind::None => Err(Error::new("none cannot stand in a list, which would end there")),
         ValueKind::Undefined => Err(Error::new("undefined value")),
-        kind => Err(Error::new(format!(
-            "a value of kind {kind:?} has no Lua literal"
-        ))),
+        kind => Err(Error::new(format!("a value of kind {kind:?} has no Lua literal"))),
     }
 }
 
@@ -267,9 +251,7 @@ fn write_number(out: &mut dyn fmt::Write, value: &Value, version: Version) -> Re
         let integer = i64::try_from(value.clone())
             .map_err(|_| Error::new("an integer that does not fit into Lua's 64 bits"))?;
         return if version == Version::Lua52 && integer.unsigned_abs() > EXACT_IN_DOUBLE {
-            Err(Error::new(
-                "an integer beyond ±2^53, which Lua 5.2 cannot hold exactly",
-            ))
+            Err(Error::new("an integer beyond ±2^53, which Lua 5.2 cannot hold exactly"))
         } else if integer == i64::MIN {
             // Lua reads a minus and then a number, and the number alone would be too large.
             Ok(out.write_str("0x8000000000000000")?)
@@ -338,10 +320,7 @@ struct Entry {
 
 impl Entry {
     fn is_scalar(&self) -> bool {
-        !matches!(
-            self.value.kind(),
-            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map
-        )
+        !matches!(self.value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map)
     }
 
     /// `index` counts the entries before this one.
@@ -355,24 +334,16 @@ impl Entry {
         match &self.key {
             Some(key) => {
                 write!(out, "{key} = ")?;
-                write_value(out, &self.value, dialect, nesting.deeper(0)?)
-                    .map_err(|error| error.inside(key))
+                write_value(out, &self.value, dialect, nesting.deeper(0)?).map_err(|error| error.inside(key))
             }
-            None => write_value(
-                out,
-                &self.value,
-                dialect,
-                nesting.deeper(index % PENDING_ITEMS)?,
-            )
-            .map_err(|error| error.inside(format!("item {}", index + 1))),
+            None => write_value(out, &self.value, dialect, nesting.deeper(index % PENDING_ITEMS)?)
+                .map_err(|error| error.inside(format!("item {}", index + 1))),
         }
     }
 }
 
 fn list_entries(list: &Value) -> Result<Vec<Entry>, Error> {
-    let items = list
-        .try_iter()
-        .map_err(|_| Error::new("a list that cannot be read"))?;
+    let items = list.try_iter().map_err(|_| Error::new("a list that cannot be read"))?;
     Ok(items.map(|value| Entry { key: None, value }).collect())
 }
 
@@ -381,12 +352,7 @@ fn table_entries(table: &Value, version: Version) -> Result<Vec<Entry>, Error> {
     pairs
         .ok_or_else(|| Error::new("a table that cannot be read"))?
         .filter(|(_, value)| !value.is_none() && !value.is_undefined())
-        .map(|(key, value)| {
-            Ok(Entry {
-                key: Some(table_key(&key, version)?),
-                value,
-            })
-        })
+        .map(|(key, value)| Ok(Entry { key: Some(table_key(&key, version)?), value }))
         .collect()
 }
 
@@ -569,10 +535,7 @@ pub(crate) fn verbatim_lua_code(value: &Value) -> Result<Value, minijinja::Error
         (ValueKind::String, Some(code)) => Ok(Value::from_object(Verbatim(code.to_owned()))),
         _ => Err(minijinja::Error::new(
             minijinja::ErrorKind::InvalidOperation,
-            format!(
-                "verbatim_lua_code takes a string, not a value of kind {:?}",
-                value.kind()
-            ),
+            format!("verbatim_lua_code takes a string, not a value of kind {:?}", value.kind()),
         )),
     }
 }
@@ -585,14 +548,8 @@ mod tests {
 
     use super::*;
 
-    const LUA_5_4: Dialect = Dialect {
-        version: Version::Lua54,
-        secrets: Secrets::Written,
-    };
-    const HIDDEN: Dialect = Dialect {
-        secrets: Secrets::Hidden,
-        ..LUA_5_4
-    };
+    const LUA_5_4: Dialect = Dialect { version: Version::Lua54, secrets: Secrets::Written };
+    const HIDDEN: Dialect = Dialect { secrets: Secrets::Hidden, ..LUA_5_4 };
 
     fn literal(value: impl Into<Value>, dialect: Dialect) -> Result<String, String> {
         let mut literal = String::new();
@@ -617,14 +574,8 @@ mod tests {
         assert_eq!(written("é 漢字 🐘 'x'"), "\"é 漢字 🐘 'x'\"");
         assert_eq!(written("\"\\\n\r\t"), r#""\"\\\n\r\t""#);
         assert_eq!(written("\x001\u{7f}2\u{85}"), r#""\0001\1272\194\133""#);
-        assert_eq!(
-            written("\u{202e}\u{feff}\u{2028}"),
-            r#""\226\128\174\239\187\191\226\128\168""#
-        );
-        assert_eq!(
-            written(Value::from_bytes(vec![b'a', 0xff, b'1'])),
-            r#""a\2551""#
-        );
+        assert_eq!(written("\u{202e}\u{feff}\u{2028}"), r#""\226\128\174\239\187\191\226\128\168""#);
+        assert_eq!(written(Value::from_bytes(vec![b'a', 0xff, b'1'])), r#""a\2551""#);
     }
 
     #[test]
@@ -643,14 +594,8 @@ mod tests {
         assert_eq!(refused(u64::MAX), too_large);
         assert_eq!(refused(i128::MIN), too_large);
         assert_eq!(refused(u128::MAX), too_large);
-        let lua_5_2 = Dialect {
-            version: Version::Lua52,
-            ..LUA_5_4
-        };
-        assert_eq!(
-            literal(-(1_i64 << 53), lua_5_2).unwrap(),
-            "-9007199254740992"
-        );
+        let lua_5_2 = Dialect { version: Version::Lua52, ..LUA_5_4 };
+        assert_eq!(literal(-(1_i64 << 53), lua_5_2).unwrap(), "-9007199254740992");
         for integer in [(1_i64 << 53) + 1, -(1 << 53) - 1, i64::MAX, i64::MIN] {
             assert_eq!(
                 literal(integer, lua_5_2).unwrap_err(),
@@ -662,10 +607,7 @@ mod tests {
     #[test]
     fn none_is_nil_or_leaves_an_option_out_but_ends_no_list() {
         assert_eq!(written(()), "nil");
-        assert_eq!(
-            written(context! { a => (), b => 1, c => Value::UNDEFINED }),
-            "{ b = 1 }"
-        );
+        assert_eq!(written(context! { a => (), b => 1, c => Value::UNDEFINED }), "{ b = 1 }");
         assert_eq!(
             refused(context! { a => vec![Value::from(1), Value::from(())] }),
             "a: item 2: none cannot stand in a list, which would end there"
@@ -678,19 +620,10 @@ mod tests {
     fn short_lists_take_one_line_and_others_one_line_an_item() {
         assert_eq!(written(Value::from(Vec::<Value>::new())), "{ }");
         assert_eq!(written(context! {}), "{ }");
-        assert_eq!(
-            written(vec![1, 2, 3, 4, 5, 6, 7, 8]),
-            "{ 1, 2, 3, 4, 5, 6, 7, 8 }"
-        );
+        assert_eq!(written(vec![1, 2, 3, 4, 5, 6, 7, 8]), "{ 1, 2, 3, 4, 5, 6, 7, 8 }");
         assert!(written(vec![1, 2, 3, 4, 5, 6, 7, 8, 9]).starts_with("{\n\t1;\n\t2;\n"));
-        assert_eq!(
-            written(vec!["é".repeat(54)]),
-            format!("{{ \"{}\" }}", "é".repeat(54))
-        );
-        assert_eq!(
-            written(vec!["é".repeat(55)]),
-            format!("{{\n\t\"{}\";\n}}", "é".repeat(55))
-        );
+        assert_eq!(written(vec!["é".repeat(54)]), format!("{{ \"{}\" }}", "é".repeat(54)));
+        assert_eq!(written(vec!["é".repeat(55)]), format!("{{\n\t\"{}\";\n}}", "é".repeat(55)));
         assert_eq!(
             written(context! {
                 c2s => context! { rate => "10kb/s" },
@@ -724,18 +657,13 @@ mod tests {
             assert!(is_identifier(name), "{name}");
             assert_eq!(written(Name::new(name).unwrap().into_value()), name);
         }
-        for other in [
-            "", "1a", "a-b", "a.b", "a b", "é", "end", "goto", "nil", "a\n", "a=1",
-        ] {
+        for other in ["", "1a", "a-b", "a.b", "a b", "é", "end", "goto", "nil", "a\n", "a=1"] {
             assert!(!is_identifier(other), "{other}");
             assert_eq!(Name::new(other), None);
         }
         // As a value it would be a variable, such as `os`.
         let os = Name::new("os").unwrap().into_value();
-        assert_eq!(
-            refused(vec![os]),
-            "item 1: a value of kind Plain has no Lua literal"
-        );
+        assert_eq!(refused(vec![os]), "item 1: a value of kind Plain has no Lua literal");
     }
 
     #[test]
@@ -753,20 +681,26 @@ mod tests {
         assert!(literal(nested(100), LUA_5_4).is_ok());
         let error = refused(nested(101));
         assert!(error.starts_with("item 1: item 1: "), "{error}");
-        assert!(
-            error.ends_with("…: tables nested too deeply for Lua's parser"),
-            "{error}"
-        );
+        assert!(error.ends_with("…: tables nested too deeply for Lua's parser"), "{error}");
         assert!(error.len() < 200, "{error}");
     }
 
     #[test]
     fn functions_have_no_literal() {
         let function = Value::from_function(|| 1);
-        assert_eq!(
-            refused(function),
-            "a value of kind Plain has no Lua literal"
-        );
+        assert_eq!(refused(function), "a value of kind Plain has no Lua literal");
+    }
+
+    #[test]
+    fn written_secrets_are_found_and_hidden_again() {
+        for text in ["", "hunter2", "a\"b", "a\\", "\\\"", "--[[secret]] \"x\"", "line\nline", "ends in \\\\"]
+        {
+            let secret = Secret::new(text.into()).into_value();
+            let rendered = format!("{} -- after\nx = 1", written(context! { a => secret, b => "seen" }));
+            let hidden = hide_secrets(&rendered);
+            assert_eq!(hidden, "{\n\ta = \"<secret>\";\n\tb = \"seen\";\n} -- after\nx = 1", "{rendered}");
+        }
+        assert_eq!(hide_secrets("x = \"--[[secret]] \\\"hunter2\\\"\"\ny = 1"), "x = \"\"<secret>\"\ny = 1");
     }
 
     #[test]
@@ -774,7 +708,7 @@ mod tests {
         let value = context! { list => vec![secret()], password => secret() };
         assert_eq!(
             written(value.clone()),
-            "{\n\tlist = { \"hunter2\" };\n\tpassword = \"hunter2\";\n}"
+            "{\n\tlist = { --[[secret]] \"hunter2\" };\n\tpassword = --[[secret]] \"hunter2\";\n}"
         );
         assert_eq!(
             literal(value, HIDDEN).unwrap(),
@@ -789,18 +723,11 @@ mod tests {
         let nested = context! { password => secret(), list => vec![secret()] };
         for text in [
             format!("{plain} {plain:?} {plain:#?} {:?}", Some(&plain)),
-            format!(
-                "{} {:?} {nested} {nested:?} {nested:#?}",
-                secret(),
-                secret()
-            ),
+            format!("{} {:?} {nested} {nested:?} {nested:#?}", secret(), secret()),
             serde_json::to_string(&nested).unwrap(),
             String::from(secret()),
         ] {
-            assert!(
-                text.contains("<secret>") && !text.contains("hunter2"),
-                "{text}"
-            );
+            assert!(text.contains("<secret>") && !text.contains("hunter2"), "{text}");
         }
         assert_eq!(secret().as_str(), None);
         assert_eq!(secret().len(), None);

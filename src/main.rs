@@ -22,9 +22,7 @@ fn main() -> ExitCode {
             _ => commands::run::run(arguments),
         }
     };
-    result
-        .unwrap_or_else(|failure| commands::report_failure(&failure))
-        .into()
+    result.unwrap_or_else(|failure| commands::report_failure(&failure)).into()
 }
 
 /// One of our own commands. Runs in this process: nothing is supervised.
@@ -39,11 +37,7 @@ fn own_command() -> Result<ExitStatus, Failure> {
         Err(message) => {
             // A reader that went away is no failure of ours.
             let _ = message.print();
-            Ok(if message.use_stderr() {
-                ExitStatus::USAGE
-            } else {
-                ExitStatus::SUCCESS
-            })
+            Ok(if message.use_stderr() { ExitStatus::USAGE } else { ExitStatus::SUCCESS })
         }
     }
 }

@@ -31,40 +31,17 @@ pub const MAIN_FILE: &str = "prosody.cfg.lua";
 pub const HEALTH_FILE: &str = "health";
 
 /// The fragments in the order in which they are read.
-const FRAGMENTS: [&str; 5] = [
-    "global.cfg.lua",
-    "modules.cfg.lua",
-    "storage.cfg.lua",
-    "vhosts.cfg.lua",
-    "components.cfg.lua",
-];
+const FRAGMENTS: [&str; 5] =
+    ["global.cfg.lua", "modules.cfg.lua", "storage.cfg.lua", "vhosts.cfg.lua", "components.cfg.lua"];
 
 /// Our templates, compiled in. A file of the same name in the templates directory replaces one.
 pub const TEMPLATES: [(&str, &str); 6] = [
-    (
-        "prosody.cfg.lua.j2",
-        include_str!("../templates/prosody.cfg.lua.j2"),
-    ),
-    (
-        "global.cfg.lua.j2",
-        include_str!("../templates/global.cfg.lua.j2"),
-    ),
-    (
-        "modules.cfg.lua.j2",
-        include_str!("../templates/modules.cfg.lua.j2"),
-    ),
-    (
-        "storage.cfg.lua.j2",
-        include_str!("../templates/storage.cfg.lua.j2"),
-    ),
-    (
-        "vhosts.cfg.lua.j2",
-        include_str!("../templates/vhosts.cfg.lua.j2"),
-    ),
-    (
-        "components.cfg.lua.j2",
-        include_str!("../templates/components.cfg.lua.j2"),
-    ),
+    ("prosody.cfg.lua.j2", include_str!("../templates/prosody.cfg.lua.j2")),
+    ("global.cfg.lua.j2", include_str!("../templates/global.cfg.lua.j2")),
+    ("modules.cfg.lua.j2", include_str!("../templates/modules.cfg.lua.j2")),
+    ("storage.cfg.lua.j2", include_str!("../templates/storage.cfg.lua.j2")),
+    ("vhosts.cfg.lua.j2", include_str!("../templates/vhosts.cfg.lua.j2")),
+    ("components.cfg.lua.j2", include_str!("../templates/components.cfg.lua.j2")),
 ];
 
 /// A file to write, with mode 0640, for root and Prosody's group, or where there is no root for Prosody's user.
@@ -110,11 +87,7 @@ impl Plan {
 /// Finds what is wrong with the settings on this Prosody, as far as that needs no plan.
 pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     modules::check(settings, facts, report);
-    for field in [
-        "accounts",
-        "import_certificate_directories",
-        "import_certificate_hostnames",
-    ] {
+    for field in ["accounts", "import_certificate_directories", "import_certificate_hostnames"] {
         if settings.is_given(field) {
             report.mistake(Mistake::new(
                 &settings.variable(field),
@@ -124,10 +97,7 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     }
     for (field, why) in [
         ("db_wait", "this version does not wait for a database"),
-        (
-            "certificate_reload",
-            "this version does not watch certificates: send SIGHUP after a renewal",
-        ),
+        ("certificate_reload", "this version does not watch certificates: send SIGHUP after a renewal"),
     ] {
         if settings.is_given(field) {
             report.warning(format!("{}: {why}", settings.variable(field)));
@@ -154,10 +124,7 @@ pub fn make(
     let mut includes: Vec<PathBuf> = Vec::new();
     for fragment in FRAGMENTS {
         if let Some(content) = render.fragment(fragment, report) {
-            files.push(File {
-                path: fragment.into(),
-                content,
-            });
+            files.push(File { path: fragment.into(), content });
             includes.push(generation.join(fragment));
         }
         let own = match fragment {
@@ -167,34 +134,18 @@ pub fn make(
         };
         render.user_files(own, generation, &mut files, &mut includes, report);
     }
-    render.user_files(
-        &facts.user_files.extra,
-        generation,
-        &mut files,
-        &mut includes,
-        report,
-    );
+    render.user_files(&facts.user_files.extra, generation, &mut files, &mut includes, report);
     if let Some(content) = render.main(&includes, report) {
-        files.push(File {
-            path: MAIN_FILE.into(),
-            content,
-        });
+        files.push(File { path: MAIN_FILE.into(), content });
     }
-    files.push(File {
-        path: HEALTH_FILE.into(),
-        content: health(&options, &hosts),
-    });
+    files.push(File { path: HEALTH_FILE.into(), content: health(&options, &hosts) });
 
     Plan {
         generation: generation.to_owned(),
         links: links(facts, &files),
         files,
         certificates: facts.certificates.to_make.clone(),
-        virtual_hosts: hosts
-            .virtual_hosts
-            .into_iter()
-            .map(|host| host.name)
-            .collect(),
+        virtual_hosts: hosts.virtual_hosts.into_iter().map(|host| host.name).collect(),
     }
 }
 
@@ -212,15 +163,9 @@ fn options(settings: &Settings, facts: &Facts, hosts: &Hosts, report: &mut Repor
 fn certificates(facts: &Facts, hosts: &Hosts, options: &mut Options) {
     let path = |path: &Path| Value::from(path.to_string_lossy().into_owned());
     options.insert("certificates".into(), path(&facts.certificates.directory));
-    let first = hosts
-        .names()
-        .find_map(|name| facts.certificates.self_signed.get(name));
+    let first = hosts.names().find_map(|name| facts.certificates.self_signed.get(name));
     if let Some(certificate) = first.filter(|_| !facts.certificates.found_any) {
-        for option in [
-            "https_certificate",
-            "c2s_direct_tls_certificate",
-            "s2s_direct_tls_certificate",
-        ] {
+        for option in ["https_certificate", "c2s_direct_tls_certificate", "s2s_direct_tls_certificate"] {
             options.insert(option.into(), path(certificate));
         }
     }
@@ -233,10 +178,7 @@ fn links(facts: &Facts, files: &[File]) -> Vec<Link> {
         .entries
         .iter()
         .filter(|name| !is_ours(Path::new(name)))
-        .map(|name| Link {
-            path: name.into(),
-            target: facts.config_dir.join(name),
-        })
+        .map(|name| Link { path: name.into(), target: facts.config_dir.join(name) })
         .collect()
 }
 
@@ -257,100 +199,60 @@ impl<'a> Renderer<'a> {
         report: &mut Report,
     ) -> Self {
         let mut other_options = Options::new();
-        for (name, value) in settings
-            .anything
-            .options
-            .iter()
-            .flat_map(|options| options.iter())
-        {
+        for (name, value) in settings.anything.options.iter().flat_map(|options| options.iter()) {
             match value {
                 Some(value) if options.contains_key(name) => {
                     drop(options.insert(name.into(), lua::with_secret_strings(value)));
                 }
-                Some(value) => {
-                    drop(other_options.insert(name.into(), lua::with_secret_strings(value)))
-                }
+                Some(value) => drop(other_options.insert(name.into(), lua::with_secret_strings(value))),
                 None => drop(options.remove(name)),
             }
         }
-        let virtual_hosts: Vec<Value> = hosts
-            .virtual_hosts
-            .iter()
-            .map(|host| section(&host.name, None, &host.options, facts))
-            .collect();
+        let virtual_hosts: Vec<Value> =
+            hosts.virtual_hosts.iter().map(|host| section(&host.name, None, &host.options, facts)).collect();
         let components: Vec<Value> = hosts
             .components
             .iter()
-            .map(|component @ Component { name, options, .. }| {
-                section(name, Some(component), options, facts)
-            })
+            .map(|component @ Component { name, options, .. }| section(name, Some(component), options, facts))
             .collect();
         let context = Value::from_pairs([
             ("options", Value::from_pairs(options)),
             ("other_options", hosts::pairs(&other_options)),
             ("virtual_hosts", Value::from(virtual_hosts)),
             ("components", Value::from(components)),
-            (
-                "prosody_version",
-                Value::from(facts.prosody.version.to_string()),
-            ),
-            (
-                "config_dir",
-                Value::from(facts.config_dir.to_string_lossy().into_owned()),
-            ),
-            (
-                "data_dir",
-                Value::from(facts.data_dir.to_string_lossy().into_owned()),
-            ),
+            ("prosody_version", Value::from(facts.prosody.version.to_string())),
+            ("config_dir", Value::from(facts.config_dir.to_string_lossy().into_owned())),
+            ("data_dir", Value::from(facts.data_dir.to_string_lossy().into_owned())),
         ]);
-        let mut templates = Templates::new(Dialect {
-            version: facts.prosody.dialect(),
-            secrets,
-        });
+        let mut templates = Templates::new(Dialect { version: facts.prosody.dialect(), secrets });
         let own = &facts.user_files.templates;
         for (name, text) in TEMPLATES {
-            if !own
-                .iter()
-                .any(|template| template.path.file_name() == Some(OsStr::new(name)))
-            {
+            if !own.iter().any(|template| template.path.file_name() == Some(OsStr::new(name))) {
                 if let Err(error) = templates.add(name, text) {
                     report.mistake(Mistake::in_file(&error.to_string()));
                 }
             }
         }
         for template in own {
-            let name = template
-                .path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = template.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let text = template.template.clone().unwrap_or_default();
             if let Err(error) = templates.add_file(name, &template.path, text) {
                 report.mistake(Mistake::in_file(&error.to_string()));
             }
         }
-        Self {
-            templates,
-            context,
-            facts,
-        }
+        Self { templates, context, facts }
     }
 
     /// A fragment's text, unless it would be empty but for comments.
     fn fragment(&self, name: &str, report: &mut Report) -> Option<String> {
         let text = self.render(&format!("{name}.j2"), self.context.clone(), report)?;
-        let is_comment =
-            |line: &str| line.is_empty() || (line.starts_with("--") && !line.starts_with("--["));
+        let is_comment = |line: &str| line.is_empty() || (line.starts_with("--") && !line.starts_with("--["));
         let is_empty = text.lines().map(str::trim).all(is_comment);
         (!is_empty).then_some(text)
     }
 
     fn main(&self, includes: &[PathBuf], report: &mut Report) -> Option<String> {
-        let includes: Vec<String> = includes
-            .iter()
-            .map(|path| path.to_string_lossy().into_owned())
-            .collect();
+        let includes: Vec<String> = includes.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         let context = minijinja::context! { includes, ..self.context.clone() };
         self.render(&format!("{MAIN_FILE}.j2"), context, report)
     }
@@ -369,10 +271,7 @@ impl<'a> Renderer<'a> {
                 includes.push(file.path.clone());
                 continue;
             };
-            match self
-                .templates
-                .render_text(&file.path, template, self.context.clone())
-            {
+            match self.templates.render_text(&file.path, template, self.context.clone()) {
                 Ok(content) => {
                     let path = rendered_name(&file.path, &self.facts.config_dir);
                     includes.push(generation.join(&path));
@@ -394,10 +293,7 @@ impl<'a> Renderer<'a> {
 /// Where a rendered `conf.d/x.cfg.lua.j2` stands: beside the main file, so that relative paths in it mean the
 /// configuration directory.
 fn rendered_name(path: &Path, config_dir: &Path) -> PathBuf {
-    let relative = path
-        .strip_prefix(config_dir)
-        .unwrap_or(path)
-        .to_string_lossy();
+    let relative = path.strip_prefix(config_dir).unwrap_or(path).to_string_lossy();
     let flat = relative.trim_start_matches('/').replace('/', "--");
     flat.strip_suffix(".j2").unwrap_or(&flat).into()
 }
@@ -408,20 +304,12 @@ fn section(name: &str, component: Option<&Component>, options: &Options, facts: 
     let options = match certificate {
         Some(path) if !options.contains_key("certificate") => {
             let mut options = options.clone();
-            options.insert(
-                "certificate".into(),
-                Value::from(path.to_string_lossy().into_owned()),
-            );
+            options.insert("certificate".into(), Value::from(path.to_string_lossy().into_owned()));
             hosts::pairs(&options)
         }
         _ => hosts::pairs(options),
     };
-    let module = component.map(|component| {
-        component
-            .module
-            .as_deref()
-            .map_or(Value::from(()), Value::from)
-    });
+    let module = component.map(|component| component.module.as_deref().map_or(Value::from(()), Value::from));
     let mut section = vec![("name", Value::from(name)), ("options", options)];
     section.extend(module.map(|module| ("module", module)));
     Value::from_pairs(section)
@@ -430,67 +318,42 @@ fn section(name: &str, component: Option<&Component>, options: &Options, facts: 
 /// Whom the health check asks: the first host, at an address and port that are bound, loopback first; another server's
 /// port where clients have none.
 fn health(options: &Options, hosts: &Hosts) -> String {
-    let Some(host) = hosts
-        .virtual_hosts
-        .first()
-        .map(|host| host.name.as_str())
-        .or(Some("localhost"))
-    else {
+    let Some(host) = hosts.virtual_hosts.first().map(|host| host.name.as_str()).or(Some("localhost")) else {
         return String::new();
     };
     let strings = |value: &Value| -> Vec<String> {
         value
             .try_iter()
-            .map(|items| {
-                items
-                    .filter_map(|item| item.as_str().map(str::to_owned))
-                    .collect()
-            })
+            .map(|items| items.filter_map(|item| item.as_str().map(str::to_owned)).collect())
             .unwrap_or_default()
     };
-    let interfaces = options
-        .get("interfaces")
-        .map(strings)
-        .unwrap_or_else(|| vec!["*".into(), "::".into()]);
+    let interfaces = options.get("interfaces").map(strings).unwrap_or_else(|| vec!["*".into(), "::".into()]);
     let address = |interface: &str| match interface {
         "*" | "0.0.0.0" => Some("127.0.0.1".parse().ok()?),
         "::" => Some("::1".parse().ok()?),
         address => address.parse().ok(),
     };
-    let mut addresses: Vec<IpAddr> = interfaces
-        .iter()
-        .filter_map(|interface| address(interface))
-        .collect();
+    let mut addresses: Vec<IpAddr> = interfaces.iter().filter_map(|interface| address(interface)).collect();
     addresses.sort_by_key(|address| !address.is_loopback());
     let ports = |option: &str, default: u16| -> Vec<u16> {
         let Some(ports) = options.get(option) else {
             return vec![default];
         };
         let number = |item: Value| item.as_usize().and_then(|port| u16::try_from(port).ok());
-        ports
-            .try_iter()
-            .map(|items| items.filter_map(number).collect())
-            .unwrap_or_default()
+        ports.try_iter().map(|items| items.filter_map(number).collect()).unwrap_or_default()
     };
     let disabled = |module: &str| {
-        options
-            .get("modules_disabled")
-            .is_some_and(|list| strings(list).contains(&module.to_owned()))
+        options.get("modules_disabled").is_some_and(|list| strings(list).contains(&module.to_owned()))
     };
     let mut targets = Vec::new();
-    for (service, module, option, default) in [
-        (Service::C2s, "c2s", "c2s_ports", 5222),
-        (Service::S2s, "s2s", "s2s_ports", 5269),
-    ] {
+    for (service, module, option, default) in
+        [(Service::C2s, "c2s", "c2s_ports", 5222), (Service::S2s, "s2s", "s2s_ports", 5269)]
+    {
         if !disabled(module) && targets.is_empty() {
             for port in ports(option, default).into_iter().take(1) {
                 targets.extend(addresses.iter().map(|address| {
-                    Target {
-                        service,
-                        address: SocketAddr::new(*address, port),
-                        host: host.to_owned(),
-                    }
-                    .to_string()
+                    Target { service, address: SocketAddr::new(*address, port), host: host.to_owned() }
+                        .to_string()
                 }));
             }
         }

@@ -46,10 +46,7 @@ fn switch(user: &User) -> nix::Result<()> {
 /// CAP_SETPCAP it stays, and `no_new_privs` makes it moot.
 fn empty_bounding_set() {
     let mut capabilities: std::ops::RangeFrom<c_ulong> = 0..;
-    while capabilities
-        .next()
-        .is_some_and(|capability| system::drop_from_bounding_set(capability).is_ok())
-    {}
+    while capabilities.next().is_some_and(|capability| system::drop_from_bounding_set(capability).is_ok()) {}
 }
 
 /// What every process may give up, whoever it is.
@@ -72,8 +69,7 @@ fn give_standard_streams(user: &User) {
 }
 
 fn is_pipe(stream: BorrowedFd<'_>) -> bool {
-    fstat(stream)
-        .is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO)
+    fstat(stream).is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO)
 }
 
 fn refused(user: &User, error: Errno) -> Failure {
@@ -86,8 +82,5 @@ fn refused(user: &User, error: Errno) -> Failure {
             "add `--cap-add SETUID --cap-add SETGID` to the container, or start it with `--user {uid}:{gid}`"
         ),
     };
-    Failure::new(
-        ExitStatus::NO_PERMISSION,
-        anyhow!("cannot become uid {uid}, gid {gid} ({error}): {advice}"),
-    )
+    Failure::new(ExitStatus::NO_PERMISSION, anyhow!("cannot become uid {uid}, gid {gid} ({error}): {advice}"))
 }

@@ -16,8 +16,7 @@ use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use rcgen::string::Ia5String;
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
-    KeyUsagePurpose, SanType,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
 };
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
@@ -74,22 +73,15 @@ pub fn make(names: &[&str], now: OffsetDateTime) -> Result<Pair, rcgen::Error> {
         params.distinguished_name.push(DnType::CommonName, *host);
     }
     for name in names {
-        params
-            .subject_alt_names
-            .push(SanType::DnsName(Ia5String::try_from(*name)?));
+        params.subject_alt_names.push(SanType::DnsName(Ia5String::try_from(*name)?));
     }
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     // Prosody is the client of the connections that it opens to other servers.
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
-    Ok(Pair {
-        certificate: certificate.pem(),
-        key: key.serialize_pem(),
-    })
+    Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
 /// The directory of self-signed certificates in a data directory.
@@ -129,16 +121,13 @@ impl Store {
     pub fn is_usable(&self, host: &str, names: &[&str], uid: Uid, now: OffsetDateTime) -> bool {
         self.covers(host, names, now).unwrap_or(false)
             && self.open_file(&key_name(host)).is_ok_and(|key| {
-                key.metadata()
-                    .is_ok_and(|metadata| metadata.len() > 0 && metadata.uid() == uid.as_raw())
+                key.metadata().is_ok_and(|metadata| metadata.len() > 0 && metadata.uid() == uid.as_raw())
             })
     }
 
     fn covers(&self, host: &str, names: &[&str], now: OffsetDateTime) -> io::Result<bool> {
         let mut file = Vec::new();
-        self.open_file(&certificate_name(host))?
-            .take(MAX_SIZE)
-            .read_to_end(&mut file)?;
+        self.open_file(&certificate_name(host))?.take(MAX_SIZE).read_to_end(&mut file)?;
         let Ok((_, pem)) = parse_x509_pem(&file) else {
             return Ok(false);
         };
@@ -150,13 +139,10 @@ impl Store {
         };
 
         let validity = certificate.validity();
-        let is_valid = validity.is_valid_at(ASN1Time::new(now))
-            && validity.is_valid_at(ASN1Time::new(now + RENEWAL));
+        let is_valid =
+            validity.is_valid_at(ASN1Time::new(now)) && validity.is_valid_at(ASN1Time::new(now + RENEWAL));
         let covered = &alternative_names.value.general_names;
-        Ok(is_valid
-            && names
-                .iter()
-                .all(|name| covered.contains(&GeneralName::DNSName(name))))
+        Ok(is_valid && names.iter().all(|name| covered.contains(&GeneralName::DNSName(name))))
     }
 
     /// Opens a regular file to read it. A FIFO, a device or a link that somebody put there is an error.
@@ -175,28 +161,15 @@ impl Store {
     /// so that no interruption leaves a certificate beside the key of another.
     pub fn write(&self, host: &str, pair: &Pair, uid: Uid, gid: Gid) -> io::Result<()> {
         self.remove(&certificate_name(host))?;
-        self.replace(
-            &key_name(host),
-            Mode::from_bits_truncate(0o600),
-            &pair.key,
-            uid,
-            gid,
-        )?;
-        self.replace(
-            &certificate_name(host),
-            Mode::from_bits_truncate(0o644),
-            &pair.certificate,
-            uid,
-            gid,
-        )
+        self.replace(&key_name(host), Mode::from_bits_truncate(0o600), &pair.key, uid, gid)?;
+        self.replace(&certificate_name(host), Mode::from_bits_truncate(0o644), &pair.certificate, uid, gid)
     }
 
     fn replace(&self, name: &str, mode: Mode, content: &str, uid: Uid, gid: Gid) -> io::Result<()> {
         // Left by a start that was interrupted, or planted; O_EXCL takes neither.
         const TEMPORARY: &str = ".new";
         self.remove(TEMPORARY)?;
-        let flags =
-            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&self.directory, TEMPORARY, flags, mode)?);
         let written = give_to(&file, uid, gid)
             .and_then(|()| file.write_all(content.as_bytes()))
@@ -231,11 +204,7 @@ fn key_name(host: &str) -> String {
 
 /// Opens the data directory. The way to it is the operator's and may have links.
 fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
-    nix::fcntl::open(
-        path,
-        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
+    nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 fn open_below(data: &OwnedFd) -> nix::Result<OwnedFd> {
@@ -286,31 +255,11 @@ mod tests {
         let (data, _) = filled();
         let store = Store::open(data.path()).unwrap().unwrap();
 
-        assert!(is_usable(
-            &store,
-            &["chat.example", "conference.chat.example"],
-            now()
-        ));
-        assert!(is_usable(
-            &store,
-            &["chat.example"],
-            now() + Duration::days(793)
-        ));
-        assert!(!is_usable(
-            &store,
-            &["chat.example"],
-            now() + Duration::days(795)
-        ));
-        assert!(!is_usable(
-            &store,
-            &["chat.example"],
-            now() - Duration::days(2)
-        ));
-        assert!(!is_usable(
-            &store,
-            &["chat.example", "upload.chat.example"],
-            now()
-        ));
+        assert!(is_usable(&store, &["chat.example", "conference.chat.example"], now()));
+        assert!(is_usable(&store, &["chat.example"], now() + Duration::days(793)));
+        assert!(!is_usable(&store, &["chat.example"], now() + Duration::days(795)));
+        assert!(!is_usable(&store, &["chat.example"], now() - Duration::days(2)));
+        assert!(!is_usable(&store, &["chat.example", "upload.chat.example"], now()));
         assert!(!store.is_usable("other.example", &[], me().0, now()));
         let somebody_else = Uid::from_raw(me().0.as_raw() + 1);
         assert!(!store.is_usable("chat.example", &[], somebody_else, now()));
@@ -323,16 +272,11 @@ mod tests {
         assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
         let key = fs::metadata(directory.join("chat.example.key")).unwrap();
         assert_eq!(key.mode() & 0o777, 0o600);
-        let mut names: Vec<_> = fs::read_dir(&directory)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let mut names: Vec<_> =
+            fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["chat.example.crt", "chat.example.key"]);
-        assert_eq!(
-            certificate_path(data.path(), "chat.example"),
-            directory.join("chat.example.crt")
-        );
+        assert_eq!(certificate_path(data.path(), "chat.example"), directory.join("chat.example.crt"));
     }
 
     #[test]
@@ -343,24 +287,15 @@ mod tests {
         store.write("chat.example", &pair, uid, gid).unwrap();
         assert!(is_usable(&store, &["upload.chat.example"], now()));
         let directory = data.path().join("self-signed");
-        assert_eq!(
-            fs::read_to_string(directory.join("chat.example.key")).unwrap(),
-            pair.key
-        );
-        assert_eq!(
-            fs::read_to_string(directory.join("chat.example.crt")).unwrap(),
-            pair.certificate
-        );
+        assert_eq!(fs::read_to_string(directory.join("chat.example.key")).unwrap(), pair.key);
+        assert_eq!(fs::read_to_string(directory.join("chat.example.crt")).unwrap(), pair.certificate);
     }
 
     #[test]
     fn a_file_that_is_damaged_or_missing_is_not_usable() {
         for (name, content) in [
             ("chat.example.crt", Some("")),
-            (
-                "chat.example.crt",
-                Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-            ),
+            ("chat.example.crt", Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")),
             ("chat.example.crt", None),
             ("chat.example.key", Some("")),
             ("chat.example.key", None),
@@ -371,10 +306,7 @@ mod tests {
                 Some(content) => fs::write(path, content).unwrap(),
                 None => fs::remove_file(path).unwrap(),
             }
-            assert!(
-                !is_usable(&store, &["chat.example"], now()),
-                "{name}: {content:?}"
-            );
+            assert!(!is_usable(&store, &["chat.example"], now()), "{name}: {content:?}");
         }
     }
 
@@ -396,24 +328,10 @@ mod tests {
             let _ = fs::remove_file(directory.join(name));
             symlink("../victim", directory.join(name)).unwrap();
         }
-        store
-            .write(
-                "chat.example",
-                &make(&["chat.example"], now()).unwrap(),
-                uid,
-                gid,
-            )
-            .unwrap();
+        store.write("chat.example", &make(&["chat.example"], now()).unwrap(), uid, gid).unwrap();
         assert!(is_usable(&store, &["chat.example"], now()));
-        assert_eq!(
-            fs::read_to_string(data.path().join("victim")).unwrap(),
-            "precious"
-        );
-        assert!(
-            !fs::symlink_metadata(directory.join("chat.example.key"))
-                .unwrap()
-                .is_symlink()
-        );
+        assert_eq!(fs::read_to_string(data.path().join("victim")).unwrap(), "precious");
+        assert!(!fs::symlink_metadata(directory.join("chat.example.key")).unwrap().is_symlink());
 
         fs::remove_file(directory.join("chat.example.crt")).unwrap();
         nix::unistd::mkfifo(&directory.join("chat.example.crt"), Mode::S_IRUSR).unwrap();
@@ -448,14 +366,7 @@ mod tests {
             return;
         }
         let store = created.unwrap();
-        store
-            .write(
-                "chat.example",
-                &make(&["chat.example"], now()).unwrap(),
-                uid,
-                gid,
-            )
-            .unwrap();
+        store.write("chat.example", &make(&["chat.example"], now()).unwrap(), uid, gid).unwrap();
         assert!(store.is_usable("chat.example", &["chat.example"], uid, now()));
         for name in ["", "chat.example.crt", "chat.example.key"] {
             let metadata = fs::metadata(data.path().join("self-signed").join(name)).unwrap();

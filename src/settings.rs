@@ -59,9 +59,7 @@ impl Settings {
         for (store, given) in &source.stores {
             match Name::parse(&given.value) {
                 Ok(backend) => drop(settings.stores.insert(store.clone(), backend)),
-                Err(why) => {
-                    report.mistake(Mistake::new(&given.variable, &why).with_value(&given.value))
-                }
+                Err(why) => report.mistake(Mistake::new(&given.variable, &why).with_value(&given.value)),
             }
         }
         settings.source = source;
@@ -93,37 +91,18 @@ impl Settings {
                 ));
             }
         };
-        both(
-            "archive_expires_after",
-            "archive_expiry_days",
-            "both say how long archives are kept",
-        );
-        for field in [
-            "db_driver",
-            "db_host",
-            "db_port",
-            "db_name",
-            "db_username",
-            "db_password",
-        ] {
+        both("archive_expires_after", "archive_expiry_days", "both say how long archives are kept");
+        for field in ["db_driver", "db_host", "db_port", "db_name", "db_username", "db_password"] {
             both("database_url", field, "the URL says all of it");
         }
-        both(
-            "http_host",
-            "network_hostname",
-            "both say what `http_host` is",
-        );
+        both("http_host", "network_hostname", "both say what `http_host` is");
         both("user", "uid", "both say whom Prosody runs as");
 
         // An option that two settings decide: a typed one, and PROSODY_OPTIONS.
         if let Some(options) = &self.anything.options {
             let given = catalogue::settings().filter(|setting| self.is_given(setting.field));
             for setting in given {
-                for option in setting
-                    .options
-                    .iter()
-                    .filter(|option| options.get(option).is_some())
-                {
+                for option in setting.options.iter().filter(|option| options.get(option).is_some()) {
                     report.mistake(Mistake::new(
                         &self.variable("options"),
                         &format!(
@@ -137,10 +116,7 @@ impl Settings {
                 if options.get("storage").is_some() {
                     report.mistake(Mistake::new(
                         &self.variable("options"),
-                        &format!(
-                            "`storage` is decided by {} already: set it once",
-                            store.variable
-                        ),
+                        &format!("`storage` is decided by {} already: set it once", store.variable),
                     ));
                 }
             }
@@ -149,23 +125,13 @@ impl Settings {
 }
 
 /// Reads the settings of one section: all pairs at once, and where that fails each alone, so that every mistake is found.
-fn read_section<T: DeserializeOwned + Default>(
-    section: &Section,
-    source: &Source,
-    report: &mut Report,
-) -> T {
+fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Source, report: &mut Report) -> T {
     let pairs = || {
         section
             .settings
             .iter()
             .filter_map(|setting| Some((setting, source.given.get(setting.field)?)))
-            .map(|(setting, given)| {
-                (
-                    setting,
-                    given,
-                    (setting.field.to_owned(), given.value.clone()),
-                )
-            })
+            .map(|(setting, given)| (setting, given, (setting.field.to_owned(), given.value.clone())))
     };
     if let Ok(section) = envy::from_iter(pairs().map(|(_, _, pair)| pair)) {
         return section;
@@ -177,11 +143,7 @@ fn read_section<T: DeserializeOwned + Default>(
             Err(error) => error.to_string(),
         };
         let mistake = Mistake::new(&given.variable, &error);
-        report.mistake(if setting.is_shown() {
-            mistake.with_value(&given.value)
-        } else {
-            mistake
-        });
+        report.mistake(if setting.is_shown() { mistake.with_value(&given.value) } else { mistake });
         None
     });
     let right: Vec<(String, String)> = right.collect();

@@ -45,15 +45,7 @@ fn set_disposition(signal: i32, handler: libc::sighandler_t) {
     let former: *mut libc::c_void = std::ptr::null_mut();
     // SAFETY: `action` is as large as the kernel reads, and neither value installs code of ours. It fails only for a
     // signal that cannot be changed, and then changes nothing.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigaction,
-            signal,
-            action.as_ptr(),
-            former,
-            SET_SIZE,
-        )
-    };
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), former, SET_SIZE) };
 }
 
 /// Every signal. nix's `SigSet::all` leaves out 32 and 33, as the C library's `sigfillset` does.
@@ -72,13 +64,7 @@ pub fn block_exactly(set: &SigSet) -> nix::Result<()> {
     let set = std::ptr::from_ref(set.as_ref());
     // SAFETY: the kernel reads the first SET_SIZE bytes of the set, which is larger.
     Errno::result(unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            set,
-            former,
-            SET_SIZE,
-        )
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, set, former, SET_SIZE)
     })
     .map(drop)
 }
@@ -106,10 +92,8 @@ pub fn reap() -> nix::Result<Option<(Pid, ExitStatus)>> {
 /// Lets every descriptor from `first` on close itself at the next `exec`, close_range(2) (Linux 5.11).
 pub fn close_on_exec_from(first: u32) -> nix::Result<()> {
     // SAFETY: changes a flag only; no descriptor that somebody owns is closed.
-    Errno::result(unsafe {
-        libc::close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int)
-    })
-    .map(drop)
+    Errno::result(unsafe { libc::close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) })
+        .map(drop)
 }
 
 /// Lets one descriptor close itself at the next `exec`, fcntl(2).
@@ -140,25 +124,12 @@ pub fn clear_capabilities() -> nix::Result<()> {
         permitted: u32,
         inheritable: u32,
     }
-    let header = Header {
-        version: VERSION,
-        process: 0,
-    };
-    let none = [const {
-        Sets {
-            effective: 0,
-            permitted: 0,
-            inheritable: 0,
-        }
-    }; 2];
+    let header = Header { version: VERSION, process: 0 };
+    let none = [const { Sets { effective: 0, permitted: 0, inheritable: 0 } }; 2];
     // SAFETY: both structures are laid out as in <linux/capability.h> and live during the call, which writes to the
     // header only where the version is unknown; this one has been known since Linux 2.6.26. The C library has no wrapper.
     Errno::result(unsafe {
-        libc::syscall(
-            libc::SYS_capset,
-            std::ptr::from_ref(&header),
-            std::ptr::from_ref(&none),
-        )
+        libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), std::ptr::from_ref(&none))
     })
     .map(drop)
 }

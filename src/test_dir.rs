@@ -14,8 +14,7 @@ impl TestDir {
     pub fn new() -> TestDir {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path =
-            std::env::temp_dir().join(format!("prosody-entrypoint-{}-{number}", process::id()));
+        let path = std::env::temp_dir().join(format!("prosody-entrypoint-{}-{number}", process::id()));
         fs::create_dir(&path).unwrap();
         TestDir(path)
     }

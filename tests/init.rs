@@ -58,11 +58,9 @@ impl Forked {
         let (output, their_output) = pipe();
         // SAFETY: a child of a thread may use the allocator (glibc sees to it); it takes no other lock.
         match unsafe { nix::unistd::fork() }.unwrap() {
-            ForkResult::Parent { child } => Self {
-                pid: child,
-                input: Some(input),
-                output: BufReader::new(output),
-            },
+            ForkResult::Parent { child } => {
+                Self { pid: child, input: Some(input), output: BufReader::new(output) }
+            }
             ForkResult::Child => {
                 dup2_stdin(&their_input).unwrap();
                 dup2_stdout(&their_output).unwrap();
@@ -95,10 +93,7 @@ impl Forked {
     /// The output up to the next end of a line, or what there is of it; `None` at its end.
     fn some_output(&mut self) -> Option<String> {
         if self.output.buffer().is_empty() {
-            let mut readable = [PollFd::new(
-                self.output.get_ref().as_fd(),
-                PollFlags::POLLIN,
-            )];
+            let mut readable = [PollFd::new(self.output.get_ref().as_fd(), PollFlags::POLLIN)];
             let timeout = PollTimeout::try_from(DEADLINE).unwrap();
             assert_eq!(poll(&mut readable, timeout), Ok(1), "output or its end");
         }
@@ -164,10 +159,7 @@ fn pipe() -> (File, File) {
 }
 
 fn status_of(pid: Pid, key: &str) -> String {
-    field(
-        &fs::read_to_string(format!("/proc/{pid}/status")).unwrap(),
-        key,
-    )
+    field(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap(), key)
 }
 
 /// The value of a line `key: value`.
@@ -226,10 +218,7 @@ fn root() -> bool {
 #[test]
 fn ends_with_the_childs_code() {
     for code in [0, 1, 7, 255] {
-        assert_eq!(
-            Forked::script(&format!("exit {code}")).end(),
-            (String::new(), code)
-        );
+        assert_eq!(Forked::script(&format!("exit {code}")).end(), (String::new(), code));
     }
     assert_eq!(Forked::supervise(|| ExitStatus::CONFIGURATION).code(), 78);
 }
@@ -247,10 +236,7 @@ fn ends_with_128_and_the_signal_that_ended_the_child() {
 #[test]
 fn tells_of_a_death_that_it_was_not_asked_for() {
     let (output, code) = Forked::script("kill -KILL $$").end();
-    assert_eq!(
-        output,
-        "prosody-entrypoint: the command was ended by SIGKILL\n"
-    );
+    assert_eq!(output, "prosody-entrypoint: the command was ended by SIGKILL\n");
     assert_eq!(code, 137);
 
     let mut asked = Forked::script("echo ready; exec sleep 60");
@@ -312,10 +298,7 @@ fn a_key_on_the_terminal_reaches_the_child_once() {
             dup2_stderr(&report).unwrap();
             nix::unistd::setsid().unwrap();
             // SAFETY: makes the terminal ours; takes a number.
-            assert_eq!(
-                unsafe { libc::ioctl(screen.as_raw_fd(), libc::TIOCSCTTY, 0) },
-                0
-            );
+            assert_eq!(unsafe { libc::ioctl(screen.as_raw_fd(), libc::TIOCSCTTY, 0) }, 0);
             let status = init::supervise(report_signals).unwrap();
             // SAFETY: as in `Forked::start`.
             unsafe { libc::_exit(status.code().into()) }
@@ -390,13 +373,7 @@ fn the_command_starts_with_the_signals_that_a_program_expects() {
                 system::ignore(signal);
             }
             system::block_exactly(&system::all_signals()).unwrap();
-            init::supervise(|| {
-                exec(&Command {
-                    server,
-                    ..command("cat", &["/proc/self/status"])
-                })
-            })
-            .unwrap()
+            init::supervise(|| exec(&Command { server, ..command("cat", &["/proc/self/status"]) })).unwrap()
         })
         .end();
         assert_eq!(code, 0, "{status}");
@@ -411,10 +388,7 @@ fn a_child_that_becomes_the_server_survives_an_early_hangup() {
         init::ignore_hangup();
         eprint_raw("ready");
         let _ = std::io::stdin().read(&mut [0]);
-        exec(&Command {
-            server: true,
-            ..shell("kill -HUP $$; exit 4")
-        })
+        exec(&Command { server: true, ..shell("kill -HUP $$; exit 4") })
     });
     init.line();
     init.signal(libc::SIGHUP);
@@ -430,9 +404,9 @@ fn the_command_gets_no_descriptor_above_2() {
         init::supervise(|| exec(&command("cat", &[]))).unwrap()
     });
     eventually("cat runs", || {
-        init.children().first().is_some_and(|child| {
-            fs::read_to_string(format!("/proc/{child}/comm")).unwrap() == "cat\n"
-        })
+        init.children()
+            .first()
+            .is_some_and(|child| fs::read_to_string(format!("/proc/{child}/comm")).unwrap() == "cat\n")
     });
     let mut open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", init.children()[0]))
         .unwrap()
@@ -454,10 +428,7 @@ fn the_command_gets_exactly_the_environment_and_arguments_given() {
         }),
         ("A=1\0B=x y=z\n\0C=\0".into(), 0)
     );
-    assert_eq!(
-        printed(command("printf", &["%s|", "a b", "", "c"])),
-        ("a b||c|".into(), 0)
-    );
+    assert_eq!(printed(command("printf", &["%s|", "a b", "", "c"])), ("a b||c|".into(), 0));
 }
 
 #[test]
@@ -466,10 +437,7 @@ fn the_command_gets_limits_umask_and_directory() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, 64, hard.min(5000)).unwrap();
         init::supervise(|| {
-            exec(&Command {
-                directory: Some("/tmp".into()),
-                ..shell("ulimit -n; ulimit -c; umask; pwd")
-            })
+            exec(&Command { directory: Some("/tmp".into()), ..shell("ulimit -n; ulimit -c; umask; pwd") })
         })
         .unwrap()
     })
@@ -488,25 +456,13 @@ fn a_command_that_cannot_be_executed_is_126_and_one_that_is_not_there_127() {
         path.to_str().unwrap().to_owned()
     };
     for (program, code, sentence) in [
-        (
-            "no-such-program".into(),
-            127,
-            "there is no `no-such-program`",
-        ),
-        (
-            "/no/such/program".into(),
-            127,
-            "there is no /no/such/program",
-        ),
+        ("no-such-program".into(), 127, "there is no `no-such-program`"),
+        ("/no/such/program".into(), 127, "there is no /no/such/program"),
         (String::new(), 127, "there is no ``"),
         ("/etc".into(), 126, "/etc is a directory"),
         (file("plain", "exit 0\n", 0o644), 126, "may not execute"),
         (file("empty", "", 0o755), 126, "has no `#!` line"),
-        (
-            file("script", "#!/no/lua\n", 0o755),
-            126,
-            "needs an interpreter",
-        ),
+        (file("script", "#!/no/lua\n", 0o755), 126, "needs an interpreter"),
     ] {
         let (output, status) = Forked::supervise(|| exec(&command(&program, &[]))).end();
         assert_eq!(status, code, "{program}: {output}");
@@ -516,10 +472,7 @@ fn a_command_that_cannot_be_executed_is_126_and_one_that_is_not_there_127() {
     // As a shell has it: what may not be executed does not hide what may, further on in PATH.
     file("sh", "", 0o644);
     let behind = Command {
-        environment: vec![(
-            "PATH".into(),
-            format!("{}:/bin", directory.display()).into(),
-        )],
+        environment: vec![("PATH".into(), format!("{}:/bin", directory.display()).into())],
         ..shell("exit 5")
     };
     assert_eq!(Forked::supervise(|| exec(&behind)).code(), 5);
@@ -554,9 +507,7 @@ fn hides_its_environment_from_its_own_user_but_not_that_of_the_command() {
     // The kernel gives these files to root where a process is not dumpable (proc(5)).
     let owner = |pid: Pid| fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
     eventually("the command is its user's", || {
-        init.children()
-            .first()
-            .is_some_and(|&child| owner(child) == 12345)
+        init.children().first().is_some_and(|&child| owner(child) == 12345)
     });
     assert_eq!(owner(init.pid), 0);
     init.end();
@@ -567,11 +518,7 @@ fn drop_to_leaves_no_right() {
     if !root() {
         return;
     }
-    let user = User {
-        name: None,
-        uid: 12345,
-        gid: 1234,
-    };
+    let user = User { name: None, uid: 12345, gid: 1234 };
     let (status, code) = Forked::supervise(|| {
         // Opening /dev/stdout opens the pipe behind it anew.
         privileges::drop_to(&user).unwrap();
@@ -600,11 +547,7 @@ fn root_that_stays_root_keeps_no_capability_either() {
     if !root() {
         return;
     }
-    let user = User {
-        name: None,
-        uid: 0,
-        gid: 0,
-    };
+    let user = User { name: None, uid: 0, gid: 0 };
     let (status, _) = Forked::start(|| {
         privileges::drop_to(&user).unwrap();
         exec(&command("cat", &["/proc/self/status"]))
@@ -620,11 +563,7 @@ fn drop_to_says_which_right_is_missing() {
     if !root() {
         return;
     }
-    let user = User {
-        name: None,
-        uid: 12345,
-        gid: 1234,
-    };
+    let user = User { name: None, uid: 12345, gid: 1234 };
     let (output, code) = Forked::start(|| {
         // As with `--cap-drop ALL`.
         system::clear_capabilities().unwrap();
@@ -635,8 +574,7 @@ fn drop_to_says_which_right_is_missing() {
     .end();
     assert_eq!(code, 77);
     assert!(
-        output.contains("`--cap-add SETUID --cap-add SETGID`")
-            && output.contains("`--user 12345:1234`"),
+        output.contains("`--cap-add SETUID --cap-add SETGID`") && output.contains("`--user 12345:1234`"),
         "{output}"
     );
 }
@@ -650,11 +588,7 @@ fn without_root_there_is_nothing_to_drop_but_the_rest() {
             nix::unistd::setresgid(gid, gid, gid).unwrap();
             setresuid(uid, uid, uid).unwrap();
         }
-        let user = User {
-            name: None,
-            uid: Uid::effective().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-        };
+        let user = User { name: None, uid: Uid::effective().as_raw(), gid: nix::unistd::getegid().as_raw() };
         privileges::drop_to(&user).unwrap();
         exec(&command("cat", &["/proc/self/status"]))
     })
@@ -673,11 +607,7 @@ fn a_file_that_is_a_standard_stream_keeps_its_owner() {
         return;
     }
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("log");
-    let user = User {
-        name: None,
-        uid: 12345,
-        gid: 1234,
-    };
+    let user = User { name: None, uid: 12345, gid: 1234 };
     let status = Forked::start(|| {
         dup2_stdout(File::create(&path).unwrap()).unwrap();
         dup2_stdin(File::open("/dev/null").unwrap()).unwrap();

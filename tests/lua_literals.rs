@@ -81,11 +81,7 @@ fn canonical(value: &Value, version: Version) -> String {
                 },
             };
             if !item.is_none() {
-                fields.push(format!(
-                    "{}={}",
-                    canonical(&key, version),
-                    canonical(&item, version)
-                ));
+                fields.push(format!("{}={}", canonical(&key, version), canonical(&item, version)));
             }
         }
         fields.sort();
@@ -130,15 +126,8 @@ fn c_hexadecimal(float: f64) -> String {
 
 fn literal(value: &Value, version: Version) -> String {
     let mut literal = String::new();
-    lua::write(
-        &mut literal,
-        value,
-        Dialect {
-            version,
-            secrets: Secrets::Written,
-        },
-    )
-    .unwrap_or_else(|error| panic!("{value:?}: {error}"));
+    lua::write(&mut literal, value, Dialect { version, secrets: Secrets::Written })
+        .unwrap_or_else(|error| panic!("{value:?}: {error}"));
     literal
 }
 
@@ -155,20 +144,13 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self, below: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 33) % below
     }
 }
 
 fn strings() -> Vec<Value> {
-    let mut values = vec![
-        bytes([]),
-        Value::from("x".repeat(100_000)),
-        bytes((0..=255).collect::<Vec<u8>>()),
-    ];
+    let mut values = vec![bytes([]), Value::from("x".repeat(100_000)), bytes((0..=255).collect::<Vec<u8>>())];
     values.extend((0..=255).map(|byte: u8| bytes([byte])));
     // Digits after whatever is escaped, so that an escape of the wrong length shows.
     for escaped in [0, 1, 7, 27, 127, 128, 255] {
@@ -218,9 +200,7 @@ fn strings() -> Vec<Value> {
             0 => random.next(256) as u8,
             length => alphabet[random.next(length) as usize],
         };
-        values.push(bytes(
-            (0..length).map(|_| byte(&mut random)).collect::<Vec<u8>>(),
-        ));
+        values.push(bytes((0..length).map(|_| byte(&mut random)).collect::<Vec<u8>>()));
     }
     values
 }
@@ -229,21 +209,10 @@ fn numbers(version: Version) -> Vec<Value> {
     let exact = 1_i64 << 53;
     let mut integers = vec![0, 1, -1, 42, exact - 1, exact, 1 - exact, -exact];
     if version >= Version::Lua53 {
-        integers.extend([
-            exact + 1,
-            -exact - 1,
-            i64::MAX,
-            i64::MAX - 1,
-            i64::MIN,
-            i64::MIN + 1,
-        ]);
+        integers.extend([exact + 1, -exact - 1, i64::MAX, i64::MAX - 1, i64::MIN, i64::MIN + 1]);
     }
     let mut values: Vec<Value> = integers.into_iter().map(Value::from).collect();
-    values.extend([
-        Value::from(7_u64),
-        Value::from(7_u128),
-        Value::from(-7_i128),
-    ]);
+    values.extend([Value::from(7_u64), Value::from(7_u128), Value::from(-7_i128)]);
     let mut floats = vec![
         0.0,
         1.0,
@@ -269,26 +238,13 @@ fn numbers(version: Version) -> Vec<Value> {
     ];
     let mut random = Random(2);
     for _ in 0..2_000 {
-        let float =
-            f64::from_bits(random.next(1 << 31) << 33 | random.next(1 << 31) << 2 | random.next(4));
+        let float = f64::from_bits(random.next(1 << 31) << 33 | random.next(1 << 31) << 2 | random.next(4));
         floats.extend(Some(float).filter(|float| float.is_finite()));
     }
-    values.extend(
-        floats
-            .iter()
-            .flat_map(|float| [Value::from(*float), Value::from(-*float)]),
-    );
+    values.extend(floats.iter().flat_map(|float| [Value::from(*float), Value::from(-*float)]));
     values.push(f64::NAN.into());
     // One chunk with both zeros: a compiler that keeps constants by value may take one for the other.
-    values.push(
-        vec![
-            Value::from(0.0),
-            Value::from(-0.0),
-            Value::from(0),
-            Value::from(-0.0),
-        ]
-        .into(),
-    );
+    values.push(vec![Value::from(0.0), Value::from(-0.0), Value::from(0), Value::from(-0.0)].into());
     values
 }
 
@@ -308,13 +264,7 @@ fn tables(version: Version) -> Vec<Value> {
         ().into(),
         Value::from(Vec::<Value>::new()),
         map([]),
-        vec![
-            Value::from("a"),
-            Value::from(1),
-            Value::from(0.5),
-            Value::from(true),
-        ]
-        .into(),
+        vec![Value::from("a"), Value::from(1), Value::from(0.5), Value::from(true)].into(),
         Value::from((1..=1000).collect::<Vec<i64>>()),
         Value::make_iterable(|| 1..4),
         map([("kept".into(), 1.into()), ("left out".into(), ().into())]),
@@ -345,28 +295,15 @@ fn tables(version: Version) -> Vec<Value> {
         (0..100).fold(Value::from(1), |inner, _| map([("key".into(), inner)])),
         // So many constants come first that Lua loads every key into a register.
         vec![
-            Value::from(
-                (0..1000)
-                    .map(|n| format!("constant {n}"))
-                    .collect::<Vec<_>>(),
-            ),
-            (0..98).fold(Value::from(1), |inner, n| {
-                map([(format!("key {n}").into(), inner)])
-            }),
+            Value::from((0..1000).map(|n| format!("constant {n}")).collect::<Vec<_>>()),
+            (0..98).fold(Value::from(1), |inner, n| map([(format!("key {n}").into(), inner)])),
         ]
         .into(),
     ];
     let reserved = "and break do else elseif end false for function goto if in local nil not or repeat return then true until while";
-    values.extend(
-        reserved
-            .split(' ')
-            .map(|word| map([(word.into(), 1.into())])),
-    );
+    values.extend(reserved.split(' ').map(|word| map([(word.into(), 1.into())])));
     if version >= Version::Lua53 {
-        values.push(map([
-            (i64::MIN.into(), 1.into()),
-            (i64::MAX.into(), 2.into()),
-        ]));
+        values.push(map([(i64::MIN.into(), 1.into()), (i64::MAX.into(), 2.into())]));
     }
     let mut random = Random(3);
     values.extend((0..300).map(|_| tree(&mut random, 4)));
@@ -378,21 +315,14 @@ fn tree(random: &mut Random, depth: u64) -> Value {
         0 => Value::from(random.next(1 << 31) as i64 - (1 << 30)),
         1 => Value::from(random.next(1 << 31) as f64 / 1024.0),
         2 => Value::from(random.next(2) == 0),
-        _ => bytes(
-            (0..random.next(20))
-                .map(|_| random.next(256) as u8)
-                .collect::<Vec<u8>>(),
-        ),
+        _ => bytes((0..random.next(20)).map(|_| random.next(256) as u8).collect::<Vec<u8>>()),
     };
     match random.next(3) {
-        0 if depth > 0 => (0..random.next(60))
-            .map(|_| tree(random, depth - 2.min(depth)))
-            .collect::<Vec<_>>()
-            .into(),
+        0 if depth > 0 => {
+            (0..random.next(60)).map(|_| tree(random, depth - 2.min(depth))).collect::<Vec<_>>().into()
+        }
         1 if depth > 0 => Value::from_object(
-            (0..random.next(12))
-                .map(|_| (leaf(random), tree(random, depth - 1)))
-                .collect::<BTreeMap<_, _>>(),
+            (0..random.next(12)).map(|_| (leaf(random), tree(random, depth - 1))).collect::<BTreeMap<_, _>>(),
         ),
         _ => leaf(random),
     }
@@ -404,11 +334,7 @@ fn reads_back(version: Version) {
     let read = read_by_lua(version, &literals);
     assert_eq!(read.len(), values.len());
     for ((value, literal), read) in values.iter().zip(&literals).zip(&read) {
-        assert_eq!(
-            *read,
-            canonical(value, version),
-            "{version:?} read {literal}"
-        );
+        assert_eq!(*read, canonical(value, version), "{version:?} read {literal}");
     }
 }
 
@@ -478,15 +404,10 @@ fn no_way_through_a_template_makes_code_of_a_value() {
         "{{ 7 * 7 }}",
     ];
     for version in [Version::Lua52, Version::Lua53, Version::Lua54] {
-        let mut templates = Templates::new(Dialect {
-            version,
-            secrets: Secrets::Written,
-        });
+        let mut templates = Templates::new(Dialect { version, secrets: Secrets::Written });
         let mut outputs = Vec::new();
-        for (way, v) in [&UNCHANGED[..], &CAPTURED, &CHANGED]
-            .concat()
-            .iter()
-            .flat_map(|way| hostile.map(|v| (*way, v)))
+        for (way, v) in
+            [&UNCHANGED[..], &CAPTURED, &CHANGED].concat().iter().flat_map(|way| hostile.map(|v| (*way, v)))
         {
             templates.add("way.j2", way).unwrap();
             let output = templates.render("way.j2", context! { v }).unwrap();

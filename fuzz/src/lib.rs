@@ -7,15 +7,11 @@ use minijinja::Value;
 use prosody_entrypoint::lua::{self, Dialect, Secret, Secrets, Version};
 use prosody_entrypoint::templates::Templates;
 
-const DIALECT: Dialect = Dialect {
-    version: Version::Lua54,
-    secrets: Secrets::Written,
-};
+const DIALECT: Dialect = Dialect { version: Version::Lua54, secrets: Secrets::Written };
 
 /// A value that tries to get out of every kind of Lua string, and out of the template. U+0007 is in it because a
 /// literal never has it as it is, so that not even a piece of the value gets through unnoticed.
-const HOSTILE: &str =
-    "\u{7}\"; os.execute(\"id\") --\u{7}]]\u{7}\r\n\u{7}\0\u{7}\\\u{7}{{ secret }}\u{7}";
+const HOSTILE: &str = "\u{7}\"; os.execute(\"id\") --\u{7}]]\u{7}\r\n\u{7}\0\u{7}\\\u{7}{{ secret }}\u{7}";
 
 /// Long and odd enough that no other text holds it by chance.
 const SECRET: &str = "hunter2-correct-horse";
@@ -25,15 +21,8 @@ pub fn lua_string(data: &[u8]) {
     let mut literal = String::new();
     lua::write(&mut literal, &Value::from_bytes(data.to_owned()), DIALECT)
         .expect("every string has a literal");
-    assert!(
-        !literal.contains(char::is_control),
-        "{literal:?} is not one readable line"
-    );
-    assert_eq!(
-        read_string(literal.as_bytes()),
-        Some((data.to_owned(), &[][..])),
-        "{literal}"
-    );
+    assert!(!literal.contains(char::is_control), "{literal:?} is not one readable line");
+    assert_eq!(read_string(literal.as_bytes()), Some((data.to_owned(), &[][..])), "{literal}");
 }
 
 /// Any text as a template ends in output or in an error, and neither has in it what it must not.
@@ -43,14 +32,7 @@ pub fn template(data: &[u8]) {
     };
     // These write code or secrets as they are, make more work than fits into a test, or (a namespace that holds
     // itself) overflow minijinja's stack.
-    let left_out = [
-        "verbatim_lua_code",
-        "\u{7}",
-        SECRET,
-        "range",
-        "*",
-        "namespace",
-    ];
+    let left_out = ["verbatim_lua_code", "\u{7}", SECRET, "range", "*", "namespace"];
     if left_out.iter().any(|text| source.contains(text)) {
         return;
     }
@@ -61,20 +43,14 @@ pub fn template(data: &[u8]) {
             .and_then(|()| templates.render("fuzz.cfg.lua.j2", context()));
         match rendered {
             Ok(output) => {
-                assert!(
-                    !output.contains('\u{7}'),
-                    "the hostile value got through: {output:?}"
-                );
+                assert!(!output.contains('\u{7}'), "the hostile value got through: {output:?}");
                 assert!(
                     secrets == Secrets::Written || !output.contains(SECRET),
                     "the hidden secret got through: {output:?}"
                 );
             }
             Err(error) => {
-                assert!(
-                    !format!("{error:?}").contains(SECRET),
-                    "the error has the secret: {error:?}"
-                );
+                assert!(!format!("{error:?}").contains(SECRET), "the error has the secret: {error:?}");
             }
         }
     }
@@ -107,11 +83,7 @@ fn read_string(code: &[u8]) -> Option<(Vec<u8>, &[u8])> {
             b'\\' => {
                 let (&escaped, after) = rest.split_first()?;
                 if escaped.is_ascii_digit() {
-                    let digits = rest
-                        .iter()
-                        .take(3)
-                        .take_while(|byte| byte.is_ascii_digit())
-                        .count();
+                    let digits = rest.iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
                     let number: u32 = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
                     string.push(u8::try_from(number).ok()?);
                     rest = &rest[digits..];

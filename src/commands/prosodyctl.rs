@@ -64,33 +64,22 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let program = program()?.into();
     privileges::drop_to(&user(&settings, &places)?)?;
     let environment = environment(environment_left, &main_file, &places.data_dir);
-    Err(Command {
-        program,
-        arguments,
-        environment,
-        directory: None,
-        server: false,
-    }
-    .exec())
+    Err(Command { program, arguments, environment, directory: None, server: false }.exec())
 }
 
 /// Whom the running server runs as: the owner of its own directory.
 fn user(settings: &Settings, places: &Places) -> Result<User, Failure> {
     match fs::symlink_metadata(places.runtime_dir.join(SERVER_DIR)) {
-        Ok(metadata) if nix::unistd::geteuid().is_root() => Ok(User {
-            name: None,
-            uid: metadata.uid(),
-            gid: metadata.gid(),
-        }),
+        Ok(metadata) if nix::unistd::geteuid().is_root() => {
+            Ok(User { name: None, uid: metadata.uid(), gid: metadata.gid() })
+        }
         _ => facts::identity(settings, &places.data_dir),
     }
 }
 
 /// Prosody's own `prosodyctl`: the first on `PATH` that is not this program.
 pub fn program() -> Result<PathBuf, Failure> {
-    let ours = fs::metadata("/proc/self/exe")
-        .ok()
-        .map(|metadata| (metadata.dev(), metadata.ino()));
+    let ours = fs::metadata("/proc/self/exe").ok().map(|metadata| (metadata.dev(), metadata.ino()));
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .map(|directory| directory.join("prosodyctl"))

@@ -19,52 +19,28 @@ use crate::plan::Plan;
 pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
     let shows = options.dry_run || options.diff || options.json;
-    let output = options
-        .output
-        .as_deref()
-        .map(std::path::absolute)
-        .transpose();
-    let output = output
-        .context("finding the current directory")
-        .status(ExitStatus::CANNOT_WRITE)?;
+    let output = options.output.as_deref().map(std::path::absolute).transpose();
+    let output = output.context("finding the current directory").status(ExitStatus::CANNOT_WRITE)?;
     let generation = |runtime_dir: &Path| match &output {
         Some(directory) => directory.clone(),
-        None if options.diff => {
-            in_force(runtime_dir).unwrap_or_else(|| apply::next_generation(runtime_dir))
-        }
+        None if options.diff => in_force(runtime_dir).unwrap_or_else(|| apply::next_generation(runtime_dir)),
         None => apply::next_generation(runtime_dir),
     };
     // A difference in a secret is a difference: it is found, and shown as a placeholder.
-    let secrets = if shows && !options.diff {
-        Secrets::Hidden
-    } else {
-        Secrets::Written
-    };
-    let (facts, plan, report) = make_plan(
-        &settings,
-        report,
-        &Wish {
-            secrets,
-            generation: &generation,
-        },
-    )?;
+    let secrets = if shows && !options.diff { Secrets::Hidden } else { Secrets::Written };
+    let (facts, plan, report) = make_plan(&settings, report, &Wish { secrets, generation: &generation })?;
     log_report(&report);
 
     if options.json {
-        let text = serde_json::to_string_pretty(&plan)
-            .context("writing JSON")
-            .status(ExitStatus::OS_ERROR)?;
+        let text =
+            serde_json::to_string_pretty(&plan).context("writing JSON").status(ExitStatus::OS_ERROR)?;
         print(&format!("{text}\n"))?;
     } else if options.dry_run {
         print(&listing(&plan))?;
     } else if options.diff {
         let text = differences(&plan);
         print(&text)?;
-        return Ok(if text.is_empty() {
-            ExitStatus::SUCCESS
-        } else {
-            ExitStatus::exited(1)
-        });
+        return Ok(if text.is_empty() { ExitStatus::SUCCESS } else { ExitStatus::exited(1) });
     } else if let Some(directory) = output {
         apply::write_to(&directory, &plan)?;
     } else {
@@ -85,27 +61,13 @@ fn listing(plan: &Plan) -> String {
     let mut text = String::new();
     for file in &plan.files {
         // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "==> {} <==\n{}",
-            plan.generation.join(&file.path).display(),
-            file.content
-        );
+        let _ = writeln!(text, "==> {} <==\n{}", plan.generation.join(&file.path).display(), file.content);
     }
     for link in &plan.links {
-        let _ = writeln!(
-            text,
-            "{} -> {}",
-            plan.generation.join(&link.path).display(),
-            link.target.display()
-        );
+        let _ = writeln!(text, "{} -> {}", plan.generation.join(&link.path).display(), link.target.display());
     }
     for certificate in &plan.certificates {
-        let _ = writeln!(
-            text,
-            "a self-signed certificate for {}",
-            certificate.names.join(", ")
-        );
+        let _ = writeln!(text, "a self-signed certificate for {}", certificate.names.join(", "));
     }
     text
 }
@@ -129,20 +91,11 @@ fn differences(plan: &Plan) -> String {
         }
     }
     // Files that would no longer be there.
-    for entry in fs::read_dir(&plan.generation)
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for entry in fs::read_dir(&plan.generation).into_iter().flatten().flatten() {
         let name = PathBuf::from(entry.file_name());
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
         if is_file && !plan.files.iter().any(|file| file.path == name) {
-            let _ = writeln!(
-                text,
-                "Only in {}: {}",
-                plan.generation.display(),
-                name.display()
-            );
+            let _ = writeln!(text, "Only in {}: {}", plan.generation.display(), name.display());
         }
     }
     text
@@ -151,9 +104,9 @@ fn differences(plan: &Plan) -> String {
 /// Writes to standard output. A reader that went away is no failure.
 pub fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error)
-            .context("writing to standard output")
-            .status(ExitStatus::CANNOT_WRITE),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("writing to standard output").status(ExitStatus::CANNOT_WRITE)
+        }
         _ => Ok(()),
     }
 }

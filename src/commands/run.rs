@@ -3,9 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::{
-    Wish, log_report, make_plan, prosodyctl, read_settings, refuse, report_failure, wrong,
-};
+use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse, report_failure, wrong};
 use crate::apply;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{self, CURRENT, Places};
@@ -63,11 +61,7 @@ struct Ready {
 }
 
 impl Ready {
-    fn exec(
-        self,
-        mut command: Vec<OsString>,
-        is_server: bool,
-    ) -> Result<std::convert::Infallible, Failure> {
+    fn exec(self, mut command: Vec<OsString>, is_server: bool) -> Result<std::convert::Infallible, Failure> {
         privileges::drop_to(&self.user)?;
         let mut program = command.remove(0);
         if program == "prosodyctl" {
@@ -93,10 +87,7 @@ fn configure(is_server: bool) -> Result<Ready, Failure> {
         return own_configuration(&settings, places, main_file, is_server);
     }
 
-    let wish = Wish {
-        secrets: Secrets::Written,
-        generation: &apply::next_generation,
-    };
+    let wish = Wish { secrets: Secrets::Written, generation: &apply::next_generation };
     let (facts, plan, report) = make_plan(&settings, report, &wish)?;
     if is_server {
         log_report(&report);
@@ -105,11 +96,7 @@ fn configure(is_server: bool) -> Result<Ready, Failure> {
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
         let hosts: Vec<&str> = plan.virtual_hosts.iter().map(String::as_str).collect();
-        let own = if facts.user_files.define_host() {
-            " and the hosts of your own files"
-        } else {
-            ""
-        };
+        let own = if facts.user_files.define_host() { " and the hosts of your own files" } else { "" };
         tracing::info!(
             "Serving {}{own} with Prosody {}; the configuration is in {}",
             facts::several(&hosts),
@@ -139,39 +126,21 @@ fn own_configuration(
         } else {
             "it is no regular file: correct or remove it"
         };
-        return Err(wrong(Mistake::in_file(&format!(
-            "{}: {why}",
-            main_file.display()
-        ))));
+        return Err(wrong(Mistake::in_file(&format!("{}: {why}", main_file.display()))));
     }
     let user = facts::identity(settings, &places.data_dir)?;
     apply::prepare_data_dir(&places.data_dir, &user)?;
     if is_server {
         tracing::info!("The configuration is {}, untouched", main_file.display());
-        let entrypoint: Vec<&str> = catalogue::Entrypoint::SECTION
-            .settings
-            .iter()
-            .map(|setting| setting.field)
-            .collect();
-        let given = settings
-            .source
-            .given
-            .iter()
-            .filter(|(field, _)| !entrypoint.contains(field));
+        let entrypoint: Vec<&str> =
+            catalogue::Entrypoint::SECTION.settings.iter().map(|setting| setting.field).collect();
+        let given = settings.source.given.iter().filter(|(field, _)| !entrypoint.contains(field));
         let without_effect: Vec<&str> = given.map(|(_, given)| given.variable.as_str()).collect();
         if !without_effect.is_empty() {
-            tracing::warn!(
-                "Without effect beside that file: {}",
-                without_effect.join(", ")
-            );
+            tracing::warn!("Without effect beside that file: {}", without_effect.join(", "));
         }
     }
-    Ok(Ready {
-        user,
-        main_file,
-        data_dir: places.data_dir,
-        environment: std::env::vars_os().collect(),
-    })
+    Ok(Ready { user, main_file, data_dir: places.data_dir, environment: std::env::vars_os().collect() })
 }
 
 /// This process's environment without settings: secrets are among them. What the user's files read stays, unless it
@@ -190,16 +159,10 @@ pub fn without_settings(
         let Some(name) = name.to_str() else {
             return false;
         };
-        settings
-            .source
-            .variables
-            .iter()
-            .any(|variable| variable == name)
+        settings.source.variables.iter().any(|variable| variable == name)
             && (!read.contains(name) || hidden.iter().any(|hidden| hidden == name))
     };
-    std::env::vars_os()
-        .filter(|(name, _)| !is_removed(name))
-        .collect()
+    std::env::vars_os().filter(|(name, _)| !is_removed(name)).collect()
 }
 
 /// What Prosody's programs find in their environment besides.

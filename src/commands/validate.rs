@@ -22,10 +22,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
         .context("making a temporary directory: mount a tmpfs on /tmp")
         .status(ExitStatus::CANNOT_WRITE)?;
     let directory = Temporary(directory);
-    let wish = Wish {
-        secrets: Secrets::Written,
-        generation: &|_| directory.0.clone(),
-    };
+    let wish = Wish { secrets: Secrets::Written, generation: &|_| directory.0.clone() };
     let (facts, plan, report) = make_plan(&settings, report, &wish)?;
     log_report(&report);
     apply::write_to(&directory.0, &plan)?;
@@ -47,19 +44,11 @@ pub fn run() -> Result<ExitStatus, Failure> {
     let status = Command::new(program)
         .args(["check", "config"])
         .env_clear()
-        .envs(environment(
-            variables,
-            &directory.0.join(MAIN_FILE),
-            &facts.data_dir,
-        ))
+        .envs(environment(variables, &directory.0.join(MAIN_FILE), &facts.data_dir))
         .status()
         .context("running prosodyctl")
         .status(ExitStatus::CANNOT_EXECUTE)?;
-    Ok(if status.success() {
-        ExitStatus::SUCCESS
-    } else {
-        ExitStatus::CONFIGURATION
-    })
+    Ok(if status.success() { ExitStatus::SUCCESS } else { ExitStatus::CONFIGURATION })
 }
 
 /// A directory that goes when it is no longer needed.

@@ -38,10 +38,8 @@ pub fn find(directory: &Path, hosts: &[&str], now: OffsetDateTime) -> io::Result
         }
         Err(error) => return Err(error),
     };
-    let mut found: Vec<bool> = hosts
-        .iter()
-        .map(|host| with_parents(host).any(|name| by_file_name.contains(name)))
-        .collect();
+    let mut found: Vec<bool> =
+        hosts.iter().map(|host| with_parents(host).any(|name| by_file_name.contains(name))).collect();
 
     if found.contains(&false) {
         let mut index = HashSet::new();
@@ -81,8 +79,7 @@ fn hosts_by_file_name(directory: &Path) -> io::Result<HashSet<String>> {
             }
         }
         let is_regular = entry.file_type().is_ok_and(|file_type| file_type.is_file());
-        if !is_regular && is_file(&path.join("fullchain.pem")) && is_file(&path.join("privkey.pem"))
-        {
+        if !is_regular && is_file(&path.join("fullchain.pem")) && is_file(&path.join("privkey.pem")) {
             hosts.insert(name.to_owned());
         }
     }
@@ -101,12 +98,7 @@ fn key_of_single_file(certificate: &Path) -> PathBuf {
 }
 
 /// Adds the names of the certificates in a directory. What cannot be read is passed over, as Prosody does.
-fn index_directory(
-    directory: &Path,
-    depth: usize,
-    now: OffsetDateTime,
-    index: &mut HashSet<String>,
-) {
+fn index_directory(directory: &Path, depth: usize, now: OffsetDateTime, index: &mut HashSet<String>) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;
     };
@@ -117,9 +109,7 @@ fn index_directory(
             if depth > 1 && !name.starts_with(b".") {
                 index_directory(&path, depth - 1, now, index);
             }
-        } else if (name.ends_with(b".crt") || contains(name, b"fullchain"))
-            && is_file(&matching_key(&path))
-        {
+        } else if (name.ends_with(b".crt") || contains(name, b"fullchain")) && is_file(&matching_key(&path)) {
             index_certificate(&path, now, index);
         }
     }
@@ -127,9 +117,7 @@ fn index_directory(
 
 /// The key beside a certificate of the index: `.key` for `.crt`, and `privkey` for `fullchain` anywhere in the path.
 fn matching_key(certificate: &Path) -> PathBuf {
-    let mut path = certificate
-        .to_string_lossy()
-        .replace("fullchain", "privkey");
+    let mut path = certificate.to_string_lossy().replace("fullchain", "privkey");
     if path.ends_with(".crt") {
         path.truncate(path.len() - "crt".len());
         path.push_str("key");
@@ -170,14 +158,8 @@ fn read_certificate_file(path: &Path) -> Option<Vec<u8>> {
         return None;
     }
     let mut content = Vec::new();
-    File::open(path)
-        .ok()?
-        .take(MAX_SIZE)
-        .read_to_end(&mut content)
-        .ok()?;
-    content
-        .starts_with(b"-----BEGIN CERTIFICATE-----\n")
-        .then_some(content)
+    File::open(path).ok()?.take(MAX_SIZE).read_to_end(&mut content).ok()?;
+    content.starts_with(b"-----BEGIN CERTIFICATE-----\n").then_some(content)
 }
 
 /// A name of a certificate as Prosody writes hosts: in Unicode, the asterisk of a wildcard left as it is.
@@ -194,9 +176,7 @@ fn in_unicode(name: &str) -> Option<String> {
 /// Whether a certificate of the index has this name, or a wildcard in place of its first label.
 fn is_in_index(index: &HashSet<String>, host: &str) -> bool {
     index.contains(host)
-        || host
-            .split_once('.')
-            .is_some_and(|(_, parent)| index.contains(&format!("*.{parent}")))
+        || host.split_once('.').is_some_and(|(_, parent)| index.contains(&format!("*.{parent}")))
 }
 
 /// Whether there is a regular file, at the end of links or directly.
@@ -205,9 +185,7 @@ fn is_file(path: &Path) -> bool {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle)
+    haystack.windows(needle.len()).any(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -253,30 +231,14 @@ mod tests {
         ] {
             directory.write(file, "");
         }
-        symlink(
-            directory.path().join("folder.example"),
-            directory.path().join("link.example"),
-        )
-        .unwrap();
+        symlink(directory.path().join("folder.example"), directory.path().join("link.example")).unwrap();
         symlink("gone", directory.path().join("dangling.example.pem")).unwrap();
         fs::create_dir(directory.path().join("folder.pem")).unwrap();
 
-        for host in [
-            "pair.example",
-            "folder.example",
-            "single.example",
-            "link.example",
-            "jörg.example",
-        ] {
+        for host in ["pair.example", "folder.example", "single.example", "link.example", "jörg.example"] {
             assert!(found(directory.path(), host), "{host}");
         }
-        for host in [
-            "no-key.example",
-            "half.example",
-            "dangling.example",
-            "folder",
-            "other.example",
-        ] {
+        for host in ["no-key.example", "half.example", "dangling.example", "folder", "other.example"] {
             assert!(!found(directory.path(), host), "{host}");
         }
     }
@@ -297,10 +259,7 @@ mod tests {
     #[test]
     fn a_file_with_another_name_is_found_by_its_content() {
         let directory = TestDir::new();
-        directory.write(
-            "tls.crt",
-            certificate(&["chat.example", "*.wild.example", "xn--jrg-sna.example"]),
-        );
+        directory.write("tls.crt", certificate(&["chat.example", "*.wild.example", "xn--jrg-sna.example"]));
         directory.write("tls.key", "");
         let hosts = [
             "chat.example",
@@ -310,10 +269,7 @@ mod tests {
             "wild.example",
             "b.example",
         ];
-        assert_eq!(
-            find(directory.path(), &hosts, now()).unwrap(),
-            [true, true, true, true, false, false]
-        );
+        assert_eq!(find(directory.path(), &hosts, now()).unwrap(), [true, true, true, true, false, false]);
     }
 
     #[test]
@@ -340,11 +296,7 @@ mod tests {
             (valid.clone(), now(), true),
             (valid.clone(), now() + Duration::days(4000), false),
             (valid.clone(), now() - Duration::days(30), false),
-            (
-                format!("Certificate of chat.example\n{valid}"),
-                now(),
-                false,
-            ),
+            (format!("Certificate of chat.example\n{valid}"), now(), false),
             (valid.replace('\n', "\r\n"), now(), false),
             (valid[..200].to_owned(), now(), false),
             (String::new(), now(), false),
@@ -360,27 +312,13 @@ mod tests {
     #[test]
     fn the_option_may_name_one_certificate() {
         let directory = TestDir::new();
-        for file in [
-            "a.crt",
-            "a.key",
-            "b.crt",
-            "live/fullchain.pem",
-            "live/privkey.pem",
-            "c.pem",
-        ] {
+        for file in ["a.crt", "a.key", "b.crt", "live/fullchain.pem", "live/privkey.pem", "c.pem"] {
             directory.write(file, "");
         }
-        for (file, expected) in [
-            ("a.crt", true),
-            ("b.crt", false),
-            ("live/fullchain.pem", true),
-            ("c.pem", true),
-        ] {
-            assert_eq!(
-                found(&directory.path().join(file), "chat.example"),
-                expected,
-                "{file}"
-            );
+        for (file, expected) in
+            [("a.crt", true), ("b.crt", false), ("live/fullchain.pem", true), ("c.pem", true)]
+        {
+            assert_eq!(found(&directory.path().join(file), "chat.example"), expected, "{file}");
         }
     }
 

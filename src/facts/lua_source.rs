@@ -20,10 +20,7 @@ const HOST_FUNCTIONS: [&[u8]; 5] = [b"VirtualHost", b"Host", b"host", b"Componen
 /// Reads Lua source, or a template of it. Takes any bytes, and a time that grows with their number.
 pub fn summarize(source: &[u8]) -> Summary {
     let mut summary = Summary::default();
-    let mut tokens = Tokens {
-        source,
-        position: 0,
-    };
+    let mut tokens = Tokens { source, position: 0 };
     // A field (`x.host`), a method or the name of a function that is being defined is no call of Prosody's.
     let mut is_other = false;
     while let Some(token) = tokens.next() {
@@ -96,9 +93,7 @@ impl<'a> Iterator for Tokens<'a> {
         let byte = *self.rest().first()?;
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'_' => {
-                Some(Token::Name(self.take_while(|byte| {
-                    byte.is_ascii_alphanumeric() || byte == b'_'
-                })))
+                Some(Token::Name(self.take_while(|byte| byte.is_ascii_alphanumeric() || byte == b'_')))
             }
             b'0'..=b'9' => {
                 self.take_while(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
@@ -123,10 +118,7 @@ impl<'a> Tokens<'a> {
 
     fn take_while(&mut self, matches: impl Fn(u8) -> bool) -> &'a [u8] {
         let rest = self.rest();
-        let length = rest
-            .iter()
-            .position(|byte| !matches(*byte))
-            .unwrap_or(rest.len());
+        let length = rest.iter().position(|byte| !matches(*byte)).unwrap_or(rest.len());
         self.position += length;
         &rest[..length]
     }
@@ -165,11 +157,7 @@ impl<'a> Tokens<'a> {
         while let Some(found) = text[from..].iter().position(|byte| *byte == b']') {
             let end = from + found;
             let closing = &text[end + 1..];
-            let equals = closing
-                .iter()
-                .take(level)
-                .take_while(|byte| **byte == b'=')
-                .count();
+            let equals = closing.iter().take(level).take_while(|byte| **byte == b'=').count();
             if equals == level && closing.get(level) == Some(&b']') {
                 self.position += 1 + level + 1 + end + 1 + level + 1;
                 return Some(&text[..end]);
@@ -190,10 +178,7 @@ mod tests {
     }
 
     fn environment(source: &str) -> Vec<String> {
-        summarize(source.as_bytes())
-            .environment
-            .into_iter()
-            .collect()
+        summarize(source.as_bytes()).environment.into_iter().collect()
     }
 
     #[test]

@@ -88,34 +88,19 @@ impl UserFiles {
     /// `config_dir`, `templates_dir` and `extra` are the settings `PROSODY_CONFIG_DIR`, `PROSODY_TEMPLATES_DIR` and
     /// `PROSODY_EXTRA_CONFIG`; the last two may be relative to the first. A folder that is absent is empty, and so
     /// is a pattern that nothing matches. Hidden files are left out. Every problem is in the list, not the first alone.
-    pub fn read(
-        config_dir: &Path,
-        templates_dir: &Path,
-        extra: &Path,
-    ) -> Result<UserFiles, Vec<Problem>> {
-        let main =
-            read_main(&config_dir.join("prosody.cfg.lua")).map_err(|problem| vec![problem])?;
+    pub fn read(config_dir: &Path, templates_dir: &Path, extra: &Path) -> Result<UserFiles, Vec<Problem>> {
+        let main = read_main(&config_dir.join("prosody.cfg.lua")).map_err(|problem| vec![problem])?;
         if main.is_some() {
-            return Ok(UserFiles {
-                main,
-                ..UserFiles::default()
-            });
+            return Ok(UserFiles { main, ..UserFiles::default() });
         }
         let mut problems = Vec::new();
-        let mut folder =
-            |path: &Path, pattern: &str| read_matching(path, pattern.as_bytes(), &mut problems);
+        let mut folder = |path: &Path, pattern: &str| read_matching(path, pattern.as_bytes(), &mut problems);
         let virtual_hosts = folder(&config_dir.join("vhost.d"), "*.cfg.lua");
         let components = folder(&config_dir.join("cmpt.d"), "*.cfg.lua");
         let templates = folder(&config_dir.join(templates_dir), "*.j2");
         let extra = read_extra(&config_dir.join(extra), &mut problems);
         if problems.is_empty() {
-            Ok(UserFiles {
-                main,
-                extra,
-                virtual_hosts,
-                components,
-                templates,
-            })
+            Ok(UserFiles { main, extra, virtual_hosts, components, templates })
         } else {
             Err(problems)
         }
@@ -129,10 +114,7 @@ impl UserFiles {
     /// The environment variables that the user's files read.
     pub fn environment(&self) -> BTreeSet<&str> {
         let files = self.fragments().chain(&self.templates).chain(&self.main);
-        files
-            .flat_map(|file| &file.summary.environment)
-            .map(String::as_str)
-            .collect()
+        files.flat_map(|file| &file.summary.environment).map(String::as_str).collect()
     }
 
     fn fragments(&self) -> impl Iterator<Item = &UserFile> {
@@ -143,10 +125,7 @@ impl UserFiles {
 
 /// Reads the user's own main file. It is run as it is, so of one that is very long only the beginning is looked at.
 fn read_main(path: &Path) -> Result<Option<UserFile>, Problem> {
-    let problem = |reason| Problem {
-        path: path.to_owned(),
-        reason,
-    };
+    let problem = |reason| Problem { path: path.to_owned(), reason };
     let content = match open(path) {
         Ok(file) => read_up_to_limit(file).map_err(|error| problem(Reason::Io(error)))?,
         Err(Reason::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -154,11 +133,7 @@ fn read_main(path: &Path) -> Result<Option<UserFile>, Problem> {
         Err(reason) => return Err(problem(reason)),
     };
     let summary = lua_source::summarize(&content);
-    Ok(Some(UserFile {
-        path: path.to_owned(),
-        template: None,
-        summary,
-    }))
+    Ok(Some(UserFile { path: path.to_owned(), template: None, summary }))
 }
 
 /// Reads what `PROSODY_EXTRA_CONFIG` names: one file, which must be there, or a pattern in a folder.
@@ -166,19 +141,13 @@ fn read_extra(path: &Path, problems: &mut Vec<Problem>) -> Vec<UserFile> {
     let has_wildcard = |text: &OsStr| text.as_bytes().iter().any(|byte| b"*?".contains(byte));
     match (path.parent(), path.file_name()) {
         (Some(folder), _) if has_wildcard(folder.as_os_str()) => {
-            problems.push(Problem {
-                path: path.to_owned(),
-                reason: Reason::WildcardInDirectory,
-            });
+            problems.push(Problem { path: path.to_owned(), reason: Reason::WildcardInDirectory });
             Vec::new()
         }
         (Some(folder), Some(pattern)) if has_wildcard(pattern) => {
             read_matching(folder, pattern.as_bytes(), problems)
         }
-        _ => read(path.to_owned())
-            .map_err(|problem| problems.push(problem))
-            .into_iter()
-            .collect(),
+        _ => read(path.to_owned()).map_err(|problem| problems.push(problem)).into_iter().collect(),
     }
 }
 
@@ -188,10 +157,7 @@ fn read_matching(folder: &Path, pattern: &[u8], problems: &mut Vec<Problem>) -> 
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => {
-            problems.push(Problem {
-                path: folder.to_owned(),
-                reason: Reason::Io(error),
-            });
+            problems.push(Problem { path: folder.to_owned(), reason: Reason::Io(error) });
             return Vec::new();
         }
     };
@@ -210,11 +176,8 @@ fn list(folder: &Path, pattern: &[u8]) -> io::Result<Vec<OsString>> {
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
         let bytes = name.as_bytes();
-        let without_j2 = bytes
-            .strip_suffix(b".j2")
-            .filter(|rest| rest.ends_with(b".cfg.lua"));
-        let is_match =
-            matches(pattern, bytes) || without_j2.is_some_and(|rest| matches(pattern, rest));
+        let without_j2 = bytes.strip_suffix(b".j2").filter(|rest| rest.ends_with(b".cfg.lua"));
+        let is_match = matches(pattern, bytes) || without_j2.is_some_and(|rest| matches(pattern, rest));
         if is_match && !bytes.starts_with(b".") {
             names.push(name);
         }
@@ -259,21 +222,14 @@ fn read(path: PathBuf) -> Result<UserFile, Problem> {
         Ok((template.map_err(|_| Reason::NotUtf8)?, summary))
     };
     match contents() {
-        Ok((template, summary)) => Ok(UserFile {
-            path,
-            template,
-            summary,
-        }),
+        Ok((template, summary)) => Ok(UserFile { path, template, summary }),
         Err(reason) => Err(Problem { path, reason }),
     }
 }
 
 /// Opens a regular file. Without `O_NONBLOCK` a FIFO would keep us waiting (open(2)).
 fn open(path: &Path) -> Result<File, Reason> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path);
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
     let file = file.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound if path.is_symlink() => Reason::DanglingLink,
         // What open(2) says of a socket.
@@ -302,18 +258,11 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     fn read_files(directory: &TestDir) -> Result<UserFiles, Vec<Problem>> {
-        UserFiles::read(
-            directory.path(),
-            Path::new("templates"),
-            Path::new("conf.d/*.cfg.lua"),
-        )
+        UserFiles::read(directory.path(), Path::new("templates"), Path::new("conf.d/*.cfg.lua"))
     }
 
     fn names(files: &[UserFile]) -> Vec<&str> {
-        files
-            .iter()
-            .map(|file| file.path.file_name().unwrap().to_str().unwrap())
-            .collect()
+        files.iter().map(|file| file.path.file_name().unwrap().to_str().unwrap()).collect()
     }
 
     /// The one problem that there is, as a sentence.
@@ -328,11 +277,7 @@ mod tests {
         let directory = TestDir::new();
         assert_eq!(read_files(&directory).unwrap(), UserFiles::default());
         let absent = directory.path().join("absent");
-        let files = UserFiles::read(
-            &absent,
-            Path::new("templates"),
-            Path::new("conf.d/*.cfg.lua"),
-        );
+        let files = UserFiles::read(&absent, Path::new("templates"), Path::new("conf.d/*.cfg.lua"));
         assert_eq!(files.unwrap(), UserFiles::default());
     }
 
@@ -356,17 +301,11 @@ mod tests {
         }
         directory.write("templates/global.cfg.lua.j2", "VirtualHost {{ host }}");
         let files = read_files(&directory).unwrap();
-        assert_eq!(
-            names(&files.extra),
-            ["10.cfg.lua", "B.cfg.lua", "a.cfg.lua.j2", "b.cfg.lua"]
-        );
+        assert_eq!(names(&files.extra), ["10.cfg.lua", "B.cfg.lua", "a.cfg.lua.j2", "b.cfg.lua"]);
         assert_eq!(names(&files.virtual_hosts), ["x.cfg.lua"]);
         assert_eq!(names(&files.components), ["y.cfg.lua"]);
         assert_eq!(names(&files.templates), ["global.cfg.lua.j2"]);
-        assert_eq!(
-            files.extra[0].path,
-            directory.path().join("conf.d/10.cfg.lua")
-        );
+        assert_eq!(files.extra[0].path, directory.path().join("conf.d/10.cfg.lua"));
         assert!(!files.define_host());
     }
 
@@ -374,22 +313,13 @@ mod tests {
     fn what_the_files_say_is_gathered() {
         let directory = TestDir::new();
         directory.write("conf.d/a.cfg.lua", "x = ENV_A");
-        directory.write(
-            "vhost.d/b.cfg.lua.j2",
-            "VirtualHost {{ domain }}\ny = os.getenv('B')",
-        );
+        directory.write("vhost.d/b.cfg.lua.j2", "VirtualHost {{ domain }}\ny = os.getenv('B')");
         directory.write("templates/c.j2", "VirtualHost {{ host }}\nz = ENV_C");
         let files = read_files(&directory).unwrap();
         assert!(files.define_host());
         assert_eq!(files.environment(), BTreeSet::from(["A", "B", "C"]));
         assert_eq!(files.extra[0].template, None);
-        assert!(
-            files.virtual_hosts[0]
-                .template
-                .as_ref()
-                .unwrap()
-                .starts_with("VirtualHost {{")
-        );
+        assert!(files.virtual_hosts[0].template.as_ref().unwrap().starts_with("VirtualHost {{"));
     }
 
     #[test]
@@ -400,10 +330,7 @@ mod tests {
         directory.write("conf.d/a.cfg.lua", "");
         let files = read_files(&directory).unwrap();
         assert_eq!(files.environment(), BTreeSet::from(["A"]));
-        assert_eq!(
-            files.main.unwrap().path,
-            directory.path().join("prosody.cfg.lua")
-        );
+        assert_eq!(files.main.unwrap().path, directory.path().join("prosody.cfg.lua"));
         assert!(files.extra.is_empty());
     }
 
@@ -437,9 +364,7 @@ mod tests {
             .iter()
             .map(|problem| {
                 let text = problem.to_string();
-                text.strip_prefix(&format!("{}/conf.d/", directory.path().display()))
-                    .unwrap()
-                    .to_owned()
+                text.strip_prefix(&format!("{}/conf.d/", directory.path().display())).unwrap().to_owned()
             })
             .collect();
         assert_eq!(
@@ -470,14 +395,9 @@ mod tests {
         directory.write("own/a1.lua", "");
         directory.write("own/a22.lua", "");
         directory.write("own/b1.lua", "");
-        let read = |extra: &str| {
-            UserFiles::read(directory.path(), Path::new("templates"), Path::new(extra))
-        };
+        let read = |extra: &str| UserFiles::read(directory.path(), Path::new("templates"), Path::new(extra));
 
-        assert_eq!(
-            names(&read("conf.d/extra.cfg.lua").unwrap().extra),
-            ["extra.cfg.lua"]
-        );
+        assert_eq!(names(&read("conf.d/extra.cfg.lua").unwrap().extra), ["extra.cfg.lua"]);
         assert_eq!(names(&read("own/a?.lua").unwrap().extra), ["a1.lua"]);
         let absolute = format!("{}/own/*1.lua", directory.path().display());
         assert_eq!(names(&read(&absolute).unwrap().extra), ["a1.lua", "b1.lua"]);
@@ -504,11 +424,7 @@ mod tests {
             ("[ab]", "[ab]", true),
             ("", "a", false),
         ] {
-            assert_eq!(
-                matches(pattern.as_bytes(), name.as_bytes()),
-                expected,
-                "{pattern} {name}"
-            );
+            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
         }
     }
 }

@@ -91,8 +91,7 @@ impl Command {
                 variable.push("=");
                 variable.push(value);
                 // The value may be a secret: the message has the name alone.
-                c_string(&variable)
-                    .with_context(|| format!("the variable {}", Path::new(name).display()))
+                c_string(&variable).with_context(|| format!("the variable {}", Path::new(name).display()))
             })
             .collect()
     }
@@ -124,9 +123,7 @@ impl Command {
             vec![PathBuf::from(&self.program)]
         } else {
             // An empty entry is the working directory, and joins to the bare name.
-            env::split_paths(self.path())
-                .map(|directory| directory.join(&self.program))
-                .collect()
+            env::split_paths(self.path()).map(|directory| directory.join(&self.program)).collect()
         }
     }
 
@@ -193,8 +190,7 @@ fn cannot_execute(path: &Path, error: Errno) -> Failure {
 }
 
 fn c_string(text: &OsStr) -> anyhow::Result<CString> {
-    CString::new(text.to_owned().into_vec())
-        .map_err(|_| anyhow!("a NUL byte cannot be given to a program"))
+    CString::new(text.to_owned().into_vec()).map_err(|_| anyhow!("a NUL byte cannot be given to a program"))
 }
 
 #[cfg(test)]
@@ -206,10 +202,7 @@ mod tests {
         Command {
             program: program.into(),
             arguments: Vec::new(),
-            environment: path
-                .map(|path| ("PATH".into(), path.into()))
-                .into_iter()
-                .collect(),
+            environment: path.map(|path| ("PATH".into(), path.into())).into_iter().collect(),
             directory: None,
             server: false,
         }
@@ -218,18 +211,9 @@ mod tests {
     #[test]
     fn a_name_is_looked_for_in_the_path_of_the_command_and_a_path_is_not() {
         let candidates = |program, path| command(program, path).candidates();
-        assert_eq!(
-            candidates("lua", Some("/a::/b")),
-            ["/a/lua", "lua", "/b/lua"].map(PathBuf::from)
-        );
-        assert_eq!(
-            candidates("lua", None),
-            ["/bin/lua", "/usr/bin/lua"].map(PathBuf::from)
-        );
-        assert_eq!(
-            candidates("./lua", Some("/a")),
-            ["./lua"].map(PathBuf::from)
-        );
+        assert_eq!(candidates("lua", Some("/a::/b")), ["/a/lua", "lua", "/b/lua"].map(PathBuf::from));
+        assert_eq!(candidates("lua", None), ["/bin/lua", "/usr/bin/lua"].map(PathBuf::from));
+        assert_eq!(candidates("./lua", Some("/a")), ["./lua"].map(PathBuf::from));
         assert!(candidates("", Some("/a")).is_empty());
     }
 
@@ -239,10 +223,7 @@ mod tests {
         command.environment = vec![("SECRET".into(), "swordfish\0".into())];
         let failure = command.exec();
         assert_eq!(failure.status, ExitStatus::CANNOT_EXECUTE);
-        assert_eq!(
-            failure.to_string(),
-            "the variable SECRET: a NUL byte cannot be given to a program"
-        );
+        assert_eq!(failure.to_string(), "the variable SECRET: a NUL byte cannot be given to a program");
     }
 
     #[test]
@@ -250,9 +231,6 @@ mod tests {
         let inherited = fs::File::open("/dev/null").unwrap();
         fcntl(&inherited, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         close_listed_descriptors().unwrap();
-        assert_eq!(
-            fcntl(&inherited, FcntlArg::F_GETFD),
-            Ok(FdFlag::FD_CLOEXEC.bits())
-        );
+        assert_eq!(fcntl(&inherited, FcntlArg::F_GETFD), Ok(FdFlag::FD_CLOEXEC.bits()));
     }
 }

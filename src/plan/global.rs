@@ -22,11 +22,7 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
         settings.storage.plain_options(),
         settings.observability.plain_options(),
     ] {
-        options.extend(
-            section
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value)),
-        );
+        options.extend(section.into_iter().map(|(name, value)| (name.to_owned(), value)));
     }
     runtime(facts, options);
     contacts(settings, options);
@@ -46,14 +42,8 @@ fn runtime(facts: &Facts, options: &mut Options) {
     let mut set = |name: &str, value: Value| drop(options.insert(name.to_owned(), value));
     let path = |path: &std::path::Path| Value::from(path.to_string_lossy().into_owned());
     set("data_path", path(&facts.data_dir));
-    set(
-        "pidfile",
-        path(&facts.runtime_dir.join("server/prosody.pid")),
-    );
-    set(
-        "admin_socket",
-        path(&facts.runtime_dir.join("server/prosody.sock")),
-    );
+    set("pidfile", path(&facts.runtime_dir.join("server/prosody.pid")));
+    set("admin_socket", path(&facts.runtime_dir.join("server/prosody.sock")));
     if facts.identity.uid == 0 {
         set("run_as_root", Value::from(true));
     }
@@ -94,41 +84,26 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
             options.insert(name.into(), ports.lua());
         }
     }
-    options
-        .entry("c2s_direct_tls_ports".into())
-        .or_insert_with(|| Value::from(vec![5223]));
+    options.entry("c2s_direct_tls_ports".into()).or_insert_with(|| Value::from(vec![5223]));
 
     // Prosody's own default for plain HTTP and for components is loopback, which no other container reaches.
     let everywhere = || match &network.interfaces {
         Some(interfaces) => interfaces.lua(),
-        None if facts.ipv6 && network.use_ipv6.is_none_or(|on| on.0) => {
-            Value::from(vec!["*", "::"])
-        }
+        None if facts.ipv6 && network.use_ipv6.is_none_or(|on| on.0) => Value::from(vec!["*", "::"]),
         None => Value::from(vec!["*"]),
     };
     let interfaces = |set: &Option<List<Interface>>| set.as_ref().map(|list| list.lua());
-    options.insert(
-        "http_interfaces".into(),
-        interfaces(&network.http_interfaces).unwrap_or_else(everywhere),
-    );
-    options.insert(
-        "https_interfaces".into(),
-        interfaces(&network.https_interfaces).unwrap_or_else(everywhere),
-    );
-    let external = settings
-        .hosts
-        .external_components
-        .as_ref()
-        .is_some_and(|list| !list.0.is_empty());
+    options.insert("http_interfaces".into(), interfaces(&network.http_interfaces).unwrap_or_else(everywhere));
+    options
+        .insert("https_interfaces".into(), interfaces(&network.https_interfaces).unwrap_or_else(everywhere));
+    let external = settings.hosts.external_components.as_ref().is_some_and(|list| !list.0.is_empty());
     match interfaces(&network.component_interfaces) {
         Some(list) => drop(options.insert("component_interfaces".into(), list)),
         None if external => drop(options.insert("component_interfaces".into(), everywhere())),
         None => {}
     }
 
-    let is_select = network
-        .network_backend
-        .is_some_and(|backend| backend.as_str() == "select");
+    let is_select = network.network_backend.is_some_and(|backend| backend.as_str() == "select");
     if is_select && facts.prosody.is_13() {
         report.mistake(Mistake::new(
             &settings.variable("network_backend"),
@@ -140,11 +115,8 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
     }
 
     // 13.0.1 compares addresses of both families with a network and fails on the other family.
-    let has_network = network
-        .trusted_proxies
-        .iter()
-        .flat_map(|list| list.iter())
-        .any(|proxy| proxy.is_network());
+    let has_network =
+        network.trusted_proxies.iter().flat_map(|list| list.iter()).any(|proxy| proxy.is_network());
     if has_network && facts.prosody.is_13() {
         report.warning(format!(
             "{}: Prosody {} answers 500 to clients from public IPv6 addresses where a network stands in this list: \
@@ -175,15 +147,9 @@ fn http(settings: &Settings, options: &mut Options) {
 
 fn encryption(settings: &Settings, options: &mut Options, report: &mut Report) {
     // Prosody's own default lets servers without a valid certificate in by dialback.
-    options
-        .entry("s2s_secure_auth".into())
-        .or_insert_with(|| Value::from(true));
+    options.entry("s2s_secure_auth".into()).or_insert_with(|| Value::from(true));
     for (field, setting, what) in [
-        (
-            "s2s_secure_auth",
-            settings.tls.s2s_secure_auth,
-            "other servers need no valid certificate",
-        ),
+        ("s2s_secure_auth", settings.tls.s2s_secure_auth, "other servers need no valid certificate"),
         (
             "c2s_require_encryption",
             settings.tls.c2s_require_encryption,
@@ -207,18 +173,13 @@ fn limit(rate: &Rate) -> &str {
 }
 
 fn limits(settings: &Settings, options: &mut Options) {
-    let limits: Vec<(&str, Value)> = [
-        ("c2s", &settings.network.c2s_rate_limit),
-        ("s2sin", &settings.network.s2s_rate_limit),
-    ]
-    .into_iter()
-    .filter_map(|(session, rate)| {
-        Some((
-            session,
-            Value::from_pairs([("rate", limit(rate.as_ref()?))]),
-        ))
-    })
-    .collect();
+    let limits: Vec<(&str, Value)> =
+        [("c2s", &settings.network.c2s_rate_limit), ("s2sin", &settings.network.s2s_rate_limit)]
+            .into_iter()
+            .filter_map(|(session, rate)| {
+                Some((session, Value::from_pairs([("rate", limit(rate.as_ref()?))])))
+            })
+            .collect();
     if !limits.is_empty() {
         options.insert("limits".into(), Value::from_pairs(limits));
     }
@@ -237,7 +198,9 @@ fn resolver(settings: &Settings, facts: &Facts, options: &mut Options, report: &
         if !facts.has_root_anchor {
             report.mistake(Mistake::new(
                 &settings.variable("use_dane"),
-                &format!("DANE needs DNSSEC's trust anchor, and {ROOT_ANCHOR} is missing: install dns-root-data"),
+                &format!(
+                    "DANE needs DNSSEC's trust anchor, and {ROOT_ANCHOR} is missing: install dns-root-data"
+                ),
             ));
         }
     }
@@ -250,28 +213,18 @@ fn registration(settings: &Settings, facts: &Facts, options: &mut Options, repor
     let authentication = &settings.authentication;
     let is_open = authentication.allow_registration.is_some_and(|on| on.0);
     if let Some(invite_only) = authentication.registration_invite_only {
-        options.insert(
-            "registration_invite_only".into(),
-            Value::from(invite_only.0),
-        );
+        options.insert("registration_invite_only".into(), Value::from(invite_only.0));
     } else if is_open {
         options.insert("registration_invite_only".into(), Value::from(false));
     }
-    if is_open
-        && authentication
-            .registration_invite_only
-            .is_none_or(|on| !on.0)
-    {
+    if is_open && authentication.registration_invite_only.is_none_or(|on| !on.0) {
         report.warning(format!(
             "{}: anyone on the network can make an account; PROSODY_REGISTRATION_INVITE_ONLY=true asks for an invitation",
             settings.variable("allow_registration")
         ));
     }
 
-    let is_ldap = authentication
-        .authentication
-        .as_ref()
-        .is_some_and(|provider| provider.as_str() == "ldap");
+    let is_ldap = authentication.authentication.as_ref().is_some_and(|provider| provider.as_str() == "ldap");
     if is_ldap && !settings.is_given("ldap_base") && !has_option(settings, "ldap_base") {
         report.mistake(Mistake::new(
             &settings.variable("ldap_base"),
@@ -304,13 +257,7 @@ fn turn(settings: &Settings, options: &mut Options, report: &mut Report) {
     if let Some(host) = &host {
         options.insert("turn_external_host".into(), host.clone());
     }
-    let rest = [
-        "turn_host",
-        "turn_port",
-        "turn_tls_port",
-        "turn_tcp",
-        "turn_ttl",
-    ];
+    let rest = ["turn_host", "turn_port", "turn_tls_port", "turn_tcp", "turn_ttl"];
     if !settings.is_given("turn_secret") {
         for field in rest.iter().filter(|field| settings.is_given(field)) {
             report.warning(format!(
@@ -329,10 +276,7 @@ fn turn(settings: &Settings, options: &mut Options, report: &mut Report) {
         ];
         service.extend(host.map(|host| ("host", host)));
         service.extend(network.turn_ttl.as_ref().map(|ttl| ("ttl", ttl.lua())));
-        options.insert(
-            "external_services".into(),
-            Value::from(vec![Value::from_pairs(service)]),
-        );
+        options.insert("external_services".into(), Value::from(vec![Value::from_pairs(service)]));
     }
 }
 
@@ -341,10 +285,7 @@ fn uploads(settings: &Settings, options: &mut Options) {
     let storage = &settings.storage;
     let mut set = |name: &str, value: Value| drop(options.insert(name.to_owned(), value));
     if let Some(limit) = &storage.upload_limit_mb {
-        set(
-            "http_file_share_size_limit",
-            Value::from(limit.bytes() + ENCRYPTION_OVERHEAD),
-        );
+        set("http_file_share_size_limit", Value::from(limit.bytes() + ENCRYPTION_OVERHEAD));
     }
     if let Some(quota) = &storage.upload_daily_quota_mb {
         set("http_file_share_daily_quota", Value::from(quota.bytes()));
@@ -352,11 +293,7 @@ fn uploads(settings: &Settings, options: &mut Options) {
     if let Some(quota) = &storage.upload_storage_gb {
         set("http_file_share_global_quota", Value::from(quota.bytes()));
     }
-    if let Some(days) = storage
-        .upload_expiry_days
-        .as_ref()
-        .or(storage.retention_days.as_ref())
-    {
+    if let Some(days) = storage.upload_expiry_days.as_ref().or(storage.retention_days.as_ref()) {
         set("http_file_share_expires_after", days.0.files());
     }
 }
@@ -364,10 +301,7 @@ fn uploads(settings: &Settings, options: &mut Options) {
 fn observability(settings: &Settings, options: &mut Options, report: &mut Report) {
     let observability = &settings.observability;
     let level = observability.log_level.unwrap_or(LogLevel::Info);
-    options.insert(
-        "log".into(),
-        Value::from_pairs([(level.as_str(), "*console")]),
-    );
+    options.insert("log".into(), Value::from_pairs([(level.as_str(), "*console")]));
     if level == LogLevel::Debug && settings.storage.database_url.is_some() {
         report.warning(format!(
             "{}: at debug Prosody itself logs the database's URL with its password",
@@ -380,10 +314,7 @@ fn observability(settings: &Settings, options: &mut Options, report: &mut Report
             ("statistics", "statistics", "internal"),
             ("statistics_interval", "statistics_interval", "manual"),
         ] {
-            let given = options
-                .get(option)
-                .and_then(Value::as_str)
-                .is_none_or(|given| given == value);
+            let given = options.get(option).and_then(Value::as_str).is_none_or(|given| given == value);
             if options.contains_key(option) && !given {
                 report.mistake(Mistake::new(
                     &settings.variable(field),
@@ -400,9 +331,5 @@ fn observability(settings: &Settings, options: &mut Options, report: &mut Report
 
 /// Whether PROSODY_OPTIONS sets an option.
 pub fn has_option(settings: &Settings, option: &str) -> bool {
-    settings
-        .anything
-        .options
-        .as_ref()
-        .is_some_and(|options| options.get(option).is_some())
+    settings.anything.options.as_ref().is_some_and(|options| options.get(option).is_some())
 }

@@ -56,90 +56,52 @@ impl Hosts {
     /// All names, virtual hosts first.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let hosts = self.virtual_hosts.iter().map(|host| host.name.as_str());
-        hosts.chain(
-            self.components
-                .iter()
-                .map(|component| component.name.as_str()),
-        )
+        hosts.chain(self.components.iter().map(|component| component.name.as_str()))
     }
 
     fn add_virtual_hosts(&mut self, settings: &Settings, facts: &Facts) {
         if let Some(domain) = &settings.hosts.domain {
-            self.virtual_hosts.push(VirtualHost {
-                name: domain.to_string(),
-                options: Options::new(),
-            });
+            self.virtual_hosts.push(VirtualHost { name: domain.to_string(), options: Options::new() });
         }
         if let Some(list) = &settings.hosts.virtual_hosts {
             for host in &list.0 {
                 let options = host_options(host);
-                match self
-                    .virtual_hosts
-                    .first_mut()
-                    .filter(|first| first.name == host.host.as_str())
-                {
+                match self.virtual_hosts.first_mut().filter(|first| first.name == host.host.as_str()) {
                     // PROSODY_DOMAIN's host may be described in more detail here.
                     Some(first) => first.options = options,
-                    None => self.virtual_hosts.push(VirtualHost {
-                        name: host.host.to_string(),
-                        options,
-                    }),
+                    None => self.virtual_hosts.push(VirtualHost { name: host.host.to_string(), options }),
                 }
             }
         }
         let named = settings.is_given("domain") || settings.is_given("virtual_hosts");
         if !named && !facts.user_files.define_host() {
-            self.virtual_hosts.push(VirtualHost {
-                name: default_host(facts),
-                options: Options::new(),
-            });
+            self.virtual_hosts.push(VirtualHost { name: default_host(facts), options: Options::new() });
         }
     }
 
     fn add_components(&mut self, settings: &Settings, report: &mut Report) {
         let muc_modules = || {
-            settings
-                .hosts
-                .muc_modules
-                .iter()
-                .flat_map(|set| set.iter())
-                .map(|name| name.as_str().to_owned())
+            settings.hosts.muc_modules.iter().flat_map(|set| set.iter()).map(|name| name.as_str().to_owned())
         };
         if let Some(list) = &settings.hosts.components {
-            let shares = list
-                .0
-                .iter()
-                .filter(|component| component.module.as_str() == "http_file_share")
-                .count();
+            let shares =
+                list.0.iter().filter(|component| component.module.as_str() == "http_file_share").count();
             for component in &list.0 {
                 let module = component.module.as_str();
                 let mut options = Options::new();
-                let mut enabled: Vec<String> = component
-                    .modules_enabled
-                    .iter()
-                    .map(|name| name.as_str().to_owned())
-                    .collect();
+                let mut enabled: Vec<String> =
+                    component.modules_enabled.iter().map(|name| name.as_str().to_owned()).collect();
                 if module == "muc" {
-                    enabled.extend(muc_modules().filter(|name| {
-                        !component
-                            .modules_enabled
-                            .iter()
-                            .any(|own| own.as_str() == name)
-                    }));
+                    enabled
+                        .extend(muc_modules().filter(|name| {
+                            !component.modules_enabled.iter().any(|own| own.as_str() == name)
+                        }));
                 }
                 if module == "http_file_share" {
                     // The official image's path, so that links to files stay valid after a move.
-                    let one_name =
-                        settings.hosts.http_host.is_some() || network_hostname(settings).is_some();
-                    let path = if shares > 1 && one_name {
-                        "/share/$host"
-                    } else {
-                        "/share"
-                    };
-                    options.insert(
-                        "http_paths".into(),
-                        Value::from_pairs([("file_share", path)]),
-                    );
+                    let one_name = settings.hosts.http_host.is_some() || network_hostname(settings).is_some();
+                    let path = if shares > 1 && one_name { "/share/$host" } else { "/share" };
+                    options.insert("http_paths".into(), Value::from_pairs([("file_share", path)]));
                 }
                 if !enabled.is_empty() {
                     options.insert("modules_enabled".into(), Value::from(enabled));
@@ -151,11 +113,8 @@ impl Hosts {
                     options,
                 });
             }
-        } else if let Some(domain) = settings
-            .hosts
-            .domain
-            .as_ref()
-            .filter(|_| !settings.is_given("components"))
+        } else if let Some(domain) =
+            settings.hosts.domain.as_ref().filter(|_| !settings.is_given("components"))
         {
             let mut rooms = vec!["muc_mam".to_owned()];
             rooms.extend(muc_modules().filter(|name| name != "muc_mam"));
@@ -177,24 +136,16 @@ impl Hosts {
         }
 
         // Prosody's own default lets anyone on the network create rooms.
-        let restriction = match (
-            &settings.hosts.restrict_room_creation,
-            &settings.hosts.domain,
-        ) {
+        let restriction = match (&settings.hosts.restrict_room_creation, &settings.hosts.domain) {
             (Some(choice), _) => Some(choice.lua()),
             (None, Some(_)) => Some(Value::from("local")),
             (None, None) => None,
         };
         if let Some(restriction) = restriction {
-            for rooms in self
-                .components
-                .iter_mut()
-                .filter(|component| component.module.as_deref() == Some("muc"))
+            for rooms in
+                self.components.iter_mut().filter(|component| component.module.as_deref() == Some("muc"))
             {
-                rooms
-                    .options
-                    .entry("restrict_room_creation".into())
-                    .or_insert_with(|| restriction.clone());
+                rooms.options.entry("restrict_room_creation".into()).or_insert_with(|| restriction.clone());
             }
         }
     }
@@ -205,14 +156,8 @@ impl Hosts {
         };
         for component in &list.0 {
             let mut options = Options::new();
-            match component
-                .secret
-                .as_ref()
-                .or(settings.hosts.component_secret.as_ref())
-            {
-                Some(secret) => {
-                    drop(options.insert("component_secret".into(), secret.clone().into_value()))
-                }
+            match component.secret.as_ref().or(settings.hosts.component_secret.as_ref()) {
+                Some(secret) => drop(options.insert("component_secret".into(), secret.clone().into_value())),
                 None if settings.is_given("component_secret") => {}
                 None => report.mistake(Mistake::new(
                     &settings.variable("external_components"),
@@ -222,25 +167,15 @@ impl Hosts {
                     ),
                 )),
             }
-            self.components.push(Component {
-                name: component.host.to_string(),
-                module: None,
-                options,
-            });
+            self.components.push(Component { name: component.host.to_string(), module: None, options });
         }
     }
 
     /// Two sections of one name: Prosody would refuse the configuration, or let the last one win.
     fn find_doubles(&self, settings: &Settings, report: &mut Report) {
         let mut seen: HashMap<&str, &str> = HashMap::new();
-        let virtual_hosts = self
-            .virtual_hosts
-            .iter()
-            .map(|host| (host.name.as_str(), "a virtual host"));
-        let components = self
-            .components
-            .iter()
-            .map(|component| (component.name.as_str(), "a component"));
+        let virtual_hosts = self.virtual_hosts.iter().map(|host| (host.name.as_str(), "a virtual host"));
+        let components = self.components.iter().map(|component| (component.name.as_str(), "a component"));
         for (name, what) in virtual_hosts.chain(components) {
             if let Some(other) = seen.insert(name, what) {
                 let field = match what {
@@ -273,14 +208,7 @@ pub fn network_hostname(settings: &Settings) -> Option<Domain> {
     }
     settings.hosts.components.as_ref()?;
     let mut named: Vec<&Domain> = settings.hosts.domain.iter().collect();
-    named.extend(
-        settings
-            .hosts
-            .virtual_hosts
-            .iter()
-            .flat_map(|list| &list.0)
-            .map(|host| &host.host),
-    );
+    named.extend(settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.host));
     named.dedup();
     match named[..] {
         [only] => Some(only.clone()),
@@ -290,27 +218,15 @@ pub fn network_hostname(settings: &Settings) -> Option<Domain> {
 
 fn host_options(host: &VirtualHostSetting) -> Options {
     let mut options = Options::new();
-    for (name, list) in [
-        ("modules_enabled", &host.modules_enabled),
-        ("modules_disabled", &host.modules_disabled),
-    ] {
+    for (name, list) in
+        [("modules_enabled", &host.modules_enabled), ("modules_disabled", &host.modules_disabled)]
+    {
         if !list.is_empty() {
-            options.insert(
-                name.into(),
-                list.iter()
-                    .map(|module| Value::from(module.as_str()))
-                    .collect(),
-            );
+            options.insert(name.into(), list.iter().map(|module| Value::from(module.as_str())).collect());
         }
     }
     if !host.admins.is_empty() {
-        options.insert(
-            "admins".into(),
-            host.admins
-                .iter()
-                .map(|jid| Value::from(jid.to_string()))
-                .collect(),
-        );
+        options.insert("admins".into(), host.admins.iter().map(|jid| Value::from(jid.to_string())).collect());
     }
     merge(&mut options, &host.options);
     options
@@ -331,12 +247,7 @@ pub fn pairs(options: &Options) -> Value {
     // Names were checked where they were read; one that is no identifier never gets here.
     options
         .iter()
-        .filter_map(|(name, value)| {
-            Some(Value::from(vec![
-                Name::new(name)?.into_value(),
-                value.clone(),
-            ]))
-        })
+        .filter_map(|(name, value)| Some(Value::from(vec![Name::new(name)?.into_value(), value.clone()])))
         .collect()
 }
 

@@ -47,14 +47,7 @@ const DEFAULT: &[&str] = &[
 const SINCE_13: &[&str] = &["account_activity", "cloud_notify"];
 
 /// What `PROSODY_DOMAIN` adds.
-const FOR_DOMAIN: &[&str] = &[
-    "mam",
-    "bosh",
-    "websocket",
-    "s2s_bidi",
-    "mimicking",
-    "tombstones",
-];
+const FOR_DOMAIN: &[&str] = &["mam", "bosh", "websocket", "s2s_bidi", "mimicking", "tombstones"];
 
 /// Modules that something asked for, each with the first setting that did.
 #[derive(Default)]
@@ -83,11 +76,8 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
     }
 
     let is_13 = facts.prosody.is_13();
-    let mut enabled: Vec<&str> = DEFAULT
-        .iter()
-        .copied()
-        .filter(|name| is_13 || !SINCE_13.contains(name))
-        .collect();
+    let mut enabled: Vec<&str> =
+        DEFAULT.iter().copied().filter(|name| is_13 || !SINCE_13.contains(name)).collect();
     let mut add = |condition: bool, names: &[&'static str]| {
         if condition {
             enabled.extend(names);
@@ -97,26 +87,11 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
         settings.storage.retention_days.is_some() || settings.storage.archive_expiry_days.is_some();
     add(settings.hosts.domain.is_some(), FOR_DOMAIN);
     add(archives, &["mam"]);
-    add(
-        options.contains_key("contact_info"),
-        &["server_contact_info"],
-    );
+    add(options.contains_key("contact_info"), &["server_contact_info"]);
     add(settings.network.turn_secret.is_some(), &["turn_external"]);
-    add(
-        settings.observability.openmetrics.is_some_and(|on| on.0),
-        &["http_openmetrics"],
-    );
-    add(
-        settings
-            .authentication
-            .registration_invite_only
-            .is_some_and(|on| on.0),
-        &["invites_register"],
-    );
-    add(
-        settings.tls.use_dane.is_some_and(|on| on.0) && is_13,
-        &["s2s_auth_dane_in"],
-    );
+    add(settings.observability.openmetrics.is_some_and(|on| on.0), &["http_openmetrics"]);
+    add(settings.authentication.registration_invite_only.is_some_and(|on| on.0), &["invites_register"]);
+    add(settings.tls.use_dane.is_some_and(|on| on.0) && is_13, &["s2s_auth_dane_in"]);
     enabled.retain(|name| !disabled.contains(name));
     enabled.extend(&enabled_by_name);
     let mut seen = std::collections::HashSet::new();
@@ -133,10 +108,7 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
     find_conflicts(&enabled, settings, report);
 
     // What is left to disable is what Prosody loads by itself, `offline` for one.
-    let disabled: Vec<&str> = disabled
-        .into_iter()
-        .filter(|name| !DEFAULT.contains(name))
-        .collect();
+    let disabled: Vec<&str> = disabled.into_iter().filter(|name| !DEFAULT.contains(name)).collect();
 
     let paths = plugin_paths(settings, facts);
     if !paths.is_empty() {
@@ -152,11 +124,7 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
 pub fn plugin_paths(settings: &Settings, facts: &Facts) -> Vec<String> {
     match &settings.modules.plugin_paths {
         Some(paths) => paths.iter().map(|path| path.as_str().to_owned()).collect(),
-        None => facts
-            .default_plugin_paths
-            .iter()
-            .map(|path| path.to_string_lossy().into_owned())
-            .collect(),
+        None => facts.default_plugin_paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
     }
 }
 
@@ -185,36 +153,23 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     }
     hosts::wanted(settings, &mut wanted);
     if let Some(provider) = &settings.authentication.authentication {
-        wanted.add(
-            &format!("auth_{}", provider.as_str()),
-            &settings.variable("authentication"),
-        );
+        wanted.add(&format!("auth_{}", provider.as_str()), &settings.variable("authentication"));
     }
-    let default = settings
-        .storage
-        .default_storage
-        .iter()
-        .map(|name| (name, settings.variable("default_storage")));
-    let stores = settings
-        .stores
-        .iter()
-        .map(|(store, name)| (name, settings.source.stores[store].variable.clone()));
-    for (backend, variable) in default
-        .chain(stores)
-        .filter(|(name, _)| name.as_str() != "sqlite")
-    {
+    let default =
+        settings.storage.default_storage.iter().map(|name| (name, settings.variable("default_storage")));
+    let stores =
+        settings.stores.iter().map(|(store, name)| (name, settings.source.stores[store].variable.clone()));
+    for (backend, variable) in default.chain(stores).filter(|(name, _)| name.as_str() != "sqlite") {
         wanted.add(&format!("storage_{}", backend.as_str()), &variable);
     }
 
     for (module, variable) in &wanted.0 {
         // `component` is what an external component's section loads.
-        if facts.has_module(module) || module == "posix" {
+        if facts.modules().contains(module) || module == "posix" {
             continue;
         }
         let (kind, prefix) = match module {
-            _ if module.starts_with("auth_")
-                && *variable == settings.variable("authentication") =>
-            {
+            _ if module.starts_with("auth_") && *variable == settings.variable("authentication") => {
                 ("authentication provider", "auth_")
             }
             _ if module.starts_with("storage_") && !variable.contains("MODULES") => {
@@ -222,12 +177,9 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
             }
             _ => ("module", ""),
         };
-        let own = facts
-            .module_names()
-            .filter_map(|name| name.strip_prefix(prefix));
+        let own = facts.modules().iter().filter_map(|name| name.strip_prefix(prefix));
         let name = module.strip_prefix(prefix).unwrap_or(module);
-        let hint =
-            nearest(name, own).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        let hint = nearest(name, own).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
         report.mistake(Mistake::new(
             variable,
             &format!(
@@ -244,8 +196,5 @@ fn strings(names: Vec<&str>) -> Value {
 }
 
 fn names(set: &Option<crate::settings::types::Set<crate::settings::types::Name>>) -> Vec<&str> {
-    set.iter()
-        .flat_map(|set| set.iter())
-        .map(|name| name.as_str())
-        .collect()
+    set.iter().flat_map(|set| set.iter()).map(|name| name.as_str()).collect()
 }

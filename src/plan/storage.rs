@@ -17,22 +17,11 @@ pub fn options(settings: &Settings, options: &mut Options, report: &mut Report) 
 }
 
 fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
-    let default = settings
-        .storage
-        .default_storage
-        .as_ref()
-        .map(|name| name.as_str());
+    let default = settings.storage.default_storage.as_ref().map(|name| name.as_str());
     let by_url = settings.storage.database_url.is_some().then_some("sql");
-    let stores: Vec<(&str, &str)> = settings
-        .stores
-        .iter()
-        .map(|(store, backend)| (store.as_str(), backend.as_str()))
-        .collect();
-    let sqlite = stores
-        .iter()
-        .map(|(_, backend)| *backend)
-        .chain(default)
-        .any(|backend| backend == "sqlite");
+    let stores: Vec<(&str, &str)> =
+        settings.stores.iter().map(|(store, backend)| (store.as_str(), backend.as_str())).collect();
+    let sqlite = stores.iter().map(|(_, backend)| *backend).chain(default).any(|backend| backend == "sqlite");
     let backend = |name: &str| Value::from(if name == "sqlite" { "sql" } else { name });
 
     if let Some(default) = default.or(by_url) {
@@ -45,43 +34,29 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
 
     let database = DATABASE_FIELDS;
     if sqlite {
-        let others = database
-            .iter()
-            .chain(&["database_url"])
-            .filter(|field| settings.is_given(field));
+        let others = database.iter().chain(&["database_url"]).filter(|field| settings.is_given(field));
         for field in others {
             report.mistake(Mistake::new(
                 &settings.variable(field),
                 &format!("the storage `sqlite` is the file {SQLITE_FILE}: for another database write `sql`, or leave this out"),
             ));
         }
-        let table = [
-            ("driver", Value::from("SQLite3")),
-            ("database", Value::from(SQLITE_FILE)),
-        ];
+        let table = [("driver", Value::from("SQLite3")), ("database", Value::from(SQLITE_FILE))];
         options.insert("sql".into(), Value::from_pairs(table));
         return;
     }
     // Also where a host's own options, or the user's own files, name `sql`.
-    let named = stores
-        .iter()
-        .map(|(_, backend)| *backend)
-        .chain(default)
-        .chain(by_url)
-        .any(|name| name == "sql");
-    let in_host = settings
-        .hosts
-        .virtual_hosts
-        .iter()
-        .flat_map(|list| &list.0)
-        .any(|host| names_sql(&host.options))
-        || settings
-            .hosts
-            .components
-            .iter()
-            .flat_map(|list| &list.0)
-            .any(|component| names_sql(&component.options))
-        || settings.anything.options.as_ref().is_some_and(names_sql);
+    let named =
+        stores.iter().map(|(_, backend)| *backend).chain(default).chain(by_url).any(|name| name == "sql");
+    let in_host =
+        settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0).any(|host| names_sql(&host.options))
+            || settings
+                .hosts
+                .components
+                .iter()
+                .flat_map(|list| &list.0)
+                .any(|component| names_sql(&component.options))
+            || settings.anything.options.as_ref().is_some_and(names_sql);
     if named || in_host {
         options.insert("sql".into(), sql_table(settings));
     } else if let Some(field) = database.iter().find(|field| settings.is_given(field)) {
@@ -94,14 +69,8 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
 }
 
 /// The settings that describe a database one by one.
-const DATABASE_FIELDS: [&str; 6] = [
-    "db_driver",
-    "db_host",
-    "db_port",
-    "db_name",
-    "db_username",
-    "db_password",
-];
+const DATABASE_FIELDS: [&str; 6] =
+    ["db_driver", "db_host", "db_port", "db_name", "db_username", "db_password"];
 
 /// Whether written options store something in SQL without saying which database themselves.
 fn names_sql(options: &crate::settings::types::Options) -> bool {
@@ -109,18 +78,12 @@ fn names_sql(options: &crate::settings::types::Options) -> bool {
         value.as_str() == Some("sql")
             || (value.kind() == minijinja::value::ValueKind::Map
                 && value.try_iter().is_ok_and(|mut keys| {
-                    keys.any(|key| {
-                        value
-                            .get_item(&key)
-                            .is_ok_and(|item| item.as_str() == Some("sql"))
-                    })
+                    keys.any(|key| value.get_item(&key).is_ok_and(|item| item.as_str() == Some("sql")))
                 }))
     };
     let stores = ["storage", "default_storage"];
     options.get("sql").is_none()
-        && options
-            .iter()
-            .any(|(name, value)| stores.contains(&name) && value.is_some_and(is_sql))
+        && options.iter().any(|(name, value)| stores.contains(&name) && value.is_some_and(is_sql))
 }
 
 /// `mod_storage_sql`'s options.
@@ -130,26 +93,10 @@ fn sql_table(settings: &Settings) -> Value {
     let secret = |secret: &Secret| secret.clone().into_value();
     if let Some(url) = &storage.database_url {
         table.push(("driver", url.driver.lua()));
-        table.extend(
-            url.database
-                .as_ref()
-                .map(|name| ("database", Value::from(name.as_str()))),
-        );
-        table.extend(
-            url.username
-                .as_ref()
-                .map(|name| ("username", Value::from(name.as_str()))),
-        );
-        table.extend(
-            url.password
-                .as_ref()
-                .map(|password| ("password", secret(password))),
-        );
-        table.extend(
-            url.host
-                .as_ref()
-                .map(|host| ("host", Value::from(host.as_str()))),
-        );
+        table.extend(url.database.as_ref().map(|name| ("database", Value::from(name.as_str()))));
+        table.extend(url.username.as_ref().map(|name| ("username", Value::from(name.as_str()))));
+        table.extend(url.password.as_ref().map(|password| ("password", secret(password))));
+        table.extend(url.host.as_ref().map(|host| ("host", Value::from(host.as_str()))));
         table.extend(url.port.map(|port| ("port", port.lua())));
         return Value::from_pairs(table);
     }
@@ -160,20 +107,11 @@ fn sql_table(settings: &Settings) -> Value {
     table.push(("driver", driver.lua()));
     table.push(("database", text(&storage.db_name, "prosody")));
     if driver != DbDriver::Sqlite3 {
-        let host = if driver == DbDriver::MySql {
-            "mysql"
-        } else {
-            "postgresql"
-        };
+        let host = if driver == DbDriver::MySql { "mysql" } else { "postgresql" };
         table.push(("host", text(&storage.db_host, host)));
         table.extend(storage.db_port.as_ref().map(|port| ("port", port.lua())));
         table.push(("username", text(&storage.db_username, "prosody")));
-        table.extend(
-            storage
-                .db_password
-                .as_ref()
-                .map(|password| ("password", secret(password))),
-        );
+        table.extend(storage.db_password.as_ref().map(|password| ("password", secret(password))));
     }
     Value::from_pairs(table)
 }
@@ -181,25 +119,13 @@ fn sql_table(settings: &Settings) -> Value {
 /// Durations are whole seconds: 0.12 reads `"12h"` as 12 seconds.
 fn expiry(settings: &Settings, options: &mut Options) {
     let storage = &settings.storage;
-    let archive = storage
-        .archive_expires_after
-        .as_ref()
-        .map(|duration| duration.lua());
-    let days = storage
-        .archive_expiry_days
-        .as_ref()
-        .or(storage.retention_days.as_ref());
+    let archive = storage.archive_expires_after.as_ref().map(|duration| duration.lua());
+    let days = storage.archive_expiry_days.as_ref().or(storage.retention_days.as_ref());
     let days = days.map(|days| days.0.archive());
     let archive = archive.or(days);
-    let rooms = storage
-        .muc_log_expires_after
-        .as_ref()
-        .map(|duration| duration.lua())
-        .or_else(|| archive.clone());
-    for (name, value) in [
-        ("archive_expires_after", archive),
-        ("muc_log_expires_after", rooms),
-    ] {
+    let rooms =
+        storage.muc_log_expires_after.as_ref().map(|duration| duration.lua()).or_else(|| archive.clone());
+    for (name, value) in [("archive_expires_after", archive), ("muc_log_expires_after", rooms)] {
         if let Some(value) = value {
             options.insert(name.into(), value);
         }

@@ -67,12 +67,8 @@ mod tests {
 
     #[test]
     fn counts_edits() {
-        let count = |a: &str, b: &str| {
-            distance(
-                &a.chars().collect::<Vec<_>>(),
-                &b.chars().collect::<Vec<_>>(),
-            )
-        };
+        let count =
+            |a: &str, b: &str| distance(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>());
         assert_eq!(count("", "abc"), 3);
         assert_eq!(count("abc", "abc"), 0);
         assert_eq!(count("abc", "acb"), 1);

@@ -41,13 +41,7 @@ pub fn markdown() -> String {
         }
         if section.title == "Storage" {
             let (name, meaning) = store();
-            row(
-                &mut text,
-                &name,
-                "name",
-                "`PROSODY_DEFAULT_STORAGE`",
-                meaning,
-            );
+            row(&mut text, &name, "name", "`PROSODY_DEFAULT_STORAGE`", meaning);
         }
     }
     text
@@ -76,29 +70,14 @@ fn kind(setting: &Setting) -> String {
 pub fn table() -> String {
     let mut text = String::new();
     for section in SECTIONS {
-        let _ = writeln!(
-            text,
-            "{}{}",
-            if text.is_empty() { "" } else { "\n" },
-            section.title
-        );
+        let _ = writeln!(text, "{}{}", if text.is_empty() { "" } else { "\n" }, section.title);
         for setting in section.settings {
             let default = match setting.default {
                 "" => String::new(),
                 default => format!(" [default: {}]", default.replace('`', "")),
             };
-            let _ = writeln!(
-                text,
-                "  {:38} {}",
-                setting.name(),
-                setting.meaning.replace('`', "")
-            );
-            let _ = writeln!(
-                text,
-                "  {:38} {}{default}",
-                "",
-                kind(setting).replace('`', "")
-            );
+            let _ = writeln!(text, "  {:38} {}", setting.name(), setting.meaning.replace('`', ""));
+            let _ = writeln!(text, "  {:38} {}{default}", "", kind(setting).replace('`', ""));
         }
         if section.title == "Storage" {
             let (name, meaning) = store();
@@ -140,18 +119,11 @@ pub fn json_schema() -> String {
 
 /// A file for `docker run --env-file`, everything in it commented out.
 pub fn env_file() -> String {
-    let mut text =
-        String::from("# Settings of prosody-entrypoint: remove the # in front of what you set.\n");
+    let mut text = String::from("# Settings of prosody-entrypoint: remove the # in front of what you set.\n");
     for section in SECTIONS {
         let _ = writeln!(text, "\n# --- {} ---", section.title);
         for setting in section.settings {
-            let _ = writeln!(
-                text,
-                "\n# {}\n#{}={}",
-                setting.meaning,
-                setting.name(),
-                (setting.example)()
-            );
+            let _ = writeln!(text, "\n# {}\n#{}={}", setting.meaning, setting.name(), (setting.example)());
         }
     }
     text
@@ -166,31 +138,18 @@ pub fn effective(settings: &Settings) -> String {
             Some(given) => line(&mut text, &name, given, setting.is_shown()),
             None if setting.default.is_empty() => {}
             None => {
-                let _ = writeln!(
-                    text,
-                    "{name:38} {:30} default",
-                    setting.default.replace('`', "")
-                );
+                let _ = writeln!(text, "{name:38} {:30} default", setting.default.replace('`', ""));
             }
         }
     }
     for (store, given) in &settings.source.stores {
-        line(
-            &mut text,
-            &format!("{STORE_PREFIX}{}", store.to_ascii_uppercase()),
-            given,
-            true,
-        );
+        line(&mut text, &format!("{STORE_PREFIX}{}", store.to_ascii_uppercase()), given, true);
     }
     text
 }
 
 fn line(text: &mut String, name: &str, given: &Given, is_shown: bool) {
-    let value = if is_shown {
-        given.value.escape_debug().to_string()
-    } else {
-        "<secret>".to_owned()
-    };
+    let value = if is_shown { given.value.escape_debug().to_string() } else { "<secret>".to_owned() };
     let source = match (&given.file, given.variable == name) {
         (Some(file), _) => format!("{} ({})", file.display(), given.variable),
         (None, true) => "environment".to_owned(),
@@ -207,10 +166,6 @@ mod tests {
     #[test]
     fn the_reference_in_the_docs_is_this_one() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
-        assert_eq!(
-            std::fs::read_to_string(path).unwrap_or_default(),
-            markdown(),
-            "stale: run `make docs`"
-        );
+        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), markdown(), "stale: run `make docs`");
     }
 }

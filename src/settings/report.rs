@@ -13,30 +13,18 @@ pub struct Mistake {
 impl Mistake {
     /// A mistake in the setting `variable`; `why` says what was expected, and never holds a secret.
     pub fn new(variable: &str, why: &str) -> Self {
-        Self {
-            variable: variable.to_owned(),
-            value: None,
-            why: why.to_owned(),
-        }
+        Self { variable: variable.to_owned(), value: None, why: why.to_owned() }
     }
 
     /// A mistake in a file; `text` begins with the file's name.
     pub fn in_file(text: &str) -> Self {
-        Self {
-            variable: String::new(),
-            value: None,
-            why: text.to_owned(),
-        }
+        Self { variable: String::new(), value: None, why: text.to_owned() }
     }
 
     /// Shows the value as well. Not for secrets.
     pub fn with_value(mut self, value: &str) -> Self {
         const SHOWN: usize = 80;
-        let mut text: String = value
-            .chars()
-            .take(SHOWN)
-            .flat_map(char::escape_debug)
-            .collect();
+        let mut text: String = value.chars().take(SHOWN).flat_map(char::escape_debug).collect();
         if value.chars().count() > SHOWN {
             text.push('…');
         }
@@ -99,9 +87,7 @@ impl Report {
     /// Turns the warnings into mistakes, as `PROSODY_ENTRYPOINT_STRICT` asks.
     pub fn make_strict(&mut self) {
         for warning in self.warnings.drain(..) {
-            let (variable, why) = warning
-                .split_once(": ")
-                .unwrap_or(("PROSODY_ENTRYPOINT_STRICT", &warning));
+            let (variable, why) = warning.split_once(": ").unwrap_or(("PROSODY_ENTRYPOINT_STRICT", &warning));
             self.mistakes.push(Mistake::new(variable, why));
         }
     }

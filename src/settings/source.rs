@@ -50,10 +50,7 @@ enum Meaning {
 
 /// Reads the settings out of an environment. Mistakes are added to the report; what is right is returned all the same,
 /// so that mistakes further on are found in the same run.
-pub fn read(
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-    report: &mut Report,
-) -> Source {
+pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report: &mut Report) -> Source {
     let mut source = Source::default();
     let mut variables: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in environment {
@@ -74,10 +71,7 @@ pub fn read(
         if NOT_OURS.contains(&name.as_str()) || is_injected(name, value, &variables) {
             continue;
         }
-        let (meaning, is_file) = match (
-            meaning(name),
-            name.strip_suffix("_FILE").and_then(self::meaning),
-        ) {
+        let (meaning, is_file) = match (meaning(name), name.strip_suffix("_FILE").and_then(self::meaning)) {
             // `PROSODY_STORAGE_FILE` could be both: it is the twin of the alias `PROSODY_STORAGE`.
             (Some(Meaning::Store(_)) | None, Some(twin)) => (twin, true),
             (Some(own), _) => (own, false),
@@ -90,43 +84,25 @@ pub fn read(
         let given = if is_file {
             match read_file(Path::new(value)) {
                 Ok(text) if text.is_empty() => {
-                    report.warning(format!(
-                        "{name}: {value} is empty, which is the same as not setting it"
-                    ));
+                    report.warning(format!("{name}: {value} is empty, which is the same as not setting it"));
                     continue;
                 }
-                Ok(text) => Given {
-                    variable: name.clone(),
-                    file: Some(value.into()),
-                    value: text,
-                },
+                Ok(text) => Given { variable: name.clone(), file: Some(value.into()), value: text },
                 Err(why) => {
                     report.mistake(Mistake::new(name, &why).with_value(value));
                     continue;
                 }
             }
         } else {
-            Given {
-                variable: name.clone(),
-                file: None,
-                value: value.clone(),
-            }
+            Given { variable: name.clone(), file: None, value: value.clone() }
         };
         match meaning {
             Meaning::Store(store) => keep(source.stores.entry(store), given, None, report),
             Meaning::Setting(setting) => {
                 if let Some(alias) = alias_of(&given.variable, setting) {
-                    report.note(format!(
-                        "{alias} is another name for {}: both work",
-                        setting.name()
-                    ));
+                    report.note(format!("{alias} is another name for {}: both work", setting.name()));
                 }
-                keep(
-                    source.given.entry(setting.field),
-                    given,
-                    Some(setting),
-                    report,
-                );
+                keep(source.given.entry(setting.field), given, Some(setting), report);
             }
         }
     }
@@ -146,15 +122,12 @@ fn keep<K: Ord>(
         Entry::Vacant(entry) => drop(entry.insert(given)),
         Entry::Occupied(entry) => {
             let first = entry.get();
-            let twins = [&first.variable, &given.variable]
-                .map(|name| name.strip_suffix("_FILE").unwrap_or(name));
+            let twins =
+                [&first.variable, &given.variable].map(|name| name.strip_suffix("_FILE").unwrap_or(name));
             if twins[0] == twins[1] {
                 report.mistake(Mistake::new(
                     &first.variable,
-                    &format!(
-                        "{} and {} are both set: keep one of them",
-                        first.variable, given.variable
-                    ),
+                    &format!("{} and {} are both set: keep one of them", first.variable, given.variable),
                 ));
             } else if first.value != given.value {
                 let own = setting.map_or_else(String::new, Setting::name);
@@ -173,25 +146,17 @@ fn keep<K: Ord>(
 /// The alias that a variable's name is, with or without `_FILE`.
 fn alias_of(variable: &str, setting: &Setting) -> Option<&'static str> {
     let name = variable.strip_suffix("_FILE").unwrap_or(variable);
-    setting
-        .aliases
-        .iter()
-        .copied()
-        .find(|alias| *alias == variable || *alias == name)
+    setting.aliases.iter().copied().find(|alias| *alias == variable || *alias == name)
 }
 
 /// What a name without `_FILE` means.
 fn meaning(name: &str) -> Option<Meaning> {
     let own = name.strip_prefix(PREFIX)?;
     let is_field = |field: &str| {
-        field.len() == own.len()
-            && field
-                .bytes()
-                .zip(own.bytes())
-                .all(|(f, o)| f.to_ascii_uppercase() == o)
+        field.len() == own.len() && field.bytes().zip(own.bytes()).all(|(f, o)| f.to_ascii_uppercase() == o)
     };
-    if let Some(setting) = catalogue::settings()
-        .find(|setting| is_field(setting.field) || setting.aliases.contains(&name))
+    if let Some(setting) =
+        catalogue::settings().find(|setting| is_field(setting.field) || setting.aliases.contains(&name))
     {
         return Some(Meaning::Setting(setting));
     }
@@ -207,68 +172,49 @@ fn meaning(name: &str) -> Option<Meaning> {
 
 /// The known name that an unknown one was probably meant to be.
 pub fn suggestion(unknown: &str) -> Option<String> {
-    let (stem, twin) = unknown
-        .strip_suffix("_FILE")
-        .map_or((unknown, ""), |stem| (stem, "_FILE"));
+    let (stem, twin) = unknown.strip_suffix("_FILE").map_or((unknown, ""), |stem| (stem, "_FILE"));
     let names: Vec<String> = catalogue::settings()
         .flat_map(|setting| {
-            std::iter::once(setting.name())
-                .chain(setting.aliases.iter().map(|alias| (*alias).to_owned()))
+            std::iter::once(setting.name()).chain(setting.aliases.iter().map(|alias| (*alias).to_owned()))
         })
         .collect();
     // Without the prefix, which says nothing: it would make short names alike.
     let bare = |name: &'_ str| name[PREFIX.len()..].to_owned();
     let candidates: Vec<String> = names.iter().map(|name| bare(name)).collect();
-    nearest(&bare(stem), candidates.iter().map(String::as_str))
-        .map(|found| format!("{PREFIX}{found}{twin}"))
+    nearest(&bare(stem), candidates.iter().map(String::as_str)).map(|found| format!("{PREFIX}{found}{twin}"))
 }
 
 /// Whether a variable is one that Kubernetes (a Service named `prosody…`) or Docker's links put there, by its shape.
 ///
 /// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
 fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String>) -> bool {
-    let is_url = |value: &str| {
-        ["tcp://", "udp://", "sctp://"]
-            .iter()
-            .any(|scheme| value.starts_with(scheme))
-    };
+    let is_url = |value: &str| ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     if name.ends_with("_PORT") && is_url(value) {
         return true;
     }
-    if name.ends_with("_SERVICE_HOST")
-        || name.ends_with("_SERVICE_PORT")
-        || name.contains("_SERVICE_PORT_")
-    {
+    if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
         return true;
     }
     // PROSODY_PORT_5222_TCP, and with _ADDR, _PORT or _PROTO behind it.
     if let Some((_, rest)) = name.split_once("_PORT_") {
         let mut words = rest.split('_');
-        let is_port = words
-            .next()
-            .is_some_and(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit()));
-        let is_protocol = words
-            .next()
-            .is_some_and(|word| matches!(word, "TCP" | "UDP" | "SCTP"));
-        let is_part = words
-            .next()
-            .is_none_or(|word| matches!(word, "ADDR" | "PORT" | "PROTO" | "START" | "END"));
+        let is_port =
+            words.next().is_some_and(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit()));
+        let is_protocol = words.next().is_some_and(|word| matches!(word, "TCP" | "UDP" | "SCTP"));
+        let is_part =
+            words.next().is_none_or(|word| matches!(word, "ADDR" | "PORT" | "PROTO" | "START" | "END"));
         if is_port && is_protocol && is_part {
             return true;
         }
     }
     // A Docker link's PROSODY_NAME=/client/prosody and PROSODY_ENV_*, told by the PROSODY_PORT beside them.
-    let linked = |stem: &str| {
-        all.get(&format!("{stem}_PORT"))
-            .is_some_and(|value| is_url(value))
-    };
+    let linked = |stem: &str| all.get(&format!("{stem}_PORT")).is_some_and(|value| is_url(value));
     if let Some(stem) = name.strip_suffix("_NAME") {
         if value.starts_with('/') && value.matches('/').count() == 2 && linked(stem) {
             return true;
         }
     }
-    name.match_indices("_ENV_")
-        .any(|(at, _)| linked(&name[..at]))
+    name.match_indices("_ENV_").any(|(at, _)| linked(&name[..at]))
 }
 
 /// The content of a settings file less one trailing newline.
@@ -276,14 +222,10 @@ fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String>) -> bool 
 /// It must be a regular file of at most 16 MiB in UTF-8. The error says which of these it is not.
 fn read_file(path: &Path) -> Result<String, String> {
     // Without O_NONBLOCK a FIFO would hold the start for ever.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
-        .open(path);
+    let file =
+        OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY).open(path);
     let mut file = file.map_err(|error| format!("the file cannot be read: {}", reason(&error)))?;
-    let metadata = file
-        .metadata()
-        .map_err(|error| format!("the file cannot be read: {}", reason(&error)))?;
+    let metadata = file.metadata().map_err(|error| format!("the file cannot be read: {}", reason(&error)))?;
     let kind = metadata.file_type();
     if !kind.is_file() {
         let what = match () {
@@ -292,9 +234,7 @@ fn read_file(path: &Path) -> Result<String, String> {
             () if kind.is_char_device() || kind.is_block_device() => "a device",
             () => "no regular file",
         };
-        return Err(format!(
-            "expected a file with the value in it, this is {what}"
-        ));
+        return Err(format!("expected a file with the value in it, this is {what}"));
     }
     let too_large = || format!("the file is larger than {} MiB", FILE_LIMIT / 1024 / 1024);
     if metadata.len() > FILE_LIMIT {
@@ -306,8 +246,7 @@ fn read_file(path: &Path) -> Result<String, String> {
     if bytes.len() as u64 > FILE_LIMIT {
         return Err(too_large());
     }
-    let mut text =
-        String::from_utf8(bytes).map_err(|_| "the file's content is not UTF-8".to_owned())?;
+    let mut text = String::from_utf8(bytes).map_err(|_| "the file's content is not UTF-8".to_owned())?;
     if text.ends_with('\n') {
         text.pop();
     }
@@ -328,9 +267,7 @@ mod tests {
 
     fn read_pairs(pairs: &[(&str, &str)]) -> (Source, Report) {
         let mut report = Report::default();
-        let environment = pairs
-            .iter()
-            .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let environment = pairs.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
         let source = read(environment, &mut report);
         (source, report)
     }
@@ -338,9 +275,7 @@ mod tests {
     #[test]
     fn empty_means_unset() {
         let (source, report) = read_pairs(&[("PROSODY_DOMAIN", ""), ("PROSODY_DOMIAN", "")]);
-        assert!(
-            source.given.is_empty() && source.unknown.is_empty() && report.mistakes().is_empty()
-        );
+        assert!(source.given.is_empty() && source.unknown.is_empty() && report.mistakes().is_empty());
     }
 
     #[test]
@@ -366,38 +301,25 @@ mod tests {
 
     #[test]
     fn settings_of_the_same_shape_are_settings() {
-        let (source, _) = read_pairs(&[
-            ("PROSODY_DB_PORT", "5433"),
-            ("PROSODY_DB_NAME", "/data/chat"),
-        ]);
+        let (source, _) = read_pairs(&[("PROSODY_DB_PORT", "5433"), ("PROSODY_DB_NAME", "/data/chat")]);
         assert_eq!(source.given["db_port"].value, "5433");
         assert_eq!(source.given["db_name"].value, "/data/chat");
     }
 
     #[test]
     fn an_alias_and_its_setting_may_agree_but_not_differ() {
-        let (source, report) = read_pairs(&[
-            ("PROSODY_LOGLEVEL", "debug"),
-            ("PROSODY_LOG_LEVEL", "debug"),
-        ]);
+        let (source, report) = read_pairs(&[("PROSODY_LOGLEVEL", "debug"), ("PROSODY_LOG_LEVEL", "debug")]);
         assert_eq!(source.given["log_level"].value, "debug");
         assert!(report.mistakes().is_empty());
-        let (_, report) =
-            read_pairs(&[("PROSODY_LOGLEVEL", "debug"), ("PROSODY_LOG_LEVEL", "info")]);
+        let (_, report) = read_pairs(&[("PROSODY_LOGLEVEL", "debug"), ("PROSODY_LOG_LEVEL", "info")]);
         assert_eq!(report.mistakes().len(), 1);
         let text = report.mistakes()[0].to_string();
-        assert!(
-            text.contains("PROSODY_LOGLEVEL") && text.contains("PROSODY_LOG_LEVEL"),
-            "{text}"
-        );
+        assert!(text.contains("PROSODY_LOGLEVEL") && text.contains("PROSODY_LOG_LEVEL"), "{text}");
     }
 
     #[test]
     fn a_store_is_a_pattern_and_its_file_twin_works() {
-        let (source, _) = read_pairs(&[
-            ("PROSODY_STORAGE_ARCHIVE", "sql"),
-            ("PROSODY_STORAGE", "internal"),
-        ]);
+        let (source, _) = read_pairs(&[("PROSODY_STORAGE_ARCHIVE", "sql"), ("PROSODY_STORAGE", "internal")]);
         assert_eq!(source.stores["archive"].value, "sql");
         assert_eq!(source.given["default_storage"].value, "internal");
         let (source, report) = read_pairs(&[("PROSODY_STORAGE_FILE", "/nonexistent")]);
@@ -407,31 +329,19 @@ mod tests {
 
     #[test]
     fn both_a_value_and_a_file_is_an_error_that_names_both() {
-        let file =
-            std::env::temp_dir().join(format!("prosody-entrypoint-source-{}", std::process::id()));
+        let file = std::env::temp_dir().join(format!("prosody-entrypoint-source-{}", std::process::id()));
         std::fs::write(&file, "b.example\n").unwrap();
-        let (_, report) = read_pairs(&[
-            ("PROSODY_DOMAIN", "a.example"),
-            ("PROSODY_DOMAIN_FILE", file.to_str().unwrap()),
-        ]);
+        let (_, report) =
+            read_pairs(&[("PROSODY_DOMAIN", "a.example"), ("PROSODY_DOMAIN_FILE", file.to_str().unwrap())]);
         std::fs::remove_file(&file).unwrap();
         let text = report.mistakes()[0].to_string();
-        assert!(
-            text.contains("PROSODY_DOMAIN and PROSODY_DOMAIN_FILE"),
-            "{text}"
-        );
+        assert!(text.contains("PROSODY_DOMAIN and PROSODY_DOMAIN_FILE"), "{text}");
     }
 
     #[test]
     fn a_misspelt_name_gets_the_nearest_one() {
-        assert_eq!(
-            suggestion("PROSODY_DOMIAN").as_deref(),
-            Some("PROSODY_DOMAIN")
-        );
-        assert_eq!(
-            suggestion("PROSODY_DB_PASWORD_FILE").as_deref(),
-            Some("PROSODY_DB_PASSWORD_FILE")
-        );
+        assert_eq!(suggestion("PROSODY_DOMIAN").as_deref(), Some("PROSODY_DOMAIN"));
+        assert_eq!(suggestion("PROSODY_DB_PASWORD_FILE").as_deref(), Some("PROSODY_DB_PASSWORD_FILE"));
         assert_eq!(suggestion("PROSODY_XYZZY_PLUGH_WHAT"), None);
     }
 }

@@ -15,13 +15,13 @@ mod time;
 mod urls;
 
 pub use choices::{
-    ArchivePolicy, Boolean, DbDriver, LdapMode, LdapScope, LogFormat, LogLevel, NetworkBackend,
-    RoomCreation, TlsProfile,
+    ArchivePolicy, Boolean, DbDriver, LdapMode, LdapScope, LogFormat, LogLevel, NetworkBackend, RoomCreation,
+    TlsProfile,
 };
 pub use domains::{BareOrDomain, Domain, Jid};
 pub use hosts::{
-    Account, Accounts, Component, Components, DiscoItem, DiscoItems, ExternalComponent,
-    ExternalComponents, VirtualHost, VirtualHosts,
+    Account, Accounts, Component, Components, DiscoItem, DiscoItems, ExternalComponent, ExternalComponents,
+    VirtualHost, VirtualHosts,
 };
 pub use lists::{List, Set};
 pub use names::{Id, Name, Text, UserName};
@@ -266,10 +266,9 @@ mod tests {
         ]
         .map(str::to_owned)
         .to_vec();
-        for piece in [
-            "a", "9", ".", ",", "a,", "[", "{", "\"", "é", "😀", "\0", ":", "@", "xn--a.", "1d",
-            "a:b ",
-        ] {
+        for piece in
+            ["a", "9", ".", ",", "a,", "[", "{", "\"", "é", "😀", "\0", ":", "@", "xn--a.", "1d", "a:b "]
+        {
             texts.push(piece.repeat(100_000 / piece.len()));
         }
         texts.push(format!("[{}]", vec!["\"\\u0000]]\""; 10_000].join(",")));
@@ -334,9 +333,8 @@ mod tests {
             prosody_c2s_ports: Option<Set<Port>>,
             prosody_log_level: Option<LogLevel>,
         }
-        let read = |name: &str, value: &str| {
-            envy::from_iter::<_, Section>([(name.to_owned(), value.to_owned())])
-        };
+        let read =
+            |name: &str, value: &str| envy::from_iter::<_, Section>([(name.to_owned(), value.to_owned())]);
         let section = read("PROSODY_C2S_PORTS", "5222,5223").unwrap();
         assert_eq!(section.prosody_c2s_ports.unwrap().len(), 2);
         assert!(section.prosody_domain.is_none() && section.prosody_log_level.is_none());
@@ -357,14 +355,8 @@ mod tests {
     fn kinds_are_named_as_the_reference_names_them() {
         assert_eq!(Set::<Domain>::kind(), "list of domains");
         assert_eq!(Set::<BareOrDomain>::kind(), "list of JIDs");
-        assert_eq!(
-            List::<PluginPath>::kind(),
-            "list of absolute paths without `;`"
-        );
+        assert_eq!(List::<PluginPath>::kind(), "list of absolute paths without `;`");
         assert_eq!(Origins::kind(), "list of origins, or `*`");
-        assert_eq!(
-            TlsProfile::kind(),
-            "`modern`, `intermediate`, `old` or `legacy`"
-        );
+        assert_eq!(TlsProfile::kind(), "`modern`, `intermediate`, `old` or `legacy`");
     }
 }

@@ -9,20 +9,14 @@ const BOOLEANS: [&str; 8] = ["true", "false", "1", "0", "yes", "no", "on", "off"
 
 /// A boolean in any of its spellings, in any case.
 fn boolean(text: &str) -> Option<bool> {
-    let place = BOOLEANS
-        .iter()
-        .position(|word| word.eq_ignore_ascii_case(text))?;
+    let place = BOOLEANS.iter().position(|word| word.eq_ignore_ascii_case(text))?;
     // The spellings come in pairs, the true one first.
     Some(place % 2 == 0)
 }
 
 /// The message for a word that is none of the choices.
 fn wrong_choice(text: &str, choices: &[&'static str]) -> String {
-    format!(
-        "expected {}{}",
-        alternatives(choices),
-        did_you_mean(text, choices)
-    )
+    format!("expected {}{}", alternatives(choices), did_you_mean(text, choices))
 }
 
 /// `true` or `false`, `1` or `0`, `yes` or `no`, `on` or `off`, in any case.
@@ -43,12 +37,9 @@ impl Kind for Boolean {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        boolean(text).map(Boolean).ok_or_else(|| {
-            format!(
-                "expected a boolean, `true` or `false`{}",
-                did_you_mean(text, &BOOLEANS)
-            )
-        })
+        boolean(text)
+            .map(Boolean)
+            .ok_or_else(|| format!("expected a boolean, `true` or `false`{}", did_you_mean(text, &BOOLEANS)))
     }
 }
 
@@ -266,14 +257,8 @@ mod tests {
 
     #[test]
     fn a_choice_is_taken_in_any_case_and_spelled_as_prosody_does() {
-        assert_eq!(
-            DbDriver::parse("postgresql").unwrap().as_str(),
-            "PostgreSQL"
-        );
-        assert_eq!(
-            DbDriver::parse("SQLITE3").unwrap().lua(),
-            Value::from("SQLite3")
-        );
+        assert_eq!(DbDriver::parse("postgresql").unwrap().as_str(), "PostgreSQL");
+        assert_eq!(DbDriver::parse("SQLITE3").unwrap().lua(), Value::from("SQLite3"));
         assert_eq!(LogLevel::parse("Warn"), Ok(LogLevel::Warn));
     }
 
@@ -283,10 +268,7 @@ mod tests {
             TlsProfile::parse("intermediat").unwrap_err(),
             "expected `modern`, `intermediate`, `old` or `legacy`; did you mean `intermediate`?"
         );
-        assert_eq!(
-            LdapMode::parse("whatever").unwrap_err(),
-            "expected `bind` or `getpasswd`"
-        );
+        assert_eq!(LdapMode::parse("whatever").unwrap_err(), "expected `bind` or `getpasswd`");
     }
 
     #[test]
@@ -294,10 +276,7 @@ mod tests {
         assert_eq!(RoomCreation::parse("Local"), Ok(RoomCreation::Local));
         assert_eq!(RoomCreation::parse("on"), Ok(RoomCreation::Boolean(true)));
         assert_eq!(RoomCreation::parse("0").unwrap().lua(), Value::from(false));
-        assert_eq!(
-            ArchivePolicy::parse("roster").unwrap().lua(),
-            Value::from("roster")
-        );
+        assert_eq!(ArchivePolicy::parse("roster").unwrap().lua(), Value::from("roster"));
         assert_eq!(
             ArchivePolicy::parse("rooster").unwrap_err(),
             "expected `true`, `false` or `roster`; did you mean `roster`?"

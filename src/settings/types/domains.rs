@@ -43,20 +43,13 @@ impl fmt::Display for Domain {
 /// The `xn--` form (UTS 46, nontransitional).
 fn to_ascii(text: &str) -> Option<Cow<'_, str>> {
     Uts46::new()
-        .to_ascii(
-            text.as_bytes(),
-            DENIED,
-            Hyphens::CheckFirstLast,
-            DnsLength::VerifyAllowRootDot,
-        )
+        .to_ascii(text.as_bytes(), DENIED, Hyphens::CheckFirstLast, DnsLength::VerifyAllowRootDot)
         .ok()
 }
 
 /// Whether a label is in Punycode. Such a label goes through IDNA even where the whole name is ASCII.
 fn is_punycode(label: &str) -> bool {
-    label
-        .get(..4)
-        .is_some_and(|start| start.eq_ignore_ascii_case("xn--"))
+    label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"))
 }
 
 /// Reads a domain. The error is the reason alone.
@@ -71,9 +64,8 @@ fn domain(text: &str) -> Result<String, String> {
     if text.contains("://") {
         return Err("a URL is not a domain".into());
     }
-    if let Some(denied) = text
-        .chars()
-        .find(|c| c.is_ascii() && !c.is_ascii_alphanumeric() && !matches!(c, '-' | '.' | '_'))
+    if let Some(denied) =
+        text.chars().find(|c| c.is_ascii() && !c.is_ascii_alphanumeric() && !matches!(c, '-' | '.' | '_'))
     {
         return Err(format!("{denied:?} cannot stand in a domain"));
     }
@@ -91,8 +83,7 @@ fn domain(text: &str) -> Result<String, String> {
     if ascii.parse::<IpAddr>().is_ok() {
         return Err("an IP address is not a domain".into());
     }
-    let (unicode, result) =
-        Uts46::new().to_unicode(ascii.as_bytes(), DENIED, Hyphens::CheckFirstLast);
+    let (unicode, result) = Uts46::new().to_unicode(ascii.as_bytes(), DENIED, Hyphens::CheckFirstLast);
     result.map_err(|_| wrong())?;
     Ok(unicode.into_owned())
 }
@@ -180,10 +171,7 @@ fn jid(text: &str) -> Result<Jid, String> {
     if prepared.is_empty() {
         return Err("the part before the `@` is empty".into());
     }
-    Ok(Jid {
-        local: prepared.into_owned(),
-        domain: Domain(domain(rest)?),
-    })
+    Ok(Jid { local: prepared.into_owned(), domain: Domain(domain(rest)?) })
 }
 
 impl Kind for Jid {
@@ -196,8 +184,7 @@ impl Kind for Jid {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        jid(text)
-            .map_err(|reason| format!("expected a JID, such as `alice@chat.example`: {reason}"))
+        jid(text).map_err(|reason| format!("expected a JID, such as `alice@chat.example`: {reason}"))
     }
 }
 
@@ -242,11 +229,9 @@ impl Kind for BareOrDomain {
         if text.contains('@') {
             Jid::parse(text).map(BareOrDomain::Jid)
         } else {
-            domain(text)
-                .map(|domain| BareOrDomain::Domain(Domain(domain)))
-                .map_err(|reason| {
-                    format!("expected a JID, such as `alice@chat.example`, or a domain: {reason}")
-                })
+            domain(text).map(|domain| BareOrDomain::Domain(Domain(domain))).map_err(|reason| {
+                format!("expected a JID, such as `alice@chat.example`, or a domain: {reason}")
+            })
         }
     }
 }
@@ -274,17 +259,9 @@ mod tests {
             ("example.org", "example.org", "example.org"),
             ("Example.ORG.", "example.org", "example.org"),
             ("localhost", "localhost", "localhost"),
-            (
-                "_xmpp.a_b.example",
-                "_xmpp.a_b.example",
-                "_xmpp.a_b.example",
-            ),
+            ("_xmpp.a_b.example", "_xmpp.a_b.example", "_xmpp.a_b.example"),
             ("Bücher.example", "bücher.example", "xn--bcher-kva.example"),
-            (
-                "XN--bcher-KVA.example",
-                "bücher.example",
-                "xn--bcher-kva.example",
-            ),
+            ("XN--bcher-KVA.example", "bücher.example", "xn--bcher-kva.example"),
             ("straße.example", "straße.example", "xn--strae-oqa.example"),
             ("例え。テスト", "例え.テスト", "xn--r8jz45g.xn--zckzah"),
             ("ｅｘａｍｐｌｅ.org", "example.org", "example.org"),
@@ -327,11 +304,7 @@ mod tests {
             let error = Domain::parse(text).expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");
         }
-        assert!(
-            Domain::parse(&"a.".repeat(50_000))
-                .unwrap_err()
-                .contains("too long")
-        );
+        assert!(Domain::parse(&"a.".repeat(50_000)).unwrap_err().contains("too long"));
     }
 
     #[test]
@@ -339,11 +312,7 @@ mod tests {
         let jid = Jid::parse("Alice.O\\20K@Bücher.Example").unwrap();
         assert_eq!(jid.local(), "alice.o\\20k");
         assert_eq!(jid.to_string(), "alice.o\\20k@bücher.example");
-        assert_eq!(
-            Jid::parse("ALICE@A.example"),
-            Jid::parse("alice@a.example"),
-            "compared as Prosody does"
-        );
+        assert_eq!(Jid::parse("ALICE@A.example"), Jid::parse("alice@a.example"), "compared as Prosody does");
     }
 
     #[test]
@@ -368,18 +337,8 @@ mod tests {
 
     #[test]
     fn a_domain_can_stand_for_a_jid_where_prosody_takes_one() {
-        assert_eq!(
-            BareOrDomain::parse("A.example").unwrap().to_string(),
-            "a.example"
-        );
-        assert_eq!(
-            BareOrDomain::parse("b@A.example").unwrap().to_string(),
-            "b@a.example"
-        );
-        assert!(
-            BareOrDomain::parse("a b")
-                .unwrap_err()
-                .contains("or a domain")
-        );
+        assert_eq!(BareOrDomain::parse("A.example").unwrap().to_string(), "a.example");
+        assert_eq!(BareOrDomain::parse("b@A.example").unwrap().to_string(), "b@a.example");
+        assert!(BareOrDomain::parse("a b").unwrap_err().contains("or a domain"));
     }
 }

@@ -23,26 +23,17 @@ struct Entries {
 
 impl Entries {
     /// Reads every entry with `read`, whose errors are the reasons alone.
-    fn read<T>(
-        &self,
-        text: &str,
-        read: impl Fn(Json) -> Result<T, Vec<String>>,
-    ) -> Result<Vec<T>, String> {
+    fn read<T>(&self, text: &str, read: impl Fn(Json) -> Result<T, Vec<String>>) -> Result<Vec<T>, String> {
         if is_none(text) {
             return Ok(Vec::new());
         }
         let elements: Vec<Json> = if may_be_json(text) {
             Json::array(text).map_err(|syntax| format!("expected a JSON array: {syntax}"))?
         } else {
-            pieces(text)
-                .map(|piece| Json::Text(piece.to_owned()))
-                .collect()
+            pieces(text).map(|piece| Json::Text(piece.to_owned())).collect()
         };
         if elements.is_empty() && !may_be_json(text) {
-            return Err(format!(
-                "expected {}; `none` is an empty list",
-                self.expected
-            ));
+            return Err(format!("expected {}; `none` is an empty list", self.expected));
         }
         let mut values = Vec::with_capacity(elements.len());
         let mut errors = Vec::new();
@@ -66,20 +57,12 @@ impl Entries {
                 )),
             }
         }
-        if errors.is_empty() {
-            Ok(values)
-        } else {
-            Err(errors.join("; "))
-        }
+        if errors.is_empty() { Ok(values) } else { Err(errors.join("; ")) }
     }
 
     /// The reason for an entry of the wrong kind.
     fn wrong_kind<T>(&self, entry: &Json) -> Result<T, Vec<String>> {
-        Err(vec![format!(
-            "expected {}, not {}",
-            self.expected,
-            entry.what()
-        )])
+        Err(vec![format!("expected {}, not {}", self.expected, entry.what())])
     }
 }
 
@@ -105,17 +88,11 @@ fn unique<T, K: Eq + Hash>(
                 kept.push(entry);
             }
             Entry::Occupied(place) if same(&kept[*place.get()], &entry) => {}
-            Entry::Occupied(_) => errors.push(format!(
-                "entry {} names what an earlier entry names, and differs from it",
-                index + 1
-            )),
+            Entry::Occupied(_) => errors
+                .push(format!("entry {} names what an earlier entry names, and differs from it", index + 1)),
         }
     }
-    if errors.is_empty() {
-        Ok(kept)
-    } else {
-        Err(errors.join("; "))
-    }
+    if errors.is_empty() { Ok(kept) } else { Err(errors.join("; ")) }
 }
 
 /// A JSON object as it is taken apart; its mistakes gather.
@@ -139,11 +116,7 @@ impl Object {
                 }
             })
             .collect();
-        Object {
-            members,
-            hidden,
-            errors,
-        }
+        Object { members, hidden, errors }
     }
 
     /// A member that is there and not `null`.
@@ -201,10 +174,7 @@ impl Object {
                 }
                 only_global(name)
             }),
-            Some(other) => Err(vec![format!(
-                "`options`: expected an object, not {}",
-                other.what()
-            )]),
+            Some(other) => Err(vec![format!("`options`: expected an object, not {}", other.what())]),
         };
         read.unwrap_or_else(|errors| {
             self.errors.extend(errors);
@@ -265,9 +235,7 @@ impl Kind for VirtualHosts {
     fn parse(text: &str) -> Result<Self, String> {
         if !may_be_json(text) {
             let domains = Set::<Domain>::parse(text)?;
-            return Ok(VirtualHosts(
-                domains.into_iter().map(VirtualHost::from).collect(),
-            ));
+            return Ok(VirtualHosts(domains.into_iter().map(VirtualHost::from).collect()));
         }
         const LISTS: [&str; 3] = ["admins", "modules_enabled", "modules_disabled"];
         let entries = Entries {
@@ -275,18 +243,13 @@ impl Kind for VirtualHosts {
             hidden: false,
         };
         let hosts = entries.read(text, |entry| match entry {
-            Json::Text(text) => Domain::parse(&text)
-                .map(VirtualHost::from)
-                .map_err(|reason| vec![reason]),
+            Json::Text(text) => Domain::parse(&text).map(VirtualHost::from).map_err(|reason| vec![reason]),
             Json::Object(members) => {
                 let known = ["host", LISTS[0], LISTS[1], LISTS[2], "options"];
                 let mut object = Object::new(members, &known, false);
                 let host = object.required("host");
-                let (admins, modules_enabled, modules_disabled) = (
-                    object.set(LISTS[0]),
-                    object.set(LISTS[1]),
-                    object.set(LISTS[2]),
-                );
+                let (admins, modules_enabled, modules_disabled) =
+                    (object.set(LISTS[0]), object.set(LISTS[1]), object.set(LISTS[2]));
                 let options = object.options(&LISTS);
                 object.finish(host.map(|host| VirtualHost {
                     host,
@@ -334,10 +297,8 @@ impl Kind for Components {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let entries = Entries {
-            expected: "`host:module`, such as `conference.chat.example:muc`",
-            hidden: false,
-        };
+        let entries =
+            Entries { expected: "`host:module`, such as `conference.chat.example:muc`", hidden: false };
         let components = entries.read(text, |entry| match entry {
             Json::Text(text) => {
                 let Some((host, module)) = text.split_once(':') else {
@@ -349,12 +310,7 @@ impl Kind for Components {
                         return Err(host.err().into_iter().chain(module.err()).collect());
                     }
                 };
-                Ok(Component {
-                    host,
-                    module,
-                    modules_enabled: Set::default(),
-                    options: Options::default(),
-                })
+                Ok(Component { host, module, modules_enabled: Set::default(), options: Options::default() })
             }
             Json::Object(members) => {
                 let known = ["host", "module", "modules_enabled", "options"];
@@ -371,12 +327,7 @@ impl Kind for Components {
             }
             other => entries.wrong_kind(&other),
         })?;
-        unique(
-            components,
-            |component| component.host.clone(),
-            PartialEq::eq,
-        )
-        .map(Components)
+        unique(components, |component| component.host.clone(), PartialEq::eq).map(Components)
     }
 
     fn hides(text: &str) -> bool {
@@ -411,16 +362,10 @@ impl Kind for ExternalComponents {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let entries = Entries {
-            expected: "`host` or `host:secret`",
-            hidden: true,
-        };
+        let entries = Entries { expected: "`host` or `host:secret`", hidden: true };
         let misfit = || {
             let example = r#"[{"host": "irc.chat.example", "secret": "…"}]"#;
-            Err(vec![format!(
-                "expected {}; {POINT_TO_JSON}: `{example}`",
-                entries.expected
-            )])
+            Err(vec![format!("expected {}; {POINT_TO_JSON}: `{example}`", entries.expected)])
         };
         // What follows the comma in a secret could be taken for a host of one label. With no secret in sight
         // `localhost` is one.
@@ -449,17 +394,10 @@ impl Kind for ExternalComponents {
             other => entries.wrong_kind(&other),
         })?;
         let exposed = |component: &ExternalComponent| {
-            component
-                .secret
-                .as_ref()
-                .map(|secret| secret.expose().to_owned())
+            component.secret.as_ref().map(|secret| secret.expose().to_owned())
         };
-        unique(
-            components,
-            |component| component.host.clone(),
-            |a, b| exposed(a) == exposed(b),
-        )
-        .map(ExternalComponents)
+        unique(components, |component| component.host.clone(), |a, b| exposed(a) == exposed(b))
+            .map(ExternalComponents)
     }
 
     fn hides(_text: &str) -> bool {
@@ -491,43 +429,27 @@ impl Kind for Accounts {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let entries = Entries {
-            expected: "`jid:password`",
-            hidden: true,
-        };
+        let entries = Entries { expected: "`jid:password`", hidden: true };
         let accounts = entries.read(text, |entry| match entry {
             Json::Text(text) => match text.split_once(':') {
-                Some((jid, password)) if !password.is_empty() => {
-                    Jid::parse(jid).ok().map(|jid| Account {
-                        jid,
-                        password: Secret::new(password.to_owned()),
-                    })
-                }
+                Some((jid, password)) if !password.is_empty() => Jid::parse(jid)
+                    .ok()
+                    .map(|jid| Account { jid, password: Secret::new(password.to_owned()) }),
                 _ => None,
             }
             .ok_or_else(|| {
                 let example = r#"[{"jid": "alice@chat.example", "password": "…"}]"#;
-                vec![format!(
-                    "expected {}; {POINT_TO_JSON}: `{example}`",
-                    entries.expected
-                )]
+                vec![format!("expected {}; {POINT_TO_JSON}: `{example}`", entries.expected)]
             }),
             Json::Object(members) => {
                 let mut object = Object::new(members, &["jid", "password"], true);
                 let (jid, password) = (object.required("jid"), object.required("password"));
-                object.finish(
-                    jid.zip(password)
-                        .map(|(jid, password)| Account { jid, password }),
-                )
+                object.finish(jid.zip(password).map(|(jid, password)| Account { jid, password }))
             }
             other => entries.wrong_kind(&other),
         })?;
-        unique(
-            accounts,
-            |account| account.jid.clone(),
-            |a, b| a.password.expose() == b.password.expose(),
-        )
-        .map(Accounts)
+        unique(accounts, |account| account.jid.clone(), |a, b| a.password.expose() == b.password.expose())
+            .map(Accounts)
     }
 
     fn hides(_text: &str) -> bool {
@@ -564,19 +486,12 @@ impl Kind for DiscoItems {
         };
         let domain = |text: &str| Domain::parse(text).map_err(|reason| vec![reason]);
         let items = entries.read(text, |entry| match &entry {
-            Json::Text(host) => Ok(DiscoItem {
-                host: domain(host)?,
-                name: None,
-            }),
+            Json::Text(host) => Ok(DiscoItem { host: domain(host)?, name: None }),
             Json::Array(pair) => match pair.as_slice() {
-                [Json::Text(host)] => Ok(DiscoItem {
-                    host: domain(host)?,
-                    name: None,
-                }),
-                [Json::Text(host), Json::Text(name)] => Ok(DiscoItem {
-                    host: domain(host)?,
-                    name: Some(name.clone()),
-                }),
+                [Json::Text(host)] => Ok(DiscoItem { host: domain(host)?, name: None }),
+                [Json::Text(host), Json::Text(name)] => {
+                    Ok(DiscoItem { host: domain(host)?, name: Some(name.clone()) })
+                }
                 _ => Err(vec![format!("expected {}", entries.expected)]),
             },
             other => entries.wrong_kind(other),
@@ -589,21 +504,13 @@ impl Lua for DiscoItems {
     fn lua(&self) -> Value {
         let pair = |item: &DiscoItem| {
             let name = item.name.iter().map(|name| Value::from(name.as_str()));
-            std::iter::once(item.host.lua())
-                .chain(name)
-                .collect::<Value>()
+            std::iter::once(item.host.lua()).chain(name).collect::<Value>()
         };
         self.0.iter().map(pair).collect()
     }
 }
 
-deserialize!(
-    VirtualHosts,
-    Components,
-    ExternalComponents,
-    Accounts,
-    DiscoItems
-);
+deserialize!(VirtualHosts, Components, ExternalComponents, Accounts, DiscoItems);
 
 #[cfg(test)]
 mod tests {
@@ -619,9 +526,7 @@ mod tests {
 
     #[test]
     fn virtual_hosts_are_domains_or_objects() {
-        let hosts = VirtualHosts::parse("A.example, b.example a.example")
-            .unwrap()
-            .0;
+        let hosts = VirtualHosts::parse("A.example, b.example a.example").unwrap().0;
         let names: Vec<&str> = hosts.iter().map(|host| host.host.as_str()).collect();
         assert_eq!(names, ["a.example", "b.example"]);
 
@@ -633,14 +538,8 @@ mod tests {
         .unwrap()
         .0;
         assert_eq!(hosts.len(), 2);
-        assert_eq!(
-            hosts[0],
-            VirtualHost::from(Domain::parse("a.example").unwrap())
-        );
-        assert_eq!(
-            line(&hosts[1].admins.lua()),
-            r#"["root@b.example","c.example"]"#
-        );
+        assert_eq!(hosts[0], VirtualHost::from(Domain::parse("a.example").unwrap()));
+        assert_eq!(line(&hosts[1].admins.lua()), r#"["root@b.example","c.example"]"#);
         assert_eq!(line(&hosts[1].modules_enabled.lua()), r#"["mam"]"#);
         assert_eq!(line(&hosts[1].modules_disabled.lua()), r#"["pep"]"#);
         assert_eq!(hosts[1].options.get("gone"), Some(None));
@@ -695,13 +594,7 @@ mod tests {
         let text = r#"["a.example", {"host": "a.example", "modules_enabled": ["mam"]}]"#;
         assert!(error::<VirtualHosts>(text).contains("entry 2 names what an earlier entry"));
         assert!(error::<Components>("a.example:muc a.example:pubsub").contains("entry 2"));
-        assert_eq!(
-            Components::parse("a.example:muc,A.example:MUC")
-                .unwrap()
-                .0
-                .len(),
-            1
-        );
+        assert_eq!(Components::parse("a.example:muc,A.example:MUC").unwrap().0.len(), 1);
         assert!(error::<Accounts>("a@b.example:x A@b.example:y").contains("entry 2"));
         assert!(error::<ExternalComponents>("a.example:x a.example").contains("entry 2"));
     }
@@ -727,12 +620,9 @@ mod tests {
     fn external(text: &str) -> Vec<(String, String)> {
         let components = ExternalComponents::parse(text).unwrap_or_else(|error| panic!("{error}"));
         let secret = |secret: &Option<Secret>| {
-            secret
-                .as_ref()
-                .map_or("-".to_owned(), |secret| secret.expose().to_owned())
+            secret.as_ref().map_or("-".to_owned(), |secret| secret.expose().to_owned())
         };
-        let parts =
-            |component: &ExternalComponent| (component.host.to_string(), secret(&component.secret));
+        let parts = |component: &ExternalComponent| (component.host.to_string(), secret(&component.secret));
         components.0.iter().map(parts).collect()
     }
 
@@ -745,14 +635,8 @@ mod tests {
         );
         assert_eq!(external("localhost"), [pair("localhost", "-")]);
         assert_eq!(
-            external(
-                r#"[{"host": "irc.example", "secret": "a, b"}, {"host": "x"}, "y.example:c, d"]"#
-            ),
-            [
-                pair("irc.example", "a, b"),
-                pair("x", "-"),
-                pair("y.example", "c, d")
-            ]
+            external(r#"[{"host": "irc.example", "secret": "a, b"}, {"host": "x"}, "y.example:c, d"]"#),
+            [pair("irc.example", "a, b"), pair("x", "-"), pair("y.example", "c, d")]
         );
     }
 
@@ -800,9 +684,7 @@ mod tests {
 
     #[test]
     fn accounts_split_at_the_first_colon() {
-        let accounts = Accounts::parse("Alice@a.example:p:w \n bob@a.example:x")
-            .unwrap()
-            .0;
+        let accounts = Accounts::parse("Alice@a.example:p:w \n bob@a.example:x").unwrap().0;
         assert_eq!(accounts[0].jid.to_string(), "alice@a.example");
         assert_eq!(accounts[0].password.expose(), "p:w");
         assert_eq!(accounts[1].jid.local(), "bob");
@@ -812,8 +694,7 @@ mod tests {
 
     #[test]
     fn services_elsewhere_may_have_a_name() {
-        let items =
-            DiscoItems::parse(r#"[["rooms.example", "Röoms, all"], "b.example", ["c.example"]]"#);
+        let items = DiscoItems::parse(r#"[["rooms.example", "Röoms, all"], "b.example", ["c.example"]]"#);
         assert_eq!(
             line(&items.unwrap().lua()),
             r#"[["rooms.example","Röoms, all"],["b.example"],["c.example"]]"#
@@ -822,13 +703,7 @@ mod tests {
             line(&DiscoItems::parse("a.example b.example").unwrap().lua()),
             r#"[["a.example"],["b.example"]]"#
         );
-        for text in [
-            r#"[["a.example", 1]]"#,
-            r#"[[]]"#,
-            r#"[{"host": "a"}]"#,
-            "a/b",
-            r#"[["a","b","c"]]"#,
-        ] {
+        for text in [r#"[["a.example", 1]]"#, r#"[[]]"#, r#"[{"host": "a"}]"#, "a/b", r#"[["a","b","c"]]"#] {
             error::<DiscoItems>(text);
         }
     }

@@ -65,10 +65,8 @@ impl Json {
             Json::Float(number) => Value::from(number),
             Json::Text(text) => Value::from(text),
             Json::Array(elements) => {
-                let elements: Result<Vec<Value>, String> = elements
-                    .into_iter()
-                    .map(|element| element.into_value_at(depth + 1))
-                    .collect();
+                let elements: Result<Vec<Value>, String> =
+                    elements.into_iter().map(|element| element.into_value_at(depth + 1)).collect();
                 Value::from(elements?)
             }
             Json::Object(members) => {
@@ -111,9 +109,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<Json, E> {
-        i64::try_from(number)
-            .map(Json::Integer)
-            .map_err(|_| too_large())
+        i64::try_from(number).map(Json::Integer).map_err(|_| too_large())
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<Json, E> {
@@ -186,33 +182,17 @@ mod tests {
             assert_eq!(value.as_i64(), Some(expected), "{text}");
         }
         assert_eq!(lua("0.5").unwrap(), "0.5");
-        for text in [
-            "9223372036854775808",
-            "-9223372036854775809",
-            "1e19",
-            "1e300",
-            "1e999",
-        ] {
+        for text in ["9223372036854775808", "-9223372036854775809", "1e19", "1e300", "1e999"] {
             let error = lua(text).expect_err(text);
-            assert!(
-                error.contains("64 bits") || error.contains("out of range"),
-                "{error}"
-            );
+            assert!(error.contains("64 bits") || error.contains("out of range"), "{error}");
         }
     }
 
     #[test]
     fn null_leaves_a_member_out_and_is_refused_in_an_array() {
-        assert_eq!(
-            lua(r#"{"a": null, "b": {"c": null}}"#).unwrap(),
-            r#"{"b":{}}"#
-        );
+        assert_eq!(lua(r#"{"a": null, "b": {"c": null}}"#).unwrap(), r#"{"b":{}}"#);
         assert!(lua(r#"[1, null]"#).unwrap_err().contains("in an array"));
-        assert!(
-            lua(r#"{"a": [{"b": [null]}]}"#)
-                .unwrap_err()
-                .contains("in an array")
-        );
+        assert!(lua(r#"{"a": [{"b": [null]}]}"#).unwrap_err().contains("in an array"));
     }
 
     #[test]
@@ -227,19 +207,12 @@ mod tests {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(lua(&nested(100)).is_ok());
         assert!(lua(&nested(101)).unwrap_err().contains("deeper than 100"));
-        assert!(
-            lua(&nested(100_000))
-                .unwrap_err()
-                .contains("recursion limit")
-        );
+        assert!(lua(&nested(100_000)).unwrap_err().contains("recursion limit"));
     }
 
     #[test]
     fn strings_keep_every_character() {
         let value = Json::read(r#""a\u0000\"\\ ]] {{ \ud83d\ude00\n""#).unwrap();
-        assert_eq!(
-            value.into_value().unwrap().as_str(),
-            Some("a\0\"\\ ]] {{ 😀\n")
-        );
+        assert_eq!(value.into_value().unwrap().as_str(), Some("a\0\"\\ ]] {{ 😀\n"));
     }
 }

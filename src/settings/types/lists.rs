@@ -11,8 +11,7 @@ use std::ops::Deref;
 
 /// The pieces of a list that is no JSON, without the empty ones: `a, b` has two.
 pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| c == ',' || c.is_whitespace())
-        .filter(|piece| !piece.is_empty())
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|piece| !piece.is_empty())
 }
 
 /// Whether the text is the word for an empty list.
@@ -116,11 +115,8 @@ impl Wrong {
         if self.0.is_empty() {
             return Ok(values);
         }
-        let clauses: Vec<String> = self
-            .0
-            .into_iter()
-            .map(|(reason, pieces)| format!("{}: {reason}", pieces.join(", ")))
-            .collect();
+        let clauses: Vec<String> =
+            self.0.into_iter().map(|(reason, pieces)| format!("{}: {reason}", pieces.join(", "))).collect();
         Err(clauses.join("; "))
     }
 }
@@ -233,15 +229,7 @@ mod tests {
 
     #[test]
     fn commas_white_space_and_json_separate() {
-        for text in [
-            "a,b",
-            "a b",
-            "a, b",
-            " a\n\tb ",
-            ",a,,b,",
-            r#"["a","b"]"#,
-            "\n[ \"a\",\n\"b\" ]\n",
-        ] {
+        for text in ["a,b", "a b", "a, b", " a\n\tb ", ",a,,b,", r#"["a","b"]"#, "\n[ \"a\",\n\"b\" ]\n"] {
             assert_eq!(names(text), ["a", "b"], "{text}");
         }
     }
@@ -296,15 +284,9 @@ mod tests {
     #[test]
     fn wrong_json_is_named_too() {
         let error = Set::<Domain>::parse(r#"["a.example", "b.example""#).unwrap_err();
-        assert!(
-            error.contains("begins as a JSON array, but: EOF"),
-            "{error}"
-        );
+        assert!(error.contains("begins as a JSON array, but: EOF"), "{error}");
         let error = Set::<Domain>::parse(r#"["a.example", true, {}, "", "b c"]"#).unwrap_err();
-        assert!(
-            error.contains("a boolean, an object: expected a string"),
-            "{error}"
-        );
+        assert!(error.contains("a boolean, an object: expected a string"), "{error}");
         assert!(error.contains(r#""": expected something"#), "{error}");
         assert!(error.contains(r#""b c": expected a domain"#), "{error}");
     }

@@ -75,23 +75,16 @@ fn name(text: &str) -> Result<String, String> {
     const LONGEST: usize = 200;
     let expected = "expected a name, such as `mam`";
     if text.len() > LONGEST {
-        return Err(format!(
-            "{expected}: it is longer than {LONGEST} characters"
-        ));
+        return Err(format!("{expected}: it is longer than {LONGEST} characters"));
     }
     let lower = text.to_ascii_lowercase();
     let name = lower.strip_prefix("mod_").unwrap_or(&lower);
     if name.is_empty() {
         return Err(format!("{expected}: nothing follows `mod_`"));
     }
-    match name
-        .chars()
-        .find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '_'))
-    {
+    match name.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '_')) {
         None => Ok(name.to_owned()),
-        Some(wrong) => Err(format!(
-            "{expected}, of letters, digits and `_`: {wrong:?} cannot stand in it"
-        )),
+        Some(wrong) => Err(format!("{expected}, of letters, digits and `_`: {wrong:?} cannot stand in it")),
     }
 }
 
@@ -101,14 +94,9 @@ fn user_name(text: &str) -> Result<String, String> {
         return Err(format!("{expected}: it is too long"));
     }
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!(
-            "{expected}: a number is a user id, which has a setting of its own"
-        ));
+        return Err(format!("{expected}: a number is a user id, which has a setting of its own"));
     }
-    match text
-        .chars()
-        .find(|&c| c == ':' || c == '/' || c.is_whitespace() || c.is_control())
-    {
+    match text.chars().find(|&c| c == ':' || c == '/' || c.is_whitespace() || c.is_control()) {
         None => Ok(text.to_owned()),
         Some(wrong) => Err(format!("{expected}: {wrong:?} cannot stand in it")),
     }
@@ -199,15 +187,7 @@ mod tests {
         }
         assert_eq!(Id::parse("0").unwrap().get(), 0);
         assert_eq!(Id::parse("4294967294").unwrap().get(), 4_294_967_294);
-        for text in [
-            "4294967295",
-            "-1",
-            "+1",
-            "1.0",
-            "root",
-            "0x1",
-            "99999999999999999999999",
-        ] {
+        for text in ["4294967295", "-1", "+1", "1.0", "root", "0x1", "99999999999999999999999"] {
             assert!(Id::parse(text).is_err(), "{text}");
         }
     }

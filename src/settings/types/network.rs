@@ -56,11 +56,7 @@ fn ip(text: &str) -> Option<IpAddr> {
 
 /// Says that host names are not taken, to who gave one.
 fn no_host_name(text: &str) -> &'static str {
-    if Domain::parse(text).is_ok() {
-        "; a host name is not taken"
-    } else {
-        ""
-    }
+    if Domain::parse(text).is_ok() { "; a host name is not taken" } else { "" }
 }
 
 /// An IP address.
@@ -82,10 +78,7 @@ impl Kind for Address {
 
     fn parse(text: &str) -> Result<Self, String> {
         ip(text).map(Address).ok_or_else(|| {
-            format!(
-                "expected an IP address, such as `192.0.2.1` or `2001:db8::1`{}",
-                no_host_name(text)
-            )
+            format!("expected an IP address, such as `192.0.2.1` or `2001:db8::1`{}", no_host_name(text))
         })
     }
 }
@@ -189,20 +182,13 @@ impl Kind for Network {
             ));
         };
         let Some(prefix) = prefix else {
-            return Ok(Network {
-                address,
-                prefix: None,
-            });
+            return Ok(Network { address, prefix: None });
         };
         match digits(prefix).and_then(|prefix| u8::try_from(prefix).ok()) {
-            Some(prefix) if prefix <= bits(address) => Ok(Network {
-                address,
-                prefix: Some(prefix),
-            }),
-            _ => Err(format!(
-                "expected a network whose prefix is a whole number from 0 to {}",
-                bits(address)
-            )),
+            Some(prefix) if prefix <= bits(address) => Ok(Network { address, prefix: Some(prefix) }),
+            _ => {
+                Err(format!("expected a network whose prefix is a whole number from 0 to {}", bits(address)))
+            }
         }
     }
 }
@@ -237,10 +223,7 @@ impl Kind for Cidr {
 
     fn parse(text: &str) -> Result<Self, String> {
         let network = Network::parse(text)?;
-        Ok(Cidr(Network {
-            prefix: network.prefix.or(Some(bits(network.address))),
-            ..network
-        }))
+        Ok(Cidr(Network { prefix: network.prefix.or(Some(bits(network.address))), ..network }))
     }
 }
 
@@ -402,9 +385,7 @@ impl Lua for Origin {
     }
 }
 
-deserialize!(
-    Port, Address, Interface, Network, Cidr, Resolver, TurnHost, Origin
-);
+deserialize!(Port, Address, Interface, Network, Cidr, Resolver, TurnHost, Origin);
 
 #[cfg(test)]
 mod tests {
@@ -427,16 +408,7 @@ mod tests {
         assert_eq!(Port::parse("1").unwrap().get(), 1);
         assert_eq!(Port::parse("65535").unwrap().get(), 65_535);
         assert!(Port::parse("5222").unwrap().lua().is_integer());
-        for text in [
-            "0",
-            "65536",
-            "-1",
-            "+80",
-            "80.0",
-            "http",
-            "tcp://10.0.0.1:5222",
-            "８０",
-        ] {
+        for text in ["0", "65536", "-1", "+80", "80.0", "http", "tcp://10.0.0.1:5222", "８０"] {
             error::<Port>(text);
         }
     }
@@ -446,14 +418,7 @@ mod tests {
         assert_eq!(lua::<Address>("2001:DB8:0::1"), "2001:db8::1");
         assert_eq!(lua::<Address>("[::1]"), "::1");
         assert!(error::<Address>("localhost").ends_with("a host name is not taken"));
-        for text in [
-            "[192.0.2.1]",
-            "192.0.2",
-            "192.0.2.1:80",
-            "192.0.2.01",
-            "fe80::1%eth0",
-            "*",
-        ] {
+        for text in ["[192.0.2.1]", "192.0.2", "192.0.2.1:80", "192.0.2.01", "fe80::1%eth0", "*"] {
             error::<Address>(text);
         }
     }
@@ -474,14 +439,7 @@ mod tests {
         assert!(Network::parse("0.0.0.0/0").unwrap().is_network());
         assert!(error::<Network>("10.0.0.0/33").contains("0 to 32"));
         assert!(error::<Network>("2001:db8::/129").contains("0 to 128"));
-        for text in [
-            "10.0.0.0/",
-            "10.0.0.0/+8",
-            "10.0.0.0/8/8",
-            "/8",
-            "10/8",
-            "proxy.example/8",
-        ] {
+        for text in ["10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/8/8", "/8", "10/8", "proxy.example/8"] {
             error::<Network>(text);
         }
     }
@@ -526,18 +484,9 @@ mod tests {
         }
         for (text, reason) in [
             ("chat.example", "scheme is missing"),
-            (
-                "https://chat.example/app",
-                "nothing but scheme, host and port",
-            ),
-            (
-                "https://chat.example?x",
-                "nothing but scheme, host and port",
-            ),
-            (
-                "https://a@chat.example",
-                "nothing but scheme, host and port",
-            ),
+            ("https://chat.example/app", "nothing but scheme, host and port"),
+            ("https://chat.example?x", "nothing but scheme, host and port"),
+            ("https://a@chat.example", "nothing but scheme, host and port"),
             ("file:///", "host is missing"),
             ("https://", "expected an origin"),
             ("https://*.example", "knows no patterns"),

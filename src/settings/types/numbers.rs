@@ -6,11 +6,7 @@ use std::borrow::Cow;
 
 /// A whole number in plain digits; no sign, no space. `None` too where it does not fit.
 pub(super) fn digits(text: &str) -> Option<u64> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        text.parse().ok()
-    } else {
-        None
-    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 /// A decimal number without a sign: `15`, `1.5`.
@@ -53,9 +49,7 @@ impl Decimal {
 
 /// Splits `10 kb` into the number before its unit and the unit, with at most white space between them.
 pub(super) fn split_unit(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     (number, unit.trim_start())
 }
@@ -80,9 +74,7 @@ impl Kind for Rate {
 
     fn parse(text: &str) -> Result<Self, String> {
         let refuse = |reason: &str| {
-            Err(format!(
-                "expected a rate, such as `10kb/s`, or `0` or `off` for no limit{reason}"
-            ))
+            Err(format!("expected a rate, such as `10kb/s`, or `0` or `off` for no limit{reason}"))
         };
         let lower = text.to_ascii_lowercase();
         if lower == "0" || lower == "off" {
@@ -251,10 +243,7 @@ mod tests {
         ] {
             assert_eq!(Megabytes::parse(text).unwrap().bytes(), bytes, "{text}");
         }
-        assert_eq!(
-            Gigabytes::parse("2").unwrap().lua(),
-            Value::from(2_i64 << 30)
-        );
+        assert_eq!(Gigabytes::parse("2").unwrap().lua(), Value::from(2_i64 << 30));
     }
 
     #[test]
@@ -276,10 +265,7 @@ mod tests {
             "99999999999999999999999",
         ] {
             let error = Megabytes::parse(text).expect_err(text);
-            assert!(
-                error.starts_with("expected a number of megabytes"),
-                "{text}: {error}"
-            );
+            assert!(error.starts_with("expected a number of megabytes"), "{text}: {error}");
         }
     }
 }

@@ -14,16 +14,12 @@ pub struct Options(Vec<(String, Option<Value>)>);
 impl Options {
     /// Every option and its value, in the order in which they stand.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&Value>)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_ref()))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
     }
 
     /// One option: `None` where it is not named, `Some(None)` where it is to be left out.
     pub fn get(&self, name: &str) -> Option<Option<&Value>> {
-        self.iter()
-            .find(|(candidate, _)| *candidate == name)
-            .map(|(_, value)| value)
+        self.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
     }
 
     /// Whether no option is named.
@@ -53,26 +49,20 @@ impl Options {
                 Err(reason) => errors.push(format!("the option {}: {reason}", shown(&name))),
             }
         }
-        if errors.is_empty() {
-            Ok(Options(options))
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(Options(options)) } else { Err(errors) }
     }
 }
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set()
-            .entries(self.0.iter().map(|(name, _)| name))
-            .finish()
+        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 
 /// Lua's reserved words (Lua 5.4 manual, section 3.1; 5.2 and 5.3 have the same).
 const RESERVED: [&str; 22] = [
-    "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in",
-    "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while",
+    "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in", "local",
+    "nil", "not", "or", "repeat", "return", "then", "true", "until", "while",
 ];
 
 /// What Prosody's loader puts into the environment of a configuration file (`core/configmanager.lua`, 0.12 and
@@ -95,9 +85,7 @@ const LOADER: [&str; 13] = [
 
 /// Why an option of this name cannot be set in Prosody's configuration, if so.
 fn unusable(name: &str) -> Option<String> {
-    let is_identifier = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    let is_identifier = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty();
     let reason = if !is_identifier {
@@ -130,9 +118,7 @@ pub(super) fn only_global(name: &str) -> Option<String> {
         })
         || name == "interface"
         || name.ends_with("_interface");
-    global.then(|| {
-        "Prosody takes it only globally; move it to `PROSODY_OPTIONS` or its own setting".into()
-    })
+    global.then(|| "Prosody takes it only globally; move it to `PROSODY_OPTIONS` or its own setting".into())
 }
 
 impl Kind for Options {
@@ -164,11 +150,7 @@ deserialize!(Options);
 
 /// Says that a member is unknown, with the nearest that is known.
 pub(super) fn unknown_member(name: &str, known: &[&'static str]) -> String {
-    format!(
-        "unknown member {}{}",
-        shown(name),
-        did_you_mean(name, known)
-    )
+    format!("unknown member {}{}", shown(name), did_you_mean(name, known))
 }
 
 #[cfg(test)]
@@ -178,18 +160,14 @@ mod tests {
 
     #[test]
     fn options_keep_their_order_and_their_types() {
-        let options = Options::parse(
-            r#"{"z": 5, "a": [1.0, "x", true], "gone": null, "t": {"k k": 0.5, "n": null}}"#,
-        )
-        .unwrap();
+        let options =
+            Options::parse(r#"{"z": 5, "a": [1.0, "x", true], "gone": null, "t": {"k k": 0.5, "n": null}}"#)
+                .unwrap();
         let shown: Vec<String> = options
             .iter()
             .map(|(name, value)| format!("{name}={}", value.map_or("-".into(), line)))
             .collect();
-        assert_eq!(
-            shown,
-            ["z=5", r#"a=[1,"x",true]"#, "gone=-", r#"t={"k k":0.5}"#]
-        );
+        assert_eq!(shown, ["z=5", r#"a=[1,"x",true]"#, "gone=-", r#"t={"k k":0.5}"#]);
         assert_eq!(options.get("gone"), Some(None));
         assert_eq!(options.get("none"), None);
         assert_eq!(format!("{options:?}"), r#"{"z", "a", "gone", "t"}"#);
@@ -231,29 +209,15 @@ mod tests {
             assert!(error.starts_with("the option \""), "{name}: {error}");
             assert!(!error.contains("S3CRET"), "{error}");
         }
-        for name in [
-            "max_resources",
-            "_a",
-            "A1",
-            "includes",
-            "End",
-            "lua",
-            "env_x",
-            "limits",
-            "hosts",
-        ] {
-            assert!(
-                Options::parse(&format!(r#"{{"{name}": 1}}"#)).is_ok(),
-                "{name}"
-            );
+        for name in ["max_resources", "_a", "A1", "includes", "End", "lua", "env_x", "limits", "hosts"] {
+            assert!(Options::parse(&format!(r#"{{"{name}": 1}}"#)).is_ok(), "{name}");
         }
     }
 
     #[test]
     fn all_mistakes_are_named_and_no_value() {
-        let error =
-            Options::parse(r#"{"a": [null, "S3CRET"], "end": "S3CRET", "b": {"S3CRET": [null]}}"#)
-                .unwrap_err();
+        let error = Options::parse(r#"{"a": [null, "S3CRET"], "end": "S3CRET", "b": {"S3CRET": [null]}}"#)
+            .unwrap_err();
         assert_eq!(
             error,
             "the option \"a\": `null` has no meaning in an array; \
@@ -277,10 +241,7 @@ mod tests {
             "{} S3CRET",
         ] {
             let error = Options::parse(text).expect_err(text);
-            assert!(
-                error.starts_with("expected a JSON object"),
-                "{text}: {error}"
-            );
+            assert!(error.starts_with("expected a JSON object"), "{text}: {error}");
             assert!(!error.contains("S3CRET"), "{text}: {error}");
         }
     }
@@ -299,13 +260,7 @@ mod tests {
         ] {
             assert!(only_global(name).is_some(), "{name}");
         }
-        for name in [
-            "turn_external_port",
-            "port",
-            "passports",
-            "c2s_require_encryption",
-            "reports",
-        ] {
+        for name in ["turn_external_port", "port", "passports", "c2s_require_encryption", "reports"] {
             assert!(only_global(name).is_none(), "{name}");
         }
     }

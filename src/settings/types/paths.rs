@@ -62,22 +62,14 @@ mod tests {
     fn paths_are_absolute() {
         assert_eq!(Path::parse("/a b/ü").unwrap().as_str(), "/a b/ü");
         assert!(Path::parse("certs").unwrap_err().contains("begin with `/`"));
-        assert!(
-            Path::parse("~/certs")
-                .unwrap_err()
-                .contains("begin with `/`")
-        );
+        assert!(Path::parse("~/certs").unwrap_err().contains("begin with `/`"));
         assert!(Path::parse("/a\0b").unwrap_err().contains("NUL"));
     }
 
     #[test]
     fn plugin_paths_hold_no_semicolon() {
         assert!(PluginPath::parse("/srv/modules").is_ok());
-        assert!(
-            PluginPath::parse("/srv/a;/srv/b")
-                .unwrap_err()
-                .contains("`;`")
-        );
+        assert!(PluginPath::parse("/srv/a;/srv/b").unwrap_err().contains("`;`"));
         assert!(PluginPath::parse("modules").is_err());
     }
 
@@ -86,11 +78,7 @@ mod tests {
         assert!(Glob::parse("conf.d/*.cfg.lua").is_ok());
         assert!(Glob::parse("/srv/extra.cfg.lua").is_ok());
         assert!(Glob::parse("*").is_ok());
-        assert!(
-            Glob::parse("*/a.cfg.lua")
-                .unwrap_err()
-                .contains("last part")
-        );
+        assert!(Glob::parse("*/a.cfg.lua").unwrap_err().contains("last part"));
         assert!(Glob::parse("a\0").is_err());
     }
 }

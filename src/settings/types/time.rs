@@ -42,10 +42,7 @@ const UNITS: [(&str, u64); 26] = [
 ];
 
 fn unit_seconds(unit: &str) -> Option<u64> {
-    UNITS
-        .iter()
-        .find(|(word, _)| unit.eq_ignore_ascii_case(word))
-        .map(|&(_, seconds)| seconds)
+    UNITS.iter().find(|(word, _)| unit.eq_ignore_ascii_case(word)).map(|&(_, seconds)| seconds)
 }
 
 /// How to write so many seconds in the largest unit that divides them.
@@ -62,15 +59,9 @@ fn seconds(text: &str) -> Result<u64, String> {
     let too_long = || "it is more than 100 years".to_owned();
     let (number, unit) = split_unit(text);
     if unit.eq_ignore_ascii_case("m") && !number.is_empty() {
-        return Err(format!(
-            "`m` could be minutes or months; write `{number}min` or `{number}mon`"
-        ));
+        return Err(format!("`m` could be minutes or months; write `{number}min` or `{number}mon`"));
     }
-    let Some(size) = (if unit.is_empty() {
-        Some(1)
-    } else {
-        unit_seconds(unit)
-    }) else {
+    let Some(size) = (if unit.is_empty() { Some(1) } else { unit_seconds(unit) }) else {
         return Err(match total(text) {
             Some(total) => format!("write one number with one unit, `{}`", spelled(total)),
             None if unit.chars().all(|c| c.is_ascii_alphabetic()) && !number.is_empty() => {
@@ -102,9 +93,7 @@ fn total(text: &str) -> Option<u64> {
     let mut sum: u128 = 0;
     while !rest.is_empty() {
         let (number, after) = split_unit(rest);
-        let end = after
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(after.len());
+        let end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (unit, after) = after.split_at(end);
         let (number, size) = (Decimal::read(number)?, unit_seconds(unit)?);
         if !number.is_whole(size) {
@@ -113,17 +102,13 @@ fn total(text: &str) -> Option<u64> {
         sum += number.times(size);
         rest = after.trim_start();
     }
-    u64::try_from(sum)
-        .ok()
-        .filter(|sum| (1..=LONGEST).contains(sum))
+    u64::try_from(sum).ok().filter(|sum| (1..=LONGEST).contains(sum))
 }
 
 /// The message for a text that is no duration.
 fn wrong_duration(also: &str, reason: &str) -> String {
     let colon = if reason.is_empty() { "" } else { ": " };
-    format!(
-        "expected a duration, such as `1w`, `30 days`, `12h` or a number of seconds{also}{colon}{reason}"
-    )
+    format!("expected a duration, such as `1w`, `30 days`, `12h` or a number of seconds{also}{colon}{reason}")
 }
 
 /// When something is deleted.
@@ -201,10 +186,7 @@ impl Kind for Wait {
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.eq_ignore_ascii_case("never") {
-            return Err(wrong_duration(
-                "",
-                "`never` has no meaning here; `0` does not wait",
-            ));
+            return Err(wrong_duration("", "`never` has no meaning here; `0` does not wait"));
         }
         seconds(text)
             .map(|seconds| Wait(Duration::from_secs(seconds)))
@@ -242,9 +224,7 @@ impl Kind for Days {
             }
             _ => String::new(),
         };
-        Err(format!(
-            "expected a whole number of days from 1 to 36525, or `never`{hint}"
-        ))
+        Err(format!("expected a whole number of days from 1 to 36525, or `never`{hint}"))
     }
 }
 
@@ -365,11 +345,7 @@ mod tests {
             ("1y", 31_556_952),
             ("100 years", 3_155_695_200),
         ] {
-            assert_eq!(
-                ArchiveDuration::parse(text),
-                Ok(ArchiveDuration(Expiry::After(expected))),
-                "{text}"
-            );
+            assert_eq!(ArchiveDuration::parse(text), Ok(ArchiveDuration(Expiry::After(expected))), "{text}");
         }
     }
 
@@ -393,9 +369,7 @@ mod tests {
             let error = ArchiveDuration::parse(text).expect_err(text);
             assert!(error.contains(hint), "{text}: {error}");
         }
-        for text in [
-            "-1", "forever", "h", "P1D", "1h-", "1,5h", "1:30", ".", "1..5h",
-        ] {
+        for text in ["-1", "forever", "h", "P1D", "1h-", "1,5h", "1:30", ".", "1..5h"] {
             let error = ArchiveDuration::parse(text).expect_err(text);
             assert!(error.starts_with("expected a duration"), "{text}: {error}");
         }
@@ -403,20 +377,10 @@ mod tests {
 
     #[test]
     fn never_is_for_what_can_be_kept() {
-        assert_eq!(
-            ArchiveDuration::parse("Never").unwrap().lua(),
-            Value::from("never")
-        );
+        assert_eq!(ArchiveDuration::parse("Never").unwrap().lua(), Value::from("never"));
         assert_eq!(Days::parse("never").unwrap().0.files(), Value::from(-1));
-        assert_eq!(
-            Days::parse("never").unwrap().0.archive(),
-            Value::from("never")
-        );
-        assert!(
-            Wait::parse("never")
-                .unwrap_err()
-                .contains("`0` does not wait")
-        );
+        assert_eq!(Days::parse("never").unwrap().0.archive(), Value::from("never"));
+        assert!(Wait::parse("never").unwrap_err().contains("`0` does not wait"));
         assert!(Seconds::parse("never").is_err());
     }
 
@@ -430,42 +394,21 @@ mod tests {
     #[test]
     fn days_are_whole_and_at_least_one() {
         assert_eq!(Days::parse("30"), Ok(Days(Expiry::After(30 * DAY))));
-        assert!(
-            Days::parse("30 days")
-                .unwrap_err()
-                .ends_with("; write `30`")
-        );
+        assert!(Days::parse("30 days").unwrap_err().ends_with("; write `30`"));
         assert!(Days::parse("4w").unwrap_err().ends_with("; write `28`"));
         for text in ["0", "-1", "1.5", "12h", "36526", "99999999999999999999"] {
-            assert!(
-                Days::parse(text).unwrap_err().ends_with("or `never`"),
-                "{text}"
-            );
+            assert!(Days::parse(text).unwrap_err().ends_with("or `never`"), "{text}");
         }
     }
 
     #[test]
     fn seconds_and_intervals_are_whole_numbers() {
-        assert_eq!(
-            Seconds::parse("86400").unwrap().lua(),
-            Value::from(86_400_i64)
-        );
-        assert!(
-            Seconds::parse("24h")
-                .unwrap_err()
-                .ends_with("; write `86400`")
-        );
+        assert_eq!(Seconds::parse("86400").unwrap().lua(), Value::from(86_400_i64));
+        assert!(Seconds::parse("24h").unwrap_err().ends_with("; write `86400`"));
         assert!(Seconds::parse("0").is_err());
         assert_eq!(Interval::parse("60").unwrap().lua(), Value::from(60_i64));
-        assert_eq!(
-            Interval::parse("MANUAL").unwrap().lua(),
-            Value::from("manual")
-        );
-        assert!(
-            Interval::parse("manuell")
-                .unwrap_err()
-                .contains("did you mean `manual`?")
-        );
+        assert_eq!(Interval::parse("MANUAL").unwrap().lua(), Value::from("manual"));
+        assert!(Interval::parse("manuell").unwrap_err().contains("did you mean `manual`?"));
         assert!(Interval::parse("1.5").is_err());
     }
 }

@@ -24,9 +24,9 @@ fn uri(text: &str) -> Result<String, String> {
     }
     match text.split_once(':') {
         Some((scheme, rest)) if is_scheme(scheme) && !rest.is_empty() => Ok(text.to_owned()),
-        None if text.contains('@') => Err(format!(
-            "{expected}: the scheme is missing; write `mailto:` or `xmpp:` before the address"
-        )),
+        None if text.contains('@') => {
+            Err(format!("{expected}: the scheme is missing; write `mailto:` or `xmpp:` before the address"))
+        }
         None => Err(format!("{expected}: the scheme is missing")),
         Some(_) => Err(expected.into()),
     }
@@ -34,9 +34,7 @@ fn uri(text: &str) -> Result<String, String> {
 
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
 /// An `http` or `https` URL that others' paths are put behind: it has a host, and neither a user nor a query.
@@ -67,18 +65,13 @@ impl Kind for HttpUrl {
 
     fn parse(text: &str) -> Result<Self, String> {
         let refuse = |reason: &str| {
-            Err(format!(
-                "expected an `https` or `http` URL, such as `https://chat.example/`{reason}"
-            ))
+            Err(format!("expected an `https` or `http` URL, such as `https://chat.example/`{reason}"))
         };
         if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return refuse(": white space cannot stand in it");
         }
         let (scheme, _) = text.split_once("://").unwrap_or_default();
-        if !["http", "https"]
-            .iter()
-            .any(|known| scheme.eq_ignore_ascii_case(known))
-        {
+        if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return refuse("");
         }
         match Url::parse(text) {
@@ -149,9 +142,7 @@ fn database_url(text: &str) -> Result<DatabaseUrl, String> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(format!("white space cannot stand in it; {ENCODE}"));
     }
-    let (scheme, rest) = text
-        .split_once("://")
-        .ok_or("`://` does not follow a scheme")?;
+    let (scheme, rest) = text.split_once("://").ok_or("`://` does not follow a scheme")?;
     let driver = match scheme.to_ascii_lowercase().as_str() {
         "postgresql" | "postgres" => DbDriver::PostgreSql,
         "mysql" | "mariadb" => DbDriver::MySql,
@@ -174,7 +165,9 @@ fn database_url(text: &str) -> Result<DatabaseUrl, String> {
     }
 
     let (host, port) = server_and_port(server).ok_or_else(|| {
-        format!("the host is neither a domain nor an address, or the port no number from 1 to 65535; {ENCODE}")
+        format!(
+            "the host is neither a domain nor an address, or the port no number from 1 to 65535; {ENCODE}"
+        )
     })?;
     if host.is_some() && socket.is_some() {
         return Err("it names both a host and a socket".into());
@@ -196,9 +189,7 @@ fn database_url(text: &str) -> Result<DatabaseUrl, String> {
 
 /// Reads `host`, `host:port`, `[IPv6]:port` or nothing; a percent-encoded path is a socket.
 fn server_and_port(text: &str) -> Option<(Option<String>, Option<Port>)> {
-    let colon = text
-        .rfind(':')
-        .filter(|&colon| !text[colon..].contains(']'));
+    let colon = text.rfind(':').filter(|&colon| !text[colon..].contains(']'));
     let (host, port) = match colon {
         Some(colon) => (&text[..colon], Some(Port::parse(&text[colon + 1..]).ok()?)),
         None => (text, None),
@@ -248,10 +239,7 @@ fn socket(query: &str) -> Result<Option<String>, String> {
     if refused.is_empty() {
         Ok(socket)
     } else {
-        Err(format!(
-            "Prosody cannot honour the parameter {}; leave it out",
-            refused.join(", ")
-        ))
+        Err(format!("Prosody cannot honour the parameter {}; leave it out", refused.join(", ")))
     }
 }
 
@@ -274,29 +262,11 @@ mod tests {
 
     #[test]
     fn uris_have_a_scheme() {
-        for text in [
-            "mailto:a@b.example",
-            "xmpp:a@b.example?message",
-            "https://a.example/é",
-            "tel:+1-2",
-        ] {
+        for text in ["mailto:a@b.example", "xmpp:a@b.example?message", "https://a.example/é", "tel:+1-2"] {
             assert_eq!(Uri::parse(text).unwrap().as_str(), text);
         }
-        assert!(
-            Uri::parse("a@b.example")
-                .unwrap_err()
-                .contains("`mailto:` or `xmpp:`")
-        );
-        for text in [
-            "a.example",
-            "mailto:",
-            ":x",
-            "1a:x",
-            "mail to:a",
-            "mailto:a b",
-            "x:\"",
-            "x:\0",
-        ] {
+        assert!(Uri::parse("a@b.example").unwrap_err().contains("`mailto:` or `xmpp:`"));
+        for text in ["a.example", "mailto:", ":x", "1a:x", "mail to:a", "mailto:a b", "x:\"", "x:\0"] {
             let error = Uri::parse(text).expect_err(text);
             assert!(error.starts_with("expected a URI"), "{text}: {error}");
         }
@@ -307,10 +277,7 @@ mod tests {
         let url = HttpUrl::parse("HTTPS://Bücher.example/xmpp").unwrap();
         assert_eq!(url.as_str(), "https://xn--bcher-kva.example/xmpp");
         assert_eq!(url.host(), "xn--bcher-kva.example");
-        assert_eq!(
-            HttpUrl::parse("http://[2001:db8::1]:8080").unwrap().host(),
-            "[2001:db8::1]"
-        );
+        assert_eq!(HttpUrl::parse("http://[2001:db8::1]:8080").unwrap().host(), "[2001:db8::1]");
         for (text, reason) in [
             ("chat.example", "`https` or `http`"),
             ("ftp://chat.example", "`https` or `http`"),
@@ -351,33 +318,15 @@ mod tests {
             ),
             ("postgres://db", "PostgreSQL db - - - -"),
             ("postgres://", "PostgreSQL - - - - -"),
-            (
-                "mysql://u:p:w@Bücher.example/x?",
-                "MySQL xn--bcher-kva.example - x u p:w",
-            ),
+            ("mysql://u:p:w@Bücher.example/x?", "MySQL xn--bcher-kva.example - x u p:w"),
             ("postgresql://u@%2Frun%2Fpg/x", "PostgreSQL /run/pg - x u -"),
-            (
-                "postgresql://u@[2001:db8::1]:5433/x",
-                "PostgreSQL 2001:db8::1 5433 x u -",
-            ),
-            (
-                "mysql://u:p%40%2F%23%25s@db/x%20y",
-                "MySQL db - x y u p@/#%s",
-            ),
+            ("postgresql://u@[2001:db8::1]:5433/x", "PostgreSQL 2001:db8::1 5433 x u -"),
+            ("mysql://u:p%40%2F%23%25s@db/x%20y", "MySQL db - x y u p@/#%s"),
             ("MariaDB://u@[2001:db8::1]/x", "MySQL 2001:db8::1 - x u -"),
             ("mysql://u:100%@db/x", "MySQL db - x u 100%"),
-            (
-                "postgresql://u@/x?host=/run/postgresql",
-                "PostgreSQL /run/postgresql - x u -",
-            ),
-            (
-                "postgresql:///x?host=%2Frun%2Fpg",
-                "PostgreSQL /run/pg - x - -",
-            ),
-            (
-                "sqlite:///var/lib/prosody/a%20b.sqlite",
-                "SQLite3 - - /var/lib/prosody/a b.sqlite - -",
-            ),
+            ("postgresql://u@/x?host=/run/postgresql", "PostgreSQL /run/postgresql - x u -"),
+            ("postgresql:///x?host=%2Frun%2Fpg", "PostgreSQL /run/pg - x - -"),
+            ("sqlite:///var/lib/prosody/a%20b.sqlite", "SQLite3 - - /var/lib/prosody/a b.sqlite - -"),
             ("sqlite:////data/p.sqlite", "SQLite3 - - /data/p.sqlite - -"),
         ] {
             assert_eq!(parts(text), expected, "{text}");
@@ -389,23 +338,11 @@ mod tests {
         for (text, reason) in [
             ("db.example", "`://`"),
             ("oracle://S3CRET@db/x", "the scheme is none of"),
-            (
-                "postgresql+psycopg2://u:S3CRET@db/x",
-                "the scheme is none of",
-            ),
+            ("postgresql+psycopg2://u:S3CRET@db/x", "the scheme is none of"),
             ("postgresql://u:S3CRET@db/x?sslmode=S3CRET", "\"sslmode\""),
-            (
-                "postgresql://u:S3CRET@db/x?sslmode=a&target=S3CRET",
-                "\"sslmode\", \"target\"",
-            ),
-            (
-                "postgresql://u:S3CRET@db/x?host=/run",
-                "both a host and a socket",
-            ),
-            (
-                "postgresql://u:S3CRET@/x?host=db",
-                "absolute path of a socket",
-            ),
+            ("postgresql://u:S3CRET@db/x?sslmode=a&target=S3CRET", "\"sslmode\", \"target\""),
+            ("postgresql://u:S3CRET@db/x?host=/run", "both a host and a socket"),
+            ("postgresql://u:S3CRET@/x?host=db", "absolute path of a socket"),
             ("postgresql://u:S3CRET@/x?host=/a&host=/b", "twice"),
             ("postgresql://u:S3C@RET@db/x", "percent-encoded"),
             ("postgresql://u:S3CRET#1@db/x", "percent-encoded"),
