@@ -1,0 +1,370 @@
+//! The types of settings' values. Each reads the text of one environment variable, or of a `_FILE`, and keeps
+//! what it promises: who holds a `Domain` need not look at it again.
+
+mod choices;
+mod domains;
+mod hosts;
+mod json;
+mod lists;
+mod names;
+mod network;
+mod numbers;
+mod options;
+mod paths;
+mod time;
+mod urls;
+
+pub use choices::{
+    ArchivePolicy, Boolean, DbDriver, LdapMode, LdapScope, LogFormat, LogLevel, NetworkBackend,
+    RoomCreation, TlsProfile,
+};
+pub use domains::{BareOrDomain, Domain, Jid};
+pub use hosts::{
+    Account, Accounts, Component, Components, DiscoItem, DiscoItems, ExternalComponent,
+    ExternalComponents, VirtualHost, VirtualHosts,
+};
+pub use lists::{List, Set};
+pub use names::{Id, Name, Text, UserName};
+pub use network::{Address, Cidr, Interface, Network, Origin, Origins, Port, Resolver, TurnHost};
+pub use numbers::{Gigabytes, Megabytes, Rate};
+pub use options::Options;
+pub use paths::{Glob, Path, PluginPath};
+pub use time::{ArchiveDuration, Days, Expiry, Interval, Seconds, Wait};
+pub use urls::{DatabaseUrl, HttpUrl, Uri};
+
+use crate::lua::Secret;
+use minijinja::Value;
+use serde::{Deserialize, Deserializer, de};
+use std::borrow::Cow;
+
+/// A value that an environment variable can hold.
+pub trait Kind: Sized {
+    /// How the reference names the type: `list of domains`, `duration`, `boolean`.
+    fn kind() -> Cow<'static, str>;
+
+    /// The name of several of them, as it stands after `list of`.
+    fn plural() -> Cow<'static, str> {
+        format!("{}s", Self::kind()).into()
+    }
+
+    /// One valid value, shown in messages and in the reference.
+    fn example() -> &'static str;
+
+    /// Every word that is taken, where the type is a fixed choice; else nothing.
+    fn choices() -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Reads the text, which is never empty. The error is a clause that says what was expected, which piece is
+    /// wrong, and the nearest valid choice where there is one. Of a text that [`Kind::hides`] it holds no part.
+    fn parse(text: &str) -> Result<Self, String>;
+
+    /// Whether this text may hold a secret, and so must not be printed.
+    fn hides(_text: &str) -> bool {
+        false
+    }
+}
+
+/// A value that stands in Prosody's configuration as it is.
+pub trait Lua {
+    /// The value to render: whole numbers as `i64`, lists as sequences, JSON objects as maps.
+    fn lua(&self) -> Value;
+}
+
+/// Deserialises by [`Kind::parse`] from a string, as `envy` hands it over.
+fn from_text<'de, D: Deserializer<'de>, T: Kind>(deserializer: D) -> Result<T, D::Error> {
+    T::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+}
+
+/// Implements `Deserialize` by [`Kind::parse`].
+macro_rules! deserialize {
+    ($($type:ty),+ $(,)?) => {$(
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $crate::settings::types::from_text(deserializer)
+            }
+        }
+    )+};
+}
+use deserialize;
+
+/// A piece of a value as a message shows it: in quotes, on one line, control characters escaped, and cut short
+/// when it is long.
+pub fn shown(piece: &str) -> String {
+    const LONGEST: usize = 80;
+    match piece.char_indices().nth(LONGEST) {
+        None => format!("{piece:?}"),
+        Some((end, _)) => format!("{:?}…", &piece[..end]),
+    }
+}
+
+/// The choices in a sentence: `` `a`, `b` or `c` ``.
+fn alternatives(choices: &[&str]) -> String {
+    match choices {
+        [] => String::new(),
+        [only] => format!("`{only}`"),
+        [first @ .., last] => {
+            let first: Vec<String> = first.iter().map(|choice| format!("`{choice}`")).collect();
+            format!("{} or `{last}`", first.join(", "))
+        }
+    }
+}
+
+/// Ends a message with the nearest choice, where there is one.
+fn did_you_mean(word: &str, choices: &[&'static str]) -> String {
+    match super::nearest::nearest(word, choices.iter().copied()) {
+        Some(choice) => format!("; did you mean `{choice}`?"),
+        None => String::new(),
+    }
+}
+
+impl Kind for Secret {
+    fn kind() -> Cow<'static, str> {
+        "text".into()
+    }
+
+    fn example() -> &'static str {
+        "correct horse battery staple"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Secret::new(text.to_owned()))
+    }
+
+    fn hides(_text: &str) -> bool {
+        true
+    }
+}
+
+deserialize!(Secret);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::de::IntoDeserializer;
+    use serde::de::value::{Error, StringDeserializer};
+
+    /// The value on one line.
+    pub(super) fn line(value: &Value) -> String {
+        serde_json::to_string(value).unwrap()
+    }
+
+    /// What everybody tries: a value may be refused, and never more than that.
+    fn hostile() -> Vec<String> {
+        let mut texts: Vec<String> = [
+            "",
+            " ",
+            ",",
+            ",,",
+            "\n",
+            "\r\n",
+            "\t",
+            "\0",
+            "\"",
+            "'",
+            "\\",
+            "]]",
+            "]==]",
+            "--[[",
+            "{{",
+            "{{ x }}",
+            "{%",
+            "${x}",
+            "$(id)",
+            "`id`",
+            "😀",
+            "é\u{301}",
+            "\u{202e}",
+            "\u{feff}",
+            "\u{fffd}",
+            "\u{10ffff}",
+            "a\"; os.execute(\"id\") --",
+            "info = \"*console\"; }; os.execute(\"id\")",
+            "a\nb",
+            "a\r\nb",
+            "a\0b",
+            "none",
+            "None,",
+            "[]",
+            "[",
+            "]",
+            "{}",
+            "{",
+            "[[",
+            "[{}]",
+            "[null]",
+            "[[]]",
+            "[\"\"]",
+            "{\"\":1}",
+            "{\"a\":{}}",
+            "[1,2]",
+            "[::1]",
+            "[::1",
+            ":",
+            "::",
+            ":::",
+            "@",
+            "a@",
+            "@a",
+            "a@b",
+            "a:b",
+            ":a",
+            "a:",
+            "a@b:c",
+            "/",
+            "//",
+            "///",
+            "a/b",
+            "://",
+            "a://",
+            "a://b",
+            "://a",
+            "#",
+            "?",
+            "%",
+            "%zz",
+            "*",
+            ".",
+            "..",
+            "-",
+            "--",
+            "_",
+            "0",
+            "-1",
+            "+1",
+            "1.5",
+            "1e9",
+            "NaN",
+            "inf",
+            "0x10",
+            "m",
+            "1m",
+            "1 m",
+            "1d1",
+            ".5d",
+            "18446744073709551616",
+            "340282366920938463463374607431768211456",
+            "xn--",
+            "xn--a",
+            "XN--A.B",
+            "mod_",
+            "postgresql://",
+            "postgresql://@",
+            "mysql://:@:/?",
+            "sqlite://",
+            "sqlite:",
+            "postgresql://[::1",
+            "https://[",
+            "https://@",
+            "1.2.3.4/",
+            "::/129",
+            "1.2.3.4@",
+            "ＮＯＮＥ",
+            "İ",
+            "ß",
+            "\u{ad}",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        for piece in [
+            "a", "9", ".", ",", "a,", "[", "{", "\"", "é", "😀", "\0", ":", "@", "xn--a.", "1d",
+            "a:b ",
+        ] {
+            texts.push(piece.repeat(100_000 / piece.len()));
+        }
+        texts.push(format!("[{}]", vec!["\"\\u0000]]\""; 10_000].join(",")));
+        texts
+    }
+
+    /// Runs `$check::<T>()` for every type.
+    macro_rules! for_every_type {
+        ($check:ident) => {
+            for_every_type!($check:
+                ArchiveDuration, ArchivePolicy, Accounts, Address, BareOrDomain, Boolean, Cidr, Components,
+                DatabaseUrl, Days, DbDriver, DiscoItems, Domain, ExternalComponents, Gigabytes, Glob, HttpUrl, Id,
+                Interface, Interval, Jid, LdapMode, LdapScope, List<Path>, List<Uri>, LogFormat, LogLevel,
+                Megabytes, Name, Network, NetworkBackend, Options, Origins, Path, PluginPath, Port, Rate, Resolver,
+                RoomCreation, Seconds, Secret, Set<Address>, Set<BareOrDomain>, Set<Domain>, Set<Interface>,
+                Set<Name>, Set<Network>, Set<PluginPath>, Set<Port>, Set<Resolver>, Text, TlsProfile, TurnHost,
+                Uri, UserName, VirtualHosts, Wait
+            )
+        };
+        ($check:ident: $($type:ty),+) => { $( $check::<$type>(); )+ };
+    }
+
+    #[test]
+    fn hostile_text_never_panics() {
+        fn check<T: Kind>() {
+            for text in hostile() {
+                let Err(error) = T::parse(&text) else {
+                    continue;
+                };
+                let case = format!("{} of {}: {error}", T::kind(), shown(&text));
+                assert!(!error.is_empty(), "{case}");
+                assert!(!error.contains(char::is_control), "one line: {case}");
+                let secret = format!("S3CRET{text}S3CRET");
+                if T::hides(&secret) {
+                    let error = T::parse(&secret).err().unwrap_or_default();
+                    assert!(!error.contains("S3CRET"), "{case}: {error}");
+                }
+            }
+        }
+        for_every_type!(check);
+    }
+
+    #[test]
+    fn every_example_is_valid_and_deserialises() {
+        fn check<T: Kind + serde::de::DeserializeOwned>() {
+            assert!(!T::kind().is_empty());
+            for text in T::choices().iter().chain([&T::example()]) {
+                let deserializer: StringDeserializer<Error> = text.to_string().into_deserializer();
+                if let Err(error) = T::deserialize(deserializer) {
+                    panic!("{}: {text}: {error}", T::kind());
+                }
+            }
+        }
+        for_every_type!(check);
+    }
+
+    #[test]
+    fn envy_fills_a_section_and_says_what_is_wrong() {
+        #[derive(Deserialize)]
+        struct Section {
+            prosody_domain: Option<Domain>,
+            prosody_c2s_ports: Option<Set<Port>>,
+            prosody_log_level: Option<LogLevel>,
+        }
+        let read = |name: &str, value: &str| {
+            envy::from_iter::<_, Section>([(name.to_owned(), value.to_owned())])
+        };
+        let section = read("PROSODY_C2S_PORTS", "5222,5223").unwrap();
+        assert_eq!(section.prosody_c2s_ports.unwrap().len(), 2);
+        assert!(section.prosody_domain.is_none() && section.prosody_log_level.is_none());
+        assert_eq!(
+            read("PROSODY_LOG_LEVEL", "warm").err().unwrap().to_string(),
+            "expected `debug`, `info`, `warn` or `error`; did you mean `warn`?"
+        );
+    }
+
+    #[test]
+    fn a_piece_is_shown_on_one_line_and_cut_short() {
+        assert_eq!(shown("a\"\n\u{1b}"), r#""a\"\n\u{1b}""#);
+        let long = shown(&"é".repeat(100_000));
+        assert_eq!(long.chars().count(), 83);
+    }
+
+    #[test]
+    fn kinds_are_named_as_the_reference_names_them() {
+        assert_eq!(Set::<Domain>::kind(), "list of domains");
+        assert_eq!(Set::<BareOrDomain>::kind(), "list of JIDs");
+        assert_eq!(
+            List::<PluginPath>::kind(),
+            "list of absolute paths without `;`"
+        );
+        assert_eq!(Origins::kind(), "list of origins, or `*`");
+        assert_eq!(
+            TlsProfile::kind(),
+            "`modern`, `intermediate`, `old` or `legacy`"
+        );
+    }
+}

@@ -1,0 +1,841 @@
+//! Hosts, components, accounts and services elsewhere: lists that are short as plain text and complete as JSON.
+
+use super::domains::{BareOrDomain, Domain, Jid};
+use super::json::Json;
+use super::lists::{Set, is_none, may_be_array, pieces};
+use super::names::Name;
+use super::options::{Options, only_global, unknown_member};
+use super::{Kind, Lua, deserialize, shown};
+use crate::lua::Secret;
+use minijinja::Value;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+
+/// A list of entries, each a string in plain text, or a string, an object or an array in JSON.
+struct Entries {
+    /// What one entry is, in the messages.
+    expected: &'static str,
+    /// Whether the messages show no part of the value.
+    hidden: bool,
+}
+
+impl Entries {
+    /// Reads every entry with `read`, whose errors are the reasons alone.
+    fn read<T>(
+        &self,
+        text: &str,
+        read: impl Fn(Json) -> Result<T, Vec<String>>,
+    ) -> Result<Vec<T>, String> {
+        if is_none(text) {
+            return Ok(Vec::new());
+        }
+        let elements: Vec<Json> = if may_be_json(text) {
+            Json::array(text).map_err(|syntax| format!("expected a JSON array: {syntax}"))?
+        } else {
+            pieces(text)
+                .map(|piece| Json::Text(piece.to_owned()))
+                .collect()
+        };
+        if elements.is_empty() && !may_be_json(text) {
+            return Err(format!(
+                "expected {}; `none` is an empty list",
+                self.expected
+            ));
+        }
+        let mut values = Vec::with_capacity(elements.len());
+        let mut errors = Vec::new();
+        for (index, element) in elements.into_iter().enumerate() {
+            // The element is gone by the time a message has to name it.
+            let named = match &element {
+                Json::Text(text) if !self.hidden => Some(text.clone()),
+                Json::Object(members) if !self.hidden => {
+                    members.iter().find_map(|(name, member)| match member {
+                        Json::Text(host) if name == "host" => Some(host.clone()),
+                        _ => None,
+                    })
+                }
+                _ => None,
+            };
+            match read(element) {
+                Ok(value) => values.push(value),
+                Err(reasons) => errors.push(format!(
+                    "{}: {}",
+                    named.map_or_else(|| format!("entry {}", index + 1), |text| shown(&text)),
+                    reasons.join("; ")
+                )),
+            }
+        }
+        if errors.is_empty() {
+            Ok(values)
+        } else {
+            Err(errors.join("; "))
+        }
+    }
+
+    /// The reason for an entry of the wrong kind.
+    fn wrong_kind<T>(&self, entry: &Json) -> Result<T, Vec<String>> {
+        Err(vec![format!(
+            "expected {}, not {}",
+            self.expected,
+            entry.what()
+        )])
+    }
+}
+
+/// Whether the text is meant as JSON. No domain and no JID begins so, and plain pieces of broken JSON would show
+/// what may be secret.
+fn may_be_json(text: &str) -> bool {
+    may_be_array(text) || text.trim_start().starts_with('{')
+}
+
+/// Drops an entry that repeats an earlier one, and refuses one that names the same thing but differs.
+fn unique<T, K: Eq + Hash>(
+    entries: Vec<T>,
+    key: impl Fn(&T) -> K,
+    same: impl Fn(&T, &T) -> bool,
+) -> Result<Vec<T>, String> {
+    let mut places: HashMap<K, usize> = HashMap::with_capacity(entries.len());
+    let mut kept: Vec<T> = Vec::with_capacity(entries.len());
+    let mut errors = Vec::new();
+    for (index, entry) in entries.into_iter().enumerate() {
+        match places.entry(key(&entry)) {
+            Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(entry);
+            }
+            Entry::Occupied(place) if same(&kept[*place.get()], &entry) => {}
+            Entry::Occupied(_) => errors.push(format!(
+                "entry {} names what an earlier entry names, and differs from it",
+                index + 1
+            )),
+        }
+    }
+    if errors.is_empty() {
+        Ok(kept)
+    } else {
+        Err(errors.join("; "))
+    }
+}
+
+/// A JSON object as it is taken apart; its mistakes gather.
+struct Object {
+    members: Vec<(String, Json)>,
+    hidden: bool,
+    errors: Vec<String>,
+}
+
+impl Object {
+    fn new(members: Vec<(String, Json)>, known: &[&'static str], hidden: bool) -> Object {
+        let errors = members
+            .iter()
+            .filter(|(name, _)| !known.contains(&name.as_str()))
+            .map(|(name, _)| {
+                if hidden {
+                    let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+                    format!("it has a member other than {}", known.join(" and "))
+                } else {
+                    unknown_member(name, known)
+                }
+            })
+            .collect();
+        Object {
+            members,
+            hidden,
+            errors,
+        }
+    }
+
+    /// A member that is there and not `null`.
+    fn take(&mut self, name: &str) -> Option<Json> {
+        let place = self.members.iter().position(|(member, _)| member == name)?;
+        Some(self.members.swap_remove(place).1).filter(|member| *member != Json::Null)
+    }
+
+    /// A member that is a string.
+    fn optional<T: Kind>(&mut self, name: &str) -> Option<T> {
+        let reason = match self.take(name)? {
+            Json::Text(text) if text.is_empty() => "expected a string that is not empty".to_owned(),
+            Json::Text(text) => match T::parse(&text) {
+                Ok(value) => return Some(value),
+                Err(_) if self.hidden => format!("expected a {}", T::kind()),
+                Err(reason) => reason,
+            },
+            other => format!("expected a string, not {}", other.what()),
+        };
+        self.errors.push(format!("`{name}`: {reason}"));
+        None
+    }
+
+    /// A member that is a string and has to be there.
+    fn required<T: Kind>(&mut self, name: &str) -> Option<T> {
+        let mistakes = self.errors.len();
+        let value = self.optional(name);
+        if value.is_none() && self.errors.len() == mistakes {
+            self.errors.push(format!("`{name}` is missing"));
+        }
+        value
+    }
+
+    /// A member that is an array of strings; an absent one is an empty one.
+    fn set<T: Kind + Eq + Hash>(&mut self, name: &str) -> Set<T> {
+        let reason = match self.take(name) {
+            None => return Set::default(),
+            Some(Json::Array(elements)) => match Set::from_elements(elements) {
+                Ok(set) => return set,
+                Err(reason) => reason,
+            },
+            Some(other) => format!("expected an array, not {}", other.what()),
+        };
+        self.errors.push(format!("`{name}`: {reason}"));
+        Set::default()
+    }
+
+    /// The member `options`, without those for which the object has `members` of their own.
+    fn options(&mut self, members: &[&str]) -> Options {
+        let read = match self.take("options") {
+            None => return Options::default(),
+            Some(Json::Object(options)) => Options::from_members(options, |name| {
+                if members.contains(&name) {
+                    return Some("it is a member beside `options`, not in it".into());
+                }
+                only_global(name)
+            }),
+            Some(other) => Err(vec![format!(
+                "`options`: expected an object, not {}",
+                other.what()
+            )]),
+        };
+        read.unwrap_or_else(|errors| {
+            self.errors.extend(errors);
+            Options::default()
+        })
+    }
+
+    /// What was read, unless there was a mistake.
+    fn finish<T>(self, read: Option<T>) -> Result<T, Vec<String>> {
+        match read {
+            Some(value) if self.errors.is_empty() => Ok(value),
+            _ => Err(self.errors),
+        }
+    }
+}
+
+/// One virtual host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VirtualHost {
+    /// Its name.
+    pub host: Domain,
+    /// Who administers it, beside the admins of the whole server.
+    pub admins: Set<BareOrDomain>,
+    /// Modules for it alone.
+    pub modules_enabled: Set<Name>,
+    /// Modules of the whole server that it does without.
+    pub modules_disabled: Set<Name>,
+    /// Prosody's options for it alone.
+    pub options: Options,
+}
+
+impl From<Domain> for VirtualHost {
+    fn from(host: Domain) -> VirtualHost {
+        VirtualHost {
+            host,
+            admins: Set::default(),
+            modules_enabled: Set::default(),
+            modules_disabled: Set::default(),
+            options: Options::default(),
+        }
+    }
+}
+
+/// `PROSODY_VIRTUAL_HOSTS`: domains, or JSON objects with `host`, `admins`, `modules_enabled`,
+/// `modules_disabled` and `options`. Each host stands once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VirtualHosts(pub Vec<VirtualHost>);
+
+impl Kind for VirtualHosts {
+    fn kind() -> Cow<'static, str> {
+        "list of domains, or JSON".into()
+    }
+
+    fn example() -> &'static str {
+        "chat.example"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if !may_be_json(text) {
+            let domains = Set::<Domain>::parse(text)?;
+            return Ok(VirtualHosts(
+                domains.into_iter().map(VirtualHost::from).collect(),
+            ));
+        }
+        const LISTS: [&str; 3] = ["admins", "modules_enabled", "modules_disabled"];
+        let entries = Entries {
+            expected: "a domain, such as `\"chat.example\"`, or an object, such as `{\"host\": \"chat.example\"}`",
+            hidden: false,
+        };
+        let hosts = entries.read(text, |entry| match entry {
+            Json::Text(text) => Domain::parse(&text)
+                .map(VirtualHost::from)
+                .map_err(|reason| vec![reason]),
+            Json::Object(members) => {
+                let known = ["host", LISTS[0], LISTS[1], LISTS[2], "options"];
+                let mut object = Object::new(members, &known, false);
+                let host = object.required("host");
+                let (admins, modules_enabled, modules_disabled) = (
+                    object.set(LISTS[0]),
+                    object.set(LISTS[1]),
+                    object.set(LISTS[2]),
+                );
+                let options = object.options(&LISTS);
+                object.finish(host.map(|host| VirtualHost {
+                    host,
+                    admins,
+                    modules_enabled,
+                    modules_disabled,
+                    options,
+                }))
+            }
+            other => entries.wrong_kind(&other),
+        })?;
+        unique(hosts, |host| host.host.clone(), PartialEq::eq).map(VirtualHosts)
+    }
+
+    fn hides(text: &str) -> bool {
+        may_be_json(text)
+    }
+}
+
+/// One internal component.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Component {
+    /// Its name.
+    pub host: Domain,
+    /// The module that makes it: `muc`, `http_file_share`, `proxy65`, …
+    pub module: Name,
+    /// More modules for it.
+    pub modules_enabled: Set<Name>,
+    /// Prosody's options for it alone.
+    pub options: Options,
+}
+
+/// `PROSODY_COMPONENTS`: `host:module`, or JSON objects with `host`, `module`, `modules_enabled` and `options`.
+/// Each host stands once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Components(pub Vec<Component>);
+
+impl Kind for Components {
+    fn kind() -> Cow<'static, str> {
+        "list of `host:module`, or JSON".into()
+    }
+
+    fn example() -> &'static str {
+        "conference.chat.example:muc"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let entries = Entries {
+            expected: "`host:module`, such as `conference.chat.example:muc`",
+            hidden: false,
+        };
+        let components = entries.read(text, |entry| match entry {
+            Json::Text(text) => {
+                let Some((host, module)) = text.split_once(':') else {
+                    return Err(vec![format!("expected {}", entries.expected)]);
+                };
+                let (host, module) = match (Domain::parse(host), Name::parse(module)) {
+                    (Ok(host), Ok(module)) => (host, module),
+                    (host, module) => {
+                        return Err(host.err().into_iter().chain(module.err()).collect());
+                    }
+                };
+                Ok(Component {
+                    host,
+                    module,
+                    modules_enabled: Set::default(),
+                    options: Options::default(),
+                })
+            }
+            Json::Object(members) => {
+                let known = ["host", "module", "modules_enabled", "options"];
+                let mut object = Object::new(members, &known, false);
+                let (host, module) = (object.required("host"), object.required("module"));
+                let modules_enabled = object.set("modules_enabled");
+                let options = object.options(&["modules_enabled"]);
+                object.finish(host.zip(module).map(|(host, module)| Component {
+                    host,
+                    module,
+                    modules_enabled,
+                    options,
+                }))
+            }
+            other => entries.wrong_kind(&other),
+        })?;
+        unique(
+            components,
+            |component| component.host.clone(),
+            PartialEq::eq,
+        )
+        .map(Components)
+    }
+
+    fn hides(text: &str) -> bool {
+        may_be_json(text)
+    }
+}
+
+/// One external component.
+#[derive(Debug)]
+pub struct ExternalComponent {
+    /// Its name.
+    pub host: Domain,
+    /// What it logs in with; where there is none, the common secret.
+    pub secret: Option<Secret>,
+}
+
+/// `PROSODY_EXTERNAL_COMPONENTS`: `host` or `host:secret`, or JSON objects with `host` and `secret`. Each host
+/// stands once. No message shows any part of it.
+#[derive(Debug)]
+pub struct ExternalComponents(pub Vec<ExternalComponent>);
+
+/// What to do with a piece that does not fit.
+const POINT_TO_JSON: &str = "write the list as JSON where a secret holds a comma or a space";
+
+impl Kind for ExternalComponents {
+    fn kind() -> Cow<'static, str> {
+        "list of `host` or `host:secret`, or JSON".into()
+    }
+
+    fn example() -> &'static str {
+        "irc.chat.example:secret"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let entries = Entries {
+            expected: "`host` or `host:secret`",
+            hidden: true,
+        };
+        let misfit = || {
+            let example = r#"[{"host": "irc.chat.example", "secret": "…"}]"#;
+            Err(vec![format!(
+                "expected {}; {POINT_TO_JSON}: `{example}`",
+                entries.expected
+            )])
+        };
+        // What follows the comma in a secret could be taken for a host of one label. With no secret in sight
+        // `localhost` is one.
+        let has_secrets = text.contains(':');
+        let components = entries.read(text, |entry| match entry {
+            Json::Text(text) => {
+                let (host, secret) = match text.split_once(':') {
+                    Some((host, secret)) => (host, Some(secret)),
+                    None if has_secrets && !text.contains('.') => return misfit(),
+                    None => (text.as_str(), None),
+                };
+                match Domain::parse(host) {
+                    Ok(host) if secret != Some("") => Ok(ExternalComponent {
+                        host,
+                        secret: secret.map(|secret| Secret::new(secret.to_owned())),
+                    }),
+                    _ => misfit(),
+                }
+            }
+            Json::Object(members) => {
+                let mut object = Object::new(members, &["host", "secret"], true);
+                let host = object.required("host");
+                let secret = object.optional("secret");
+                object.finish(host.map(|host| ExternalComponent { host, secret }))
+            }
+            other => entries.wrong_kind(&other),
+        })?;
+        let exposed = |component: &ExternalComponent| {
+            component
+                .secret
+                .as_ref()
+                .map(|secret| secret.expose().to_owned())
+        };
+        unique(
+            components,
+            |component| component.host.clone(),
+            |a, b| exposed(a) == exposed(b),
+        )
+        .map(ExternalComponents)
+    }
+
+    fn hides(_text: &str) -> bool {
+        true
+    }
+}
+
+/// One account.
+#[derive(Debug)]
+pub struct Account {
+    /// Whose it is.
+    pub jid: Jid,
+    /// What it logs in with.
+    pub password: Secret,
+}
+
+/// `PROSODY_ACCOUNTS`: `jid:password`, or JSON objects with `jid` and `password`. Each JID stands once. No
+/// message shows any part of it.
+#[derive(Debug)]
+pub struct Accounts(pub Vec<Account>);
+
+impl Kind for Accounts {
+    fn kind() -> Cow<'static, str> {
+        "list of `jid:password`, or JSON".into()
+    }
+
+    fn example() -> &'static str {
+        "alice@chat.example:password"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let entries = Entries {
+            expected: "`jid:password`",
+            hidden: true,
+        };
+        let accounts = entries.read(text, |entry| match entry {
+            Json::Text(text) => match text.split_once(':') {
+                Some((jid, password)) if !password.is_empty() => {
+                    Jid::parse(jid).ok().map(|jid| Account {
+                        jid,
+                        password: Secret::new(password.to_owned()),
+                    })
+                }
+                _ => None,
+            }
+            .ok_or_else(|| {
+                let example = r#"[{"jid": "alice@chat.example", "password": "…"}]"#;
+                vec![format!(
+                    "expected {}; {POINT_TO_JSON}: `{example}`",
+                    entries.expected
+                )]
+            }),
+            Json::Object(members) => {
+                let mut object = Object::new(members, &["jid", "password"], true);
+                let (jid, password) = (object.required("jid"), object.required("password"));
+                object.finish(
+                    jid.zip(password)
+                        .map(|(jid, password)| Account { jid, password }),
+                )
+            }
+            other => entries.wrong_kind(&other),
+        })?;
+        unique(
+            accounts,
+            |account| account.jid.clone(),
+            |a, b| a.password.expose() == b.password.expose(),
+        )
+        .map(Accounts)
+    }
+
+    fn hides(_text: &str) -> bool {
+        true
+    }
+}
+
+/// A service that lives elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscoItem {
+    /// Where.
+    pub host: Domain,
+    /// What clients call it.
+    pub name: Option<String>,
+}
+
+/// `PROSODY_DISCO_ITEMS`: domains, or JSON pairs of a domain and a name (XEP-0030).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiscoItems(pub Vec<DiscoItem>);
+
+impl Kind for DiscoItems {
+    fn kind() -> Cow<'static, str> {
+        "list of domains, or JSON pairs".into()
+    }
+
+    fn example() -> &'static str {
+        "rooms.example"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let entries = Entries {
+            expected: "a domain, or a pair, such as `[\"rooms.example\", \"Rooms\"]`",
+            hidden: false,
+        };
+        let domain = |text: &str| Domain::parse(text).map_err(|reason| vec![reason]);
+        let items = entries.read(text, |entry| match &entry {
+            Json::Text(host) => Ok(DiscoItem {
+                host: domain(host)?,
+                name: None,
+            }),
+            Json::Array(pair) => match pair.as_slice() {
+                [Json::Text(host)] => Ok(DiscoItem {
+                    host: domain(host)?,
+                    name: None,
+                }),
+                [Json::Text(host), Json::Text(name)] => Ok(DiscoItem {
+                    host: domain(host)?,
+                    name: Some(name.clone()),
+                }),
+                _ => Err(vec![format!("expected {}", entries.expected)]),
+            },
+            other => entries.wrong_kind(other),
+        })?;
+        unique(items, |item| item.host.clone(), PartialEq::eq).map(DiscoItems)
+    }
+}
+
+impl Lua for DiscoItems {
+    fn lua(&self) -> Value {
+        let pair = |item: &DiscoItem| {
+            let name = item.name.iter().map(|name| Value::from(name.as_str()));
+            std::iter::once(item.host.lua())
+                .chain(name)
+                .collect::<Value>()
+        };
+        self.0.iter().map(pair).collect()
+    }
+}
+
+deserialize!(
+    VirtualHosts,
+    Components,
+    ExternalComponents,
+    Accounts,
+    DiscoItems
+);
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::line;
+    use super::*;
+
+    fn error<T: Kind>(text: &str) -> String {
+        match T::parse(text) {
+            Ok(_) => panic!("{text} was taken"),
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn virtual_hosts_are_domains_or_objects() {
+        let hosts = VirtualHosts::parse("A.example, b.example a.example")
+            .unwrap()
+            .0;
+        let names: Vec<&str> = hosts.iter().map(|host| host.host.as_str()).collect();
+        assert_eq!(names, ["a.example", "b.example"]);
+
+        let hosts = VirtualHosts::parse(
+            r#"["a.example", {"host": "b.example", "admins": ["Root@b.example", "c.example"],
+                "modules_enabled": ["mod_mam", "MAM"], "modules_disabled": ["pep"],
+                "options": {"c2s_require_encryption": true, "gone": null}}, "A.example"]"#,
+        )
+        .unwrap()
+        .0;
+        assert_eq!(hosts.len(), 2);
+        assert_eq!(
+            hosts[0],
+            VirtualHost::from(Domain::parse("a.example").unwrap())
+        );
+        assert_eq!(
+            line(&hosts[1].admins.lua()),
+            r#"["root@b.example","c.example"]"#
+        );
+        assert_eq!(line(&hosts[1].modules_enabled.lua()), r#"["mam"]"#);
+        assert_eq!(line(&hosts[1].modules_disabled.lua()), r#"["pep"]"#);
+        assert_eq!(hosts[1].options.get("gone"), Some(None));
+        assert!(VirtualHosts::parse("none").unwrap().0.is_empty());
+        assert!(VirtualHosts::parse("[]").unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn every_mistake_in_a_virtual_host_is_named() {
+        let error = error::<VirtualHosts>(
+            r#"[{"host": "a.example", "modules_enable": [], "admins": ["x y"], "modules_enabled": "mam",
+                 "options": {"s2s_timeout": "S3CRET", "end": "S3CRET", "admins": "S3CRET", "a": ["S3CRET", null]}},
+                {"admins": []}, {"host": 1}, {"host": "b c"}, 5, "d/e", {"host": "f.example", "options": []}]"#,
+        );
+        for part in [
+            r#""a.example": unknown member "modules_enable"; did you mean `modules_enabled`?"#,
+            r#"`admins`: "x y": expected a JID"#,
+            "`modules_enabled`: expected an array, not a string",
+            r#"the option "s2s_timeout": Prosody takes it only globally"#,
+            r#"the option "end": the name is no Lua identifier"#,
+            r#"the option "admins": it is a member beside `options`"#,
+            r#"the option "a": `null`"#,
+            "entry 2: `host` is missing",
+            "entry 3: `host`: expected a string, not a number",
+            r#""b c": `host`: expected a domain"#,
+            "entry 5: expected a domain",
+            r#""d/e": expected a domain"#,
+            r#""f.example": `options`: expected an object, not an array"#,
+        ] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+        assert!(!error.contains("S3CRET"), "{error}");
+    }
+
+    #[test]
+    fn broken_json_is_never_read_as_plain_pieces() {
+        for text in [
+            r#"[{"host": "a.example", "options": {"x": "S3CRET S3CRET"}}"#,
+            r#"{"host": "a.example", "options": {"x": "S3CRET S3CRET"}}"#,
+        ] {
+            for error in [error::<VirtualHosts>(text), error::<Components>(text)] {
+                assert!(error.starts_with("expected a JSON array: "), "{error}");
+                assert!(!error.contains("S3CRET"), "{error}");
+            }
+            assert!(VirtualHosts::hides(text) && Components::hides(text));
+        }
+        assert!(!VirtualHosts::hides("a.example") && !Components::hides("a.example:muc"));
+    }
+
+    #[test]
+    fn a_host_stands_once() {
+        let text = r#"["a.example", {"host": "a.example", "modules_enabled": ["mam"]}]"#;
+        assert!(error::<VirtualHosts>(text).contains("entry 2 names what an earlier entry"));
+        assert!(error::<Components>("a.example:muc a.example:pubsub").contains("entry 2"));
+        assert_eq!(
+            Components::parse("a.example:muc,A.example:MUC")
+                .unwrap()
+                .0
+                .len(),
+            1
+        );
+        assert!(error::<Accounts>("a@b.example:x A@b.example:y").contains("entry 2"));
+        assert!(error::<ExternalComponents>("a.example:x a.example").contains("entry 2"));
+    }
+
+    #[test]
+    fn components_have_a_module() {
+        let components = Components::parse(
+            r#"["rooms.example:mod_muc", {"host": "upload.example", "module": "http_file_share",
+                "modules_enabled": ["x"], "options": {"admins": ["a@b.example"]}}]"#,
+        )
+        .unwrap()
+        .0;
+        assert_eq!(components[0].module.as_str(), "muc");
+        assert_eq!(components[1].module.as_str(), "http_file_share");
+        assert!(components[1].options.get("admins").is_some());
+        assert!(error::<Components>("rooms.example").contains("expected `host:module`"));
+        let both = error::<Components>("a/b:c-d");
+        assert!(both.contains("domain") && both.contains("name"), "{both}");
+        assert!(error::<Components>(r#"[{"host": "a.example"}]"#).contains("`module` is missing"));
+        assert!(error::<Components>(",").contains("`none` is an empty list"));
+    }
+
+    fn external(text: &str) -> Vec<(String, String)> {
+        let components = ExternalComponents::parse(text).unwrap_or_else(|error| panic!("{error}"));
+        let secret = |secret: &Option<Secret>| {
+            secret
+                .as_ref()
+                .map_or("-".to_owned(), |secret| secret.expose().to_owned())
+        };
+        let parts =
+            |component: &ExternalComponent| (component.host.to_string(), secret(&component.secret));
+        components.0.iter().map(parts).collect()
+    }
+
+    #[test]
+    fn external_components_may_have_a_secret() {
+        let pair = |host: &str, secret: &str| (host.to_owned(), secret.to_owned());
+        assert_eq!(
+            external("irc.example:a:b,sms.example"),
+            [pair("irc.example", "a:b"), pair("sms.example", "-")]
+        );
+        assert_eq!(external("localhost"), [pair("localhost", "-")]);
+        assert_eq!(
+            external(
+                r#"[{"host": "irc.example", "secret": "a, b"}, {"host": "x"}, "y.example:c, d"]"#
+            ),
+            [
+                pair("irc.example", "a, b"),
+                pair("x", "-"),
+                pair("y.example", "c, d")
+            ]
+        );
+    }
+
+    #[test]
+    fn what_has_secrets_is_never_shown() {
+        for text in [
+            "irc.example:S3C,RET",
+            "irc.example:S3C RET/ x.example",
+            "irc.example: S3CRET",
+            "S3/CRET:x.example",
+            r#"["irc.example:x", "S3C/RET"]"#,
+            r#"[{"host": "irc.example", "S3CRET": 1}]"#,
+            r#"[{"host": "S3C/RET", "secret": "S3CRET"}]"#,
+            r#"[{"host": "a.example", "secret": "S3CRET", "secret": "S3CRET"}]"#,
+            r#"[{"host": "a.example", "secret": ["S3CRET"]}]"#,
+            r#"[{"host": "a.example", "secret": "S3CRET"}"#,
+            r#"[{"secret": "S3CRET"}]"#,
+            r#"{"secret": "S3CRET"}"#,
+        ] {
+            let error = error::<ExternalComponents>(text);
+            for part in ["S3C", "RET", "CRET", "irc.example:"] {
+                assert!(!error.contains(part), "{text}: {error}");
+            }
+        }
+        for text in [
+            "alice@a.example:S3C,RET",
+            "alice@a.example:S3C RET",
+            "alice@a.example:",
+            "S3CRET",
+            r#"["alice@a.example:x", "S3CRET"]"#,
+            r#"[{"jid": "S3CRET", "password": "S3CRET"}]"#,
+            r#"[{"jid": "alice@a.example", "pasword": "S3CRET"}]"#,
+            r#"{"alice@a.example": "S3CRET"}"#,
+        ] {
+            let error = error::<Accounts>(text);
+            for part in ["S3C", "RET", "alice@a.example:"] {
+                assert!(!error.contains(part), "{text}: {error}");
+            }
+        }
+        assert_eq!(
+            error::<Accounts>(r#"[{"jid": "a@S%", "password": "x"}]"#),
+            "entry 1: `jid`: expected a JID",
+            "not even the wrong character is shown"
+        );
+        assert!(error::<Accounts>("alice@a.example:a,b").contains("entry 2"));
+        assert!(error::<Accounts>("alice@a.example:a,b").contains("as JSON where"));
+        let accounts = Accounts::parse("alice@a.example:S3CRET").unwrap();
+        assert!(!format!("{accounts:?}").contains("S3CRET"));
+    }
+
+    #[test]
+    fn accounts_split_at_the_first_colon() {
+        let accounts = Accounts::parse("Alice@a.example:p:w \n bob@a.example:x")
+            .unwrap()
+            .0;
+        assert_eq!(accounts[0].jid.to_string(), "alice@a.example");
+        assert_eq!(accounts[0].password.expose(), "p:w");
+        assert_eq!(accounts[1].jid.local(), "bob");
+        let accounts = Accounts::parse(r#"[{"jid": "a@b.example", "password": "p w,"}]"#).unwrap();
+        assert_eq!(accounts.0[0].password.expose(), "p w,");
+    }
+
+    #[test]
+    fn services_elsewhere_may_have_a_name() {
+        let items =
+            DiscoItems::parse(r#"[["rooms.example", "Röoms, all"], "b.example", ["c.example"]]"#);
+        assert_eq!(
+            line(&items.unwrap().lua()),
+            r#"[["rooms.example","Röoms, all"],["b.example"],["c.example"]]"#
+        );
+        assert_eq!(
+            line(&DiscoItems::parse("a.example b.example").unwrap().lua()),
+            r#"[["a.example"],["b.example"]]"#
+        );
+        for text in [
+            r#"[["a.example", 1]]"#,
+            r#"[[]]"#,
+            r#"[{"host": "a"}]"#,
+            "a/b",
+            r#"[["a","b","c"]]"#,
+        ] {
+            error::<DiscoItems>(text);
+        }
+    }
+}

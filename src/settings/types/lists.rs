@@ -1,0 +1,311 @@
+//! Lists: pieces between commas and white space, or a JSON array.
+
+use super::json::Json;
+use super::{Kind, Lua, from_text, shown};
+use minijinja::Value;
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::ops::Deref;
+
+/// The pieces of a list that is no JSON, without the empty ones: `a, b` has two.
+pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|piece| !piece.is_empty())
+}
+
+/// Whether the text is the word for an empty list.
+pub(super) fn is_none(text: &str) -> bool {
+    text.trim().eq_ignore_ascii_case("none")
+}
+
+/// Whether the text may be a JSON array. An IPv6 address in brackets begins so too.
+pub(super) fn may_be_array(text: &str) -> bool {
+    text.trim_start().starts_with('[')
+}
+
+/// A list in its order, duplicates kept: `a,b`, `a b`, `["a", "b"]`; `none` or `[]` is an empty one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T>(Vec<T>);
+
+/// A list without duplicates: the first of equal ones stays in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set<T>(Vec<T>);
+
+/// Reads a list with all its duplicates.
+fn read<T: Kind>(text: &str) -> Result<Vec<T>, String> {
+    if is_none(text) {
+        return Ok(Vec::new());
+    }
+    let array = may_be_array(text).then(|| Json::array(text));
+    let (read, not_json) = match array {
+        Some(Ok(elements)) => return read_elements(elements),
+        Some(Err(error)) => (read_pieces(text), Some(error)),
+        None => (read_pieces(text), None),
+    };
+    read.map_err(|error| match not_json {
+        Some(syntax) => format!("{error} (it begins as a JSON array, but: {syntax})"),
+        None => error,
+    })
+}
+
+fn read_pieces<T: Kind>(text: &str) -> Result<Vec<T>, String> {
+    let mut values = Vec::new();
+    let mut wrong = Wrong::default();
+    for piece in pieces(text) {
+        match T::parse(piece) {
+            Ok(value) => values.push(value),
+            Err(reason) => wrong.add(piece, reason),
+        }
+    }
+    if values.is_empty() && wrong.0.is_empty() {
+        return Err(format!(
+            "expected a list of {}, such as `{}`; `none` is an empty list",
+            T::plural(),
+            T::example()
+        ));
+    }
+    wrong.or(values)
+}
+
+/// Reads the elements of a JSON array.
+fn read_elements<T: Kind>(elements: Vec<Json>) -> Result<Vec<T>, String> {
+    let mut values = Vec::with_capacity(elements.len());
+    let mut wrong = Wrong::default();
+    for element in elements {
+        let text = match element {
+            Json::Text(text) => text,
+            // A port, for one.
+            Json::Integer(number) => number.to_string(),
+            other => {
+                wrong.add_as(other.what().into(), "expected a string".into());
+                continue;
+            }
+        };
+        if text.is_empty() {
+            wrong.add("", "expected something".into());
+            continue;
+        }
+        match T::parse(&text) {
+            Ok(value) => values.push(value),
+            Err(reason) => wrong.add(&text, reason),
+        }
+    }
+    wrong.or(values)
+}
+
+/// The pieces that are wrong, together where the reason is the same.
+#[derive(Default)]
+struct Wrong(Vec<(String, Vec<String>)>, HashMap<String, usize>);
+
+impl Wrong {
+    fn add(&mut self, piece: &str, reason: String) {
+        self.add_as(shown(piece), reason);
+    }
+
+    fn add_as(&mut self, piece: String, reason: String) {
+        let at = *self.1.entry(reason.clone()).or_insert(self.0.len());
+        match self.0.get_mut(at) {
+            Some((_, pieces)) => pieces.push(piece),
+            None => self.0.push((reason, vec![piece])),
+        }
+    }
+
+    fn or<T>(self, values: Vec<T>) -> Result<Vec<T>, String> {
+        if self.0.is_empty() {
+            return Ok(values);
+        }
+        let clauses: Vec<String> = self
+            .0
+            .into_iter()
+            .map(|(reason, pieces)| format!("{}: {reason}", pieces.join(", ")))
+            .collect();
+        Err(clauses.join("; "))
+    }
+}
+
+/// Drops what equals an earlier one.
+fn without_duplicates<T: Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
+    let mut seen = HashSet::with_capacity(values.len());
+    let first: Vec<bool> = values.iter().map(|value| seen.insert(value)).collect();
+    let mut first = first.into_iter();
+    values.retain(|_| first.next() == Some(true));
+    values
+}
+
+impl<T: Kind> Kind for List<T> {
+    fn kind() -> Cow<'static, str> {
+        format!("list of {}", T::plural()).into()
+    }
+
+    fn example() -> &'static str {
+        T::example()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        read(text).map(List)
+    }
+}
+
+impl<T: Kind + Eq + Hash> Kind for Set<T> {
+    fn kind() -> Cow<'static, str> {
+        format!("list of {}", T::plural()).into()
+    }
+
+    fn example() -> &'static str {
+        T::example()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        read(text).map(without_duplicates).map(Set)
+    }
+}
+
+impl<T: Kind + Eq + Hash> Set<T> {
+    /// Reads the elements of a JSON array.
+    pub(super) fn from_elements(elements: Vec<Json>) -> Result<Self, String> {
+        read_elements(elements).map(without_duplicates).map(Set)
+    }
+}
+
+impl<T> Default for Set<T> {
+    fn default() -> Self {
+        Set(Vec::new())
+    }
+}
+
+impl<T: Eq + Hash> FromIterator<T> for Set<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        Set(without_duplicates(values.into_iter().collect()))
+    }
+}
+
+/// What lists and sets have in common.
+macro_rules! list {
+    ($($name:ident: $($bound:path),*;)+) => {$(
+        impl<T> Deref for $name<T> {
+            type Target = [T];
+
+            fn deref(&self) -> &[T] {
+                &self.0
+            }
+        }
+
+        impl<T> IntoIterator for $name<T> {
+            type Item = T;
+            type IntoIter = std::vec::IntoIter<T>;
+
+            fn into_iter(self) -> Self::IntoIter {
+                self.0.into_iter()
+            }
+        }
+
+        impl<T: Lua> Lua for $name<T> {
+            fn lua(&self) -> Value {
+                self.0.iter().map(Lua::lua).collect()
+            }
+        }
+
+        impl<'de, T: Kind $(+ $bound)*> Deserialize<'de> for $name<T> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                from_text(deserializer)
+            }
+        }
+    )+};
+}
+
+list! {
+    List: ;
+    Set: Eq, Hash;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::line;
+    use super::super::{Address, Domain, Name, Path, Port, Text};
+    use super::*;
+
+    fn names(text: &str) -> Vec<String> {
+        let list = List::<Name>::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        list.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn commas_white_space_and_json_separate() {
+        for text in [
+            "a,b",
+            "a b",
+            "a, b",
+            " a\n\tb ",
+            ",a,,b,",
+            r#"["a","b"]"#,
+            "\n[ \"a\",\n\"b\" ]\n",
+        ] {
+            assert_eq!(names(text), ["a", "b"], "{text}");
+        }
+    }
+
+    #[test]
+    fn duplicates_go_from_sets_alone() {
+        assert_eq!(names("b,a,b"), ["b", "a", "b"]);
+        let set = Set::<Name>::parse("b a B mod_a").unwrap();
+        assert_eq!(line(&set.lua()), r#"["b","a"]"#);
+    }
+
+    #[test]
+    fn a_list_can_be_emptied() {
+        for text in ["none", "NONE", "[]", " [ ] "] {
+            assert!(Set::<Domain>::parse(text).unwrap().is_empty(), "{text}");
+        }
+        assert_eq!(names("none a"), ["none", "a"]);
+        for text in [" ", ",", ", ,"] {
+            let error = Set::<Domain>::parse(text).unwrap_err();
+            assert!(error.contains("`none` is an empty list"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn json_holds_what_has_a_comma_or_a_space() {
+        let list = List::<Path>::parse(r#"["/a, b", "/c"]"#).unwrap();
+        assert_eq!(line(&list.lua()), r#"["/a, b","/c"]"#);
+        let ports = Set::<Port>::parse("[5222, \"5223\", 5222]").unwrap();
+        assert_eq!(line(&ports.lua()), "[5222,5223]");
+    }
+
+    #[test]
+    fn what_begins_with_a_bracket_and_is_no_json_is_a_plain_value() {
+        let list = Set::<Address>::parse("[2001:db8::1], 192.0.2.1").unwrap();
+        assert_eq!(line(&list.lua()), r#"["2001:db8::1","192.0.2.1"]"#);
+        let list = List::<Text>::parse("[a").unwrap();
+        assert_eq!(list[0].as_str(), "[a");
+    }
+
+    #[test]
+    fn every_wrong_piece_is_named_with_its_reason() {
+        assert_eq!(
+            Set::<Port>::parse("5222 x 0 99999 5223 a\"\u{1b}b").unwrap_err(),
+            r#""x", "0", "99999", "a\"\u{1b}b": expected a port, a whole number from 1 to 65535"#
+        );
+        let error = Set::<Name>::parse("a.b good c-d").unwrap_err();
+        assert!(error.contains(r#""a.b": expected a name"#), "{error}");
+        assert!(error.contains(r#"; "c-d": expected a name"#), "{error}");
+        assert!(!error.contains("good"), "{error}");
+    }
+
+    #[test]
+    fn wrong_json_is_named_too() {
+        let error = Set::<Domain>::parse(r#"["a.example", "b.example""#).unwrap_err();
+        assert!(
+            error.contains("begins as a JSON array, but: EOF"),
+            "{error}"
+        );
+        let error = Set::<Domain>::parse(r#"["a.example", true, {}, "", "b c"]"#).unwrap_err();
+        assert!(
+            error.contains("a boolean, an object: expected a string"),
+            "{error}"
+        );
+        assert!(error.contains(r#""": expected something"#), "{error}");
+        assert!(error.contains(r#""b c": expected a domain"#), "{error}");
+    }
+}

@@ -1,0 +1,214 @@
+//! Names and plain text.
+
+use super::{Kind, Lua, deserialize};
+use minijinja::Value;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Declares a type that is text which `read` has looked at.
+macro_rules! texts {
+    ($(
+        $(#[$meta:meta])*
+        $name:ident($kind:literal, $plural:literal, $example:literal) = $read:expr;
+    )+) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl $crate::settings::types::Kind for $name {
+            fn kind() -> std::borrow::Cow<'static, str> {
+                $kind.into()
+            }
+
+            fn plural() -> std::borrow::Cow<'static, str> {
+                $plural.into()
+            }
+
+            fn example() -> &'static str {
+                $example
+            }
+
+            fn parse(text: &str) -> Result<Self, String> {
+                let read: fn(&str) -> Result<String, String> = $read;
+                read(text).map($name)
+            }
+        }
+
+        impl $crate::settings::types::Lua for $name {
+            fn lua(&self) -> minijinja::Value {
+                minijinja::Value::from(self.as_str())
+            }
+        }
+
+        $crate::settings::types::deserialize!($name);
+    )+};
+}
+pub(super) use texts;
+
+texts! {
+    /// Text that means what it says: any bytes of UTF-8.
+    Text("text", "texts", "some text") = |text| Ok(text.to_owned());
+
+    /// The name of a module, a store, a storage backend, or an authentication or statistics provider, in lower
+    /// case and without `mod_`, which would be a file's name: `mam`, `internal_hashed`.
+    Name("name", "names", "mam") = name;
+
+    /// The name of a user of the system, as it stands in `/etc/passwd`.
+    UserName("name", "names", "prosody") = user_name;
+}
+
+fn name(text: &str) -> Result<String, String> {
+    // A file's name has at most 255 bytes, and Prosody looks for `mod_NAME.lua`.
+    const LONGEST: usize = 200;
+    let expected = "expected a name, such as `mam`";
+    if text.len() > LONGEST {
+        return Err(format!(
+            "{expected}: it is longer than {LONGEST} characters"
+        ));
+    }
+    let lower = text.to_ascii_lowercase();
+    let name = lower.strip_prefix("mod_").unwrap_or(&lower);
+    if name.is_empty() {
+        return Err(format!("{expected}: nothing follows `mod_`"));
+    }
+    match name
+        .chars()
+        .find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '_'))
+    {
+        None => Ok(name.to_owned()),
+        Some(wrong) => Err(format!(
+            "{expected}, of letters, digits and `_`: {wrong:?} cannot stand in it"
+        )),
+    }
+}
+
+fn user_name(text: &str) -> Result<String, String> {
+    let expected = "expected the name of a user, such as `prosody`";
+    if text.len() > 256 {
+        return Err(format!("{expected}: it is too long"));
+    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!(
+            "{expected}: a number is a user id, which has a setting of its own"
+        ));
+    }
+    match text
+        .chars()
+        .find(|&c| c == ':' || c == '/' || c.is_whitespace() || c.is_control())
+    {
+        None => Ok(text.to_owned()),
+        Some(wrong) => Err(format!("{expected}: {wrong:?} cannot stand in it")),
+    }
+}
+
+/// The id of a user or a group: 0 to 4294967294. (The next one means "do not change" to `setresuid(2)`.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id(u32);
+
+impl Id {
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Kind for Id {
+    fn kind() -> Cow<'static, str> {
+        "number".into()
+    }
+
+    fn example() -> &'static str {
+        "1000"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        super::numbers::digits(text)
+            .and_then(|number| u32::try_from(number).ok())
+            .filter(|&number| number != u32::MAX)
+            .map(Id)
+            .ok_or_else(|| format!("expected a whole number from 0 to {}", u32::MAX - 1))
+    }
+}
+
+impl Lua for Id {
+    fn lua(&self) -> Value {
+        Value::from(i64::from(self.0))
+    }
+}
+
+deserialize!(Id);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_understood_as_they_are_written() {
+        for (text, name) in [
+            ("mam", "mam"),
+            ("mod_mam", "mam"),
+            ("MAM", "mam"),
+            ("Mod_Auth_Internal_Hashed", "auth_internal_hashed"),
+            ("proxy65", "proxy65"),
+        ] {
+            assert_eq!(Name::parse(text).unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for (text, reason) in [
+            ("mam.lua", "'.' cannot stand"),
+            ("../x", "'.' cannot stand"),
+            ("a-b", "'-' cannot stand"),
+            ("a\0", "'\\0' cannot stand"),
+            ("naïve", "'ï' cannot stand"),
+            ("mod_", "nothing follows"),
+            (&"a".repeat(10_240), "longer than"),
+        ] {
+            let error = Name::parse(text).expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn users_have_names_and_ids() {
+        assert_eq!(UserName::parse("prosody-1").unwrap().as_str(), "prosody-1");
+        assert!(UserName::parse("1000").unwrap_err().contains("a user id"));
+        for text in ["a:b", "a b", "a\n", "../a"] {
+            assert!(UserName::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Id::parse("0").unwrap().get(), 0);
+        assert_eq!(Id::parse("4294967294").unwrap().get(), 4_294_967_294);
+        for text in [
+            "4294967295",
+            "-1",
+            "+1",
+            "1.0",
+            "root",
+            "0x1",
+            "99999999999999999999999",
+        ] {
+            assert!(Id::parse(text).is_err(), "{text}");
+        }
+    }
+}

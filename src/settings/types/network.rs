@@ -1,0 +1,549 @@
+//! Ports, addresses, networks and what else stands for a place on the network.
+
+use super::domains::Domain;
+use super::lists::Set;
+use super::numbers::digits;
+use super::{Kind, Lua, deserialize};
+use minijinja::Value;
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+
+/// A TCP or UDP port, 1 to 65535.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Port(u16);
+
+impl Port {
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl Kind for Port {
+    fn kind() -> Cow<'static, str> {
+        "port".into()
+    }
+
+    fn example() -> &'static str {
+        "5222"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        digits(text)
+            .and_then(|number| u16::try_from(number).ok())
+            .filter(|&number| number != 0)
+            .map(Port)
+            .ok_or_else(|| "expected a port, a whole number from 1 to 65535".into())
+    }
+}
+
+impl Lua for Port {
+    fn lua(&self) -> Value {
+        Value::from(i64::from(self.0))
+    }
+}
+
+/// An IP address; IPv6 in brackets too.
+fn ip(text: &str) -> Option<IpAddr> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .filter(|bare| bare.contains(':'))
+        .unwrap_or(text);
+    bare.parse().ok()
+}
+
+/// Says that host names are not taken, to who gave one.
+fn no_host_name(text: &str) -> &'static str {
+    if Domain::parse(text).is_ok() {
+        "; a host name is not taken"
+    } else {
+        ""
+    }
+}
+
+/// An IP address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address(pub IpAddr);
+
+impl Kind for Address {
+    fn kind() -> Cow<'static, str> {
+        "address".into()
+    }
+
+    fn plural() -> Cow<'static, str> {
+        "addresses".into()
+    }
+
+    fn example() -> &'static str {
+        "192.0.2.1"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        ip(text).map(Address).ok_or_else(|| {
+            format!(
+                "expected an IP address, such as `192.0.2.1` or `2001:db8::1`{}",
+                no_host_name(text)
+            )
+        })
+    }
+}
+
+impl Lua for Address {
+    fn lua(&self) -> Value {
+        Value::from(self.0.to_string())
+    }
+}
+
+/// What a service binds: an IP address, or every address of IPv4 (`*`) or of IPv6 (`::`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Interface {
+    /// Every IPv4 address.
+    Any,
+    /// One address; `::` is every IPv6 address.
+    Address(IpAddr),
+}
+
+impl Kind for Interface {
+    fn kind() -> Cow<'static, str> {
+        "address or `*`".into()
+    }
+
+    fn plural() -> Cow<'static, str> {
+        "addresses, `*` or `::`".into()
+    }
+
+    fn example() -> &'static str {
+        "*"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Interface::Any);
+        }
+        ip(text).map(Interface::Address).ok_or_else(|| {
+            format!(
+                "expected an IP address to bind, `*` (every IPv4 address) or `::` (every IPv6 address){}",
+                no_host_name(text)
+            )
+        })
+    }
+}
+
+impl Lua for Interface {
+    fn lua(&self) -> Value {
+        match self {
+            Interface::Any => Value::from("*"),
+            Interface::Address(address) => Value::from(address.to_string()),
+        }
+    }
+}
+
+/// An IP address or a network, `address/prefix` (RFC 4632).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    address: IpAddr,
+    prefix: Option<u8>,
+}
+
+impl Network {
+    /// The address, of the network or alone.
+    pub fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// Whether this is a network, not a single address.
+    pub fn is_network(self) -> bool {
+        self.prefix.is_some()
+    }
+}
+
+/// The number of bits of an address.
+fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+impl Kind for Network {
+    fn kind() -> Cow<'static, str> {
+        "address or network".into()
+    }
+
+    fn plural() -> Cow<'static, str> {
+        "addresses or networks".into()
+    }
+
+    fn example() -> &'static str {
+        "10.0.0.0/8"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let Some(address) = ip(address) else {
+            return Err(format!(
+                "expected an IP address or a network, such as `192.0.2.1` or `10.0.0.0/8`{}",
+                no_host_name(address)
+            ));
+        };
+        let Some(prefix) = prefix else {
+            return Ok(Network {
+                address,
+                prefix: None,
+            });
+        };
+        match digits(prefix).and_then(|prefix| u8::try_from(prefix).ok()) {
+            Some(prefix) if prefix <= bits(address) => Ok(Network {
+                address,
+                prefix: Some(prefix),
+            }),
+            _ => Err(format!(
+                "expected a network whose prefix is a whole number from 0 to {}",
+                bits(address)
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.prefix {
+            None => self.address.fmt(f),
+            Some(prefix) => write!(f, "{}/{prefix}", self.address),
+        }
+    }
+}
+
+impl Lua for Network {
+    fn lua(&self) -> Value {
+        Value::from(self.to_string())
+    }
+}
+
+/// One network. An address alone is the network of this one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr(Network);
+
+impl Kind for Cidr {
+    fn kind() -> Cow<'static, str> {
+        "network".into()
+    }
+
+    fn example() -> &'static str {
+        "10.0.0.0/8"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let network = Network::parse(text)?;
+        Ok(Cidr(Network {
+            prefix: network.prefix.or(Some(bits(network.address))),
+            ..network
+        }))
+    }
+}
+
+impl Lua for Cidr {
+    fn lua(&self) -> Value {
+        self.0.lua()
+    }
+}
+
+/// A DNS server as libunbound takes it: `IP`, or `IP@port`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Resolver {
+    address: IpAddr,
+    port: Option<Port>,
+}
+
+impl Kind for Resolver {
+    fn kind() -> Cow<'static, str> {
+        "`IP` or `IP@port`".into()
+    }
+
+    fn plural() -> Cow<'static, str> {
+        Self::kind()
+    }
+
+    fn example() -> &'static str {
+        "192.0.2.53@53"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (address, port) = match text.split_once('@') {
+            Some((address, port)) => (address, Some(port)),
+            None => (text, None),
+        };
+        let port = port.map(Port::parse).transpose();
+        match (ip(address), port) {
+            (Some(address), Ok(port)) => Ok(Resolver { address, port }),
+            (None, _) => Err(format!(
+                "expected a DNS server's IP address, such as `192.0.2.53` or `192.0.2.53@5353`{}",
+                no_host_name(address)
+            )),
+            (_, Err(error)) => Err(format!("after the `@`: {error}")),
+        }
+    }
+}
+
+impl Lua for Resolver {
+    fn lua(&self) -> Value {
+        Value::from(match self.port {
+            None => self.address.to_string(),
+            Some(port) => format!("{}@{}", self.address, port.get()),
+        })
+    }
+}
+
+/// Where the TURN server is: a domain, given to clients as `xn--`, or an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TurnHost {
+    /// Its name.
+    Domain(Domain),
+    /// Its address.
+    Address(IpAddr),
+}
+
+impl Kind for TurnHost {
+    fn kind() -> Cow<'static, str> {
+        "domain or address".into()
+    }
+
+    fn example() -> &'static str {
+        "turn.example"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Some(address) = ip(text) {
+            return Ok(TurnHost::Address(address));
+        }
+        Domain::parse(text).map(TurnHost::Domain).map_err(|error| {
+            error.replacen(
+                "expected a domain, such as `chat.example`",
+                "expected a domain or an IP address",
+                1,
+            )
+        })
+    }
+}
+
+impl Lua for TurnHost {
+    fn lua(&self) -> Value {
+        match self {
+            TurnHost::Domain(domain) => Value::from(domain.ascii()),
+            TurnHost::Address(address) => Value::from(address.to_string()),
+        }
+    }
+}
+
+/// What a browser names as the origin of a web client (RFC 6454): `https://chat.example`, or `*` for all.
+/// It is kept as browsers send it, since Prosody compares the text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin(String);
+
+/// `access_control_allow_origins`.
+pub type Origins = Set<Origin>;
+
+impl Kind for Origin {
+    fn kind() -> Cow<'static, str> {
+        "origin, or `*`".into()
+    }
+
+    fn plural() -> Cow<'static, str> {
+        "origins, or `*`".into()
+    }
+
+    fn example() -> &'static str {
+        "https://chat.example"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Origin(text.to_owned()));
+        }
+        let refuse = |reason: &str| {
+            Err(format!(
+                "expected an origin, such as `https://chat.example` or `https://chat.example:8443`, or `*`{reason}"
+            ))
+        };
+        if !text.contains("://") {
+            return refuse(": the scheme is missing");
+        }
+        if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return refuse("");
+        }
+        let Ok(url) = url::Url::parse(text) else {
+            return refuse("");
+        };
+        let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+            return refuse(": the host is missing");
+        };
+        if host.contains('*') {
+            return refuse(": Prosody knows no patterns");
+        }
+        let has_more = !matches!(url.path(), "" | "/")
+            || url.query().is_some()
+            || url.fragment().is_some()
+            || !url.username().is_empty()
+            || url.password().is_some();
+        if has_more {
+            return refuse(": nothing but scheme, host and port belongs to an origin");
+        }
+        // `Url::port` leaves out the scheme's own port, as browsers do.
+        let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+        Ok(Origin(format!("{}://{host}{port}", url.scheme())))
+    }
+}
+
+impl Lua for Origin {
+    fn lua(&self) -> Value {
+        Value::from(self.0.as_str())
+    }
+}
+
+deserialize!(
+    Port, Address, Interface, Network, Cidr, Resolver, TurnHost, Origin
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lua<T: Kind + Lua>(text: &str) -> String {
+        let value = T::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        value.lua().to_string()
+    }
+
+    fn error<T: Kind>(text: &str) -> String {
+        match T::parse(text) {
+            Ok(_) => panic!("{text} was taken"),
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn ports_are_1_to_65535() {
+        assert_eq!(Port::parse("1").unwrap().get(), 1);
+        assert_eq!(Port::parse("65535").unwrap().get(), 65_535);
+        assert!(Port::parse("5222").unwrap().lua().is_integer());
+        for text in [
+            "0",
+            "65536",
+            "-1",
+            "+80",
+            "80.0",
+            "http",
+            "tcp://10.0.0.1:5222",
+            "８０",
+        ] {
+            error::<Port>(text);
+        }
+    }
+
+    #[test]
+    fn addresses_are_never_host_names() {
+        assert_eq!(lua::<Address>("2001:DB8:0::1"), "2001:db8::1");
+        assert_eq!(lua::<Address>("[::1]"), "::1");
+        assert!(error::<Address>("localhost").ends_with("a host name is not taken"));
+        for text in [
+            "[192.0.2.1]",
+            "192.0.2",
+            "192.0.2.1:80",
+            "192.0.2.01",
+            "fe80::1%eth0",
+            "*",
+        ] {
+            error::<Address>(text);
+        }
+    }
+
+    #[test]
+    fn interfaces_are_addresses_or_all() {
+        assert_eq!(lua::<Interface>("*"), "*");
+        assert_eq!(lua::<Interface>("::"), "::");
+        assert_eq!(lua::<Interface>("127.0.0.1"), "127.0.0.1");
+        assert!(error::<Interface>("eth0").ends_with("a host name is not taken"));
+    }
+
+    #[test]
+    fn a_networks_prefix_is_checked() {
+        assert_eq!(lua::<Network>("10.0.0.0/8"), "10.0.0.0/8");
+        assert_eq!(lua::<Network>("2001:db8::/128"), "2001:db8::/128");
+        assert_eq!(lua::<Network>("192.0.2.1"), "192.0.2.1");
+        assert!(Network::parse("0.0.0.0/0").unwrap().is_network());
+        assert!(error::<Network>("10.0.0.0/33").contains("0 to 32"));
+        assert!(error::<Network>("2001:db8::/129").contains("0 to 128"));
+        for text in [
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/8/8",
+            "/8",
+            "10/8",
+            "proxy.example/8",
+        ] {
+            error::<Network>(text);
+        }
+    }
+
+    #[test]
+    fn one_address_is_a_network_too() {
+        assert_eq!(lua::<Cidr>("192.0.2.1"), "192.0.2.1/32");
+        assert_eq!(lua::<Cidr>("::1"), "::1/128");
+        assert_eq!(lua::<Cidr>("10.0.0.0/8"), "10.0.0.0/8");
+        error::<Cidr>("10.0.0.0/8,10.1.0.0/8");
+    }
+
+    #[test]
+    fn resolvers_have_an_address_and_perhaps_a_port() {
+        assert_eq!(lua::<Resolver>("192.0.2.53"), "192.0.2.53");
+        assert_eq!(lua::<Resolver>("2001:db8::53@5353"), "2001:db8::53@5353");
+        assert!(error::<Resolver>("dns.example").contains("a host name is not taken"));
+        assert!(error::<Resolver>("192.0.2.53@0").contains("after the `@`"));
+        error::<Resolver>("192.0.2.53:53");
+    }
+
+    #[test]
+    fn a_turn_server_is_named_as_in_dns() {
+        assert_eq!(lua::<TurnHost>("Türn.example"), "xn--trn-hoa.example");
+        assert_eq!(lua::<TurnHost>("[2001:db8::1]"), "2001:db8::1");
+        assert!(error::<TurnHost>("turn.example:3478").starts_with("expected a domain or an IP"));
+    }
+
+    #[test]
+    fn origins_are_spelled_as_browsers_do() {
+        for (text, origin) in [
+            ("*", "*"),
+            ("https://Chat.Example", "https://chat.example"),
+            ("https://chat.example/", "https://chat.example"),
+            ("https://chat.example:443", "https://chat.example"),
+            ("http://localhost:8080", "http://localhost:8080"),
+            ("https://bücher.example", "https://xn--bcher-kva.example"),
+            ("https://[2001:db8::1]", "https://[2001:db8::1]"),
+            ("capacitor://localhost", "capacitor://localhost"),
+        ] {
+            assert_eq!(lua::<Origin>(text), origin, "{text}");
+        }
+        for (text, reason) in [
+            ("chat.example", "scheme is missing"),
+            (
+                "https://chat.example/app",
+                "nothing but scheme, host and port",
+            ),
+            (
+                "https://chat.example?x",
+                "nothing but scheme, host and port",
+            ),
+            (
+                "https://a@chat.example",
+                "nothing but scheme, host and port",
+            ),
+            ("file:///", "host is missing"),
+            ("https://", "expected an origin"),
+            ("https://*.example", "knows no patterns"),
+        ] {
+            let error = error::<Origin>(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+}

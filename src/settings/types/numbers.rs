@@ -1,0 +1,285 @@
+//! Numbers with a unit.
+
+use super::{Kind, Lua, deserialize};
+use minijinja::Value;
+use std::borrow::Cow;
+
+/// A whole number in plain digits; no sign, no space. `None` too where it does not fit.
+pub(super) fn digits(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        None
+    }
+}
+
+/// A decimal number without a sign: `15`, `1.5`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Decimal {
+    /// The number without its point.
+    digits: u128,
+    /// What to divide it by: a power of ten.
+    scale: u128,
+}
+
+impl Decimal {
+    /// Reads at most 18 digits, so that no product below overflows.
+    pub(super) fn read(text: &str) -> Option<Decimal> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let all = whole.bytes().chain(fraction.bytes());
+        if whole.is_empty()
+            || fraction.is_empty()
+            || text.len() > 19
+            || !all.clone().all(|byte| byte.is_ascii_digit())
+        {
+            return None;
+        }
+        Some(Decimal {
+            digits: all.fold(0, |sum, byte| sum * 10 + u128::from(byte - b'0')),
+            scale: fraction.bytes().fold(1, |scale, _| scale * 10),
+        })
+    }
+
+    /// The number times `unit`, rounded down to a whole one.
+    pub(super) fn times(self, unit: u64) -> u128 {
+        self.digits * u128::from(unit) / self.scale
+    }
+
+    /// Whether the number times `unit` is a whole one.
+    pub(super) fn is_whole(self, unit: u64) -> bool {
+        self.digits * u128::from(unit) % self.scale == 0
+    }
+}
+
+/// Splits `10 kb` into the number before its unit and the unit, with at most white space between them.
+pub(super) fn split_unit(text: &str) -> (&str, &str) {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim_start())
+}
+
+/// A limit of bandwidth as `mod_limits` reads it: `10kb/s`. Its units are bytes, decimal: `kb` is 1000 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// No limit.
+    Unlimited,
+    /// So many bytes a second, as Prosody spells it.
+    Limit(String),
+}
+
+impl Kind for Rate {
+    fn kind() -> Cow<'static, str> {
+        "rate".into()
+    }
+
+    fn example() -> &'static str {
+        "10kb/s"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let refuse = |reason: &str| {
+            Err(format!(
+                "expected a rate, such as `10kb/s`, or `0` or `off` for no limit{reason}"
+            ))
+        };
+        let lower = text.to_ascii_lowercase();
+        if lower == "0" || lower == "off" {
+            return Ok(Rate::Unlimited);
+        }
+        let Some(amount) = lower.strip_suffix("/s") else {
+            return refuse(": `/s` is missing");
+        };
+        let (number, unit) = split_unit(amount);
+        if number.contains('.') {
+            return refuse(": Prosody takes no fraction; use a smaller unit");
+        }
+        let Some(number) = digits(number).filter(|_| !number.is_empty()) else {
+            return refuse("");
+        };
+        if number == 0 {
+            return refuse(": a rate of zero would stop all traffic");
+        }
+        // What lies beyond is no limit anybody means, and Prosody would print it in exponents.
+        if number > 1_000_000_000 {
+            return refuse(": the number is too large");
+        }
+        match unit {
+            "b" | "kb" | "mb" | "gb" | "tb" => Ok(Rate::Limit(format!("{number}{unit}/s"))),
+            "kib" | "mib" | "gib" | "tib" => refuse(": the units are decimal, without the `i`"),
+            _ => refuse(": the units are `b`, `kb`, `mb`, `gb` and `tb`, which are bytes"),
+        }
+    }
+}
+
+impl Rate {
+    /// The rate as `limits` takes it; `None` where there is no limit.
+    pub fn limit(&self) -> Option<&str> {
+        match self {
+            Rate::Unlimited => None,
+            Rate::Limit(limit) => Some(limit),
+        }
+    }
+}
+
+deserialize!(Rate);
+
+/// Reads a size: a number with a unit, or without one in that of the setting. Units are binary, as Prosody has
+/// them (`MB` and `MiB` are both 2^20 bytes).
+fn bytes(text: &str, default_unit: u64) -> Result<u64, String> {
+    let (number, unit) = split_unit(text);
+    let unit = match unit.to_ascii_lowercase().as_str() {
+        "" => default_unit,
+        "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        "t" | "tb" | "tib" => 1 << 40,
+        _ => return Err(": the units are `B`, `kB`, `MB`, `GB` and `TB`".into()),
+    };
+    let Some(number) = Decimal::read(number) else {
+        return Err(String::new());
+    };
+    // The largest number of bytes that every Lua keeps exactly.
+    const MOST: u128 = 1 << 53;
+    match number.times(unit) {
+        0 => Err(": it must be more than zero".into()),
+        bytes if bytes > MOST => Err(": it is too large".into()),
+        bytes => Ok(u64::try_from(bytes).unwrap_or(u64::MAX)),
+    }
+}
+
+/// Declares a size whose bare number has a unit of its own.
+macro_rules! sizes {
+    ($( $(#[$meta:meta])* $name:ident($unit:literal, $words:literal, $example:literal); )+) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// The size in bytes.
+            pub fn bytes(self) -> u64 {
+                self.0
+            }
+        }
+
+        impl Kind for $name {
+            fn kind() -> Cow<'static, str> {
+                concat!("number of ", $words).into()
+            }
+
+            fn example() -> &'static str {
+                $example
+            }
+
+            fn parse(text: &str) -> Result<Self, String> {
+                bytes(text, $unit).map($name).map_err(|reason| {
+                    format!("expected a {}, such as `{}`{reason}", Self::kind(), $example)
+                })
+            }
+        }
+
+        impl Lua for $name {
+            fn lua(&self) -> Value {
+                // At most 2^53, see `bytes`.
+                Value::from(self.0 as i64)
+            }
+        }
+
+        deserialize!($name);
+    )+};
+}
+
+sizes! {
+    /// A size in megabytes (2^20 bytes).
+    Megabytes(1_048_576, "megabytes", "100");
+    /// A size in gigabytes (2^30 bytes).
+    Gigabytes(1_073_741_824, "gigabytes", "1.5");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_rendered_as_prosody_reads_them() {
+        for (text, limit) in [
+            ("10kb/s", Some("10kb/s")),
+            ("10 KB/s", Some("10kb/s")),
+            ("512b/S", Some("512b/s")),
+            ("1mb/s", Some("1mb/s")),
+            ("0", None),
+            ("off", None),
+            ("OFF", None),
+        ] {
+            assert_eq!(Rate::parse(text).unwrap().limit(), limit, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rate_that_prosody_would_misread_is_refused() {
+        for (text, reason) in [
+            ("1024", "`/s` is missing"),
+            ("10kb", "`/s` is missing"),
+            ("1.5mb/s", "no fraction"),
+            ("10kib/s", "decimal"),
+            ("10kbit/s", "which are bytes"),
+            ("10/s", "which are bytes"),
+            ("0kb/s", "stop all traffic"),
+            ("kb/s", "expected a rate"),
+            ("-1kb/s", "expected a rate"),
+            ("99999999999999999999kb/s", "expected a rate"),
+            ("9999999999kb/s", "too large"),
+            ("unlimited", "`off` for no limit"),
+        ] {
+            let error = Rate::parse(text).expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_whole_bytes_in_binary_units() {
+        for (text, bytes) in [
+            ("10", 10 << 20),
+            ("10MB", 10 << 20),
+            ("10 MiB", 10 << 20),
+            ("1.5 GiB", 3 << 29),
+            ("0.5", 1 << 19),
+            ("64 kB", 64 << 10),
+            ("100b", 100),
+        ] {
+            assert_eq!(Megabytes::parse(text).unwrap().bytes(), bytes, "{text}");
+        }
+        assert_eq!(
+            Gigabytes::parse("2").unwrap().lua(),
+            Value::from(2_i64 << 30)
+        );
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for text in [
+            "0",
+            "0.0",
+            "-1",
+            "+1",
+            "1e3",
+            ".5",
+            "5.",
+            "1.2.3",
+            "MB",
+            "10 Mbit",
+            "1,5",
+            "inf",
+            "999999999999999999",
+            "99999999999999999999999",
+        ] {
+            let error = Megabytes::parse(text).expect_err(text);
+            assert!(
+                error.starts_with("expected a number of megabytes"),
+                "{text}: {error}"
+            );
+        }
+    }
+}

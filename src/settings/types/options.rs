@@ -1,0 +1,301 @@
+//! Prosody's options, any of them, as a JSON object.
+
+use super::json::Json;
+use super::{Kind, deserialize, did_you_mean, shown};
+use crate::lua::is_identifier;
+use minijinja::Value;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Options in their order, each with its value; `None` (JSON's `null`) leaves the option out. The values may be
+/// secrets: no message holds one, and `Debug` shows the names alone.
+#[derive(Clone, Default, PartialEq)]
+pub struct Options(Vec<(String, Option<Value>)>);
+
+impl Options {
+    /// Every option and its value, in the order in which they stand.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&Value>)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_ref()))
+    }
+
+    /// One option: `None` where it is not named, `Some(None)` where it is to be left out.
+    pub fn get(&self, name: &str) -> Option<Option<&Value>> {
+        self.iter()
+            .find(|(candidate, _)| *candidate == name)
+            .map(|(_, value)| value)
+    }
+
+    /// Whether no option is named.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads the members of an object, and lets `refuse` say why an option cannot stand here. The errors are
+    /// all mistakes, none with a value.
+    pub(super) fn from_members(
+        members: Vec<(String, Json)>,
+        refuse: impl Fn(&str) -> Option<String>,
+    ) -> Result<Options, Vec<String>> {
+        let mut options = Vec::with_capacity(members.len());
+        let mut errors = Vec::new();
+        for (name, json) in members {
+            if let Some(reason) = unusable(&name).or_else(|| refuse(&name)) {
+                errors.push(format!("the option {}: {reason}", shown(&name)));
+                continue;
+            }
+            let value = match json {
+                Json::Null => Ok(None),
+                json => json.into_value().map(Some),
+            };
+            match value {
+                Ok(value) => options.push((name, value)),
+                Err(reason) => errors.push(format!("the option {}: {reason}", shown(&name))),
+            }
+        }
+        if errors.is_empty() {
+            Ok(Options(options))
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
+    }
+}
+
+/// What Prosody's loader puts into the environment of a configuration file (`core/configmanager.lua`, 0.12 and
+/// 13.0 together). To assign one of them takes the function from all that follows, and sets no option.
+const LOADER: [&str; 13] = [
+    "Component",
+    "Credential",
+    "FileContents",
+    "FileLine",
+    "FileLines",
+    "Host",
+    "Include",
+    "Lua",
+    "RunScript",
+    "VirtualHost",
+    "component",
+    "host",
+    "include",
+];
+
+/// Why an option of this name cannot be set in Prosody's configuration, if so.
+fn unusable(name: &str) -> Option<String> {
+    let reason = if !is_identifier(name) {
+        "the name is no Lua identifier (letters, digits and `_`), or it is one of Lua's reserved words"
+    } else if LOADER.contains(&name) {
+        "the name is a function of Prosody's configuration loader"
+    } else if name.starts_with("ENV_") {
+        "names that begin with `ENV_` are environment variables in Prosody's configuration"
+    } else if name.starts_with("__") || name == "_ENV" {
+        // To assign `_ENV` replaces the environment, so that all that follows goes nowhere.
+        "the name belongs to Lua"
+    } else if name == "component_module" {
+        // The loader marks components with it, and globally every virtual host would become one.
+        "Prosody's configuration loader sets it by itself"
+    } else {
+        return None;
+    };
+    Some(reason.into())
+}
+
+/// Why an option cannot stand with one host, if Prosody reads it globally alone.
+pub(super) fn only_global(name: &str) -> Option<String> {
+    let global = name.starts_with("s2s_")
+        || name == "limits"
+        || ["port", "interface"].iter().any(|kind| {
+            let plural = name.strip_suffix('s');
+            plural.is_some_and(|name| name == *kind || name.ends_with(&format!("_{kind}")))
+        })
+        || name == "interface"
+        || name.ends_with("_interface");
+    global.then(|| {
+        "Prosody takes it only globally; move it to `PROSODY_OPTIONS` or its own setting".into()
+    })
+}
+
+impl Kind for Options {
+    fn kind() -> Cow<'static, str> {
+        "JSON object".into()
+    }
+
+    fn example() -> &'static str {
+        r#"{"max_resources": 5}"#
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let expected = format!("expected a JSON object, such as `{}`", Self::example());
+        match Json::read(text) {
+            Err(syntax) => Err(format!("{expected}: {syntax}")),
+            Ok(Json::Object(members)) => {
+                Options::from_members(members, |_| None).map_err(|errors| errors.join("; "))
+            }
+            Ok(other) => Err(format!("{expected}, not {}", other.what())),
+        }
+    }
+
+    fn hides(_text: &str) -> bool {
+        true
+    }
+}
+
+deserialize!(Options);
+
+/// Says that a member is unknown, with the nearest that is known.
+pub(super) fn unknown_member(name: &str, known: &[&'static str]) -> String {
+    format!(
+        "unknown member {}{}",
+        shown(name),
+        did_you_mean(name, known)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::line;
+    use super::*;
+
+    #[test]
+    fn options_keep_their_order_and_their_types() {
+        let options = Options::parse(
+            r#"{"z": 5, "a": [1.0, "x", true], "gone": null, "t": {"k k": 0.5, "n": null}}"#,
+        )
+        .unwrap();
+        let shown: Vec<String> = options
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.map_or("-".into(), line)))
+            .collect();
+        assert_eq!(
+            shown,
+            ["z=5", r#"a=[1,"x",true]"#, "gone=-", r#"t={"k k":0.5}"#]
+        );
+        assert_eq!(options.get("gone"), Some(None));
+        assert_eq!(options.get("none"), None);
+        assert_eq!(format!("{options:?}"), r#"{"z", "a", "gone", "t"}"#);
+    }
+
+    #[test]
+    fn a_name_that_breaks_the_configuration_is_refused() {
+        for name in [
+            "",
+            "1a",
+            "a-b",
+            "a b",
+            "ünï",
+            "a\\u0000",
+            "a]]",
+            "end",
+            "goto",
+            "true",
+            "ENV_HOME",
+            "__index",
+            "__currenthost",
+            "_ENV",
+            "Lua",
+            "VirtualHost",
+            "Host",
+            "host",
+            "Component",
+            "component",
+            "Include",
+            "include",
+            "RunScript",
+            "FileContents",
+            "FileLine",
+            "FileLines",
+            "Credential",
+            "component_module",
+        ] {
+            let error = Options::parse(&format!(r#"{{"{name}": "S3CRET"}}"#)).expect_err(name);
+            assert!(error.starts_with("the option \""), "{name}: {error}");
+            assert!(!error.contains("S3CRET"), "{error}");
+        }
+        for name in [
+            "max_resources",
+            "_a",
+            "A1",
+            "includes",
+            "End",
+            "lua",
+            "env_x",
+            "limits",
+            "hosts",
+        ] {
+            assert!(
+                Options::parse(&format!(r#"{{"{name}": 1}}"#)).is_ok(),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_named_and_no_value() {
+        let error =
+            Options::parse(r#"{"a": [null, "S3CRET"], "end": "S3CRET", "b": {"S3CRET": [null]}}"#)
+                .unwrap_err();
+        assert_eq!(
+            error,
+            "the option \"a\": `null` has no meaning in an array; \
+             the option \"end\": the name is no Lua identifier (letters, digits and `_`), or it is one \
+             of Lua's reserved words; \
+             the option \"b\": `null` has no meaning in an array"
+        );
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused_and_not_shown() {
+        for text in [
+            "S3CRET",
+            "\"S3CRET\"",
+            "[\"S3CRET\"]",
+            "1",
+            "{\"a\": \"S3CRET\"",
+            "{\"a\": S3CRET}",
+            "{'a': 'S3CRET'}",
+            "{\"a\": \"S3CRET\\x\"}",
+            "{\"a\": \"S3CRET\u{1}\"}",
+            "{} S3CRET",
+        ] {
+            let error = Options::parse(text).expect_err(text);
+            assert!(
+                error.starts_with("expected a JSON object"),
+                "{text}: {error}"
+            );
+            assert!(!error.contains("S3CRET"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn some_options_are_for_all_hosts_alone() {
+        for name in [
+            "s2s_secure_auth",
+            "limits",
+            "c2s_ports",
+            "ports",
+            "interfaces",
+            "interface",
+            "http_interfaces",
+            "component_interface",
+        ] {
+            assert!(only_global(name).is_some(), "{name}");
+        }
+        for name in [
+            "turn_external_port",
+            "port",
+            "passports",
+            "c2s_require_encryption",
+            "reports",
+        ] {
+            assert!(only_global(name).is_none(), "{name}");
+        }
+    }
+}
