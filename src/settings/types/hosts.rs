@@ -38,11 +38,12 @@ impl Entries {
         let mut values = Vec::with_capacity(elements.len());
         let mut errors = Vec::new();
         for (index, element) in elements.into_iter().enumerate() {
-            let wrong = match &element {
-                Json::Text(text) if !self.hidden => Some(shown(text)),
+            // The element is gone by the time a message has to name it.
+            let named = match &element {
+                Json::Text(text) if !self.hidden => Some(text.clone()),
                 Json::Object(members) if !self.hidden => {
                     members.iter().find_map(|(name, member)| match member {
-                        Json::Text(host) if name == "host" => Some(shown(host)),
+                        Json::Text(host) if name == "host" => Some(host.clone()),
                         _ => None,
                     })
                 }
@@ -52,7 +53,7 @@ impl Entries {
                 Ok(value) => values.push(value),
                 Err(reasons) => errors.push(format!(
                     "{}: {}",
-                    wrong.unwrap_or_else(|| format!("entry {}", index + 1)),
+                    named.map_or_else(|| format!("entry {}", index + 1), |text| shown(&text)),
                     reasons.join("; ")
                 )),
             }
@@ -559,7 +560,7 @@ mod tests {
             r#"`admins`: "x y": expected a JID"#,
             "`modules_enabled`: expected an array, not a string",
             r#"the option "s2s_timeout": Prosody takes it only globally"#,
-            r#"the option "end": the name is a reserved word"#,
+            r#"the option "end": the name is no Lua identifier"#,
             r#"the option "admins": it is a member beside `options`"#,
             r#"the option "a": `null`"#,
             "entry 2: `host` is missing",
@@ -676,6 +677,11 @@ mod tests {
                 assert!(!error.contains(part), "{text}: {error}");
             }
         }
+        assert_eq!(
+            error::<Accounts>(r#"[{"jid": "a@S%", "password": "x"}]"#),
+            "entry 1: `jid`: expected a JID",
+            "not even the wrong character is shown"
+        );
         assert!(error::<Accounts>("alice@a.example:a,b").contains("entry 2"));
         assert!(error::<Accounts>("alice@a.example:a,b").contains("as JSON where"));
         let accounts = Accounts::parse("alice@a.example:S3CRET").unwrap();

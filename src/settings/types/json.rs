@@ -3,7 +3,6 @@
 
 use minijinja::Value;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use std::collections::HashSet;
 use std::fmt;
 
 /// How deep tables may be nested. (Lua's parser ends at 200 levels.)
@@ -142,13 +141,14 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Json, A::Error> {
-        let mut members = Vec::new();
-        let mut names = HashSet::new();
-        while let Some(name) = object.next_key::<String>()? {
-            if !names.insert(name.clone()) {
-                return Err(de::Error::custom("a member of an object stands twice"));
-            }
-            members.push((name, object.next_value()?));
+        let mut members: Vec<(String, Json)> = Vec::new();
+        while let Some(member) = object.next_entry()? {
+            members.push(member);
+        }
+        let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(de::Error::custom("a member of an object stands twice"));
         }
         Ok(Json::Object(members))
     }

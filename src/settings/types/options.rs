@@ -2,6 +2,7 @@
 
 use super::json::Json;
 use super::{Kind, deserialize, did_you_mean, shown};
+use crate::lua::is_identifier;
 use minijinja::Value;
 use std::borrow::Cow;
 use std::fmt;
@@ -59,12 +60,6 @@ impl fmt::Debug for Options {
     }
 }
 
-/// Lua's reserved words (Lua 5.4 manual, section 3.1; 5.2 and 5.3 have the same).
-const RESERVED: [&str; 22] = [
-    "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in", "local",
-    "nil", "not", "or", "repeat", "return", "then", "true", "until", "while",
-];
-
 /// What Prosody's loader puts into the environment of a configuration file (`core/configmanager.lua`, 0.12 and
 /// 13.0 together). To assign one of them takes the function from all that follows, and sets no option.
 const LOADER: [&str; 13] = [
@@ -85,13 +80,8 @@ const LOADER: [&str; 13] = [
 
 /// Why an option of this name cannot be set in Prosody's configuration, if so.
 fn unusable(name: &str) -> Option<String> {
-    let is_identifier = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && !name.is_empty();
-    let reason = if !is_identifier {
-        "the name is not made of letters, digits and `_`, a digit not being the first"
-    } else if RESERVED.contains(&name) {
-        "the name is a reserved word of Lua"
+    let reason = if !is_identifier(name) {
+        "the name is no Lua identifier (letters, digits and `_`), or it is one of Lua's reserved words"
     } else if LOADER.contains(&name) {
         "the name is a function of Prosody's configuration loader"
     } else if name.starts_with("ENV_") {
@@ -221,7 +211,8 @@ mod tests {
         assert_eq!(
             error,
             "the option \"a\": `null` has no meaning in an array; \
-             the option \"end\": the name is a reserved word of Lua; \
+             the option \"end\": the name is no Lua identifier (letters, digits and `_`), or it is one \
+             of Lua's reserved words; \
              the option \"b\": `null` has no meaning in an array"
         );
     }

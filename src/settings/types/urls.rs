@@ -39,18 +39,20 @@ fn is_scheme(text: &str) -> bool {
 
 /// An `http` or `https` URL that others' paths are put behind: it has a host, and neither a user nor a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpUrl(Url);
+pub struct HttpUrl {
+    text: String,
+    host: String,
+}
 
 impl HttpUrl {
     /// The URL, with its host as `xn--`.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        &self.text
     }
 
     /// The host as it stands in HTTP: `xn--` labels, an IPv6 address in brackets.
     pub fn host(&self) -> &str {
-        // A URL without a host is refused by `parse`.
-        self.0.host_str().unwrap_or_default()
+        &self.host
     }
 }
 
@@ -60,21 +62,21 @@ impl Kind for HttpUrl {
     }
 
     fn example() -> &'static str {
-        "https://chat.example/"
+        "https://chat.example"
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(given: &str) -> Result<Self, String> {
         let refuse = |reason: &str| {
-            Err(format!("expected an `https` or `http` URL, such as `https://chat.example/`{reason}"))
+            Err(format!("expected an `https` or `http` URL, such as `https://chat.example`{reason}"))
         };
-        if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        if given.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return refuse(": white space cannot stand in it");
         }
-        let (scheme, _) = text.split_once("://").unwrap_or_default();
+        let (scheme, _) = given.split_once("://").unwrap_or_default();
         if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return refuse("");
         }
-        match Url::parse(text) {
+        match Url::parse(given) {
             Err(error) => refuse(&format!(": {error}")),
             Ok(url) if !url.username().is_empty() || url.password().is_some() => {
                 refuse(": a user has no place in it")
@@ -82,7 +84,17 @@ impl Kind for HttpUrl {
             Ok(url) if url.query().is_some() || url.fragment().is_some() => {
                 refuse(": a query or a fragment has no place in it")
             }
-            Ok(url) => Ok(HttpUrl(url)),
+            Ok(url) => {
+                // These two schemes have a host, or `Url` refuses them.
+                let host = url.host_str().unwrap_or_default().to_owned();
+                let slash_added = url.path() == "/" && !given.ends_with('/');
+                let mut text = String::from(url);
+                // `Url` gives an empty path a slash.
+                if slash_added {
+                    text.pop();
+                }
+                Ok(HttpUrl { text, host })
+            }
         }
     }
 }
@@ -277,6 +289,12 @@ mod tests {
         let url = HttpUrl::parse("HTTPS://Bücher.example/xmpp").unwrap();
         assert_eq!(url.as_str(), "https://xn--bcher-kva.example/xmpp");
         assert_eq!(url.host(), "xn--bcher-kva.example");
+        for text in ["https://chat.example", "https://chat.example/", "http://a.example:81"] {
+            assert_eq!(HttpUrl::parse(text).unwrap().as_str(), text);
+        }
+        for text in ["https://chat.example", "https://chat.example/", "http://a.example:81"] {
+            assert_eq!(HttpUrl::parse(text).unwrap().as_str(), text);
+        }
         assert_eq!(HttpUrl::parse("http://[2001:db8::1]:8080").unwrap().host(), "[2001:db8::1]");
         for (text, reason) in [
             ("chat.example", "`https` or `http`"),
