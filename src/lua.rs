@@ -169,15 +169,17 @@ impl Nesting {
 
 /// Rendered text with the placeholder in place of every secret.
 pub fn hide_secrets(rendered: &str) -> String {
-    let mut pieces = rendered.split(SECRET_MARK);
-    let mut text = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
+    let mut text = String::with_capacity(rendered.len());
+    let mut rest = rendered;
+    while let Some((before, literal)) = rest.split_once(SECRET_MARK) {
+        text.push_str(before);
         text.push_str(&format!("\"{PLACEHOLDER}\""));
         // A template may have made text from a literal: then its end cannot be told, and the whole line is hidden.
-        let literal = piece.strip_prefix('"').and_then(end_of_string);
-        let rest = literal.or_else(|| piece.find('\n').map(|end| &piece[end..]));
-        text.push_str(rest.unwrap_or_default());
+        let after = literal.strip_prefix('"').and_then(end_of_string);
+        let after = after.or_else(|| literal.find('\n').map(|end| &literal[end..]));
+        rest = after.unwrap_or_default();
     }
+    text.push_str(rest);
     text
 }
 
@@ -696,9 +698,9 @@ mod tests {
         for text in ["", "hunter2", "a\"b", "a\\", "\\\"", "--[[secret]] \"x\"", "line\nline", "ends in \\\\"]
         {
             let secret = Secret::new(text.into()).into_value();
-            let rendered = format!("{} -- after\nx = 1", written(context! { a => secret, b => "seen" }));
+            let rendered = format!("a = {} -- after\nx = 1", written(secret));
             let hidden = hide_secrets(&rendered);
-            assert_eq!(hidden, "{\n\ta = \"<secret>\";\n\tb = \"seen\";\n} -- after\nx = 1", "{rendered}");
+            assert_eq!(hidden, "a = \"<secret>\" -- after\nx = 1", "{rendered}");
         }
         assert_eq!(hide_secrets("x = \"--[[secret]] \\\"hunter2\\\"\"\ny = 1"), "x = \"\"<secret>\"\ny = 1");
     }

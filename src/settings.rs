@@ -143,7 +143,7 @@ fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Sourc
             Err(error) => error.to_string(),
         };
         let mistake = Mistake::new(&given.variable, &error);
-        report.mistake(if setting.is_shown() { mistake.with_value(&given.value) } else { mistake });
+        report.mistake(if setting.shows(&given.value) { mistake.with_value(&given.value) } else { mistake });
         None
     });
     let right: Vec<(String, String)> = right.collect();

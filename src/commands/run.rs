@@ -149,18 +149,16 @@ pub fn without_settings(
     settings: &Settings,
     read: &std::collections::BTreeSet<&str>,
 ) -> Vec<(OsString, OsString)> {
-    let hidden: Vec<String> = catalogue::settings()
-        .filter(|setting| !setting.is_shown())
-        .flat_map(|setting| {
-            std::iter::once(setting.name()).chain(setting.aliases.iter().map(|name| (*name).into()))
+    let is_hidden = |name: &str| {
+        settings.source.given.iter().any(|(field, given)| {
+            let setting = catalogue::settings().find(|setting| setting.field == *field);
+            given.variable == name && setting.is_none_or(|setting| !setting.shows(&given.value))
         })
-        .collect();
+    };
     let is_removed = |name: &OsStr| {
-        let Some(name) = name.to_str() else {
-            return false;
-        };
-        settings.source.variables.iter().any(|variable| variable == name)
-            && (!read.contains(name) || hidden.iter().any(|hidden| hidden == name))
+        let Some(name) = name.to_str() else { return false };
+        let is_setting = settings.source.variables.iter().any(|variable| variable == name);
+        is_setting && (!read.contains(name) || is_hidden(name))
     };
     std::env::vars_os().filter(|(name, _)| !is_removed(name)).collect()
 }

@@ -28,8 +28,8 @@ pub struct Setting {
     pub aliases: &'static [&'static str],
     /// Whether the value must never be shown.
     pub secret: bool,
-    /// Whether the value may carry a secret somewhere inside (an option's value): it is not shown either.
-    pub opaque: bool,
+    /// Whether a value may hold a secret and is therefore not shown, for some settings only where it is JSON.
+    pub hides: fn(&str) -> bool,
     /// The global Prosody options that the setting decides.
     pub options: &'static [&'static str],
 }
@@ -40,9 +40,9 @@ impl Setting {
         format!("{PREFIX}{}", self.field.to_ascii_uppercase())
     }
 
-    /// Whether the value may be shown in a message.
-    pub fn is_shown(&self) -> bool {
-        !self.secret && !self.opaque
+    /// Whether a value may be shown in a message.
+    pub fn shows(&self, value: &str) -> bool {
+        !self.secret && !(self.hides)(value)
     }
 }
 
@@ -62,7 +62,7 @@ macro_rules! section {
         $(#[$doc:meta])* $section:ident $title:literal
         $( $field:ident: $kind:ty = $default:literal, $meaning:literal
            $(, option $option:ident)? $(, decides [$($decides:ident),+])? $(, aliases [$($alias:literal),+])?
-           $(, secret: $secret:literal)? $(, opaque: $opaque:literal)?; )*
+           $(, secret: $secret:literal)?; )*
     ) => {
         $(#[$doc])*
         #[derive(Debug, Default, Deserialize)]
@@ -81,7 +81,7 @@ macro_rules! section {
                     meaning: $meaning,
                     aliases: &[$($($alias),+)?],
                     secret: false $(|| $secret)?,
-                    opaque: false $(|| $opaque)?,
+                    hides: <$kind as Kind>::hides,
                     options: &[$(stringify!($option),)? $($(stringify!($decides)),+)?],
                 } ),* ],
             };
@@ -103,8 +103,8 @@ section! {
     /// Which hosts are served, and by whom.
     Hosts "Hosts"
     domain: Domain = "", "The one-variable set-up: a virtual host for the domain, the modules that clients expect today, and, unless `PROSODY_COMPONENTS` is set, `conference.` (chat rooms with an archive), `upload.` (file sharing) and `proxy.` (file transfer) below it.";
-    virtual_hosts: VirtualHosts = "`PROSODY_DOMAIN`; else none where files of your own define a host; else the container's host name where it has a dot or the data directory has its data; else `localhost`", "Virtual hosts. JSON: `[{\"host\":\"a.example\",\"admins\":[…],\"modules_enabled\":[…],\"modules_disabled\":[…],\"options\":{…}}]`.", opaque: true;
-    components: Components = "", "Internal components (`muc`, `http_file_share`, `proxy65`, `pubsub`, any other). JSON: `[{\"host\":…,\"module\":…,\"modules_enabled\":[…],\"options\":{…}}]`.", opaque: true;
+    virtual_hosts: VirtualHosts = "`PROSODY_DOMAIN`; else none where files of your own define a host; else the container's host name where it has a dot or the data directory has its data; else `localhost`", "Virtual hosts. JSON: `[{\"host\":\"a.example\",\"admins\":[…],\"modules_enabled\":[…],\"modules_disabled\":[…],\"options\":{…}}]`.";
+    components: Components = "", "Internal components (`muc`, `http_file_share`, `proxy65`, `pubsub`, any other). JSON: `[{\"host\":…,\"module\":…,\"modules_enabled\":[…],\"options\":{…}}]`.";
     external_components: ExternalComponents = "", "External components.", secret: true;
     component_secret: Secret = "", "For external components that name no secret of their own.", secret: true;
     muc_modules: Set<Name> = "", "Modules for every `muc` component of `PROSODY_COMPONENTS`, and more modules for that of `PROSODY_DOMAIN`.";
@@ -239,7 +239,7 @@ section! {
 section! {
     /// Everything that has no setting of its own.
     Anything "Anything else"
-    options: Options = "", "Any global Prosody option: `{\"max_resources\": 5}`. `null` leaves an option out. An option that a setting decides too is an error.", opaque: true;
+    options: Options = "", "Any global Prosody option: `{\"max_resources\": 5}`. `null` leaves an option out. An option that a setting decides too is an error.";
     extra_config: Glob = "`conf.d/*.cfg.lua` below the configuration directory", "Lua fragments included very last, in name order: what they say wins. `vhost.d/` and `cmpt.d/` beside it are included after our virtual hosts and after our components. Files that end in `.cfg.lua.j2` are templates.";
 }
 

@@ -135,7 +135,7 @@ pub fn effective(settings: &Settings) -> String {
     for setting in catalogue::settings() {
         let name = setting.name();
         match settings.source.given.get(setting.field) {
-            Some(given) => line(&mut text, &name, given, setting.is_shown()),
+            Some(given) => line(&mut text, &name, given, setting.shows(&given.value)),
             None if setting.default.is_empty() => {}
             None => {
                 let _ = writeln!(text, "{name:38} {:30} default", setting.default.replace('`', ""));
