@@ -75,7 +75,7 @@ async def direct_tls(args, _clients):
     return f"{jid} over {seen} from the first byte"
 
 
-async def message(_args, clients):
+async def message(args, clients):
     alice, bob = clients
     arrival = asyncio.ensure_future(bob.wait_until("message", TIMEOUT))
     await asyncio.sleep(0)  # lets wait_until register its handler
@@ -86,7 +86,7 @@ async def message(_args, clients):
     return f"{seen['from'].bare} to {bob.boundjid.bare}"
 
 
-async def archive(_args, clients):
+async def archive(args, clients):
     alice, bob = clients
     # The message may be written a moment after it was delivered.
     for _ in range(TIMEOUT * 10):
