@@ -296,57 +296,58 @@ impl Drop for Oracle {
     }
 }
 
-/// Whether a loaded value (or its absence) is what a matcher asks for. An object whose only key
-/// begins with `$` is a matcher, anything else is compared as it is; integers and floats differ.
+/// Whether a loaded value (or its absence) is what is expected: a value, compared as it is
+/// (integers and floats differ), or an object of matchers, whose keys begin with `$`.
 fn matches(seen: Option<&Value>, expected: &Value) -> bool {
-    let items = || match seen {
+    match expected {
+        Value::Object(object)
+            if !object.is_empty() && object.keys().all(|key| key.starts_with('$')) =>
+        {
+            object
+                .iter()
+                .all(|(matcher, argument)| holds(matcher, argument, seen))
+        }
+        Value::Object(object) => seen.and_then(Value::as_object).is_some_and(|table| {
+            table.len() == object.len()
+                && object
+                    .iter()
+                    .all(|(key, one)| table.contains_key(key) && matches(table.get(key), one))
+        }),
+        Value::Array(wanted) => seen.and_then(Value::as_array).is_some_and(|items| {
+            items.len() == wanted.len()
+                && items
+                    .iter()
+                    .zip(wanted)
+                    .all(|(item, one)| matches(Some(item), one))
+        }),
+        _ => seen == Some(expected),
+    }
+}
+
+/// One matcher (tests/oracle/README.md).
+fn holds(matcher: &str, argument: &Value, seen: Option<&Value>) -> bool {
+    // Where Prosody takes a list, it takes a single value as a list of one.
+    let items = match seen {
         Some(Value::Array(items)) => items.clone(),
         Some(single) => vec![single.clone()],
         None => Vec::new(),
     };
-    match expected {
-        Value::Object(object) => match object.iter().next() {
-            Some((key, argument)) if object.len() == 1 && key.starts_with('$') => {
-                let wanted = || argument.as_array().cloned().unwrap_or_default();
-                match key.as_str() {
-                    "$absent" => seen.is_none() == argument.as_bool().unwrap(),
-                    "$any" => wanted().iter().any(|one| matches(seen, one)),
-                    "$set" => {
-                        items().len() == wanted().len()
-                            && wanted().iter().all(|one| items().contains(one))
-                    }
-                    "$contains" => wanted()
-                        .iter()
-                        .all(|one| items().iter().any(|item| matches(Some(item), one))),
-                    "$lacks" => wanted()
-                        .iter()
-                        .all(|one| !items().iter().any(|item| matches(Some(item), one))),
-                    "$has" => argument.as_object().unwrap().iter().all(|(key, one)| {
-                        seen.is_some_and(Value::is_object) && matches(seen.unwrap().get(key), one)
-                    }),
-                    "$ends_with" => seen
-                        .and_then(Value::as_str)
-                        .is_some_and(|text| text.ends_with(argument.as_str().unwrap())),
-                    "$rate_over" => seen
-                        .and_then(Value::as_str)
-                        .and_then(bytes_a_second)
-                        .is_some_and(|rate| rate > argument.as_f64().unwrap()),
-                    other => panic!("there is no matcher {other}"),
-                }
-            }
-            _ => seen == Some(expected),
-        },
-        Value::Array(wanted) => match seen {
-            Some(Value::Array(items)) => {
-                items.len() == wanted.len()
-                    && items
-                        .iter()
-                        .zip(wanted)
-                        .all(|(item, one)| matches(Some(item), one))
-            }
-            _ => false,
-        },
-        _ => seen == Some(expected),
+    let has = |one: &Value| items.iter().any(|item| matches(Some(item), one));
+    let wanted = argument.as_array().map(Vec::as_slice).unwrap_or_default();
+    match matcher {
+        "$absent" => seen.is_none() == argument.as_bool().unwrap(),
+        "$any" => wanted.iter().any(|one| matches(seen, one)),
+        "$contains" => wanted.iter().all(has),
+        "$lacks" => !wanted.iter().any(has),
+        "$has" => seen.and_then(Value::as_object).is_some_and(|table| {
+            let mut wanted = argument.as_object().unwrap().iter();
+            wanted.all(|(key, one)| matches(table.get(key), one))
+        }),
+        "$rate_over" => seen
+            .and_then(Value::as_str)
+            .and_then(bytes_a_second)
+            .is_some_and(|rate| rate > argument.as_f64().unwrap()),
+        other => panic!("there is no matcher {other}"),
     }
 }
 
@@ -620,7 +621,9 @@ fn hostile_text_stays_text(image: &str, version: &str) {
             0 if outcome.loaded["hosts"].is_object() => {
                 let mut found = Vec::new();
                 strings(&outcome.loaded["hosts"], &mut found);
-                if !renders_nothing(setting) && !found.iter().any(|one| one == text) {
+                // 13.0's mod_auth_ldap has no such option; it is left out with a warning.
+                let left_out = version == "13.0" && *setting == "PROSODY_LDAP_ADMIN_FILTER";
+                if !renders_nothing(setting) && !left_out && !found.iter().any(|one| one == text) {
                     fail("accepted, but Prosody has no such text".to_owned());
                 }
             }
