@@ -321,6 +321,15 @@ impl Container {
         docker(["exec", "--user", "0", &self.name, "/bin/sh", "-c", script])
     }
 
+    /// Runs a shell line in the container as the user and group of its server, which alone may
+    /// look at all of the server's /proc (root lacks CAP_SYS_PTRACE in a container).
+    #[track_caller]
+    pub fn as_prosody(&self, script: &str) -> Answer {
+        let pid = self.server_pid();
+        let ids = self.root(&format!("stat -c %u:%g /proc/{pid}")).ok();
+        docker(["exec", "--user", &ids, &self.name, "/bin/sh", "-c", script])
+    }
+
     /// What the container wrote until now, standard output and standard error together.
     pub fn logs(&self) -> String {
         docker(["logs", &self.name]).all()
