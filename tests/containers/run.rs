@@ -642,6 +642,37 @@ fn prosody_runs_as_whom_the_settings_say() {
     seen.report();
 }
 
+/// A fresh volume belongs to the image's user. Another one either gets it or is told (73) that
+/// it cannot write there; a server that runs without being able to write loses what it is given.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn another_user_on_a_fresh_volume_can_write_or_is_told() {
+    let server = Recipe::new(TRIXIE)
+        .env("PROSODY_DOMAIN", DOMAIN)
+        .env("PROSODY_UID", "2345")
+        .env("PROSODY_GID", "2346")
+        .start();
+    let serves = eventually("it serves or ends", PATIENCE, || {
+        if !server.runs() {
+            return Ok(false);
+        }
+        match server.exec(["prosody-entrypoint", "healthcheck"]) {
+            answer if answer.status == 0 => Ok(true),
+            answer => Err(answer.all()),
+        }
+    });
+    if serves {
+        server.register_accounts(DOMAIN);
+    } else {
+        assert_eq!(server.inspect("{{.State.ExitCode}}"), "73");
+        assert!(
+            server.logs().contains("/var/lib/prosody"),
+            "{}",
+            server.logs()
+        );
+    }
+}
+
 /// The container's host name is served where it has a dot.
 #[test]
 #[ignore = "needs Docker and the images: make test"]
@@ -706,7 +737,7 @@ fn our_log_has_the_level_that_was_asked_for() {
             // A warning, and the alias that is named at debug.
             .env("PROSODY_S2S_SECURE_AUTH", "false")
             .env("PROSODY_LOGLEVEL", "error")
-            .command(["true"])
+            .command(["render", "--dry-run"])
             .run();
         assert_eq!(answer.status, 0, "{answer:?}");
         answer.stderr
