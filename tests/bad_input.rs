@@ -32,18 +32,14 @@ impl Attempt {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("bad-input-{}-{number}", std::process::id()));
+        let directory =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bad-input-{}-{number}", std::process::id()));
         fs::create_dir_all(directory.join("config")).unwrap();
-        Attempt {
-            directory,
-            environment: Vec::new(),
-        }
+        Attempt { directory, environment: Vec::new() }
     }
 
     fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.environment
-            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -86,11 +82,7 @@ impl Attempt {
             }
             thread::sleep(Duration::from_millis(5));
         };
-        Report {
-            status,
-            text: reader.join().unwrap(),
-            wrote: self.path("out/prosody.cfg.lua").exists(),
-        }
+        Report { status, text: reader.join().unwrap(), wrote: self.path("out/prosody.cfg.lua").exists() }
     }
 
     /// Runs it and checks that it is refused with a report that has all these texts.
@@ -100,11 +92,7 @@ impl Attempt {
         assert_eq!(report.status, Some(78), "{}", report.text);
         assert!(!report.wrote, "refused, but something was written");
         for text in texts {
-            assert!(
-                report.text.contains(text),
-                "the report has no {text:?}: {}",
-                report.text
-            );
+            assert!(report.text.contains(text), "the report has no {text:?}: {}", report.text);
         }
         assert!(!report.text.contains("panicked"), "{}", report.text);
         report.text
@@ -158,26 +146,15 @@ fn refused_with_one_line(attempt: Attempt, path: &Path, why: &[&str]) {
     let path = path.to_str().unwrap().to_owned();
     let attempt = attempt.env(name, &path);
     let report = attempt.is_refused(&[name, &path]);
-    let line = report
-        .lines()
-        .find(|line| line.contains(name))
-        .unwrap_or_default()
-        .to_lowercase();
-    assert!(
-        why.iter().any(|word| line.contains(word)),
-        "none of {why:?} in {line:?}"
-    );
+    let line = report.lines().find(|line| line.contains(name)).unwrap_or_default().to_lowercase();
+    assert!(why.iter().any(|word| line.contains(word)), "none of {why:?} in {line:?}");
 }
 
 #[test]
 fn a_secret_file_that_is_missing_is_named() {
     let attempt = Attempt::new();
     let path = attempt.path("missing");
-    refused_with_one_line(
-        attempt,
-        &path,
-        &["no such file", "does not exist", "not found"],
-    );
+    refused_with_one_line(attempt, &path, &["no such file", "does not exist", "not found"]);
 }
 
 #[test]
@@ -198,21 +175,14 @@ fn a_fifo_is_not_waited_for() {
 
 #[test]
 fn an_endless_file_is_not_read() {
-    refused_with_one_line(
-        Attempt::new(),
-        Path::new("/dev/zero"),
-        &["device", "regular file", "large"],
-    );
+    refused_with_one_line(Attempt::new(), Path::new("/dev/zero"), &["device", "regular file", "large"]);
 }
 
 #[test]
 fn a_file_of_100_megabytes_is_not_read() {
     let attempt = Attempt::new();
     let path = attempt.path("huge");
-    fs::File::create(&path)
-        .unwrap()
-        .set_len(100 * 1024 * 1024)
-        .unwrap();
+    fs::File::create(&path).unwrap().set_len(100 * 1024 * 1024).unwrap();
     refused_with_one_line(attempt, &path, &["large", "big", "more than", "at most"]);
 }
 
@@ -237,9 +207,7 @@ fn a_setting_and_its_file_are_a_contradiction() {
 
 #[test]
 fn code_is_no_domain() {
-    Attempt::new()
-        .env("PROSODY_DOMAIN", "a\"; os.execute(\"id\") --")
-        .is_refused(&["PROSODY_DOMAIN"]);
+    Attempt::new().env("PROSODY_DOMAIN", "a\"; os.execute(\"id\") --").is_refused(&["PROSODY_DOMAIN"]);
 }
 
 #[test]
@@ -257,10 +225,7 @@ fn a_foreign_variable_that_is_not_utf_8_is_left_alone() {
         .env(OsStr::from_bytes(b"CAF\xc9"), "1")
         .env("PROSODY_TLS_PROFILE", "modren")
         .is_refused(&["PROSODY_TLS_PROFILE"]);
-    assert!(
-        !report.contains("LANGUAGE") && !report.contains("UTF-8"),
-        "{report}"
-    );
+    assert!(!report.contains("LANGUAGE") && !report.contains("UTF-8"), "{report}");
 }
 
 #[test]

@@ -26,11 +26,7 @@ fn mistakes_are_reported_at_once_and_nothing_is_started() {
         "PROSODY_MODULES_ENABELD",
         "PROSODY_MODULES_ENABLED",
     ] {
-        seen.that(
-            &format!("{text} in the report"),
-            answer.stderr.contains(text),
-            &answer.stderr,
-        );
+        seen.that(&format!("{text} in the report"), answer.stderr.contains(text), &answer.stderr);
     }
     seen.equal("standard output", answer.stdout.as_str(), "");
     let changed: Vec<_> = crate::docker::docker(["diff", &container.name])
@@ -47,10 +43,8 @@ fn mistakes_are_reported_at_once_and_nothing_is_started() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn a_file_that_may_not_be_read_is_named() {
-    let answer = Recipe::new(TRIXIE)
-        .with(["--user", "12345:0"])
-        .env("PROSODY_TURN_SECRET_FILE", "/etc/shadow")
-        .run();
+    let answer =
+        Recipe::new(TRIXIE).with(["--user", "12345:0"]).env("PROSODY_TURN_SECRET_FILE", "/etc/shadow").run();
     assert_eq!(answer.status, 78, "{answer:?}");
     assert!(
         answer.stderr.contains("PROSODY_TURN_SECRET_FILE") && answer.stderr.contains("/etc/shadow"),
@@ -80,11 +74,8 @@ fn a_full_runtime_directory_leaves_the_old_generation() {
         ])
     };
     // What the next start finds: every file by its link, with its content.
-    let generation = || {
-        container
-            .root("cd /run/prosody && find -L . -name '*.cfg.lua' -exec md5sum {} + | sort")
-            .ok()
-    };
+    let generation =
+        || container.root("cd /run/prosody && find -L . -name '*.cfg.lua' -exec md5sum {} + | sort").ok();
 
     let first = configure("{\"x_size\": \"small\"}");
     assert_eq!(first.status, 0, "{first:?}");
@@ -94,11 +85,7 @@ fn a_full_runtime_directory_leaves_the_old_generation() {
     let second = configure(&format!("{{\"x_size\": \"{}\"}}", "large ".repeat(20_000)));
     let mut seen = Observations::default();
     seen.equal(&format!("status: {}", second.stderr), second.status, 73);
-    seen.that(
-        "the path",
-        second.stderr.contains("/run/prosody"),
-        &second.stderr,
-    );
+    seen.that("the path", second.stderr.contains("/run/prosody"), &second.stderr);
     seen.equal("the old generation", generation(), before);
     seen.report();
 
@@ -109,10 +96,7 @@ fn a_full_runtime_directory_leaves_the_old_generation() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn a_read_only_runtime_directory_is_named() {
-    let answer = Recipe::new(TRIXIE)
-        .with(["--read-only"])
-        .env("PROSODY_RUNTIME_DIR", "/srv/runtime")
-        .run();
+    let answer = Recipe::new(TRIXIE).with(["--read-only"]).env("PROSODY_RUNTIME_DIR", "/srv/runtime").run();
     assert_eq!(answer.status, 73, "{answer:?}");
     assert!(answer.stderr.contains("/srv/runtime"), "{answer:?}");
 }
@@ -135,28 +119,15 @@ fn an_image_without_prosody_says_so() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn a_template_with_a_mistake_is_named_with_its_line() {
-    let container = Recipe::new(TRIXIE)
-        .with(["--entrypoint", "sleep"])
-        .command(["infinity"])
-        .start();
+    let container = Recipe::new(TRIXIE).with(["--entrypoint", "sleep"]).command(["infinity"]).start();
     let first = container.exec(["prosody-entrypoint", "true"]);
     assert_eq!(first.status, 0, "{first:?}");
-    let current = || {
-        container
-            .root("cd /run/prosody && find -L . -name '*.cfg.lua' | sort")
-            .ok()
-    };
+    let current = || container.root("cd /run/prosody && find -L . -name '*.cfg.lua' | sort").ok();
     let before = current();
     container.root("mkdir -p /etc/prosody/templates").ok();
-    container.put(
-        "/etc/prosody/templates/global.cfg.lua.j2",
-        b"admins = {}\n\nx = {{ 1 + }}\n",
-    );
+    container.put("/etc/prosody/templates/global.cfg.lua.j2", b"admins = {}\n\nx = {{ 1 + }}\n");
     let second = container.exec(["prosody-entrypoint", "true"]);
     assert_eq!(second.status, 78, "{second:?}");
-    assert!(
-        second.stderr.contains("global.cfg.lua.j2") && second.stderr.contains('3'),
-        "{second:?}"
-    );
+    assert!(second.stderr.contains("global.cfg.lua.j2") && second.stderr.contains('3'), "{second:?}");
     assert_eq!(current(), before, "something was switched");
 }

@@ -52,11 +52,7 @@ impl From<Output> for Answer {
     fn from(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         Answer {
-            status: output
-                .status
-                .code()
-                .or(output.status.signal().map(|signal| 128 + signal))
-                .unwrap_or(-1),
+            status: output.status.code().or(output.status.signal().map(|signal| 128 + signal)).unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
@@ -81,11 +77,7 @@ where
 #[track_caller]
 pub fn require(image: &str) {
     let engine = docker(["version", "--format", "{{.Server.Version}}"]);
-    assert_eq!(
-        engine.status, 0,
-        "the Docker engine does not answer; these tests need it: {}",
-        engine.stderr
-    );
+    assert_eq!(engine.status, 0, "the Docker engine does not answer; these tests need it: {}", engine.stderr);
     assert_eq!(
         docker(["image", "inspect", image]).status,
         0,
@@ -95,11 +87,7 @@ pub fn require(image: &str) {
 
 /// Asks again and again until there is an answer; the question says why there is none yet.
 #[track_caller]
-pub fn eventually<T>(
-    what: &str,
-    patience: Duration,
-    mut question: impl FnMut() -> Result<T, String>,
-) -> T {
+pub fn eventually<T>(what: &str, patience: Duration, mut question: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + patience;
     loop {
         match question() {
@@ -147,18 +135,7 @@ impl Volume {
     #[track_caller]
     pub fn prepare(&self, image: &str, script: &str) {
         let mount = format!("{}:/volume", self.name);
-        docker([
-            "run",
-            "--rm",
-            "-v",
-            &mount,
-            "--entrypoint",
-            "/bin/sh",
-            image,
-            "-ec",
-            script,
-        ])
-        .ok();
+        docker(["run", "--rm", "-v", &mount, "--entrypoint", "/bin/sh", image, "-ec", script]).ok();
     }
 }
 
@@ -178,18 +155,12 @@ pub struct Recipe {
 
 impl Recipe {
     pub fn new(image: &str) -> Self {
-        Recipe {
-            image: image.to_owned(),
-            arguments: Vec::new(),
-            command: Vec::new(),
-            files: Vec::new(),
-        }
+        Recipe { image: image.to_owned(), arguments: Vec::new(), command: Vec::new(), files: Vec::new() }
     }
 
     /// An environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.arguments
-            .extend(["--env".to_owned(), format!("{name}={value}")]);
+        self.arguments.extend(["--env".to_owned(), format!("{name}={value}")]);
         self
     }
 
@@ -201,26 +172,22 @@ impl Recipe {
 
     /// On this network, under these names.
     pub fn on(mut self, network: &Network, names: &[&str]) -> Self {
-        self.arguments
-            .extend(["--network".to_owned(), network.name.clone()]);
+        self.arguments.extend(["--network".to_owned(), network.name.clone()]);
         for name in names {
-            self.arguments
-                .extend(["--network-alias".to_owned(), (*name).to_owned()]);
+            self.arguments.extend(["--network-alias".to_owned(), (*name).to_owned()]);
         }
         self
     }
 
     /// With this volume at that path.
     pub fn volume(mut self, volume: &Volume, path: &str) -> Self {
-        self.arguments
-            .extend(["--volume".to_owned(), format!("{}:{path}", volume.name)]);
+        self.arguments.extend(["--volume".to_owned(), format!("{}:{path}", volume.name)]);
         self
     }
 
     /// With this file, owned by root, put there before the start. Its directory must exist.
     pub fn file(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
-        self.files
-            .push((path.to_owned(), content.as_ref().to_vec()));
+        self.files.push((path.to_owned(), content.as_ref().to_vec()));
         self
     }
 
@@ -343,10 +310,7 @@ impl Container {
 
     /// Whether the container's first process is alive.
     pub fn runs(&self) -> bool {
-        docker(["inspect", "--format", "{{.State.Running}}", &self.name])
-            .stdout
-            .trim()
-            == "true"
+        docker(["inspect", "--format", "{{.State.Running}}", &self.name]).stdout.trim() == "true"
     }
 
     /// Waits until the image's own health check succeeds.
@@ -372,11 +336,7 @@ impl Container {
     pub fn wait_for_log(&self, text: &str) {
         eventually(&format!("{text:?} in the log"), PATIENCE, || {
             let logs = self.logs();
-            if logs.contains(text) {
-                Ok(())
-            } else {
-                Err(logs)
-            }
+            if logs.contains(text) { Ok(()) } else { Err(logs) }
         });
     }
 
@@ -390,8 +350,7 @@ impl Container {
     #[track_caller]
     pub fn register_accounts(&self, domain: &str) {
         for (user, password) in [("alice", "secret-a"), ("bob", "secret-b")] {
-            self.exec(["prosodyctl", "register", user, domain, password])
-                .ok();
+            self.exec(["prosodyctl", "register", user, domain, password]).ok();
         }
     }
 }
@@ -466,8 +425,7 @@ impl Observations {
     /// Notes a failure where the two differ.
     pub fn equal<T: PartialEq + Debug>(&mut self, what: &str, seen: T, expected: T) {
         if seen != expected {
-            self.failures
-                .push(format!("{what}: {expected:?} was expected, seen: {seen:?}"));
+            self.failures.push(format!("{what}: {expected:?} was expected, seen: {seen:?}"));
         }
     }
 

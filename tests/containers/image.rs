@@ -18,8 +18,7 @@ fn in_image(image: &str, script: &str) -> String {
 fn the_image_is_as_described(image: &str) {
     require(image);
     let mut seen = Observations::default();
-    let description: Value =
-        serde_json::from_str(&docker(["image", "inspect", image]).ok()).unwrap();
+    let description: Value = serde_json::from_str(&docker(["image", "inspect", image]).ok()).unwrap();
     let config = &description[0]["Config"];
 
     let mut ports: Vec<_> = config["ExposedPorts"]
@@ -29,21 +28,9 @@ fn the_image_is_as_described(image: &str) {
         .map(|(port, _)| port.trim_end_matches("/tcp").to_owned())
         .collect();
     ports.sort();
-    seen.equal(
-        "EXPOSE",
-        ports.join(" ").as_str(),
-        "5000 5222 5223 5269 5280 5281 5347",
-    );
-    seen.equal(
-        "VOLUME",
-        config["Volumes"].clone(),
-        json!({"/var/lib/prosody": {}}),
-    );
-    seen.equal(
-        "ENTRYPOINT",
-        config["Entrypoint"].clone(),
-        json!(["prosody-entrypoint"]),
-    );
+    seen.equal("EXPOSE", ports.join(" ").as_str(), "5000 5222 5223 5269 5280 5281 5347");
+    seen.equal("VOLUME", config["Volumes"].clone(), json!({"/var/lib/prosody": {}}));
+    seen.equal("ENTRYPOINT", config["Entrypoint"].clone(), json!(["prosody-entrypoint"]));
     seen.equal("CMD", config["Cmd"].clone(), json!(["prosody", "-F"]));
     seen.equal(
         "HEALTHCHECK",
@@ -56,34 +43,15 @@ fn the_image_is_as_described(image: &str) {
         start_period > 60_000_000_000,
         start_period,
     );
-    for label in [
-        "title",
-        "description",
-        "licenses",
-        "version",
-        "revision",
-        "created",
-    ] {
+    for label in ["title", "description", "licenses", "version", "revision", "created"] {
         let value = &config["Labels"][format!("org.opencontainers.image.{label}")];
-        seen.that(
-            &format!("label {label}"),
-            value.as_str().is_some_and(|text| !text.is_empty()),
-            value,
-        );
+        seen.that(&format!("label {label}"), value.as_str().is_some_and(|text| !text.is_empty()), value);
     }
     let environment = config["Env"].to_string();
-    seen.that(
-        "no setting in the image",
-        !environment.contains("PROSODY_"),
-        environment,
-    );
+    seen.that("no setting in the image", !environment.contains("PROSODY_"), environment);
 
     for (what, script, expected) in [
-        (
-            "files with SUID or SGID",
-            "find / -xdev ! -type l -perm /6000",
-            "",
-        ),
+        ("files with SUID or SGID", "find / -xdev ! -type l -perm /6000", ""),
         (
             "private keys",
             "find / -xdev -type f -size -64k ! -path '/proc/*' ! -path '/usr/lib/*' -exec grep -l -e '-----BEGIN .*PRIVATE KEY-----' {} + ; find / -xdev -name '*.key' ! -path /usr/share/dns/root.key",
@@ -92,16 +60,8 @@ fn the_image_is_as_described(image: &str) {
         ("Debian's configuration", "ls -A /etc/prosody", ""),
         ("package lists", "ls -A /var/lib/apt/lists", ""),
         ("package cache", "find /var/cache/apt -type f", ""),
-        (
-            "dangling links to certificates",
-            "find /etc/ssl -xtype l",
-            "",
-        ),
-        (
-            "the data directory",
-            "stat -c '%U:%g %a' /var/lib/prosody",
-            "prosody:0 770",
-        ),
+        ("dangling links to certificates", "find /etc/ssl -xtype l", ""),
+        ("the data directory", "stat -c '%U:%g %a' /var/lib/prosody", "prosody:0 770"),
         ("the runtime directory", "stat -c %a /run/prosody", "777"),
         (
             "prosodyctl is ours",
@@ -109,11 +69,7 @@ fn the_image_is_as_described(image: &str) {
             "/usr/local/bin/prosody-entrypoint",
         ),
         ("compilers", "command -v gcc cc cargo", ""),
-        (
-            "the trust anchor of DNSSEC",
-            "ls /usr/share/dns/root.ds",
-            "/usr/share/dns/root.ds",
-        ),
+        ("the trust anchor of DNSSEC", "ls /usr/share/dns/root.ds", "/usr/share/dns/root.ds"),
         (
             "the Lua libraries of every driver and option",
             "for library in DBI dbd.postgresql dbd.mysql dbd.sqlite3 lunbound lualdap luaevent ssl lfs lxp socket; do \
@@ -129,11 +85,7 @@ fn the_image_is_as_described(image: &str) {
         seen.equal(what, in_image(image, script).as_str(), expected);
     }
     let size = in_image(image, "stat -c %s /usr/local/bin/prosody-entrypoint");
-    seen.that(
-        "a binary of 4 MB at most",
-        size.parse::<u64>().is_ok_and(|size| size <= 4_000_000),
-        &size,
-    );
+    seen.that("a binary of 4 MB at most", size.parse::<u64>().is_ok_and(|size| size <= 4_000_000), &size);
     seen.report();
 }
 

@@ -54,9 +54,7 @@ fn texts(value: &Value, name: &str) -> Vec<String> {
         .unwrap_or_else(|| panic!("{name}: a list was expected"))
         .iter()
         .map(|item| {
-            item.as_str()
-                .unwrap_or_else(|| panic!("{name}: a list of strings was expected"))
-                .to_owned()
+            item.as_str().unwrap_or_else(|| panic!("{name}: a list of strings was expected")).to_owned()
         })
         .collect()
 }
@@ -89,16 +87,12 @@ impl Case {
                 "note" => {}
                 "version" => case.version = value.as_str().map(str::to_owned),
                 "env" => {
-                    case.environment = map()
-                        .iter()
-                        .map(|(name, value)| (name.clone(), text_or_json(value)))
-                        .collect();
+                    case.environment =
+                        map().iter().map(|(name, value)| (name.clone(), text_or_json(value))).collect();
                 }
                 "files" => {
-                    case.files = map()
-                        .iter()
-                        .map(|(path, content)| (path.clone(), text_or_json(content)))
-                        .collect();
+                    case.files =
+                        map().iter().map(|(path, content)| (path.clone(), text_or_json(content))).collect();
                 }
                 "expect" => case.expect = map(),
                 "hosts" => case.hosts = Some(texts(value, &case.name)),
@@ -132,12 +126,9 @@ fn case_files() -> BTreeMap<String, Map<String, Value>> {
         .map(|entry| entry.unwrap().path())
         .map(|path| {
             let text = fs::read_to_string(&path).unwrap();
-            let cases: Map<String, Value> = serde_json::from_str(&text)
-                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            (
-                path.file_stem().unwrap().to_str().unwrap().to_owned(),
-                cases,
-            )
+            let cases: Map<String, Value> =
+                serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            (path.file_stem().unwrap().to_str().unwrap().to_owned(), cases)
         })
         .collect()
 }
@@ -152,9 +143,7 @@ fn cases() -> Vec<Case> {
                     .unwrap_or_else(|| panic!("{file}: {setting}: a list of cases was expected"))
                     .iter()
                     .enumerate()
-                    .map(move |(number, case)| {
-                        Case::from_json(format!("{file}: {setting}[{number}]"), case)
-                    })
+                    .map(move |(number, case)| Case::from_json(format!("{file}: {setting}[{number}]"), case))
             })
         })
         .collect()
@@ -181,15 +170,10 @@ impl Oracle {
             .with(["--entrypoint", "sleep", "--hostname", "oracle"])
             .command(["infinity"])
             .start();
-        let host_directory = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("oracle-{test}-{}", std::process::id()));
+        let host_directory =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("oracle-{test}-{}", std::process::id()));
         fs::create_dir_all(&host_directory).unwrap();
-        Oracle {
-            container,
-            host_directory,
-            names: Vec::new(),
-            script: String::new(),
-        }
+        Oracle { container, host_directory, names: Vec::new(), script: String::new() }
     }
 
     /// Adds a case; its outcome has the number of its turn.
@@ -214,11 +198,8 @@ impl Oracle {
             let pair = format!("{name}={}", value.replace(HERE, &here));
             write!(self.script, " {}", quoted(&pair)).unwrap();
         }
-        writeln!(
-            self.script,
-            " prosody-entrypoint render --output out >output 2>&1; echo $? >status"
-        )
-        .unwrap();
+        writeln!(self.script, " prosody-entrypoint render --output out >output 2>&1; echo $? >status")
+            .unwrap();
         self.names.push(name);
     }
 
@@ -237,16 +218,10 @@ impl Oracle {
         fs::write(self.host_directory.join("render"), script).unwrap();
         self.container.exec(["mkdir", "/cases"]).ok();
         self.container.put_directory(&self.host_directory, "/cases");
-        self.container
-            .put("/load.lua", include_bytes!("../oracle/load.lua"));
+        self.container.put("/load.lua", include_bytes!("../oracle/load.lua"));
         self.container.exec(["sh", "/cases/render"]).ok();
         let back = self.host_directory.join("back");
-        docker([
-            "cp",
-            &format!("{}:/cases", self.container.name),
-            back.to_str().unwrap(),
-        ])
-        .ok();
+        docker(["cp", &format!("{}:/cases", self.container.name), back.to_str().unwrap()]).ok();
         let read = |path: PathBuf| {
             String::from_utf8_lossy(
                 &fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())),
@@ -268,11 +243,7 @@ impl Oracle {
                 Outcome {
                     status: read(back.join(name).join("status")).trim().parse().unwrap(),
                     output: read(back.join(name).join("output")),
-                    loaded: if written {
-                        serde_json::from_str(line).unwrap()
-                    } else {
-                        Value::Null
-                    },
+                    loaded: if written { serde_json::from_str(line).unwrap() } else { Value::Null },
                 }
             })
             .collect()
@@ -283,9 +254,7 @@ impl Oracle {
     /// What the hostile texts would leave if one of them were run as code.
     #[track_caller]
     fn assert_nothing_was_run(&self) {
-        let canary = self
-            .container
-            .root("ls -d /pwned /cases/*/pwned /cases/pwned");
+        let canary = self.container.root("ls -d /pwned /cases/*/pwned /cases/pwned");
         assert_eq!(canary.stdout, "", "a value was run as code");
     }
 }
@@ -300,25 +269,16 @@ impl Drop for Oracle {
 /// (integers and floats differ), or an object of matchers, whose keys begin with `$`.
 fn matches(seen: Option<&Value>, expected: &Value) -> bool {
     match expected {
-        Value::Object(object)
-            if !object.is_empty() && object.keys().all(|key| key.starts_with('$')) =>
-        {
-            object
-                .iter()
-                .all(|(matcher, argument)| holds(matcher, argument, seen))
+        Value::Object(object) if !object.is_empty() && object.keys().all(|key| key.starts_with('$')) => {
+            object.iter().all(|(matcher, argument)| holds(matcher, argument, seen))
         }
         Value::Object(object) => seen.and_then(Value::as_object).is_some_and(|table| {
             table.len() == object.len()
-                && object
-                    .iter()
-                    .all(|(key, one)| table.contains_key(key) && matches(table.get(key), one))
+                && object.iter().all(|(key, one)| table.contains_key(key) && matches(table.get(key), one))
         }),
         Value::Array(wanted) => seen.and_then(Value::as_array).is_some_and(|items| {
             items.len() == wanted.len()
-                && items
-                    .iter()
-                    .zip(wanted)
-                    .all(|(item, one)| matches(Some(item), one))
+                && items.iter().zip(wanted).all(|(item, one)| matches(Some(item), one))
         }),
         _ => seen == Some(expected),
     }
@@ -370,8 +330,7 @@ fn bytes_a_second(rate: &str) -> Option<f64> {
 fn differences(case: &Case, outcome: &Outcome, here: &str) -> Vec<String> {
     let mut differences = Vec::new();
     let mut note = |text: String| differences.push(format!("{}: {text}", case.name));
-    let localised: Value =
-        serde_json::from_str(&json!(case.expect).to_string().replace(HERE, here)).unwrap();
+    let localised: Value = serde_json::from_str(&json!(case.expect).to_string().replace(HERE, here)).unwrap();
 
     for secret in &case.never_prints {
         if outcome.output.contains(secret) {
@@ -423,9 +382,7 @@ fn differences(case: &Case, outcome: &Outcome, here: &str) -> Vec<String> {
             };
             if !matches(seen, expected) {
                 let seen = seen.map_or("nothing".to_owned(), Value::to_string);
-                note(format!(
-                    "{host}: {option}: {expected} was expected, there is {seen}"
-                ));
+                note(format!("{host}: {option}: {expected} was expected, there is {seen}"));
             }
         }
     }
@@ -433,10 +390,7 @@ fn differences(case: &Case, outcome: &Outcome, here: &str) -> Vec<String> {
 }
 
 fn all_cases_hold(image: &str, version: &str) {
-    let cases: Vec<_> = cases()
-        .into_iter()
-        .filter(|case| case.is_for(version))
-        .collect();
+    let cases: Vec<_> = cases().into_iter().filter(|case| case.is_for(version)).collect();
     let mut oracle = Oracle::new(image, &format!("cases-{version}"));
     for case in &cases {
         oracle.add(&case.environment, &case.files);
@@ -445,9 +399,7 @@ fn all_cases_hold(image: &str, version: &str) {
         .iter()
         .zip(oracle.outcomes())
         .enumerate()
-        .flat_map(|(number, (case, outcome))| {
-            differences(case, &outcome, &format!("/cases/{number}"))
-        })
+        .flat_map(|(number, (case, outcome))| differences(case, &outcome, &format!("/cases/{number}")))
         .collect();
     assert!(
         differences.is_empty(),
@@ -479,25 +431,18 @@ fn catalogue() -> Vec<String> {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let names: Vec<_> = schema["properties"]
-        .as_object()
-        .expect("the schema has properties")
-        .keys()
-        .cloned()
-        .collect();
+    let names: Vec<_> =
+        schema["properties"].as_object().expect("the schema has properties").keys().cloned().collect();
     assert!(names.len() > 80, "only {} settings: {names:?}", names.len());
     names
 }
 
 #[test]
 fn every_setting_has_a_case_or_a_named_test() {
-    let covered: Vec<_> = case_files()
-        .into_values()
-        .flat_map(|file| file.into_iter().map(|(setting, _)| setting))
-        .collect();
+    let covered: Vec<_> =
+        case_files().into_values().flat_map(|file| file.into_iter().map(|(setting, _)| setting)).collect();
     let effects: BTreeMap<String, String> =
-        serde_json::from_str(&fs::read_to_string(directory().join("effects.json")).unwrap())
-            .unwrap();
+        serde_json::from_str(&fs::read_to_string(directory().join("effects.json")).unwrap()).unwrap();
     let missing: Vec<_> = catalogue()
         .into_iter()
         // The twins have one rule and one set of cases (rules.json).
@@ -513,8 +458,7 @@ fn every_setting_has_a_case_or_a_named_test() {
 #[test]
 fn every_test_that_effects_names_exists() {
     let effects: BTreeMap<String, String> =
-        serde_json::from_str(&fs::read_to_string(directory().join("effects.json")).unwrap())
-            .unwrap();
+        serde_json::from_str(&fs::read_to_string(directory().join("effects.json")).unwrap()).unwrap();
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let sources: String = ["", "containers"]
         .iter()
@@ -524,10 +468,7 @@ fn every_test_that_effects_names_exists() {
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
     for (setting, test) in effects {
-        assert!(
-            sources.contains(&format!("fn {test}()")),
-            "{setting}: there is no test {test}"
-        );
+        assert!(sources.contains(&format!("fn {test}()")), "{setting}: there is no test {test}");
     }
 }
 
@@ -547,10 +488,9 @@ const HOSTILE: &[&str] = &[
 /// What is set besides, so that a setting has an effect at all.
 fn companions(setting: &str) -> Vec<(String, String)> {
     let pairs: &[(&str, &str)] = match setting {
-        name if name.starts_with("PROSODY_LDAP_") => &[
-            ("PROSODY_AUTHENTICATION", "ldap"),
-            ("PROSODY_LDAP_BASE", "dc=example"),
-        ],
+        name if name.starts_with("PROSODY_LDAP_") => {
+            &[("PROSODY_AUTHENTICATION", "ldap"), ("PROSODY_LDAP_BASE", "dc=example")]
+        }
         name if name.starts_with("PROSODY_DB_") => &[("PROSODY_DEFAULT_STORAGE", "sql")],
         name if name.starts_with("PROSODY_TURN_") => &[("PROSODY_TURN_SECRET", "s")],
         "PROSODY_COMPONENT_SECRET" => &[("PROSODY_EXTERNAL_COMPONENTS", "bridge.example")],
@@ -627,10 +567,7 @@ fn hostile_text_stays_text(image: &str, version: &str) {
                     fail("accepted, but Prosody has no such text".to_owned());
                 }
             }
-            status => fail(format!(
-                "status {status}, {}; {}",
-                outcome.loaded["error"], outcome.output
-            )),
+            status => fail(format!("status {status}, {}; {}", outcome.loaded["error"], outcome.output)),
         }
     }
     assert!(
@@ -670,12 +607,7 @@ fn any_text() -> Vec<String> {
 
 /// Every text in every place where JSON has strings: there it is read back unchanged.
 fn text_in_json_is_read_back(image: &str, version: &str) {
-    type Place = (
-        &'static str,
-        fn(&str) -> Value,
-        &'static str,
-        fn(&str) -> Value,
-    );
+    type Place = (&'static str, fn(&str) -> Value, &'static str, fn(&str) -> Value);
     let places: &[Place] = &[
         (
             "PROSODY_OPTIONS",
@@ -713,10 +645,7 @@ fn text_in_json_is_read_back(image: &str, version: &str) {
     for (setting, value, option, expected) in places {
         for text in any_text() {
             let environment = [(format!("{setting}_FILE"), format!("{HERE}/config/value"))];
-            oracle.add(
-                &environment,
-                &[("value".to_owned(), value(&text).to_string())],
-            );
+            oracle.add(&environment, &[("value".to_owned(), value(&text).to_string())]);
             given.push((*setting, text.clone(), *option, expected(&text)));
         }
     }
@@ -741,11 +670,7 @@ fn text_in_json_is_read_back(image: &str, version: &str) {
             ));
         }
     }
-    assert!(
-        failures.is_empty(),
-        "Prosody {version}:\n{}",
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "Prosody {version}:\n{}", failures.join("\n"));
 }
 
 #[test]
@@ -793,9 +718,9 @@ fn text_in_secret_files_is_read_back_and_never_printed() {
         }
         let hosts = outcome.loaded["hosts"].as_object();
         let found = hosts.is_some_and(|hosts| {
-            hosts.values().any(|host| {
-                host.get(option).or_else(|| host["sql"].get(option)) == Some(&json!(text))
-            })
+            hosts
+                .values()
+                .any(|host| host.get(option).or_else(|| host["sql"].get(option)) == Some(&json!(text)))
         });
         assert!(
             found,

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::docker::{
-    BOOKWORM, CLIENT, Container, Network, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker,
-    eventually, require, session,
+    BOOKWORM, CLIENT, Container, Network, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually,
+    require, session,
 };
 
 /// Text that no log, no rendered listing and no environment may show.
@@ -15,20 +15,11 @@ const SECRET: &str = "hush-5a1b0c";
 const DOMAIN: &str = "chat.example";
 
 /// The names under which the server of PROSODY_DOMAIN is reached.
-const NAMES: [&str; 4] = [
-    DOMAIN,
-    "conference.chat.example",
-    "upload.chat.example",
-    "proxy.chat.example",
-];
+const NAMES: [&str; 4] = [DOMAIN, "conference.chat.example", "upload.chat.example", "proxy.chat.example"];
 
 /// A field of /proc/PID/status.
 fn field<'a>(status: &'a str, name: &str) -> &'a str {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .unwrap_or_default()
-        .trim()
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim()
 }
 
 /// The features that `prosodyctl check features` calls missing, by their lines.
@@ -39,11 +30,7 @@ fn missing_features(report: &str) -> Vec<&str> {
 /// What the process of Prosody is allowed, and what it was given.
 fn observe_the_process(seen: &mut Observations, server: &Container) {
     let pid = server.server_pid();
-    seen.that(
-        "PID 1 has one child",
-        !pid.is_empty() && !pid.contains(' '),
-        &pid,
-    );
+    seen.that("PID 1 has one child", !pid.is_empty() && !pid.contains(' '), &pid);
     let read = |file: &str| server.as_prosody(&format!("cat /proc/{pid}/{file}")).ok();
 
     let status = read("status");
@@ -54,23 +41,15 @@ fn observe_the_process(seen: &mut Observations, server: &Container) {
     seen.equal("umask", field(&status, "Umask"), "0027");
     // A mask that it inherited would make `docker stop` wait for its kill. 13.0 itself blocks
     // SIGHUP, SIGINT, SIGUSR1, SIGUSR2 and SIGTERM (1, 2, 10, 12, 15), to read them from a signalfd.
-    let own = [1, 2, 10, 12, 15]
-        .iter()
-        .fold(0, |set, signal| set | 1 << (signal - 1));
+    let own = [1, 2, 10, 12, 15].iter().fold(0, |set, signal| set | 1 << (signal - 1));
     let blocked = u64::from_str_radix(field(&status, "SigBlk"), 16).unwrap_or(u64::MAX);
     seen.equal("blocked signals, but for its own", blocked & !own, 0);
 
     let environment = read("environ").replace('\0', "\n");
-    seen.that(
-        "no secret in the environment",
-        !environment.contains(SECRET),
-        &environment,
-    );
+    seen.that("no secret in the environment", !environment.contains(SECRET), &environment);
     seen.that(
         "HOME is the data directory",
-        environment
-            .lines()
-            .any(|line| line == "HOME=/var/lib/prosody"),
+        environment.lines().any(|line| line == "HOME=/var/lib/prosody"),
         &environment,
     );
 
@@ -90,33 +69,17 @@ fn observe_the_process(seen: &mut Observations, server: &Container) {
         files.len() > 1 && files[0] == files[1],
         &files,
     );
-    seen.equal(
-        "no core files",
-        limit("Max core file size").first().map(String::as_str),
-        Some("0"),
-    );
+    seen.equal("no core files", limit("Max core file size").first().map(String::as_str), Some("0"));
 
     // Prosody opens sockets, an epoll instance and its own files; what it could only have
     // inherited are our inotify descriptor and what we rendered.
-    let descriptors = server
-        .root(&format!(
-            "for fd in /proc/{pid}/fd/*; do readlink $fd; done"
-        ))
-        .stdout;
+    let descriptors = server.root(&format!("for fd in /proc/{pid}/fd/*; do readlink $fd; done")).stdout;
     for kind in ["signalfd", "inotify", ".cfg.lua", "/run/prosody/gen"] {
-        seen.that(
-            &format!("no inherited descriptor: {kind}"),
-            !descriptors.contains(kind),
-            &descriptors,
-        );
+        seen.that(&format!("no inherited descriptor: {kind}"), !descriptors.contains(kind), &descriptors);
     }
 
     let processes = docker(["top", &server.name, "-eo", "pid,args"]).stdout;
-    seen.equal(
-        &format!("two processes and a heading in {processes:?}"),
-        processes.lines().count(),
-        3,
-    );
+    seen.equal(&format!("two processes and a heading in {processes:?}"), processes.lines().count(), 3);
 }
 
 /// What was rendered, and who may read it.
@@ -126,31 +89,17 @@ fn observe_the_files(seen: &mut Observations, server: &Container) {
             "grep -rlF {SECRET} /run/prosody | while read -r file; do stat -c '%a %U %G %n' \"$file\"; done"
         ))
         .stdout;
-    seen.that(
-        "the secret is in a rendered file",
-        !listing.is_empty(),
-        &listing,
-    );
+    seen.that("the secret is in a rendered file", !listing.is_empty(), &listing);
     for line in listing.lines() {
         let mut words = line.split(' ');
         let mode = u32::from_str_radix(words.next().unwrap_or_default(), 8).unwrap_or(0o7777);
         let owner = words.next().unwrap_or_default();
         seen.that("0640 at most", mode & !0o640 == 0, line);
-        seen.that(
-            "root's or Prosody's",
-            ["root", "prosody"].contains(&owner),
-            line,
-        );
+        seen.that("root's or Prosody's", ["root", "prosody"].contains(&owner), line);
     }
-    let keys = server
-        .root("find /var/lib/prosody /run/prosody -name '*.key' ! -perm 0600")
-        .stdout;
+    let keys = server.root("find /var/lib/prosody /run/prosody -name '*.key' ! -perm 0600").stdout;
     seen.equal("keys that others can read", keys.as_str(), "");
-    seen.that(
-        "no secret in the log",
-        !server.logs().contains(SECRET),
-        server.logs(),
-    );
+    seen.that("no secret in the log", !server.logs().contains(SECRET), server.logs());
     for command in [
         ["prosody-entrypoint", "render", "--dry-run"],
         ["prosody-entrypoint", "render", "--json"],
@@ -185,17 +134,9 @@ fn observe_the_stop(seen: &mut Observations, server: &Container) {
     let before = Instant::now();
     docker(["stop", "--time", "30", &server.name]).ok();
     let took = before.elapsed();
-    seen.that(
-        "stopped at once",
-        took < Duration::from_secs(10),
-        format!("{took:?}"),
-    );
+    seen.that("stopped at once", took < Duration::from_secs(10), format!("{took:?}"));
     let status = server.inspect("{{.State.ExitCode}}");
-    seen.that(
-        "the exit status is Prosody's",
-        ["0", "143"].contains(&status.as_str()),
-        &status,
-    );
+    seen.that("the exit status is Prosody's", ["0", "143"].contains(&status.as_str()), &status);
     seen.that(
         "Prosody said goodbye",
         server.logs().contains("hutdown complete") || server.logs().contains("hutting down"),
@@ -230,31 +171,16 @@ fn from_one_variable_to_a_session(image: &str, version: &str) {
         .map(str::to_owned)
         .collect();
     seen.equal("errors in the log", errors, Vec::new());
-    let warning = server
-        .logs()
-        .lines()
-        .any(|line| line.contains("warn") && line.contains("self-signed"));
-    seen.that(
-        "a warning that the certificate is self-signed",
-        warning,
-        server.logs(),
-    );
+    let warning = server.logs().lines().any(|line| line.contains("warn") && line.contains("self-signed"));
+    seen.that("a warning that the certificate is self-signed", warning, server.logs());
 
     let about = server.exec(["prosodyctl", "about"]);
     seen.that("the version", about.stdout.contains(version), &about);
     let configuration = server.exec(["prosodyctl", "check", "config"]);
-    seen.equal(
-        &format!("check config: {}", configuration.all()),
-        configuration.status,
-        0,
-    );
+    seen.equal(&format!("check config: {}", configuration.all()), configuration.status, 0);
     if version.starts_with("13") {
         let features = server.exec(["prosodyctl", "check", "features"]);
-        seen.equal(
-            &format!("check features, with TURN: {}", features.all()),
-            features.status,
-            0,
-        );
+        seen.equal(&format!("check features, with TURN: {}", features.all()), features.status, 0);
     }
 
     observe_the_stop(&mut seen, &server);
@@ -263,16 +189,8 @@ fn from_one_variable_to_a_session(image: &str, version: &str) {
     docker(["start", &server.name]).ok();
     server.wait_until_it_serves();
     let second = session(&network, DOMAIN, &["login", "message", "archive"]);
-    assert_eq!(
-        second.status,
-        0,
-        "after a restart: {second:?}\n{}",
-        server.logs()
-    );
-    assert!(
-        second.stdout.contains("archive: 2 messages"),
-        "the first session's message is gone: {second:?}"
-    );
+    assert_eq!(second.status, 0, "after a restart: {second:?}\n{}", server.logs());
+    assert!(second.stdout.contains("archive: 2 messages"), "the first session's message is gone: {second:?}");
 }
 
 #[test]
@@ -291,10 +209,8 @@ fn from_one_variable_to_a_session_on_0_12() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn only_audio_and_video_are_missing_without_turn() {
-    let features = Recipe::new(TRIXIE)
-        .env("PROSODY_DOMAIN", DOMAIN)
-        .command(["prosodyctl", "check", "features"])
-        .run();
+    let features =
+        Recipe::new(TRIXIE).env("PROSODY_DOMAIN", DOMAIN).command(["prosodyctl", "check", "features"]).run();
     let missing = missing_features(&features.stdout);
     assert_eq!(features.status, 1, "{features:?}");
     assert!(
@@ -325,28 +241,14 @@ fn other_programs_run_in_place_of_the_server() {
         }
     }
     let user = Recipe::new(TRIXIE).command(["id", "-u"]).run();
-    seen.that(
-        "as Prosody's user",
-        user.status == 0 && !["", "0"].contains(&user.stdout.trim()),
-        user,
-    );
-    let status = Recipe::new(TRIXIE)
-        .command(["sh", "-c", "exit 42"])
-        .run()
-        .status;
+    seen.that("as Prosody's user", user.status == 0 && !["", "0"].contains(&user.stdout.trim()), user);
+    let status = Recipe::new(TRIXIE).command(["sh", "-c", "exit 42"]).run().status;
     seen.equal("the command's own exit status", status, 42);
-    let killed = Recipe::new(TRIXIE)
-        .command(["sh", "-c", "kill -KILL $$"])
-        .run()
-        .status;
+    let killed = Recipe::new(TRIXIE).command(["sh", "-c", "kill -KILL $$"]).run().status;
     seen.equal("128 and the signal", killed, 137);
     let none = Recipe::new(TRIXIE).command(["/no/such/program"]).run();
     seen.equal("a command that is not there", none.status, 127);
-    seen.that(
-        "it is named",
-        none.all().contains("/no/such/program"),
-        &none,
-    );
+    seen.that("it is named", none.all().contains("/no/such/program"), &none);
     let data = Recipe::new(TRIXIE).command(["/etc/passwd"]).run();
     seen.equal("a command that is no program", data.status, 126);
     seen.report();
@@ -360,10 +262,7 @@ fn a_read_only_container_serves_whoever_runs_it() {
     for user in [None, Some("12345:0")] {
         let network = Network::new();
         let data = Volume::new();
-        data.prepare(
-            TRIXIE,
-            "touch /volume/not-empty && chgrp 0 /volume && chmod 0770 /volume",
-        );
+        data.prepare(TRIXIE, "touch /volume/not-empty && chgrp 0 /volume && chmod 0770 /volume");
         let mut recipe = Recipe::new(TRIXIE)
             .env("PROSODY_DOMAIN", DOMAIN)
             .with(["--read-only", "--tmpfs", "/run"])
@@ -375,19 +274,11 @@ fn a_read_only_container_serves_whoever_runs_it() {
         let server = recipe.serve();
         server.register_accounts(DOMAIN);
         let answer = session(&network, DOMAIN, &["login", "message", "archive"]);
-        assert_eq!(
-            answer.status,
-            0,
-            "as {user:?}: {answer:?}\n{}",
-            server.logs()
-        );
+        assert_eq!(answer.status, 0, "as {user:?}: {answer:?}\n{}", server.logs());
         if user.is_some() {
             let pid = server.server_pid();
             let status = server.root(&format!("cat /proc/{pid}/status")).ok();
-            assert_eq!(
-                field(&status, "Uid").split_whitespace().next(),
-                Some("12345")
-            );
+            assert_eq!(field(&status, "Uid").split_whitespace().next(), Some("12345"));
         }
     }
 }
@@ -450,10 +341,7 @@ fn a_certificate_of_the_directory_is_served() {
         .env("PROSODY_DOMAIN", DOMAIN)
         .env("PROSODY_CERTIFICATES", "/srv")
         .file(&format!("/srv/{DOMAIN}.crt"), made.cert.pem())
-        .file(
-            &format!("/srv/{DOMAIN}.key"),
-            made.signing_key.serialize_pem(),
-        )
+        .file(&format!("/srv/{DOMAIN}.key"), made.signing_key.serialize_pem())
         .on(&network, &NAMES)
         .serve();
     let expected: String = made.cert.pem().split_whitespace().collect();
@@ -466,14 +354,8 @@ fn the_health_check_follows_the_ports() {
     let mut seen = Observations::default();
     for environment in [
         &[("PROSODY_C2S_PORTS", "15222")][..],
-        &[
-            ("PROSODY_C2S_PORTS", "none"),
-            ("PROSODY_C2S_DIRECT_TLS_PORTS", "none"),
-        ],
-        &[
-            ("PROSODY_C2S_PORTS", "none"),
-            ("PROSODY_S2S_PORTS", "15269"),
-        ],
+        &[("PROSODY_C2S_PORTS", "none"), ("PROSODY_C2S_DIRECT_TLS_PORTS", "none")],
+        &[("PROSODY_C2S_PORTS", "none"), ("PROSODY_S2S_PORTS", "15269")],
     ] {
         let mut recipe = Recipe::new(TRIXIE).env("PROSODY_DOMAIN", DOMAIN);
         for (name, value) in environment {
@@ -489,15 +371,10 @@ fn the_health_check_follows_the_ports() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn docker_calls_the_container_healthy() {
-    let server = Recipe::new(TRIXIE)
-        .env("PROSODY_DOMAIN", DOMAIN)
-        .with(["--health-interval", "1s"])
-        .start();
-    eventually("healthy", PATIENCE, || {
-        match server.inspect("{{.State.Health.Status}}").as_str() {
-            "healthy" => Ok(()),
-            other => Err(format!("{other}\n{}", server.logs())),
-        }
+    let server = Recipe::new(TRIXIE).env("PROSODY_DOMAIN", DOMAIN).with(["--health-interval", "1s"]).start();
+    eventually("healthy", PATIENCE, || match server.inspect("{{.State.Health.Status}}").as_str() {
+        "healthy" => Ok(()),
+        other => Err(format!("{other}\n{}", server.logs())),
     });
 }
 
@@ -520,26 +397,12 @@ fn a_configuration_of_the_users_own_runs_untouched() {
 
     let mut seen = Observations::default();
     let pid = server.server_pid();
-    let environment = server
-        .as_prosody(&format!("cat /proc/{pid}/environ"))
-        .ok()
-        .replace('\0', "\n");
-    for line in [
-        format!("MY_SECRET={SECRET}"),
-        format!("PROSODY_TURN_SECRET={SECRET}"),
-    ] {
-        seen.that(
-            "its environment is left whole",
-            environment.lines().any(|one| one == line),
-            &environment,
-        );
+    let environment = server.as_prosody(&format!("cat /proc/{pid}/environ")).ok().replace('\0', "\n");
+    for line in [format!("MY_SECRET={SECRET}"), format!("PROSODY_TURN_SECRET={SECRET}")] {
+        seen.that("its environment is left whole", environment.lines().any(|one| one == line), &environment);
     }
     let status = server.root(&format!("cat /proc/{pid}/status")).stdout;
-    seen.that(
-        "Prosody is not root",
-        !field(&status, "Uid").starts_with('0'),
-        field(&status, "Uid"),
-    );
+    seen.that("Prosody is not root", !field(&status, "Uid").starts_with('0'), field(&status, "Uid"));
     let rendered = server.root("find /run/prosody -name '*.cfg.lua'").stdout;
     seen.equal("nothing is rendered", rendered.as_str(), "");
     let after = server.root("cat /etc/prosody/prosody.cfg.lua").stdout;
@@ -547,11 +410,7 @@ fn a_configuration_of_the_users_own_runs_untouched() {
     let account = server.exec(["prosodyctl", "register", "alice", "own.example", "a"]);
     seen.that(
         "prosodyctl reads it, too",
-        account.status == 0
-            && server
-                .root("find /var/lib/prosody -name alice.dat")
-                .stdout
-                .contains("own"),
+        account.status == 0 && server.root("find /var/lib/prosody -name alice.dat").stdout.contains("own"),
         account,
     );
     seen.report();
@@ -580,19 +439,9 @@ fn the_runtime_directory_can_be_elsewhere() {
 fn prosody_runs_as_whom_the_settings_say() {
     let mut seen = Observations::default();
     // What is tried, the environment, what is done to the volume, and uid and gid.
-    type Case = (
-        &'static str,
-        &'static [(&'static str, &'static str)],
-        &'static str,
-        &'static str,
-    );
+    type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str, &'static str);
     let cases: [Case; 4] = [
-        (
-            "the data directory's owner",
-            &[],
-            "chown 4321:4322 /volume",
-            "4321 4322",
-        ),
+        ("the data directory's owner", &[], "chown 4321:4322 /volume", "4321 4322"),
         ("root's data directory", &[], "chown 0:0 /volume", "999 999"),
         (
             "PROSODY_UID and PROSODY_GID",
@@ -600,44 +449,23 @@ fn prosody_runs_as_whom_the_settings_say() {
             "chmod 0777 /volume",
             "2345 2346",
         ),
-        (
-            "PROSODY_USER",
-            &[("PROSODY_USER", "daemon")],
-            "chmod 0777 /volume",
-            "1 1",
-        ),
+        ("PROSODY_USER", &[("PROSODY_USER", "daemon")], "chmod 0777 /volume", "1 1"),
     ];
     for (what, environment, prepare, expected) in cases {
         let data = Volume::new();
         // Docker gives an empty volume the owner and the mode of the image's directory.
         data.prepare(TRIXIE, &format!("touch /volume/not-empty && {prepare}"));
-        let mut recipe = Recipe::new(TRIXIE)
-            .env("PROSODY_DOMAIN", DOMAIN)
-            .volume(&data, "/var/lib/prosody");
+        let mut recipe = Recipe::new(TRIXIE).env("PROSODY_DOMAIN", DOMAIN).volume(&data, "/var/lib/prosody");
         for (name, value) in environment {
             recipe = recipe.env(name, value);
         }
         let server = recipe.serve();
         let pid = server.server_pid();
         let status = server.root(&format!("cat /proc/{pid}/status")).ok();
-        let id = |name| {
-            field(&status, name)
-                .split_whitespace()
-                .next()
-                .unwrap_or_default()
-                .to_owned()
-        };
-        seen.equal(
-            what,
-            format!("{} {}", id("Uid"), id("Gid")),
-            expected.to_owned(),
-        );
+        let id = |name| field(&status, name).split_whitespace().next().unwrap_or_default().to_owned();
+        seen.equal(what, format!("{} {}", id("Uid"), id("Gid")), expected.to_owned());
         let account = server.exec(["prosodyctl", "register", "alice", DOMAIN, "a"]);
-        seen.that(
-            &format!("{what}: prosodyctl writes, too"),
-            account.status == 0,
-            account,
-        );
+        seen.that(&format!("{what}: prosodyctl writes, too"), account.status == 0, account);
     }
     seen.report();
 }
@@ -665,11 +493,7 @@ fn another_user_on_a_fresh_volume_can_write_or_is_told() {
         server.register_accounts(DOMAIN);
     } else {
         assert_eq!(server.inspect("{{.State.ExitCode}}"), "73");
-        assert!(
-            server.logs().contains("/var/lib/prosody"),
-            "{}",
-            server.logs()
-        );
+        assert!(server.logs().contains("/var/lib/prosody"), "{}", server.logs());
     }
 }
 
@@ -678,15 +502,8 @@ fn another_user_on_a_fresh_volume_can_write_or_is_told() {
 #[ignore = "needs Docker and the images: make test"]
 fn the_containers_name_is_the_default_host() {
     for (name, host) in [("xmpp.example", "xmpp.example"), ("plain", "localhost")] {
-        let plan = Recipe::new(TRIXIE)
-            .with(["--hostname", name])
-            .command(["render", "--dry-run"])
-            .run()
-            .ok();
-        assert!(
-            plan.contains(&format!("VirtualHost \"{host}\"")),
-            "{name}: {plan}"
-        );
+        let plan = Recipe::new(TRIXIE).with(["--hostname", name]).command(["render", "--dry-run"]).run().ok();
+        assert!(plan.contains(&format!("VirtualHost \"{host}\"")), "{name}: {plan}");
     }
 }
 
@@ -695,10 +512,8 @@ fn is_a_log_line(line: &str) -> bool {
     let Some((head, _)) = line.split_once('\t') else {
         return false;
     };
-    matches!(
-        head.split_whitespace().collect::<Vec<_>>()[..],
-        [_, "debug" | "info" | "warn" | "error"]
-    ) && head.len() >= 20
+    matches!(head.split_whitespace().collect::<Vec<_>>()[..], [_, "debug" | "info" | "warn" | "error"])
+        && head.len() >= 20
 }
 
 #[test]
@@ -722,8 +537,7 @@ fn our_log_can_be_json() {
     let ours = docker(["logs", &server.name]).stderr;
     assert!(!ours.is_empty(), "we said nothing");
     for line in ours.lines() {
-        let object: Value =
-            serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        let object: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
         assert!(object.is_object(), "{line:?} is no object");
     }
 }
