@@ -1,0 +1,133 @@
+//! Bad input that takes a container to give.
+
+use crate::docker::{Observations, Recipe, TRIXIE};
+
+/// Nothing is written and nothing is started, and one run says all of it.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn mistakes_are_reported_at_once_and_nothing_is_started() {
+    let (answer, container) = Recipe::new(TRIXIE)
+        .env("PROSODY_C2S_PORTS", "70000")
+        .env("PROSODY_TLS_PROFILE", "modren")
+        .env("PROSODY_TURN_SECRET_FILE", "/nowhere/secret")
+        .env("PROSODY_MODULES_ENABELD", "mam")
+        .run_and_keep();
+    let mut seen = Observations::default();
+    seen.equal("status", answer.status, 78);
+    for text in [
+        "PROSODY_C2S_PORTS",
+        "70000",
+        "65535",
+        "PROSODY_TLS_PROFILE",
+        "modren",
+        "modern",
+        "PROSODY_TURN_SECRET_FILE",
+        "/nowhere/secret",
+        "PROSODY_MODULES_ENABELD",
+        "PROSODY_MODULES_ENABLED",
+    ] {
+        seen.that(&format!("{text} in the report"), answer.stderr.contains(text), &answer.stderr);
+    }
+    seen.equal("standard output", answer.stdout.as_str(), "");
+    let changed: Vec<_> = crate::docker::docker(["diff", &container.name])
+        .stdout
+        .lines()
+        .filter(|line| line.contains(".lua") || line.contains("/var/lib/prosody/"))
+        .map(str::to_owned)
+        .collect();
+    seen.equal("files written", changed, Vec::new());
+    seen.report();
+}
+
+/// An unreadable secret: as an unprivileged user, because root reads everything.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_file_that_may_not_be_read_is_named() {
+    let answer =
+        Recipe::new(TRIXIE).with(["--user", "12345:0"]).env("PROSODY_TURN_SECRET_FILE", "/etc/shadow").run();
+    assert_eq!(answer.status, 78, "{answer:?}");
+    assert!(
+        answer.stderr.contains("PROSODY_TURN_SECRET_FILE") && answer.stderr.contains("/etc/shadow"),
+        "{answer:?}"
+    );
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_full_runtime_directory_leaves_the_old_generation() {
+    let container = Recipe::new(TRIXIE)
+        .with(["--entrypoint", "sleep", "--tmpfs", "/run/prosody:size=64k"])
+        .command(["infinity"])
+        .start();
+    let configure = |options: &str| {
+        crate::docker::docker([
+            "exec",
+            "--env",
+            "PROSODY_DOMAIN=chat.example",
+            "--env",
+            "PROSODY_SELF_SIGNED_CERTIFICATES=false",
+            "--env",
+            &format!("PROSODY_OPTIONS={options}"),
+            &container.name,
+            "prosody-entrypoint",
+            "true",
+        ])
+    };
+    // What the next start finds: every file by its link, with its content.
+    let generation =
+        || container.root("cd /run/prosody && find -L . -name '*.cfg.lua' -exec md5sum {} + | sort").ok();
+
+    let first = configure("{\"x_size\": \"small\"}");
+    assert_eq!(first.status, 0, "{first:?}");
+    let before = generation();
+    assert!(!before.is_empty(), "nothing was rendered: {first:?}");
+
+    let second = configure(&format!("{{\"x_size\": \"{}\"}}", "large ".repeat(20_000)));
+    let mut seen = Observations::default();
+    seen.equal(&format!("status: {}", second.stderr), second.status, 73);
+    seen.that("the path", second.stderr.contains("/run/prosody"), &second.stderr);
+    seen.equal("the old generation", generation(), before);
+    seen.report();
+
+    let third = configure("{\"x_size\": \"small again\"}");
+    assert_eq!(third.status, 0, "a later start does not recover: {third:?}");
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_read_only_runtime_directory_is_named() {
+    let answer = Recipe::new(TRIXIE).with(["--read-only"]).env("PROSODY_RUNTIME_DIR", "/srv/runtime").run();
+    assert_eq!(answer.status, 73, "{answer:?}");
+    assert!(answer.stderr.contains("/srv/runtime"), "{answer:?}");
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn an_image_without_prosody_says_so() {
+    let answer = Recipe::new(TRIXIE)
+        .with(["--entrypoint", "sh", "--user", "0"])
+        .command([
+            "-c",
+            "rm -rf /usr/bin/prosody /usr/bin/prosodyctl /usr/lib/prosody && exec prosody-entrypoint prosody -F",
+        ])
+        .run();
+    assert_eq!(answer.status, 127, "{answer:?}");
+    assert!(answer.stderr.contains("prosody"), "{answer:?}");
+}
+
+/// A start whose own template is wrong: nothing is switched, and the place of the mistake is named.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_template_with_a_mistake_is_named_with_its_line() {
+    let container = Recipe::new(TRIXIE).with(["--entrypoint", "sleep"]).command(["infinity"]).start();
+    let first = container.exec(["prosody-entrypoint", "true"]);
+    assert_eq!(first.status, 0, "{first:?}");
+    let current = || container.root("cd /run/prosody && find -L . -name '*.cfg.lua' | sort").ok();
+    let before = current();
+    container.root("mkdir -p /etc/prosody/templates").ok();
+    container.put("/etc/prosody/templates/global.cfg.lua.j2", b"admins = {}\n\nx = {{ 1 + }}\n");
+    let second = container.exec(["prosody-entrypoint", "true"]);
+    assert_eq!(second.status, 78, "{second:?}");
+    assert!(second.stderr.contains("global.cfg.lua.j2") && second.stderr.contains('3'), "{second:?}");
+    assert_eq!(current(), before, "something was switched");
+}

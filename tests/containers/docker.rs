@@ -1,0 +1,442 @@
+//! The Docker command line, as far as these tests need it.
+
+use std::fmt::Debug;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Prosody 13.0 on Debian trixie.
+pub const TRIXIE: &str = "prosody-entrypoint:latest";
+/// Prosody 0.12 on Debian bookworm.
+pub const BOOKWORM: &str = "prosody-entrypoint:bookworm";
+/// slixmpp on Debian trixie.
+pub const CLIENT: &str = "prosody-entrypoint-test-client:latest";
+
+/// How long a thing that takes a second or two on an idle machine may take on a busy one.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A name that no other test, and no other run, has.
+fn unique(kind: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("pe-test-{kind}-{}-{count}", std::process::id())
+}
+
+/// What a command said, as text.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The exit status; of a process that a signal ended, 128 and the signal.
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Answer {
+    /// Standard output and standard error, one after the other.
+    pub fn all(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
+    /// Standard output without the white space around it, where the command succeeded.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.status, 0, "the command failed: {self:?}");
+        self.stdout.trim().to_owned()
+    }
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        Answer {
+            status: output.status.code().or(output.status.signal().map(|signal| 128 + signal)).unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs `docker` with these arguments.
+pub fn docker<I, S>(arguments: I) -> Answer
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<std::ffi::OsStr>,
+{
+    Command::new("docker")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("docker cannot be run ({error}): these tests need Docker"))
+        .into()
+}
+
+/// Fails with a sentence where the engine does not answer or the image is not there.
+#[track_caller]
+pub fn require(image: &str) {
+    let engine = docker(["version", "--format", "{{.Server.Version}}"]);
+    assert_eq!(engine.status, 0, "the Docker engine does not answer; these tests need it: {}", engine.stderr);
+    assert_eq!(
+        docker(["image", "inspect", image]).status,
+        0,
+        "there is no image {image}: `make image` builds it (`make test` does so by itself)"
+    );
+}
+
+/// Asks again and again until there is an answer; the question says why there is none yet.
+#[track_caller]
+pub fn eventually<T>(what: &str, patience: Duration, mut question: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        match question() {
+            Ok(answer) => return answer,
+            Err(reason) if Instant::now() > deadline => {
+                panic!("{what}: not within {patience:?}: {reason}")
+            }
+            Err(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// A network of one test.
+pub struct Network {
+    pub name: String,
+}
+
+impl Network {
+    pub fn new() -> Self {
+        let name = unique("net");
+        docker(["network", "create", &name]).ok();
+        Network { name }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        docker(["network", "rm", &self.name]);
+    }
+}
+
+/// A volume of one test.
+pub struct Volume {
+    pub name: String,
+}
+
+impl Volume {
+    pub fn new() -> Self {
+        let name = unique("volume");
+        docker(["volume", "create", &name]).ok();
+        Volume { name }
+    }
+
+    /// Runs a shell line on the volume, at `/volume`, as root.
+    #[track_caller]
+    pub fn prepare(&self, image: &str, script: &str) {
+        let mount = format!("{}:/volume", self.name);
+        docker(["run", "--rm", "-v", &mount, "--entrypoint", "/bin/sh", image, "-ec", script]).ok();
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        docker(["volume", "rm", "-f", &self.name]);
+    }
+}
+
+/// A container that is still being described.
+pub struct Recipe {
+    image: String,
+    arguments: Vec<String>,
+    command: Vec<String>,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Recipe {
+    pub fn new(image: &str) -> Self {
+        Recipe { image: image.to_owned(), arguments: Vec::new(), command: Vec::new(), files: Vec::new() }
+    }
+
+    /// An environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.arguments.extend(["--env".to_owned(), format!("{name}={value}")]);
+        self
+    }
+
+    /// More arguments of `docker run`.
+    pub fn with<const N: usize>(mut self, arguments: [&str; N]) -> Self {
+        self.arguments.extend(arguments.map(str::to_owned));
+        self
+    }
+
+    /// On this network, under these names.
+    pub fn on(mut self, network: &Network, names: &[&str]) -> Self {
+        self.arguments.extend(["--network".to_owned(), network.name.clone()]);
+        for name in names {
+            self.arguments.extend(["--network-alias".to_owned(), (*name).to_owned()]);
+        }
+        self
+    }
+
+    /// With this volume at that path.
+    pub fn volume(mut self, volume: &Volume, path: &str) -> Self {
+        self.arguments.extend(["--volume".to_owned(), format!("{}:{path}", volume.name)]);
+        self
+    }
+
+    /// With this file, owned by root, put there before the start. Its directory must exist.
+    pub fn file(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        self.files.push((path.to_owned(), content.as_ref().to_vec()));
+        self
+    }
+
+    /// What follows the image's name.
+    pub fn command<const N: usize>(mut self, command: [&str; N]) -> Self {
+        self.command = command.map(str::to_owned).to_vec();
+        self
+    }
+
+    /// Makes the container with its files, and does not start it.
+    #[track_caller]
+    pub fn create(self) -> Container {
+        require(&self.image);
+        let name = unique("container");
+        let mut arguments = vec!["create".to_owned(), "--name".to_owned(), name.clone()];
+        arguments.extend(self.arguments);
+        arguments.push(self.image);
+        arguments.extend(self.command);
+        docker(&arguments).ok();
+        let container = Container { name };
+        for (path, content) in self.files {
+            container.put(&path, &content);
+        }
+        container
+    }
+
+    /// Makes the container and starts it.
+    #[track_caller]
+    pub fn start(self) -> Container {
+        let container = self.create();
+        docker(["start", &container.name]).ok();
+        container
+    }
+
+    /// Runs the container to its end.
+    #[track_caller]
+    pub fn run(self) -> Answer {
+        let container = self.create();
+        docker(["start", "--attach", &container.name])
+    }
+
+    /// Runs the container to its end and leaves it, so that what it left behind can be looked at.
+    #[track_caller]
+    pub fn run_and_keep(self) -> (Answer, Container) {
+        let container = self.create();
+        let answer = docker(["start", "--attach", &container.name]);
+        (answer, container)
+    }
+
+    /// Starts a server and waits until it answers its own health check.
+    #[track_caller]
+    pub fn serve(self) -> Container {
+        let container = self.start();
+        container.wait_until_it_serves();
+        container
+    }
+}
+
+/// A container of one test.
+pub struct Container {
+    pub name: String,
+}
+
+impl Container {
+    /// Writes one file into the container, running or not, as root's and readable by all. A tar
+    /// archive is what `docker cp` takes on standard input, and it needs no file on the host.
+    #[track_caller]
+    pub fn put(&self, path: &str, content: &[u8]) {
+        let path = Path::new(path);
+        let directory = path.parent().unwrap().to_str().unwrap();
+        let target = format!("{}:{directory}", self.name);
+        let mut child = Command::new("docker")
+            .args(["cp", "-", &target])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("docker cannot be run");
+        let archive = tar(path.file_name().unwrap().to_str().unwrap(), content);
+        child.stdin.take().unwrap().write_all(&archive).unwrap();
+        Answer::from(child.wait_with_output().unwrap()).ok();
+    }
+
+    /// Copies a directory of the host into the container.
+    #[track_caller]
+    pub fn put_directory(&self, from: &Path, to: &str) {
+        let source = format!("{}/.", from.display());
+        docker(["cp", &source, &format!("{}:{to}", self.name)]).ok();
+    }
+
+    /// Runs a command in the container, as its user.
+    pub fn exec<const N: usize>(&self, command: [&str; N]) -> Answer {
+        docker(["exec", &self.name].into_iter().chain(command))
+    }
+
+    /// Runs a shell line in the container, as root.
+    pub fn root(&self, script: &str) -> Answer {
+        docker(["exec", "--user", "0", &self.name, "/bin/sh", "-c", script])
+    }
+
+    /// Runs a shell line in the container as the user and group of its server, which alone may
+    /// look at all of the server's /proc (root lacks CAP_SYS_PTRACE in a container).
+    #[track_caller]
+    pub fn as_prosody(&self, script: &str) -> Answer {
+        let pid = self.server_pid();
+        let ids = self.root(&format!("stat -c %u:%g /proc/{pid}")).ok();
+        docker(["exec", "--user", &ids, &self.name, "/bin/sh", "-c", script])
+    }
+
+    /// What the container wrote until now, standard output and standard error together.
+    pub fn logs(&self) -> String {
+        docker(["logs", &self.name]).all()
+    }
+
+    /// A field of `docker inspect`, by its Go template.
+    #[track_caller]
+    pub fn inspect(&self, template: &str) -> String {
+        docker(["inspect", "--format", template, &self.name]).ok()
+    }
+
+    /// Whether the container's first process is alive.
+    pub fn runs(&self) -> bool {
+        docker(["inspect", "--format", "{{.State.Running}}", &self.name]).stdout.trim() == "true"
+    }
+
+    /// Waits until the image's own health check succeeds.
+    #[track_caller]
+    pub fn wait_until_it_serves(&self) {
+        eventually("the server answers", PATIENCE, || {
+            let answer = self.exec(["prosody-entrypoint", "healthcheck"]);
+            if answer.status == 0 {
+                return Ok(());
+            }
+            assert!(
+                self.runs(),
+                "the container ended with {}:\n{}",
+                self.inspect("{{.State.ExitCode}}"),
+                self.logs()
+            );
+            Err(format!("{}\nthe log:\n{}", answer.all(), self.logs()))
+        });
+    }
+
+    /// Waits until the log has this text.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) {
+        eventually(&format!("{text:?} in the log"), PATIENCE, || {
+            let logs = self.logs();
+            if logs.contains(text) { Ok(()) } else { Err(logs) }
+        });
+    }
+
+    /// The pid of Prosody in the container: the child of the container's first process.
+    #[track_caller]
+    pub fn server_pid(&self) -> String {
+        self.root("cat /proc/1/task/1/children").ok()
+    }
+
+    /// Registers the accounts alice and bob, as a user of the image would.
+    #[track_caller]
+    pub fn register_accounts(&self, domain: &str) {
+        for (user, password) in [("alice", "secret-a"), ("bob", "secret-b")] {
+            self.exec(["prosodyctl", "register", user, domain, password]).ok();
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        docker(["rm", "--force", "--volumes", &self.name]);
+    }
+}
+
+/// Runs the client's steps (tests/client/session.py) as alice and bob.
+#[track_caller]
+pub fn session(network: &Network, domain: &str, steps: &[&str]) -> Answer {
+    require(CLIENT);
+    let name = unique("client");
+    let mut arguments = vec![
+        "create",
+        "--name",
+        &name,
+        "--network",
+        &network.name,
+        CLIENT,
+        "python3",
+        "/session.py",
+        domain,
+        "alice:secret-a",
+        "bob:secret-b",
+    ];
+    arguments.extend(steps);
+    docker(&arguments).ok();
+    let client = Container { name: name.clone() };
+    client.put("/session.py", include_bytes!("../client/session.py"));
+    docker(["start", "--attach", &name])
+}
+
+/// A tar archive (POSIX ustar) of one file, owned by root, mode 0644.
+fn tar(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = [0u8; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    header[100..107].copy_from_slice(b"0000644");
+    header[108..115].copy_from_slice(b"0000000");
+    header[116..123].copy_from_slice(b"0000000");
+    header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
+    header[136..147].copy_from_slice(b"00000000000");
+    header[156] = b'0';
+    header[257..263].copy_from_slice(b"ustar\0");
+    header[263..265].copy_from_slice(b"00");
+    // The checksum counts itself as eight spaces.
+    header[148..156].copy_from_slice(b"        ");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    let mut archive = header.to_vec();
+    archive.extend_from_slice(content);
+    archive.resize(archive.len().next_multiple_of(512) + 1024, 0);
+    archive
+}
+
+/// Many observations of one container, so that each failure is seen and not only the first.
+#[derive(Default)]
+pub struct Observations {
+    failures: Vec<String>,
+}
+
+impl Observations {
+    /// Notes a failure where the condition does not hold.
+    pub fn that(&mut self, what: &str, holds: bool, seen: impl Debug) {
+        if !holds {
+            self.failures.push(format!("{what}; seen: {seen:?}"));
+        }
+    }
+
+    /// Notes a failure where the two differ.
+    pub fn equal<T: PartialEq + Debug>(&mut self, what: &str, seen: T, expected: T) {
+        if seen != expected {
+            self.failures.push(format!("{what}: {expected:?} was expected, seen: {seen:?}"));
+        }
+    }
+
+    /// Fails with all that was noted.
+    #[track_caller]
+    pub fn report(self) {
+        assert!(
+            self.failures.is_empty(),
+            "{} of the observations failed:\n- {}",
+            self.failures.len(),
+            self.failures.join("\n- ")
+        );
+    }
+}

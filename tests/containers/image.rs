@@ -1,0 +1,134 @@
+//! What is in the images, and what is not.
+
+use serde_json::{Value, json};
+
+use crate::docker::{BOOKWORM, Observations, Recipe, TRIXIE, docker, require};
+
+/// A shell line in a container of the image, as root, without the entrypoint.
+fn in_image(image: &str, script: &str) -> String {
+    Recipe::new(image)
+        .with(["--entrypoint", "/bin/sh", "--user", "0"])
+        .command(["-c", script])
+        .run()
+        .stdout
+        .trim()
+        .to_owned()
+}
+
+fn the_image_is_as_described(image: &str) {
+    require(image);
+    let mut seen = Observations::default();
+    let description: Value = serde_json::from_str(&docker(["image", "inspect", image]).ok()).unwrap();
+    let config = &description[0]["Config"];
+
+    let mut ports: Vec<_> = config["ExposedPorts"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(port, _)| port.trim_end_matches("/tcp").to_owned())
+        .collect();
+    ports.sort();
+    seen.equal("EXPOSE", ports.join(" ").as_str(), "5000 5222 5223 5269 5280 5281 5347");
+    seen.equal("VOLUME", config["Volumes"].clone(), json!({"/var/lib/prosody": {}}));
+    seen.equal("ENTRYPOINT", config["Entrypoint"].clone(), json!(["prosody-entrypoint"]));
+    seen.equal("CMD", config["Cmd"].clone(), json!(["prosody", "-F"]));
+    seen.equal(
+        "HEALTHCHECK",
+        config["Healthcheck"]["Test"].clone(),
+        json!(["CMD", "prosody-entrypoint", "healthcheck"]),
+    );
+    let start_period = config["Healthcheck"]["StartPeriod"].as_u64().unwrap_or(0);
+    seen.that(
+        "a start period beyond the longest wait for a database (60 s)",
+        start_period > 60_000_000_000,
+        start_period,
+    );
+    for label in ["title", "description", "licenses", "version", "revision", "created"] {
+        let value = &config["Labels"][format!("org.opencontainers.image.{label}")];
+        seen.that(&format!("label {label}"), value.as_str().is_some_and(|text| !text.is_empty()), value);
+    }
+    let environment = config["Env"].to_string();
+    seen.that("no setting in the image", !environment.contains("PROSODY_"), environment);
+
+    for (what, script, expected) in [
+        ("files with SUID or SGID", "find / -xdev ! -type l -perm /6000", ""),
+        (
+            "private keys",
+            "find / -xdev -type f -size -64k ! -path '/proc/*' ! -path '/usr/lib/*' -exec grep -l -e '-----BEGIN .*PRIVATE KEY-----' {} + ; find / -xdev -name '*.key' ! -path /usr/share/dns/root.key",
+            "",
+        ),
+        ("Debian's configuration", "ls -A /etc/prosody", ""),
+        ("package lists", "ls -A /var/lib/apt/lists", ""),
+        ("package cache", "find /var/cache/apt -type f", ""),
+        ("dangling links to certificates", "find /etc/ssl -xtype l", ""),
+        ("the data directory", "stat -c '%U:%g %a' /var/lib/prosody", "prosody:0 770"),
+        ("the runtime directory", "stat -c %a /run/prosody", "777"),
+        (
+            "prosodyctl is ours",
+            "readlink -f \"$(command -v prosodyctl)\"",
+            "/usr/local/bin/prosody-entrypoint",
+        ),
+        ("compilers", "command -v gcc cc cargo", ""),
+        ("the trust anchor of DNSSEC", "ls /usr/share/dns/root.ds", "/usr/share/dns/root.ds"),
+        (
+            "the Lua libraries of every driver and option",
+            "for library in DBI dbd.postgresql dbd.mysql dbd.sqlite3 lunbound lualdap luaevent ssl lfs lxp socket; do \
+                lua5.4 -e \"require '$library'\" || echo $library; done 2>&1",
+            "",
+        ),
+        (
+            "a static binary",
+            "ldd /usr/local/bin/prosody-entrypoint 2>&1 | grep -v -e 'not a dynamic' -e 'statically linked'",
+            "",
+        ),
+    ] {
+        seen.equal(what, in_image(image, script).as_str(), expected);
+    }
+    let size = in_image(image, "stat -c %s /usr/local/bin/prosody-entrypoint");
+    seen.that("a binary of 4 MB at most", size.parse::<u64>().is_ok_and(|size| size <= 4_000_000), &size);
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn the_image_of_13_0_is_as_described() {
+    the_image_is_as_described(TRIXIE);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn the_image_of_0_12_is_as_described() {
+    the_image_is_as_described(BOOKWORM);
+}
+
+/// No authority of the build host has come in: the bundle is the one that Debian's package makes
+/// in a clean container of the same suite.
+fn the_certificate_authorities_are_debians(image: &str, base: &str) {
+    const BUNDLE: &str =
+        "sha256sum </etc/ssl/certs/ca-certificates.crt; ls -A /usr/local/share/ca-certificates";
+    require(base);
+    let clean = Recipe::new(base)
+        .command([
+            "sh",
+            "-ec",
+            &format!(
+                "{{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+                 apt-get install -y -qq --no-install-recommends ca-certificates; }} >/dev/null 2>&1; {BUNDLE}"
+            ),
+        ])
+        .run()
+        .ok();
+    assert_eq!(in_image(image, BUNDLE), clean);
+}
+
+#[test]
+#[ignore = "needs Docker, the images and Debian's package archive: make test"]
+fn the_certificate_authorities_of_13_0_are_debians() {
+    the_certificate_authorities_are_debians(TRIXIE, "debian:trixie-slim");
+}
+
+#[test]
+#[ignore = "needs Docker, the images and Debian's package archive: make test"]
+fn the_certificate_authorities_of_0_12_are_debians() {
+    the_certificate_authorities_are_debians(BOOKWORM, "debian:bookworm-slim");
+}

@@ -1,0 +1,12 @@
+//! Tests that need Docker and the images of `make image`: the image as users run it, real clients,
+//! and real Prosody reading what we render.
+//!
+//! They are ignored by default (`make check`); `make test` runs them with `--run-ignored all`.
+//! Where the engine or an image is missing they fail and say so. Each container, network and
+//! volume has a name of its own that begins with `pe-test-`, and is removed when its test ends.
+
+mod bad_input;
+mod docker;
+mod image;
+mod oracle;
+mod run;
