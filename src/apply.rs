@@ -132,7 +132,20 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
         let directory = open_directory(AT_FDCWD, path)?;
         let found = fstat(&directory)?;
         if geteuid().is_root() {
-            if found.st_uid == 0 && !owner.is_root() {
+            // What belongs to root is a fresh bind mount, and what is empty nobody's yet.
+            if !owner.is_root() && (found.st_uid == 0 || !may_write(&found, owner)) {
+                if found.st_uid != 0 && !is_empty(&directory)? {
+                    bail!(
+                        "it belongs to uid {} (gid {}), and Prosody is to run as uid {} (gid {}): leave PROSODY_UID, \
+                         PROSODY_GID and PROSODY_USER out to run as its owner, or run `chown -R {}:{}` on it",
+                        found.st_uid,
+                        found.st_gid,
+                        owner.uid,
+                        owner.gid,
+                        owner.uid,
+                        owner.gid
+                    );
+                }
                 fchown(&directory, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
             }
         } else if !facts::is_writable(path) {
@@ -141,6 +154,23 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
         Ok(())
     };
     prepare().map_err(|error| failure(error, path))
+}
+
+/// Whether a user may make files in a directory, going by its mode. Prosody's process has no supplementary groups.
+fn may_write(directory: &FileStat, user: &User) -> bool {
+    let bits = match () {
+        () if directory.st_uid == user.uid => 0o300,
+        () if directory.st_gid == user.gid => 0o030,
+        () => 0o003,
+    };
+    directory.st_mode & bits == bits
+}
+
+fn is_empty(directory: &OwnedFd) -> anyhow::Result<bool> {
+    let mut entries =
+        nix::dir::Dir::openat(directory, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut names = entries.iter().flatten().map(|entry| entry.file_name().to_owned());
+    Ok(names.all(|name| matches!(name.to_bytes(), b"." | b"..")))
 }
 
 /// Makes the self-signed certificates that a plan asks for.

@@ -148,7 +148,7 @@ impl Facts {
         let prosody =
             prosody::find(std::env::var_os("PATH").as_deref()).status(ExitStatus::COMMAND_NOT_FOUND)?;
         if let Some(warning) = prosody.version.warning() {
-            report.warning(warning);
+            report.notice(warning);
         }
         let Places { config_dir, data_dir, runtime_dir } = places;
         let default_plugin_paths: Vec<PathBuf> =
@@ -227,7 +227,7 @@ impl Facts {
             ));
             return;
         }
-        report.warning(format!(
+        report.notice(format!(
             "No certificate for {} in {}: using a self-signed one, which clients warn about and other servers refuse",
             several(&without),
             self.certificates.directory.display()

@@ -17,7 +17,7 @@ pub fn options(settings: &Settings, options: &mut Options, report: &mut Report) 
 }
 
 fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
-    let default = settings.storage.default_storage.as_ref().map(|name| name.as_str());
+    let default = default_storage(settings);
     let by_url = settings.storage.database_url.is_some().then_some("sql");
     let stores: Vec<(&str, &str)> =
         settings.stores.iter().map(|(store, backend)| (store.as_str(), backend.as_str())).collect();
@@ -71,6 +71,16 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
 /// The settings that describe a database one by one.
 const DATABASE_FIELDS: [&str; 6] =
     ["db_driver", "db_host", "db_port", "db_name", "db_username", "db_password"];
+
+/// The default backend. The official image's `PROSODY_STORAGE=sql` with nothing that names a database is SQLite.
+fn default_storage(settings: &Settings) -> Option<&str> {
+    let name = settings.storage.default_storage.as_ref()?.as_str();
+    let given = settings.source.given.get("default_storage");
+    let is_official = given.is_some_and(|given| given.variable.starts_with("PROSODY_STORAGE"));
+    let names_database =
+        DATABASE_FIELDS.iter().chain(&["database_url"]).any(|field| settings.is_given(field));
+    Some(if name == "sql" && is_official && !names_database { "sqlite" } else { name })
+}
 
 /// Whether written options store something in SQL without saying which database themselves.
 fn names_sql(options: &crate::settings::types::Options) -> bool {

@@ -48,6 +48,7 @@ impl fmt::Display for Mistake {
 pub struct Report {
     mistakes: Vec<Mistake>,
     warnings: Vec<String>,
+    notices: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -64,6 +65,11 @@ impl Report {
         self.warnings.push(warning);
     }
 
+    /// Adds something that is not as it should be, but that no setting is wrong about. It is logged as a warning.
+    pub fn notice(&mut self, notice: String) {
+        self.notices.push(notice);
+    }
+
     /// Adds a line for the log at debug.
     pub fn note(&mut self, note: String) {
         self.notes.push(note);
@@ -74,9 +80,9 @@ impl Report {
         &self.mistakes
     }
 
-    /// The warnings so far.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// The warnings and notices so far.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.warnings.iter().chain(&self.notices).map(String::as_str)
     }
 
     /// The lines for the log at debug.
