@@ -704,7 +704,7 @@ fn a_file_or_device_that_is_a_standard_stream_keeps_its_owner() {
     }
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let (log, null) = (directory.join("log"), directory.join("null"));
-    let _ = fs::remove_file(&null);
+    let _ = (fs::remove_file(&log), fs::remove_file(&null));
     let (kind, mode) = (SFlag::S_IFCHR, Mode::from_bits_truncate(0o666));
     mknod(&null, kind, mode, makedev(1, 3)).unwrap();
     let user = User {
