@@ -1,13 +1,18 @@
 //! PID 1 and what it starts, from outside: each test forks a process that becomes PID 1's loop, and looks at it
 //! through pipes and `/proc`.
 
+use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signalfd::SignalFd;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, setresuid};
+use nix::unistd::{
+    ForkResult, Gid, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, setgroups, setresgid, setresuid, setsid,
+};
 use prosody_entrypoint::exit_status::ExitStatus;
 use prosody_entrypoint::identity::User;
 use prosody_entrypoint::init::{self, Command};
@@ -49,6 +54,8 @@ struct Forked {
     pid: Pid,
     input: Option<File>,
     output: BufReader<File>,
+    /// Whether it has ended and been waited for.
+    ended: bool,
 }
 
 impl Forked {
@@ -59,7 +66,7 @@ impl Forked {
         // SAFETY: a child of a thread may use the allocator (glibc sees to it); it takes no other lock.
         match unsafe { nix::unistd::fork() }.unwrap() {
             ForkResult::Parent { child } => {
-                Self { pid: child, input: Some(input), output: BufReader::new(output) }
+                Self { pid: child, input: Some(input), output: BufReader::new(output), ended: false }
             }
             ForkResult::Child => {
                 dup2_stdin(&their_input).unwrap();
@@ -86,8 +93,7 @@ impl Forked {
     }
 
     fn signal(&self, signal: i32) {
-        // SAFETY: sends a signal to our own child.
-        assert_eq!(unsafe { libc::kill(self.pid.as_raw(), signal) }, 0);
+        system::send_signal(self.pid, signal).unwrap();
     }
 
     /// The output up to the next end of a line, or what there is of it; `None` at its end.
@@ -138,7 +144,7 @@ impl Forked {
         (output, self.code())
     }
 
-    fn code(self) -> i32 {
+    fn code(mut self) -> i32 {
         let mut code = None;
         eventually("the process ends", || {
             code = match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)).unwrap() {
@@ -148,13 +154,25 @@ impl Forked {
             };
             code.is_some()
         });
+        self.ended = true;
         code.unwrap()
+    }
+}
+
+impl Drop for Forked {
+    /// Leaves nothing behind where a test fails.
+    fn drop(&mut self) {
+        if !self.ended {
+            for pid in self.children().into_iter().chain([self.pid]) {
+                let _ = system::send_signal(pid, libc::SIGKILL);
+            }
+        }
     }
 }
 
 /// A pipe that programs started beside this test do not inherit: where it is read, and where it is written.
 fn pipe() -> (File, File) {
-    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     (reader.into(), writer.into())
 }
 
@@ -288,40 +306,26 @@ fn forwards_what_comes_before_the_child_is_ready() {
 
 #[test]
 fn a_key_on_the_terminal_reaches_the_child_once() {
-    let terminal = nix::pty::openpty(None, None).unwrap();
-    let (keyboard, screen) = (File::from(terminal.master), terminal.slave);
-    let (mut reader, report) = pipe();
-    // SAFETY: as in `Forked::start`.
-    let pid = match unsafe { nix::unistd::fork() }.unwrap() {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            dup2_stderr(&report).unwrap();
-            nix::unistd::setsid().unwrap();
-            // SAFETY: makes the terminal ours; takes a number.
-            assert_eq!(unsafe { libc::ioctl(screen.as_raw_fd(), libc::TIOCSCTTY, 0) }, 0);
-            let status = init::supervise(report_signals).unwrap();
-            // SAFETY: as in `Forked::start`.
-            unsafe { libc::_exit(status.code().into()) }
-        }
-    };
-    drop((screen, report));
-    let mut expect = |expected: &str| {
-        let mut line = vec![0; expected.len()];
-        reader.read_exact(&mut line).unwrap();
-        assert_eq!(String::from_utf8(line).unwrap(), expected);
-    };
-    expect("ready\n");
+    let keyboard = posix_openpt(OFlag::O_RDWR | OFlag::O_CLOEXEC).unwrap();
+    grantpt(&keyboard).unwrap();
+    unlockpt(&keyboard).unwrap();
+    let terminal = ptsname_r(&keyboard).unwrap();
+    let mut init = Forked::start(|| {
+        setsid().unwrap();
+        // The first terminal that the leader of a session opens becomes its own.
+        let _terminal = File::open(terminal).unwrap();
+        init::supervise(report_signals).unwrap()
+    });
+    assert_eq!(init.line(), "ready");
     for _ in 0..50 {
-        (&keyboard).write_all(b"\x03").unwrap();
-        // SIGTERM would come after a second SIGINT.
-        expect("2\n");
+        nix::unistd::write(&keyboard, b"\x03").unwrap();
+        assert_eq!(init.line(), "2");
     }
-    for _ in 0..2 {
-        // SAFETY: sends a signal to our own child.
-        assert_eq!(unsafe { libc::kill(pid.as_raw(), libc::SIGTERM) }, 0);
-        expect("15\n");
-    }
-    assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 3)));
+    // A second SIGINT for any of them would come before this.
+    init.signal(libc::SIGTERM);
+    assert_eq!(init.line(), "15");
+    init.signal(libc::SIGTERM);
+    assert_eq!(init.code(), 3);
 }
 
 #[test]
@@ -366,19 +370,30 @@ fn a_storm_of_orphans_leaves_no_zombie_and_hides_no_status() {
 
 #[test]
 fn the_command_starts_with_the_signals_that_a_program_expects() {
+    /// What a careless parent may leave us with.
+    fn spoil_signals() {
+        for signal in 1..=64 {
+            system::ignore(signal);
+        }
+        system::block_exactly(&system::all_signals()).unwrap();
+    }
     for (server, ignored) in [(false, "0000000000000000"), (true, "0000000000000001")] {
-        let (status, code) = Forked::start(|| {
-            // What a careless parent may leave us with.
-            for signal in forwardable().chain([libc::SIGCHLD]) {
-                system::ignore(signal);
-            }
-            system::block_exactly(&system::all_signals()).unwrap();
-            init::supervise(|| exec(&Command { server, ..command("cat", &["/proc/self/status"]) })).unwrap()
-        })
-        .end();
-        assert_eq!(code, 0, "{status}");
-        assert_eq!(field(&status, "SigBlk"), "0000000000000000");
-        assert_eq!(field(&status, "SigIgn"), ignored);
+        let print_status = || exec(&Command { server, ..command("cat", &["/proc/self/status"]) });
+        let supervised = Forked::start(|| {
+            spoil_signals();
+            init::supervise(print_status).unwrap()
+        });
+        // As in `docker exec`, where there is no PID 1 of ours above.
+        let alone = Forked::start(|| {
+            spoil_signals();
+            print_status()
+        });
+        for forked in [supervised, alone] {
+            let (status, code) = forked.end();
+            assert_eq!(code, 0, "{status}");
+            assert_eq!(field(&status, "SigBlk"), "0000000000000000");
+            assert_eq!(field(&status, "SigIgn"), ignored);
+        }
     }
 }
 
@@ -513,6 +528,21 @@ fn hides_its_environment_from_its_own_user_but_not_that_of_the_command() {
     init.end();
 }
 
+/// Makes the permitted capabilities inheritable, which outlives a change of user and `exec`.
+fn make_capabilities_inheritable() {
+    // The header, and three sets of two words each, interleaved (capset(2)).
+    let header = [0x2008_0522_u32, 0];
+    let mut sets = [0_u32; 6];
+    // SAFETY: both arrays are as large as <linux/capability.h> says.
+    unsafe {
+        let get = libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr());
+        assert_eq!(get, 0);
+        (sets[2], sets[5]) = (sets[1], sets[4]);
+        let set = libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr());
+        assert_eq!(set, 0);
+    }
+}
+
 #[test]
 fn drop_to_leaves_no_right() {
     if !root() {
@@ -520,6 +550,8 @@ fn drop_to_leaves_no_right() {
     }
     let user = User { name: None, uid: 12345, gid: 1234 };
     let (status, code) = Forked::supervise(|| {
+        setgroups(&[Gid::from_raw(0), Gid::from_raw(77)]).unwrap();
+        make_capabilities_inheritable();
         // Opening /dev/stdout opens the pipe behind it anew.
         privileges::drop_to(&user).unwrap();
         exec(&shell("cat /proc/self/status >/dev/stdout"))
@@ -583,9 +615,9 @@ fn drop_to_says_which_right_is_missing() {
 fn without_root_there_is_nothing_to_drop_but_the_rest() {
     let (status, code) = Forked::start(|| {
         if Uid::effective().is_root() {
-            let (uid, gid) = (Uid::from_raw(12345), nix::unistd::Gid::from_raw(0));
-            nix::unistd::setgroups(&[nix::unistd::Gid::from_raw(77)]).unwrap();
-            nix::unistd::setresgid(gid, gid, gid).unwrap();
+            let (uid, gid) = (Uid::from_raw(12345), Gid::from_raw(0));
+            setgroups(&[Gid::from_raw(77)]).unwrap();
+            setresgid(gid, gid, gid).unwrap();
             setresuid(uid, uid, uid).unwrap();
         }
         let user = User { name: None, uid: Uid::effective().as_raw(), gid: nix::unistd::getegid().as_raw() };
@@ -602,21 +634,26 @@ fn without_root_there_is_nothing_to_drop_but_the_rest() {
 }
 
 #[test]
-fn a_file_that_is_a_standard_stream_keeps_its_owner() {
+fn a_file_or_device_that_is_a_standard_stream_keeps_its_owner() {
     if !root() {
         return;
     }
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("log");
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let (log, null) = (directory.join("log"), directory.join("null"));
+    let _ = (fs::remove_file(&log), fs::remove_file(&null));
+    let (kind, mode) = (SFlag::S_IFCHR, Mode::from_bits_truncate(0o666));
+    mknod(&null, kind, mode, makedev(1, 3)).unwrap();
     let user = User { name: None, uid: 12345, gid: 1234 };
     let status = Forked::start(|| {
-        dup2_stdout(File::create(&path).unwrap()).unwrap();
-        dup2_stdin(File::open("/dev/null").unwrap()).unwrap();
+        dup2_stdout(File::create(&log).unwrap()).unwrap();
+        dup2_stdin(File::open(&null).unwrap()).unwrap();
         privileges::drop_to(&user).unwrap();
         ExitStatus::SUCCESS
     });
     assert_eq!(status.code(), 0);
-    assert_eq!(fs::metadata(&path).unwrap().uid(), 0);
-    assert_eq!(fs::metadata("/dev/null").unwrap().uid(), 0);
+    for stream in [log, null] {
+        assert_eq!(fs::metadata(&stream).unwrap().uid(), 0, "{stream:?}");
+    }
 }
 
 #[test]
