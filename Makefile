@@ -73,6 +73,11 @@ test: check binary image test-images ## every test
 	@docker/needs compose
 	$(RUN_TESTS) $(ONLY_CONTAINERS)
 
+.PHONY: docs
+docs: ## write the generated part of the documentation anew
+	cargo run --locked --quiet -- settings --format markdown >docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target [FUZZ_SECONDS=60]
 	@docker/needs cargo cc nightly cargo-fuzz
