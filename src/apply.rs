@@ -78,7 +78,8 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    let private = path.starts_with("/dev/shm");
+    // Everyone may make directories on /dev/shm: there, what is not root's is its user's alone.
+    let private = path.starts_with("/dev/shm") && !geteuid().is_root();
     let mode = if private { Mode::S_IRWXU } else { DIRECTORY_MODE };
     match mkdirat(AT_FDCWD, path, mode) {
         Ok(()) | Err(Errno::EEXIST) => {}
@@ -294,7 +295,9 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
             "uid {uid} (gid {gid}) may not write there: give the directory to that user or group, or choose another user"
         ),
         Some(Errno::EACCES | Errno::EPERM) => {
-            "root lacks a right here: run the container with --cap-add CHOWN,DAC_OVERRIDE,FOWNER, or with --user".to_owned()
+            "root lacks a right here: run the container with --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add SETUID \
+             --cap-add SETGID --cap-add KILL, or with --user"
+                .to_owned()
         }
         Some(Errno::ENOTDIR) => "it is not a directory: remove what is there".to_owned(),
         Some(Errno::ELOOP) => "it is a link, expected a directory: remove it".to_owned(),

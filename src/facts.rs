@@ -108,6 +108,17 @@ impl Places {
         }
     }
 
+    /// Looks where the server that runs in this container has its files. `docker exec` may come as another user.
+    pub fn of_running(settings: &Settings) -> Self {
+        let mut places = Self::find(settings);
+        if settings.entrypoint.runtime_dir.is_none() && places.current_main_file().is_none() {
+            if let Some(uid) = uid_of_pid_1() {
+                places.runtime_dir = shm_dir(uid);
+            }
+        }
+        places
+    }
+
     /// The configuration file of the user's own: where there is one it is the configuration.
     pub fn own_main_file(&self) -> Option<PathBuf> {
         let file = self.config_dir.join(MAIN_FILE);
@@ -121,15 +132,27 @@ impl Places {
     }
 }
 
-/// `/run/prosody`; where another user than root cannot write there, a directory of that user's on `/dev/shm`, which is
-/// writable even with a read-only root file system.
+/// `/run/prosody`; where that cannot be written, a directory on `/dev/shm`, which can even with a read-only root file
+/// system.
 fn default_runtime_dir(uid: Uid) -> PathBuf {
     let default = PathBuf::from(RUNTIME_DIR);
-    if uid.is_root() || is_writable(&default) {
+    let is_missing = !default.exists();
+    if is_writable(&default) || (is_missing && default.parent().is_some_and(is_writable)) {
         default
     } else {
-        PathBuf::from(format!("/dev/shm/prosody-{uid}"))
+        shm_dir(uid)
     }
+}
+
+fn shm_dir(uid: Uid) -> PathBuf {
+    PathBuf::from(format!("/dev/shm/prosody-{uid}"))
+}
+
+/// The user of the container's PID 1. Its directory in /proc does not tell: it is root's, because it is not dumpable.
+fn uid_of_pid_1() -> Option<Uid> {
+    let status = fs::read_to_string("/proc/1/status").ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    Some(Uid::from_raw(ids.split_whitespace().nth(1)?.parse().ok()?))
 }
 
 /// Whether this process can make files in a directory (access(2), with the effective user).

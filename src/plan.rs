@@ -95,6 +95,11 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
             ));
         }
     }
+    if facts.identity.is_root() {
+        report.notice(
+            "Prosody runs as root: a mistake in it, or in a module, is a mistake of root's".to_owned(),
+        );
+    }
     for (field, why) in [
         ("db_wait", "this version does not wait for a database"),
         ("certificate_reload", "this version does not watch certificates: send SIGHUP after a renewal"),

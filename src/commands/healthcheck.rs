@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Succeeds when one of the addresses that the plan names answers; fails with 1 where none does.
 pub fn run() -> Result<ExitStatus, Failure> {
     let (settings, _) = read_settings();
-    let places = Places::find(&settings);
+    let places = Places::of_running(&settings);
     let file = places.runtime_dir.join(CURRENT).join(HEALTH_FILE);
     let targets: Vec<Target> = match fs::read_to_string(&file) {
         Ok(text) if places.own_main_file().is_none() => {

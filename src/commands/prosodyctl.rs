@@ -47,7 +47,7 @@ pub fn is_command(word: &str) -> bool {
 /// Becomes Prosody's own `prosodyctl`.
 pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let (settings, _) = read_settings();
-    let places = Places::find(&settings);
+    let places = Places::of_running(&settings);
     let (main_file, environment_left) = match (places.own_main_file(), places.current_main_file()) {
         (Some(own), _) => (own, std::env::vars_os().collect()),
         (None, Some(current)) => (current, without_settings(&settings, &Default::default())),
