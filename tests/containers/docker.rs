@@ -19,7 +19,7 @@ pub const CLIENT: &str = "prosody-entrypoint-test-client:latest";
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A name that no other test, and no other run, has.
-fn unique(kind: &str) -> String {
+pub fn unique(kind: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("pe-test-{kind}-{}-{count}", std::process::id())
@@ -364,21 +364,18 @@ impl Drop for Container {
 /// Runs the client's steps (tests/client/session.py) as alice and bob.
 #[track_caller]
 pub fn session(network: &Network, domain: &str, steps: &[&str]) -> Answer {
+    client(&network.name, domain, ["alice:secret-a", "bob:secret-b"], steps)
+}
+
+/// Runs the client's steps as two accounts, `local:password` each, on a network or in that of a container
+/// (`container:NAME`).
+#[track_caller]
+pub fn client(network: &str, domain: &str, accounts: [&str; 2], steps: &[&str]) -> Answer {
     require(CLIENT);
     let name = unique("client");
-    let mut arguments = vec![
-        "create",
-        "--name",
-        &name,
-        "--network",
-        &network.name,
-        CLIENT,
-        "python3",
-        "/session.py",
-        domain,
-        "alice:secret-a",
-        "bob:secret-b",
-    ];
+    let mut arguments =
+        vec!["create", "--name", &name, "--network", network, CLIENT, "python3", "/session.py", domain];
+    arguments.extend(accounts);
     arguments.extend(steps);
     docker(&arguments).ok();
     let client = Container { name: name.clone() };

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod docker;
+mod examples;
 mod image;
 mod oracle;
 mod run;
