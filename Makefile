@@ -81,8 +81,10 @@ docs: ## write the generated part of the documentation anew
 .PHONY: fuzz
 fuzz: ## run each fuzz target [FUZZ_SECONDS=60]
 	@docker/needs cargo cc nightly cargo-fuzz
-	@for target in $$(cargo +nightly fuzz list); do \
-		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit; \
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	for target in $$(cargo +nightly fuzz list); do \
+		mkdir "$$scratch/$$target" && cargo +nightly fuzz run $$target "$$scratch/$$target" fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit; \
 	done
 
 .PHONY: bench

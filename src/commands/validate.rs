@@ -1,15 +1,19 @@
 //! Every check there is: the settings, the plan, then Prosody's own loader and its own check.
 
+use std::ffi::OsString;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
 use nix::unistd::{Gid, Uid, chown, mkdtemp};
 
 use super::run::{environment, without_settings};
-use super::{Wish, log_report, make_plan, prosodyctl, read_settings};
+use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse};
 use crate::apply;
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
+use crate::facts::{self, Places};
+use crate::identity::User;
 use crate::lua::Secrets;
 use crate::plan::MAIN_FILE;
 use crate::privileges;
@@ -17,18 +21,25 @@ use crate::privileges;
 /// Ends with 0 where nothing is wrong, with 78 where a setting is, or where Prosody says so.
 pub fn run() -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
+    let places = Places::find(&settings);
+    if let Some(main_file) = places.own_main_file() {
+        refuse(&settings, report)?;
+        let user = facts::identity(&settings, &places.data_dir)?;
+        return check_config(&user, std::env::vars_os().collect(), &main_file, &places.data_dir);
+    }
+
     // The files are written to a place of their own: what is in force stays as it is.
-    let directory = mkdtemp(&std::env::temp_dir().join("prosody-validate-XXXXXX"))
-        .context("making a temporary directory: mount a tmpfs on /tmp")
+    let temporary = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
+    let temporary = temporary.iter().find(|directory| facts::is_writable(directory)).unwrap_or(&temporary[0]);
+    let directory = mkdtemp(&temporary.join("prosody-validate-XXXXXX"))
+        .with_context(|| format!("making a directory in {}: mount a tmpfs there", temporary.display()))
         .status(ExitStatus::CANNOT_WRITE)?;
     let directory = Temporary(directory);
     let wish = Wish { secrets: Secrets::Written, generation: &|_| directory.0.clone() };
     let (facts, plan, report) = make_plan(&settings, report, &wish)?;
     log_report(&report);
     apply::write_to(&directory.0, &plan)?;
-
     let user = &facts.identity;
-    let program = prosodyctl::program()?;
     if nix::unistd::geteuid().is_root() {
         // Prosody's user reads them, and so that the directory can be removed afterwards, owns them.
         let (uid, gid) = (Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
@@ -39,12 +50,23 @@ pub fn run() -> Result<ExitStatus, Failure> {
                 .status(ExitStatus::NO_PERMISSION)?;
         }
     }
-    privileges::drop_to(user)?;
     let variables = without_settings(&settings, &facts.user_files.environment());
+    check_config(user, variables, &directory.0.join(MAIN_FILE), &facts.data_dir)
+}
+
+/// Has Prosody's own loader read a configuration and its own check look at it, as Prosody's user.
+fn check_config(
+    user: &User,
+    variables: Vec<(OsString, OsString)>,
+    main_file: &Path,
+    data_dir: &Path,
+) -> Result<ExitStatus, Failure> {
+    let program = prosodyctl::program()?;
+    privileges::drop_to(user)?;
     let status = Command::new(program)
         .args(["check", "config"])
         .env_clear()
-        .envs(environment(variables, &directory.0.join(MAIN_FILE), &facts.data_dir))
+        .envs(environment(variables, main_file, data_dir))
         .status()
         .context("running prosodyctl")
         .status(ExitStatus::CANNOT_EXECUTE)?;
@@ -52,7 +74,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
 }
 
 /// A directory that goes when it is no longer needed.
-struct Temporary(std::path::PathBuf);
+struct Temporary(PathBuf);
 
 impl Drop for Temporary {
     fn drop(&mut self) {

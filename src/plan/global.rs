@@ -302,7 +302,8 @@ fn observability(settings: &Settings, options: &mut Options, report: &mut Report
     let observability = &settings.observability;
     let level = observability.log_level.unwrap_or(LogLevel::Info);
     options.insert("log".into(), Value::from_pairs([(level.as_str(), "*console")]));
-    if level == LogLevel::Debug && settings.storage.database_url.is_some() {
+    let has_password = settings.storage.database_url.is_some() || settings.storage.db_password.is_some();
+    if level == LogLevel::Debug && has_password {
         report.warning(format!(
             "{}: at debug Prosody itself logs the database's URL with its password",
             settings.variable("log_level")

@@ -568,3 +568,39 @@ fn our_log_has_the_level_that_was_asked_for() {
         "{everything}"
     );
 }
+
+/// `validate` has Prosody's own loader read what is rendered, and leaves nothing behind.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn validate_says_what_prosodys_own_loader_says() {
+    for image in [TRIXIE, BOOKWORM] {
+        let recipe = || Recipe::new(image).env("PROSODY_DOMAIN", "chat.example").command(["validate"]);
+        let right = recipe().run();
+        assert_eq!(right.status, 0, "{}", right.all());
+        assert!(right.all().contains("All checks passed"), "{}", right.all());
+
+        let wrong_setting = recipe().env("PROSODY_C2S_PORTS", "none of them").run();
+        assert_eq!(wrong_setting.status, 78, "{}", wrong_setting.all());
+
+        let wrong_file = recipe()
+            .file("/etc/prosody/conf.d.cfg.lua", "admins = = {}")
+            .env("PROSODY_EXTRA_CONFIG", "/etc/prosody/conf.d.cfg.lua");
+        let wrong_file = wrong_file.run();
+        assert_eq!(wrong_file.status, 78, "{}", wrong_file.all());
+        assert!(wrong_file.all().contains("conf.d.cfg.lua:1"), "{}", wrong_file.all());
+
+        let own = Recipe::new(image)
+            .file("/etc/prosody/prosody.cfg.lua", "VirtualHost \"own.example\" (")
+            .command(["validate"]);
+        let own = own.run();
+        assert_eq!(own.status, 78, "{}", own.all());
+        assert!(own.all().contains("/etc/prosody/prosody.cfg.lua"), "{}", own.all());
+    }
+
+    // Also where /tmp cannot be written, and what was there stays as it was.
+    let server = Recipe::new(TRIXIE).env("PROSODY_DOMAIN", "chat.example").with(["--read-only"]).serve();
+    let before = server.root("ls -l /run/prosody /dev/shm /dev/shm/*").ok();
+    let answer = server.exec(["prosody-entrypoint", "validate"]);
+    assert_eq!(answer.status, 0, "{}", answer.all());
+    assert_eq!(server.root("ls -l /run/prosody /dev/shm /dev/shm/*").ok(), before);
+}
