@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::catalogue::PREFIX;
+
 /// One thing that a person has to change before the server can start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mistake {
@@ -16,7 +18,7 @@ impl Mistake {
         Self { variable: variable.to_owned(), value: None, why: why.to_owned() }
     }
 
-    /// A mistake in a file; `text` begins with the file's name.
+    /// A mistake in a file or in several settings; `text` begins with their names.
     pub fn in_file(text: &str) -> Self {
         Self { variable: String::new(), value: None, why: text.to_owned() }
     }
@@ -59,7 +61,8 @@ impl Report {
         }
     }
 
-    /// Adds a warning: it is logged, or an error under `PROSODY_ENTRYPOINT_STRICT`.
+    /// Adds a warning, which is logged. One that begins with a setting's name and a colon is about that setting, and an
+    /// error under `PROSODY_ENTRYPOINT_STRICT`; any other is about what was found, a missing certificate for one.
     pub fn warning(&mut self, warning: String) {
         self.warnings.push(warning);
     }
@@ -84,17 +87,25 @@ impl Report {
         &self.notes
     }
 
-    /// Turns the warnings into mistakes, as `PROSODY_ENTRYPOINT_STRICT` asks.
+    /// Turns the warnings about settings into mistakes, as `PROSODY_ENTRYPOINT_STRICT` asks.
     pub fn make_strict(&mut self) {
-        for warning in self.warnings.drain(..) {
-            let (variable, why) = warning.split_once(": ").unwrap_or(("PROSODY_ENTRYPOINT_STRICT", &warning));
-            self.mistakes.push(Mistake::new(variable, why));
-        }
+        self.warnings.retain(|warning| match about_setting(warning) {
+            Some((variable, why)) => {
+                self.mistakes.push(Mistake::new(variable, why));
+                false
+            }
+            None => true,
+        });
     }
 }
 
+/// The setting's name and the rest of a warning that is about a setting.
+fn about_setting(warning: &str) -> Option<(&str, &str)> {
+    warning.split_once(": ").filter(|(name, _)| name.starts_with(PREFIX) && !name.contains(' '))
+}
+
 impl fmt::Display for Report {
-    /// All mistakes, one a line, under a line that counts them, and the warnings below them.
+    /// All mistakes, one a line, under a line that counts them, and the warnings about settings below them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.mistakes.len() {
             1 => f.write_str("One thing is wrong, nothing was started:")?,
@@ -103,12 +114,38 @@ impl fmt::Display for Report {
         for mistake in &self.mistakes {
             write!(f, "\n  {mistake}")?;
         }
-        if !self.warnings.is_empty() {
-            f.write_str("\nBesides:")?;
-        }
-        for warning in &self.warnings {
-            write!(f, "\n  {warning}")?;
+        let mut heading = "\nBesides:";
+        for warning in self.warnings.iter().filter(|warning| about_setting(warning).is_some()) {
+            write!(f, "{heading}\n  {warning}")?;
+            heading = "";
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strict_turns_warnings_about_settings_alone_into_mistakes() {
+        let mut report = Report::default();
+        report.warning("PROSODY_DOMIAN: there is no such setting".to_owned());
+        report.warning("No certificate for PROSODY_X: self-signed".to_owned());
+        report.make_strict();
+        assert_eq!(report.mistakes(), [Mistake::new("PROSODY_DOMIAN", "there is no such setting")]);
+        assert_eq!(report.warnings().len(), 1);
+        assert_eq!(
+            report.to_string(),
+            "One thing is wrong, nothing was started:\n  PROSODY_DOMIAN: there is no such setting"
+        );
+    }
+
+    #[test]
+    fn a_value_is_shown_on_one_line_and_cut_short() {
+        let mistake = Mistake::new("PROSODY_X", "wrong").with_value("a\n\"b\"");
+        assert_eq!(mistake.to_string(), r#"PROSODY_X="a\n\"b\"": wrong"#);
+        let long = Mistake::new("PROSODY_X", "wrong").with_value(&"ü".repeat(100_000)).to_string();
+        assert_eq!(long, format!("PROSODY_X=\"{}…\": wrong", "ü".repeat(80)));
     }
 }
