@@ -96,7 +96,6 @@ impl Settings {
             both("database_url", field, "the URL says all of it");
         }
         both("http_host", "network_hostname", "both say what `http_host` is");
-        both("user", "uid", "both say whom Prosody runs as");
 
         // An option that two settings decide: a typed one, and PROSODY_OPTIONS.
         if let Some(options) = &self.anything.options {
