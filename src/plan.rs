@@ -187,6 +187,8 @@ struct Renderer<'a> {
     templates: Templates,
     context: Value,
     facts: &'a Facts,
+    /// Templates with a mistake in their syntax, which is in the report.
+    broken: Vec<String>,
 }
 
 impl<'a> Renderer<'a> {
@@ -233,14 +235,16 @@ impl<'a> Renderer<'a> {
                 }
             }
         }
+        let mut broken = Vec::new();
         for template in own {
             let name = template.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let text = template.template.clone().unwrap_or_default();
-            if let Err(error) = templates.add_file(name, &template.path, text) {
+            if let Err(error) = templates.add_file(name.clone(), &template.path, text) {
                 report.mistake(Mistake::in_file(&error.to_string()));
+                broken.push(name);
             }
         }
-        Self { templates, context, facts }
+        Self { templates, context, facts, broken }
     }
 
     /// A fragment's text, unless it would be empty but for comments.
@@ -283,6 +287,9 @@ impl<'a> Renderer<'a> {
     }
 
     fn render(&self, name: &str, context: Value, report: &mut Report) -> Option<String> {
+        if self.broken.iter().any(|broken| broken == name) {
+            return None;
+        }
         self.templates
             .render(name, context)
             .map_err(|error| report.mistake(Mistake::in_file(&error.to_string())))
