@@ -24,7 +24,7 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
     ] {
         options.extend(section.into_iter().map(|(name, value)| (name.to_owned(), value)));
     }
-    runtime(facts, options);
+    runtime(settings, facts, options, report);
     contacts(settings, options);
     ports(settings, facts, options, report);
     http(settings, options);
@@ -38,7 +38,7 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
 }
 
 /// Where Prosody runs.
-fn runtime(facts: &Facts, options: &mut Options) {
+fn runtime(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
     let mut set = |name: &str, value: Value| drop(options.insert(name.to_owned(), value));
     let path = |path: &std::path::Path| Value::from(path.to_string_lossy().into_owned());
     set("data_path", path(&facts.data_dir));
@@ -46,6 +46,11 @@ fn runtime(facts: &Facts, options: &mut Options) {
     set("admin_socket", path(&facts.runtime_dir.join("server/prosody.sock")));
     if facts.identity.uid == 0 {
         set("run_as_root", Value::from(true));
+        let field = if settings.is_given("user") { "user" } else { "uid" };
+        report.warning(format!(
+            "{}: Prosody runs as root: who breaks into it has all of root's rights in this container; leave it out",
+            settings.variable(field)
+        ));
     }
 }
 
@@ -314,8 +319,7 @@ fn observability(settings: &Settings, options: &mut Options, report: &mut Report
             ("statistics", "statistics", "internal"),
             ("statistics_interval", "statistics_interval", "manual"),
         ] {
-            let given = options.get(option).and_then(Value::as_str).is_none_or(|given| given == value);
-            if options.contains_key(option) && !given {
+            if options.get(option).is_some_and(|given| given.as_str() != Some(value)) {
                 report.mistake(Mistake::new(
                     &settings.variable(field),
                     &format!(
