@@ -16,13 +16,10 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, symlinkat, unlinkat}
 use time::OffsetDateTime;
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::facts::{self, CURRENT};
+use crate::facts::{self, CURRENT, SERVER_DIR};
 use crate::identity::User;
 use crate::plan::{File as PlannedFile, Link, Plan};
 use crate::self_signed::{self, Store};
-
-/// Where Prosody keeps its process id and its admin socket: the one place in the runtime directory that is its own.
-pub const SERVER_DIR: &str = "server";
 
 /// What becomes [`CURRENT`] by a rename.
 const NEXT: &str = ".next";

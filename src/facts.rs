@@ -29,6 +29,9 @@ const MODULES_ENABLED_DIR: &str = "/opt/prosody-modules-enabled";
 /// The link in the runtime directory that names the generation in force.
 pub const CURRENT: &str = "current";
 
+/// Where Prosody keeps its process id and its admin socket: the one place in the runtime directory that is its own.
+pub const SERVER_DIR: &str = "server";
+
 /// Where settings do not say otherwise.
 const RUNTIME_DIR: &str = "/run/prosody";
 
@@ -195,7 +198,7 @@ impl Facts {
             "conf.d/*.cfg.lua",
         );
         let user_files = UserFiles::read(&config_dir, &templates_dir, &extra).unwrap_or_else(|problems| {
-            problems.iter().for_each(|problem| report.mistake(Mistake::in_file(&problem.to_string())));
+            problems.iter().for_each(|problem| report.mistake(Mistake::about(&problem.to_string())));
             UserFiles::default()
         });
         let hostname = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();

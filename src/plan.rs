@@ -95,11 +95,6 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
             ));
         }
     }
-    if facts.identity.is_root() {
-        report.notice(
-            "Prosody runs as root: a mistake in it, or in a module, is a mistake of root's".to_owned(),
-        );
-    }
     for (field, why) in [
         ("db_wait", "this version does not wait for a database"),
         ("certificate_reload", "this version does not watch certificates: send SIGHUP after a renewal"),
@@ -192,6 +187,8 @@ struct Renderer<'a> {
     templates: Templates,
     context: Value,
     facts: &'a Facts,
+    /// Templates with a mistake in their syntax, which is in the report.
+    broken: Vec<String>,
 }
 
 impl<'a> Renderer<'a> {
@@ -234,18 +231,20 @@ impl<'a> Renderer<'a> {
         for (name, text) in TEMPLATES {
             if !own.iter().any(|template| template.path.file_name() == Some(OsStr::new(name))) {
                 if let Err(error) = templates.add(name, text) {
-                    report.mistake(Mistake::in_file(&error.to_string()));
+                    report.mistake(Mistake::about(&error.to_string()));
                 }
             }
         }
+        let mut broken = Vec::new();
         for template in own {
             let name = template.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let text = template.template.clone().unwrap_or_default();
-            if let Err(error) = templates.add_file(name, &template.path, text) {
-                report.mistake(Mistake::in_file(&error.to_string()));
+            if let Err(error) = templates.add_file(name.clone(), &template.path, text) {
+                report.mistake(Mistake::about(&error.to_string()));
+                broken.push(name);
             }
         }
-        Self { templates, context, facts }
+        Self { templates, context, facts, broken }
     }
 
     /// A fragment's text, unless it would be empty but for comments.
@@ -282,15 +281,18 @@ impl<'a> Renderer<'a> {
                     includes.push(generation.join(&path));
                     files.push(File { path, content });
                 }
-                Err(error) => report.mistake(Mistake::in_file(&error.to_string())),
+                Err(error) => report.mistake(Mistake::about(&error.to_string())),
             }
         }
     }
 
     fn render(&self, name: &str, context: Value, report: &mut Report) -> Option<String> {
+        if self.broken.iter().any(|broken| broken == name) {
+            return None;
+        }
         self.templates
             .render(name, context)
-            .map_err(|error| report.mistake(Mistake::in_file(&error.to_string())))
+            .map_err(|error| report.mistake(Mistake::about(&error.to_string())))
             .ok()
     }
 }

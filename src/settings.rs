@@ -95,7 +95,6 @@ impl Settings {
         for field in ["db_driver", "db_host", "db_port", "db_name", "db_username", "db_password"] {
             both("database_url", field, "the URL says all of it");
         }
-        both("user", "uid", "both say whom Prosody runs as");
 
         // An option that two settings decide: a typed one, and PROSODY_OPTIONS.
         if let Some(options) = &self.anything.options {

@@ -10,9 +10,8 @@ use anyhow::anyhow;
 
 use super::read_settings;
 use super::run::{environment, without_settings};
-use crate::apply::SERVER_DIR;
 use crate::exit_status::{ExitStatus, Failure};
-use crate::facts::{self, Places};
+use crate::facts::{self, Places, SERVER_DIR};
 use crate::identity::User;
 use crate::init::Command;
 use crate::privileges;

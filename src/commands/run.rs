@@ -126,7 +126,7 @@ fn own_configuration(
         } else {
             "it is no regular file: correct or remove it"
         };
-        return Err(wrong(Mistake::in_file(&format!("{}: {why}", main_file.display()))));
+        return Err(wrong(Mistake::about(&format!("{}: {why}", main_file.display()))));
     }
     let user = facts::identity(settings, &places.data_dir)?;
     apply::prepare_data_dir(&places.data_dir, &user)?;

@@ -1,7 +1,7 @@
 //! The options of the global section that are more than a setting's value as it stands.
 
 use super::hosts::{Options, network_hostname};
-use crate::facts::Facts;
+use crate::facts::{Facts, SERVER_DIR};
 use crate::settings::types::{Interface, List, LogLevel, Lua, Rate};
 use crate::settings::{Mistake, Report, Settings};
 use minijinja::Value;
@@ -24,7 +24,7 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
     ] {
         options.extend(section.into_iter().map(|(name, value)| (name.to_owned(), value)));
     }
-    runtime(facts, options);
+    runtime(settings, facts, options, report);
     contacts(settings, options);
     ports(settings, facts, options, report);
     http(settings, options);
@@ -38,14 +38,20 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
 }
 
 /// Where Prosody runs.
-fn runtime(facts: &Facts, options: &mut Options) {
+fn runtime(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
     let mut set = |name: &str, value: Value| drop(options.insert(name.to_owned(), value));
     let path = |path: &std::path::Path| Value::from(path.to_string_lossy().into_owned());
+    let server = facts.runtime_dir.join(SERVER_DIR);
     set("data_path", path(&facts.data_dir));
-    set("pidfile", path(&facts.runtime_dir.join("server/prosody.pid")));
-    set("admin_socket", path(&facts.runtime_dir.join("server/prosody.sock")));
+    set("pidfile", path(&server.join("prosody.pid")));
+    set("admin_socket", path(&server.join("prosody.sock")));
     if facts.identity.uid == 0 {
         set("run_as_root", Value::from(true));
+        let field = if settings.is_given("user") { "user" } else { "uid" };
+        report.warning(format!(
+            "{}: Prosody runs as root: who breaks into it has all of root's rights in this container; leave it out",
+            settings.variable(field)
+        ));
     }
 }
 
@@ -315,8 +321,7 @@ fn observability(settings: &Settings, options: &mut Options, report: &mut Report
             ("statistics", "statistics", "internal"),
             ("statistics_interval", "statistics_interval", "manual"),
         ] {
-            let given = options.get(option).and_then(Value::as_str).is_none_or(|given| given == value);
-            if options.contains_key(option) && !given {
+            if options.get(option).is_some_and(|given| given.as_str() != Some(value)) {
                 report.mistake(Mistake::new(
                     &settings.variable(field),
                     &format!(

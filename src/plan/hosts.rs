@@ -75,7 +75,8 @@ impl Hosts {
         }
         let named = settings.is_given("domain") || settings.is_given("virtual_hosts");
         if !named && !facts.user_files.define_host() {
-            self.virtual_hosts.push(VirtualHost { name: default_host(facts), options: Options::new() });
+            let name = default_host(&facts.hostname, facts.has_data_of_hostname);
+            self.virtual_hosts.push(VirtualHost { name, options: Options::new() });
         }
     }
 
@@ -173,29 +174,47 @@ impl Hosts {
 
     /// Two sections of one name: Prosody would refuse the configuration, or let the last one win.
     fn find_doubles(&self, settings: &Settings, report: &mut Report) {
-        let mut seen: HashMap<&str, &str> = HashMap::new();
-        let virtual_hosts = self.virtual_hosts.iter().map(|host| (host.name.as_str(), "a virtual host"));
-        let components = self.components.iter().map(|component| (component.name.as_str(), "a component"));
-        for (name, what) in virtual_hosts.chain(components) {
-            if let Some(other) = seen.insert(name, what) {
-                let field = match what {
-                    "a virtual host" => "virtual_hosts",
-                    _ if settings.is_given("components") => "components",
-                    _ => "external_components",
-                };
-                report.mistake(Mistake::new(
-                    &settings.variable(field),
-                    &format!("{name} is {what} and {other} as well: give one of them another name"),
-                ));
-            }
+        let is_domain =
+            |name: &str| settings.hosts.domain.as_ref().is_some_and(|domain| domain.as_str() == name);
+        let virtual_hosts = self.virtual_hosts.iter().map(|host| {
+            let field = if is_domain(&host.name) { "domain" } else { "virtual_hosts" };
+            (host.name.as_str(), field, "a virtual host")
+        });
+        let components = self.components.iter().map(|component| {
+            let field = match component.module {
+                None => "external_components",
+                Some(_) if settings.is_given("components") => "components",
+                Some(_) => "domain",
+            };
+            (component.name.as_str(), field, "a component")
+        });
+        let mut seen: HashMap<&str, (&str, &str)> = HashMap::new();
+        for (name, field, what) in virtual_hosts.chain(components) {
+            let Some((other_field, other)) = seen.insert(name, (field, what)) else {
+                continue;
+            };
+            // The components of PROSODY_DOMAIN are nowhere written, so that a reader has to be told what to do.
+            let what_to_do = match what {
+                "a component" if [field, other_field].contains(&"domain") && !is_domain(name) => {
+                    "set PROSODY_COMPONENTS to those that you want"
+                }
+                _ => "give one of them another name",
+            };
+            report.mistake(Mistake::new(
+                &settings.variable(field),
+                &format!(
+                    "{name} is {what} here and {other} of {}: {what_to_do}",
+                    settings.variable(other_field)
+                ),
+            ));
         }
     }
 }
 
 /// The host that is served where nothing names one.
-fn default_host(facts: &Facts) -> String {
-    match Domain::parse(&facts.hostname) {
-        Ok(host) if facts.hostname.contains('.') || facts.has_data_of_hostname => host.to_string(),
+fn default_host(hostname: &str, has_data_of_hostname: bool) -> String {
+    match Domain::parse(hostname) {
+        Ok(host) if hostname.contains('.') || has_data_of_hostname => host.to_string(),
         _ => "localhost".to_owned(),
     }
 }
@@ -266,5 +285,23 @@ pub fn wanted(settings: &Settings, wanted: &mut Wanted) {
     }
     for module in settings.hosts.muc_modules.iter().flat_map(|set| set.iter()) {
         wanted.add(module.as_str(), &settings.variable("muc_modules"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_containers_name_is_served_where_it_has_a_dot_or_data() {
+        for (hostname, has_data, host) in [
+            ("chat.example", false, "chat.example"),
+            ("XMPP", true, "xmpp"),
+            ("0123456789ab", false, "localhost"),
+            ("", true, "localhost"),
+            ("-.example", true, "localhost"),
+        ] {
+            assert_eq!(default_host(hostname, has_data), host, "{hostname}");
+        }
     }
 }

@@ -106,9 +106,21 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
         ));
     }
     find_conflicts(&enabled, settings, report);
+    let authentication = &settings.authentication;
+    let is_on = |setting: Option<crate::settings::types::Boolean>| setting.is_some_and(|on| on.0);
+    if is_on(authentication.allow_registration)
+        && is_on(authentication.registration_invite_only)
+        && !enabled.contains(&"invites_register")
+    {
+        report.mistake(Mistake::new(
+            &settings.variable("modules_disabled"),
+            "invites_register is what asks for the invitation: without it anyone can make an account; leave it enabled",
+        ));
+    }
 
     // What is left to disable is what Prosody loads by itself, `offline` for one.
-    let disabled: Vec<&str> = disabled.into_iter().filter(|name| !DEFAULT.contains(name)).collect();
+    let is_ours = |name: &&str| DEFAULT.contains(name) || FOR_DOMAIN.contains(name);
+    let disabled: Vec<&str> = disabled.into_iter().filter(|name| !is_ours(name)).collect();
 
     let paths = plugin_paths(settings, facts);
     if !paths.is_empty() {

@@ -2,13 +2,18 @@
 
 /// The choice that is nearest to `word`, if one is near enough to be what was meant: at most a third of the
 /// word's letters (one at least) were dropped, added, changed or swapped with their neighbour. Case makes no
-/// difference. Of equally near choices the first one is taken.
+/// difference. Of equally near choices the first one is taken. Where none is near, the only choice that is the
+/// beginning of the word or begins with it: `warning` for `warn`.
 pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.chars().map(|c| c.to_ascii_lowercase()).collect();
     let limit = (word.len() / 3).max(1);
     let mut best: Option<(usize, &str)> = None;
+    let mut alike: Vec<&str> = Vec::new();
     for choice in choices {
         let letters: Vec<char> = choice.chars().map(|c| c.to_ascii_lowercase()).collect();
+        if is_short_for(&letters, &word) || is_short_for(&word, &letters) {
+            alike.push(choice);
+        }
         // The difference in length alone rules a choice out, so that a word of 100 kB costs nothing.
         if letters.len().abs_diff(word.len()) > limit {
             continue;
@@ -18,7 +23,16 @@ pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option
             best = Some((edits, choice));
         }
     }
-    best.map(|(_, choice)| choice)
+    match (best, &alike[..]) {
+        (Some((_, choice)), _) => Some(choice),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    }
+}
+
+/// Whether three letters or more are the beginning of a word. In `muc_mam` and `muc` a word of its own follows.
+fn is_short_for(short: &[char], long: &[char]) -> bool {
+    short.len() >= 3 && long.strip_prefix(short).is_some_and(|rest| !rest.is_empty() && rest[0] != '_')
 }
 
 /// The Damerau–Levenshtein distance in its restricted form (no letter is edited twice).
@@ -63,6 +77,16 @@ mod tests {
         assert_eq!(near("i"), None);
         assert_eq!(near(""), None);
         assert_eq!(near(&"x".repeat(100_000)), None);
+    }
+
+    #[test]
+    fn a_longer_or_shorter_form_is_near() {
+        assert_eq!(near("informational"), Some("info"));
+        assert_eq!(near("deb"), Some("debug"));
+        assert_eq!(near("wa"), None, "two letters say nothing");
+        assert_eq!(nearest("war", ["warn", "warnings"].into_iter()), Some("warn"), "one edit");
+        assert_eq!(nearest("mod", ["modern", "moderate"].into_iter()), None, "two of them");
+        assert_eq!(nearest("http_upload", ["http"].into_iter()), None, "another module");
     }
 
     #[test]

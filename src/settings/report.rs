@@ -16,8 +16,8 @@ impl Mistake {
         Self { variable: variable.to_owned(), value: None, why: why.to_owned() }
     }
 
-    /// A mistake in a file; `text` begins with the file's name.
-    pub fn in_file(text: &str) -> Self {
+    /// A mistake in a file or in several settings; `text` begins with their names.
+    pub fn about(text: &str) -> Self {
         Self { variable: String::new(), value: None, why: text.to_owned() }
     }
 
@@ -60,7 +60,7 @@ impl Report {
         }
     }
 
-    /// Adds a warning: it is logged, or an error under `PROSODY_ENTRYPOINT_STRICT`.
+    /// Adds a warning about a setting, `PROSODY_X: why`. It is logged, or an error under `PROSODY_ENTRYPOINT_STRICT`.
     pub fn warning(&mut self, warning: String) {
         self.warnings.push(warning);
     }
@@ -93,14 +93,13 @@ impl Report {
     /// Turns the warnings into mistakes, as `PROSODY_ENTRYPOINT_STRICT` asks.
     pub fn make_strict(&mut self) {
         for warning in self.warnings.drain(..) {
-            let (variable, why) = warning.split_once(": ").unwrap_or(("PROSODY_ENTRYPOINT_STRICT", &warning));
-            self.mistakes.push(Mistake::new(variable, why));
+            self.mistakes.push(Mistake::about(&warning));
         }
     }
 }
 
 impl fmt::Display for Report {
-    /// All mistakes, one a line, under a line that counts them, and the warnings below them.
+    /// All mistakes, one a line, under a line that counts them, and the warnings about settings below them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.mistakes.len() {
             1 => f.write_str("One thing is wrong, nothing was started:")?,
@@ -109,12 +108,38 @@ impl fmt::Display for Report {
         for mistake in &self.mistakes {
             write!(f, "\n  {mistake}")?;
         }
-        if !self.warnings.is_empty() {
-            f.write_str("\nBesides:")?;
-        }
+        let mut heading = "\nBesides:";
         for warning in &self.warnings {
-            write!(f, "\n  {warning}")?;
+            write!(f, "{heading}\n  {warning}")?;
+            heading = "";
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strict_turns_warnings_about_settings_alone_into_mistakes() {
+        let mut report = Report::default();
+        report.warning("PROSODY_DOMIAN: there is no such setting".to_owned());
+        report.notice("No certificate for PROSODY_X: self-signed".to_owned());
+        report.make_strict();
+        assert_eq!(report.mistakes(), [Mistake::about("PROSODY_DOMIAN: there is no such setting")]);
+        assert_eq!(report.warnings().count(), 1);
+        assert_eq!(
+            report.to_string(),
+            "One thing is wrong, nothing was started:\n  PROSODY_DOMIAN: there is no such setting"
+        );
+    }
+
+    #[test]
+    fn a_value_is_shown_on_one_line_and_cut_short() {
+        let mistake = Mistake::new("PROSODY_X", "wrong").with_value("a\n\"b\"");
+        assert_eq!(mistake.to_string(), r#"PROSODY_X="a\n\"b\"": wrong"#);
+        let long = Mistake::new("PROSODY_X", "wrong").with_value(&"ü".repeat(100_000)).to_string();
+        assert_eq!(long, format!("PROSODY_X=\"{}…\": wrong", "ü".repeat(80)));
     }
 }

@@ -89,7 +89,11 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
                 }
                 Ok(text) => Given { variable: name.clone(), file: Some(value.into()), value: text },
                 Err(why) => {
-                    report.mistake(Mistake::new(name, &why).with_value(value));
+                    // What is no absolute path may be the secret itself, given to the wrong name.
+                    let is_shown = value.starts_with('/')
+                        || matches!(&meaning, Meaning::Setting(setting) if setting.shows(value));
+                    let mistake = Mistake::new(name, &why);
+                    report.mistake(if is_shown { mistake.with_value(value) } else { mistake });
                     continue;
                 }
             }

@@ -560,7 +560,7 @@ mod tests {
             r#"`admins`: "x y": expected a JID"#,
             "`modules_enabled`: expected an array, not a string",
             r#"the option "s2s_timeout": Prosody takes it only globally"#,
-            r#"the option "end": the name is no Lua identifier"#,
+            r#"the option "end": not a Lua identifier"#,
             r#"the option "admins": it is a member beside `options`"#,
             r#"the option "a": `null`"#,
             "entry 2: `host` is missing",

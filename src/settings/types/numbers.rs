@@ -121,6 +121,9 @@ deserialize!(Rate);
 /// them (`MB` and `MiB` are both 2^20 bytes).
 fn bytes(text: &str, default_unit: u64) -> Result<u64, String> {
     let (number, unit) = split_unit(text);
+    if number.is_empty() {
+        return Err(String::new());
+    }
     let unit = match unit.to_ascii_lowercase().as_str() {
         "" => default_unit,
         "b" => 1,

@@ -35,10 +35,16 @@ impl Options {
         refuse: impl Fn(&str) -> Option<String>,
     ) -> Result<Options, Vec<String>> {
         let mut options = Vec::with_capacity(members.len());
-        let mut errors = Vec::new();
+        let mut errors: Vec<(String, Vec<String>)> = Vec::new();
+        // Names that are wrong for the same reason stand together.
+        let mut add = |name: &str, reason: String| match errors.iter_mut().find(|(other, _)| *other == reason)
+        {
+            Some((_, names)) => names.push(shown(name)),
+            None => errors.push((reason, vec![shown(name)])),
+        };
         for (name, json) in members {
             if let Some(reason) = unusable(&name).or_else(|| refuse(&name)) {
-                errors.push(format!("the option {}: {reason}", shown(&name)));
+                add(&name, reason);
                 continue;
             }
             let value = match json {
@@ -47,10 +53,17 @@ impl Options {
             };
             match value {
                 Ok(value) => options.push((name, value)),
-                Err(reason) => errors.push(format!("the option {}: {reason}", shown(&name))),
+                Err(reason) => add(&name, reason),
             }
         }
-        if errors.is_empty() { Ok(Options(options)) } else { Err(errors) }
+        if errors.is_empty() {
+            return Ok(Options(options));
+        }
+        let sentence = |(reason, names): (String, Vec<String>)| match &names[..] {
+            [name] => format!("the option {name}: {reason}"),
+            _ => format!("the options {}, each: {reason}", names.join(", ")),
+        };
+        Err(errors.into_iter().map(sentence).collect())
     }
 }
 
@@ -81,14 +94,14 @@ const LOADER: [&str; 13] = [
 /// Why an option of this name cannot be set in Prosody's configuration, if so.
 fn unusable(name: &str) -> Option<String> {
     let reason = if !is_identifier(name) {
-        "the name is no Lua identifier (letters, digits and `_`), or it is one of Lua's reserved words"
+        "not a Lua identifier (letters, digits and `_`), or one of Lua's reserved words"
     } else if LOADER.contains(&name) {
-        "the name is a function of Prosody's configuration loader"
+        "it would replace a function of Prosody's configuration loader"
     } else if name.starts_with("ENV_") {
         "names that begin with `ENV_` are environment variables in Prosody's configuration"
     } else if name.starts_with("__") || name == "_ENV" {
         // To assign `_ENV` replaces the environment, so that all that follows goes nowhere.
-        "the name belongs to Lua"
+        "names that begin with `__`, and `_ENV`, belong to Lua"
     } else if name == "component_module" {
         // The loader marks components with it, and globally every virtual host would become one.
         "Prosody's configuration loader sets it by itself"
@@ -210,10 +223,8 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error,
-            "the option \"a\": `null` has no meaning in an array; \
-             the option \"end\": the name is no Lua identifier (letters, digits and `_`), or it is one \
-             of Lua's reserved words; \
-             the option \"b\": `null` has no meaning in an array"
+            "the options \"a\", \"b\", each: `null` has no meaning in an array; \
+             the option \"end\": not a Lua identifier (letters, digits and `_`), or one of Lua's reserved words"
         );
     }
 

@@ -1,0 +1,633 @@
+//! Golden cases: an environment in, every rendered file out, compared whole.
+//!
+//! A case is a folder below `tests/golden/cases` or, where it has to be refused, `tests/golden/failures`:
+//!
+//! - `env`: `NAME=value` lines, `NAME<<END` for a value of several lines that ends before a line `END`, and comments (`#`);
+//! - `config/`: what stands in the configuration directory;
+//! - `version`: the one version of Prosody that the case is about; without it both are taken;
+//! - `only-if`: what this machine has to be like ([`applies`]);
+//! - `before`: an environment that is put in force first, for `--diff`;
+//! - `arguments`: the command line, where it is not `render --output {output}`;
+//! - `expected/`: every file in the output directory, the log in `log`, standard output in `stdout`. What differs between
+//!   the versions is in `expected-13.0.1/` and `expected-0.12.3/`. Of a failure only the log: `report`;
+//! - `status`: the exit status, where it is not 0 (78 for a failure).
+//!
+//! `{temp}`, `{config}`, `{data}`, `{output}` and `{run}` stand for directories that differ from run to run, and in `env`
+//! `{uid}`, `{gid}` and `{user}` for whom Prosody may run as (`{user}` is empty where that user has no name). There is a stand-in for Prosody: what is looked at of an
+//! installed one, and nothing that could be run.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test golden` writes what is rendered now as what is expected.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::unistd::{Uid, User, getegid, geteuid};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_prosody-entrypoint");
+
+/// The versions of Prosody that are supported, and the Lua that Debian runs them with.
+const VERSIONS: [&str; 2] = ["13.0.1", "0.12.3"];
+
+/// Whom Prosody runs as where the test is root: no user in particular.
+const SOMEBODY: u32 = 1000;
+
+/// One test function for each folder, and one that finds folders without a function.
+macro_rules! golden {
+    ($folder:ident, $check:ident: $($case:ident)+) => {
+        mod $folder {
+            $( #[test] fn $case() { super::$check(stringify!($case)); } )+
+
+            #[test]
+            fn every_folder_is_a_test() {
+                let known = std::collections::BTreeSet::from([$(stringify!($case).to_owned()),+]);
+                assert_eq!(super::folders(stringify!($folder)), known);
+            }
+        }
+    };
+}
+
+golden! { cases, renders:
+    aliases
+    archive_expiry_days
+    as_root
+    behind_a_proxy
+    components
+    components_none
+    dane
+    database_url
+    database_url_of_a_file
+    database_url_with_a_socket
+    database_url_with_an_address
+    diff
+    diff_of_nothing
+    diff_of_secrets
+    domain_beside_virtual_hosts
+    dry_run
+    empty_means_unset
+    everything_for_one_domain
+    external_components
+    extra_config_is_a_file
+    extra_config_without_a_match
+    hostile_text
+    http_host
+    interfaces
+    international_domain
+    international_domain_in_punycode
+    json
+    json_components
+    json_hosts
+    ldap
+    limits_off
+    log_in_json
+    modules
+    network_hostname
+    no_self_signed_certificates
+    not_encrypted
+    nothing_set
+    openmetrics
+    options
+    own_files
+    own_files_name_the_hosts
+    own_modules
+    own_templates
+    own_templates_elsewhere
+    ports_none
+    posix_on_13
+    registration_by_invitation
+    registration_open
+    resolvers
+    retention
+    retention_and_expires_after
+    retention_never
+    retention_of_each_kind
+    secrets_from_files
+    select_on_0_12
+    smallest
+    storage_mysql
+    storage_not_used
+    storage_of_one_host
+    storage_per_store
+    storage_socket
+    storage_sqlite
+    storage_sqlite_by_driver
+    strict
+    turn
+    turn_with_tls
+    turn_without_a_secret
+    two_virtual_hosts
+    unknown_names
+    uploads
+    user_by_number
+    what_a_cluster_injects
+}
+
+golden! { failures, is_refused:
+    a_component_named_as_a_host
+    a_host_below_the_domain_named_twice
+    a_host_that_differs_from_itself
+    a_template_that_includes_a_missing_one
+    a_template_with_a_syntax_error
+    a_template_with_an_undefined_name
+    a_value_and_a_file
+    a_wildcard_in_a_folder
+    a_wrong_secret
+    an_alias_that_differs
+    an_external_component_without_a_secret
+    an_option_set_twice
+    an_overridden_template_with_a_syntax_error
+    an_overridden_template_with_an_undefined_name
+    bad_files
+    code_for_a_domain
+    dane_without_an_anchor
+    invitations_without_their_module
+    ldap_without_a_base
+    modules_that_exclude_each_other
+    no_such_user
+    not_supported_yet
+    own_files_that_cannot_be_read
+    refused_option_names
+    select_on_13
+    settings_that_exclude_each_other
+    several_at_once
+    sqlite_and_a_database
+    strict
+    two_users
+    unknown_members
+    unknown_modules
+    unknown_modules_of_hosts
+    wrong_domains
+    wrong_durations_and_sizes
+    wrong_network
+    wrong_words
+}
+
+/// `settings --format json-schema` lists every setting, and each is in some case.
+#[test]
+fn every_setting_is_in_a_case() {
+    let sandbox = Sandbox::without_prosody();
+    let output = sandbox.run(&[], &["settings", "--format", "json-schema"].map(str::to_owned));
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut used = BTreeSet::new();
+    for case in folders("cases") {
+        let pairs = environment(&fs::read_to_string(golden().join("cases").join(case).join("env")).unwrap());
+        used.extend(pairs.into_iter().map(|(name, _)| name));
+    }
+    // These are refused: `failures/not_supported_yet`.
+    let refused = [
+        "PROSODY_ACCOUNTS",
+        "PROSODY_IMPORT_CERTIFICATE_DIRECTORIES",
+        "PROSODY_IMPORT_CERTIFICATE_HOSTNAMES",
+    ];
+    let settings = schema["properties"].as_object().unwrap().keys();
+    let unused: Vec<&String> = settings
+        .filter(|name| !name.ends_with("_FILE") && !refused.contains(&name.as_str()) && !used.contains(*name))
+        .collect();
+    assert!(unused.is_empty(), "in no case's env: {unused:?}");
+}
+
+#[test]
+fn a_variable_that_is_not_utf_8_is_named() {
+    let sandbox = Sandbox::without_prosody();
+    sandbox.install_prosody(VERSIONS[0]);
+    let mut command = sandbox.command(Path::new(BINARY));
+    command.env("PROSODY_DOMAIN", OsString::from_vec(b"b\xfccher.example".to_vec()));
+    // Not ours, so none of our business.
+    command.env("LESS", OsString::from_vec(b"\xff".to_vec()));
+    command.env(OsString::from_vec(b"PROSODY_\xff".to_vec()), "x");
+    let output = command.args(["render", "--output", "output"]).output().unwrap();
+    assert_eq!(
+        sandbox.stable(&output.stderr),
+        "entrypoint          error\tOne thing is wrong, nothing was started:\n\t  PROSODY_DOMAIN: the value is not UTF-8\n"
+    );
+    assert_eq!(output.status.code(), Some(78));
+    assert!(!sandbox.path.join("output").exists());
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_named() {
+    let sandbox = Sandbox::without_prosody();
+    sandbox.install_prosody(VERSIONS[0]);
+    let secret = sandbox.path.join("odd/secret");
+    fs::write(&secret, "S3CRET").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
+    // Root reads every file, so that another user has to try, with a program that this user can reach.
+    let program = sandbox.path.join("bin/entrypoint");
+    fs::copy(BINARY, &program).unwrap();
+    let mut command = sandbox.command(&program);
+    if geteuid().is_root() {
+        command.uid(SOMEBODY).gid(SOMEBODY);
+    }
+    command.env("PROSODY_DOMAIN", "chat.example").env("PROSODY_DB_PASSWORD_FILE", &secret);
+    let output = command.args(["render", "--output", "output"]).output().unwrap();
+    assert_eq!(
+        sandbox.stable(&output.stderr),
+        "entrypoint          error\tOne thing is wrong, nothing was started:\n\t  \
+         PROSODY_DB_PASSWORD_FILE=\"{temp}/odd/secret\": the file cannot be read: Permission denied\n"
+    );
+    assert_eq!(output.status.code(), Some(78));
+}
+
+#[test]
+fn without_prosody_there_is_nothing_to_configure() {
+    let sandbox = Sandbox::without_prosody();
+    let domain = [("PROSODY_DOMAIN".to_owned(), "chat.example".to_owned())];
+    let arguments = ["render", "--output", "output"].map(str::to_owned);
+    let output = sandbox.run(&domain, &arguments);
+    assert_eq!(
+        sandbox.stable(&output.stderr),
+        "entrypoint          error\tProsody is not installed: there is no program `prosody` on PATH; install it in the image\n"
+    );
+    assert_eq!(output.status.code(), Some(127));
+
+    // A mistake in a setting comes first: it can be mended without a new image.
+    let wrong = [("PROSODY_DOMAIN".to_owned(), "chat example".to_owned())];
+    let output = sandbox.run(&wrong, &arguments);
+    assert_eq!(output.status.code(), Some(78), "{}", sandbox.stable(&output.stderr));
+}
+
+/// The folder with this file's data.
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn folders(kind: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(golden().join(kind)).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Compares everything that a case writes with what is expected.
+fn renders(name: &str) {
+    let case = Case::read("cases", name);
+    let found = case.run_all(|sandbox| {
+        let output = sandbox.run(&case.environment, &case.arguments);
+        let mut found = sandbox.files_below("output");
+        found.insert("log".into(), sandbox.stable(&output.stderr));
+        if !output.stdout.is_empty() {
+            found.insert("stdout".into(), sandbox.stable(&output.stdout));
+        }
+        assert_eq!(output.status.code(), Some(case.status), "{name}: {}", found["log"]);
+        found
+    });
+    case.compare(found);
+}
+
+/// Compares the report of a case that has to be refused, and looks that nothing was written.
+fn is_refused(name: &str) {
+    let case = Case::read("failures", name);
+    let found = case.run_all(|sandbox| {
+        let before = sandbox.everything();
+        let output = sandbox.run(&case.environment, &case.arguments);
+        let report = sandbox.stable(&output.stderr);
+        assert_eq!(output.status.code(), Some(case.status), "{name}: {report}");
+        assert_eq!(output.stdout, b"", "{name}");
+        assert_eq!(sandbox.everything(), before, "{name}: something was written");
+        BTreeMap::from([("report".to_owned(), report)])
+    });
+    case.compare(found);
+}
+
+/// A folder with a case in it.
+struct Case {
+    folder: PathBuf,
+    environment: Vec<(String, String)>,
+    before: Option<Vec<(String, String)>>,
+    versions: Vec<&'static str>,
+    arguments: Vec<String>,
+    status: i32,
+}
+
+impl Case {
+    fn read(kind: &str, name: &str) -> Case {
+        let folder = golden().join(kind).join(name);
+        let optional = |file: &str| fs::read_to_string(folder.join(file)).ok();
+        let is_meant = |version: &&str| optional("version").is_none_or(|only| only.trim() == *version);
+        let arguments = optional("arguments").unwrap_or_else(|| "render --output {output}".to_owned());
+        let status = optional("status").map(|status| status.trim().parse().unwrap());
+        Case {
+            environment: environment(&fs::read_to_string(folder.join("env")).unwrap()),
+            before: optional("before").map(|text| environment(&text)),
+            versions: VERSIONS.into_iter().filter(is_meant).collect(),
+            arguments: arguments.split_whitespace().map(str::to_owned).collect(),
+            status: status.unwrap_or(if kind == "failures" { 78 } else { 0 }),
+            folder,
+        }
+    }
+
+    /// What was found with each version of Prosody; nothing where this machine is not as the case needs it.
+    fn run_all(
+        &self,
+        run: impl Fn(&Sandbox) -> BTreeMap<String, String>,
+    ) -> Vec<(&'static str, BTreeMap<String, String>)> {
+        let condition = fs::read_to_string(self.folder.join("only-if")).unwrap_or_default();
+        if !condition.lines().all(applies) {
+            return Vec::new();
+        }
+        let run = |version| (version, run(&Sandbox::new(self, version)));
+        self.versions.iter().copied().map(run).collect()
+    }
+
+    /// Compares with the folder, or writes it.
+    fn compare(&self, found: Vec<(&str, BTreeMap<String, String>)>) {
+        if found.is_empty() {
+            return;
+        }
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            self.write(&found);
+        }
+        let mut wrong = String::new();
+        for (version, found) in &found {
+            let expected = self.expected(version);
+            let names: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
+            for name in names {
+                let [old, new] = [&expected, found].map(|files| files.get(name).map_or("", String::as_str));
+                let header =
+                    |what: &str| format!("{}, Prosody {version}: {name}, {what}", self.folder.display());
+                if old != new {
+                    let diff = similar::TextDiff::from_lines(old, new);
+                    let mut diff = diff.unified_diff();
+                    let _ = write!(wrong, "{}", diff.header(&header("expected"), &header("found")));
+                } else if expected.contains_key(name) != found.contains_key(name) {
+                    let _ = writeln!(wrong, "{}", header("is on one side only, and empty"));
+                }
+            }
+        }
+        assert!(
+            wrong.is_empty(),
+            "{wrong}\nRead the difference. Where it is right: UPDATE_GOLDEN=1 cargo test --test golden"
+        );
+    }
+
+    fn expected(&self, version: &str) -> BTreeMap<String, String> {
+        let mut expected = BTreeMap::new();
+        for folder in [
+            self.folder.clone(),
+            self.folder.join("expected"),
+            self.folder.join(format!("expected-{version}")),
+        ] {
+            let is_report = folder == self.folder;
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = entry.file_name().into_string().unwrap();
+                let is_ours = !is_report || name == "report" || name == format!("report-{version}");
+                if is_ours && entry.path().is_file() {
+                    let name = if is_report { "report".to_owned() } else { name };
+                    let mut text = fs::read_to_string(entry.path()).unwrap();
+                    if !has_ipv6() {
+                        text = text.replace(r#"{ "*", "::" }"#, r#"{ "*" }"#);
+                    }
+                    expected.insert(name, text);
+                }
+            }
+        }
+        expected
+    }
+
+    fn write(&self, found: &[(&str, BTreeMap<String, String>)]) {
+        assert!(
+            has_ipv6(),
+            "expectations are written on a machine with IPv6: without it the rendered files differ"
+        );
+        let place = |version: Option<&str>, name: &str| {
+            let suffix = version.map_or_else(String::new, |version| format!("-{version}"));
+            if name == "report" {
+                self.folder.join(format!("report{suffix}"))
+            } else {
+                self.folder.join(format!("expected{suffix}")).join(name)
+            }
+        };
+        for version in std::iter::once(None).chain(VERSIONS.map(Some)) {
+            let _ = fs::remove_file(place(version, "report"));
+            let _ = fs::remove_dir_all(place(version, ""));
+        }
+        for (version, files) in found {
+            for (name, text) in files {
+                let is_common = found.iter().all(|(_, others)| others.get(name) == Some(text));
+                let path = place((!is_common).then_some(version), name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+        }
+    }
+}
+
+/// Whether this machine is as a case needs it.
+fn applies(condition: &str) -> bool {
+    match condition {
+        "root" => geteuid().is_root(),
+        "DNSSEC's trust anchor" => Path::new("/usr/share/dns/root.ds").exists(),
+        "no DNSSEC's trust anchor" => !Path::new("/usr/share/dns/root.ds").exists(),
+        // Where nothing names a host, the machine's own name is served when it has a dot.
+        "a host name without a dot" => !nix::unistd::gethostname().unwrap().to_string_lossy().contains('.'),
+        _ => panic!("unknown condition {condition:?}"),
+    }
+}
+
+fn has_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
+}
+
+/// Reads `NAME=value` and `NAME<<END`.
+fn environment(text: &str) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let name: String = line.chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect();
+        let rest = &line[name.len()..];
+        let value = if let Some(end) = rest.strip_prefix("<<") {
+            lines.by_ref().take_while(|line| *line != end).collect::<Vec<_>>().join("\n")
+        } else {
+            rest.strip_prefix('=').unwrap_or_else(|| panic!("no `=` in {line:?}")).to_owned()
+        };
+        pairs.push((name, value));
+    }
+    pairs
+}
+
+/// A temporary directory with a configuration and a data directory.
+struct Sandbox {
+    path: PathBuf,
+}
+
+impl Sandbox {
+    /// A sandbox with a case's files and a stand-in for Prosody.
+    fn new(case: &Case, version: &str) -> Sandbox {
+        let sandbox = Sandbox::without_prosody();
+        sandbox.install_prosody(version);
+        copy(&case.folder.join("config"), &sandbox.path.join("config"));
+        sandbox.make_odd_files();
+        if let Some(before) = &case.before {
+            let output = sandbox.run(before, &["render".to_owned()]);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        sandbox
+    }
+
+    fn without_prosody() -> Sandbox {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Always of the same length, because long values are cut in messages and broken into lines in Lua.
+        let path = PathBuf::from(format!("/tmp/prosody-golden-{:010}-{number:04}", std::process::id()));
+        for folder in ["bin", "config", "data", "odd"] {
+            fs::create_dir_all(path.join(folder)).unwrap();
+        }
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(path.join("data"), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+        }
+        Sandbox { path }
+    }
+
+    /// What no setting can be read from.
+    fn make_odd_files(&self) {
+        let path = |name: &str| self.path.join("odd").join(name);
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        fs::File::create(path("large")).unwrap().set_len(100 * 1000 * 1000).unwrap();
+        fs::write(path("latin1"), b"b\xfccher.example\n").unwrap();
+        fs::write(path("empty"), "\n").unwrap();
+        std::os::unix::fs::symlink("loop", path("loop")).unwrap();
+    }
+
+    /// What is looked at of a Prosody as Debian installs it.
+    fn install_prosody(&self, version: &str) {
+        let lib = self.path.join("lib");
+        let modules = fs::read_to_string(golden().join("modules").join(version)).unwrap();
+        for module in modules.lines() {
+            let path = lib.join("modules").join(module);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        fs::write(lib.join("prosody.version"), format!("{version}\n")).unwrap();
+        let program = self.path.join("bin/prosody");
+        let head = format!(
+            "#!/usr/bin/env lua5.4\n\nCFG_SOURCEDIR='{lib}';\nCFG_PLUGINDIR='{lib}/modules/';\n",
+            lib = lib.display()
+        );
+        fs::write(&program, head).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The words for directories and for whom Prosody may run as, replaced.
+    fn filled_in(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (word, path) in self.words() {
+            text = text.replace(word, &path);
+        }
+        if !text.contains("{uid}") && !text.contains("{gid}") && !text.contains("{user}") {
+            return text;
+        }
+        let root = geteuid().is_root();
+        let (uid, gid) = match root {
+            true => (Uid::from_raw(SOMEBODY), SOMEBODY),
+            false => (geteuid(), getegid().as_raw()),
+        };
+        let user = if root {
+            "nobody".to_owned()
+        } else {
+            User::from_uid(uid).unwrap().map(|user| user.name).unwrap_or_default()
+        };
+        text.replace("{uid}", &uid.to_string()).replace("{gid}", &gid.to_string()).replace("{user}", &user)
+    }
+
+    /// The words for directories, the one that is in none of the others last.
+    fn words(&self) -> [(&'static str, String); 5] {
+        let path = |folder: &str| self.path.join(folder).to_str().unwrap().to_owned();
+        [
+            ("{config}", path("config")),
+            ("{data}", path("data")),
+            ("{output}", path("output")),
+            ("{run}", path("run")),
+            ("{temp}", self.path.to_str().unwrap().to_owned()),
+        ]
+    }
+
+    /// What was written, with the words for what differs from run to run.
+    fn stable(&self, bytes: &[u8]) -> String {
+        let mut text = String::from_utf8(bytes.to_vec()).unwrap();
+        for (word, path) in self.words() {
+            text = text.replace(&path, word);
+        }
+        // The time in a log of JSON.
+        let mut parts = text.split("\"timestamp\":\"");
+        let mut without_times = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            without_times.push_str("\"timestamp\":\"{time}");
+            without_times.push_str(&part[part.find('"').unwrap()..]);
+        }
+        without_times
+    }
+
+    fn run(&self, environment: &[(String, String)], arguments: &[String]) -> Output {
+        let mut command = self.command(Path::new(BINARY));
+        command.envs(environment.iter().map(|(name, value)| (name, self.filled_in(value))));
+        command.args(arguments.iter().map(|argument| self.filled_in(argument))).output().unwrap()
+    }
+
+    /// A program with an environment that has the places and nothing else.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.path).env_clear().env("PATH", self.path.join("bin"));
+        for (name, folder) in
+            [("PROSODY_CONFIG_DIR", "config"), ("PROSODY_DATA_DIR", "data"), ("PROSODY_RUNTIME_DIR", "run")]
+        {
+            command.env(name, self.path.join(folder));
+        }
+        command
+    }
+
+    /// The files and links of a folder, by name.
+    fn files_below(&self, folder: &str) -> BTreeMap<String, String> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(self.path.join(folder)).into_iter().flatten().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            let text = match fs::read_link(entry.path()) {
+                Ok(target) => format!("a link to {}\n", target.display()).into_bytes(),
+                Err(_) => fs::read(entry.path()).unwrap(),
+            };
+            files.insert(name, self.stable(&text));
+        }
+        files
+    }
+
+    /// Every path below the sandbox.
+    fn everything(&self) -> BTreeSet<PathBuf> {
+        let mut found = BTreeSet::new();
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().flatten() {
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                }
+                found.insert(entry.path());
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Copies a folder, if it is there.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).into_iter().flatten().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir_all(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

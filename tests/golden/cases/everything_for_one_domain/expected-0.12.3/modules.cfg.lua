@@ -1,0 +1,42 @@
+-- What is loaded on every virtual host.
+
+plugin_paths = { "/srv/modules" }
+
+modules_enabled = {
+	"disco";
+	"roster";
+	"saslauth";
+	"tls";
+	"blocklist";
+	"bookmarks";
+	"carbons";
+	"dialback";
+	"limits";
+	"pep";
+	"private";
+	"smacks";
+	"vcard4";
+	"vcard_legacy";
+	"csi_simple";
+	"invites";
+	"invites_adhoc";
+	"invites_register";
+	"ping";
+	"register";
+	"time";
+	"version";
+	"admin_adhoc";
+	"admin_shell";
+	"mam";
+	"bosh";
+	"websocket";
+	"s2s_bidi";
+	"mimicking";
+	"tombstones";
+	"server_contact_info";
+	"turn_external";
+	"http_openmetrics";
+	"motd";
+}
+
+modules_disabled = { "offline" }

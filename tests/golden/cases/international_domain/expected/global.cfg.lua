@@ -1,0 +1,34 @@
+-- Options for the whole server, and defaults for every host.
+
+-- Who runs it, and what it shows
+admins = { "jörg@münchen.example" }
+
+-- Where it runs
+data_path = "{data}"
+pidfile = "{run}/server/prosody.pid"
+admin_socket = "{run}/server/prosody.sock"
+
+-- Network
+c2s_direct_tls_ports = { 5223 }
+proxy65_address = "xn--bcher-kva.example"
+
+-- HTTP
+http_interfaces = { "*", "::" }
+https_interfaces = { "*", "::" }
+http_host = "xn--bcher-kva.example"
+
+-- Encryption, and how other servers prove who they are
+s2s_secure_auth = true
+
+-- Audio and video calls (STUN and TURN)
+turn_external_host = "xn--bcher-kva.example"
+turn_external_secret = --[[secret]] "tiger"
+
+-- Logging and statistics
+log = { info = "*console" }
+
+-- Certificates
+certificates = "{data}/self-signed"
+https_certificate = "{data}/self-signed/xn--mnchen-3ya.example.crt"
+c2s_direct_tls_certificate = "{data}/self-signed/xn--mnchen-3ya.example.crt"
+s2s_direct_tls_certificate = "{data}/self-signed/xn--mnchen-3ya.example.crt"

@@ -1,0 +1,40 @@
+-- Options for the whole server, and defaults for every host.
+
+-- Where it runs
+data_path = "{data}"
+pidfile = "{run}/server/prosody.pid"
+admin_socket = "{run}/server/prosody.sock"
+
+-- HTTP
+http_interfaces = { "*", "::" }
+https_interfaces = { "*", "::" }
+
+-- Encryption, and how other servers prove who they are
+s2s_secure_auth = true
+
+-- Logging and statistics
+log = { info = "*console" }
+
+-- Certificates
+certificates = "{data}/self-signed"
+https_certificate = "{data}/self-signed/chat.example.crt"
+c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
+s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
+
+-- From PROSODY_OPTIONS
+c2s_stanza_size_limit = 1000000
+c2s_timeout = 1.5
+cross_domain_bosh = false
+http_max_content_size = 9007199254740993
+limits = {
+	c2s = { burst = --[[secret]] "2s", rate = --[[secret]] "3kb/s" };
+}
+max_resources = 5
+ssl = {
+	["end"] = 2;
+	options = { no_ticket = true };
+	protocol = --[[secret]] "tlsv1_2";
+	["two words"] = 1;
+}
+tls_ciphers = { --[[secret]] "a", --[[secret]] "b" }
+welcome_message = --[[secret]] "Hello \"world\"; ]] -- {{ domain }}\n"

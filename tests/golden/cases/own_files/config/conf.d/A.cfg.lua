@@ -1,0 +1,1 @@
+-- upper case comes before lower

@@ -1,0 +1,1 @@
+-- and this is last

@@ -1,0 +1,1 @@
+-- for Include "snippets/shared.lua"

@@ -1,0 +1,1 @@
+Component "rooms.chat.example" "muc"

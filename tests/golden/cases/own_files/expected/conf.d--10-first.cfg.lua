@@ -1,0 +1,2 @@
+-- "{config}", "{data}"
+first = "chat.example"

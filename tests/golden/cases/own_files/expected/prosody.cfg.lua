@@ -1,0 +1,14 @@
+-- Prosody's configuration, written anew at every start: changes made here are lost.
+-- Changes that last are settings (PROSODY_*), or Lua files in conf.d/, vhost.d/ and cmpt.d/ below
+-- "{config}". What conf.d/ says wins over everything else.
+
+Include "{output}/global.cfg.lua"
+Include "{output}/modules.cfg.lua"
+Include "{output}/vhosts.cfg.lua"
+Include "{config}/vhost.d/other.cfg.lua"
+Include "{output}/components.cfg.lua"
+Include "{output}/cmpt.d--rooms.cfg.lua"
+Include "{output}/conf.d--10-first.cfg.lua"
+Include "{config}/conf.d/20-second.cfg.lua"
+Include "{config}/conf.d/A.cfg.lua"
+Include "{config}/conf.d/a.cfg.lua"

@@ -1,0 +1,5 @@
+-- Where data go, and how long they are kept.
+
+archive_expires_after = 2592000
+
+muc_log_expires_after = 2592000

@@ -1,0 +1,10 @@
+-- Where data go, and how long they are kept.
+
+default_storage = "sql"
+
+sql = {
+	database = "prosody";
+	driver = "PostgreSQL";
+	host = "/run/postgresql";
+	username = "prosody";
+}

@@ -1,0 +1,7 @@
+-- Where data go, and how long they are kept.
+
+default_storage = "sql"
+
+storage = { roster = "internal" }
+
+sql = { database = "prosody.sqlite", driver = "SQLite3" }

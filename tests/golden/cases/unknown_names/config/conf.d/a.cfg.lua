@@ -1,0 +1,1 @@
+greeting = ENV_PROSODY_GREETING
