@@ -65,9 +65,6 @@ fn make_plan(settings: &Settings, mut report: Report, wish: &Wish) -> Result<(Fa
         // What is wrong with the settings is what the user can mend first.
         Err(failure) => {
             unknown_names(settings, None, &mut report);
-            if failure.status == ExitStatus::CONFIGURATION {
-                report.mistake(Mistake::about(&failure.to_string()));
-            }
             return Err(refuse(settings, report).err().unwrap_or(failure));
         }
     };

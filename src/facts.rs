@@ -26,6 +26,9 @@ use crate::settings::{Mistake, Report, Settings};
 /// The folder of modules that an image in use today fills for its users.
 const MODULES_ENABLED_DIR: &str = "/opt/prosody-modules-enabled";
 
+/// In place of a user that is not known. With such a mistake nothing is written or started.
+const NOBODY: u32 = 65534;
+
 /// The link in the runtime directory that names the generation in force.
 pub const CURRENT: &str = "current";
 
@@ -169,7 +172,7 @@ impl Facts {
     ///
     /// # Errors
     ///
-    /// 127 where there is no Prosody; 77 or 78 where it is not clear whom it is to run as.
+    /// 127 where there is no Prosody; 77 where it cannot run as whom it is to run as.
     pub fn gather(settings: &Settings, places: Places, report: &mut Report) -> Result<Self, Failure> {
         let prosody =
             prosody::find(std::env::var_os("PATH").as_deref()).status(ExitStatus::COMMAND_NOT_FOUND)?;
@@ -186,6 +189,13 @@ impl Facts {
             Some(paths) => paths.iter().map(|path| path.as_ref().to_owned()).collect(),
             None => default_plugin_paths.clone(),
         };
+        for path in plugin_paths.iter().filter(|path| !path.is_dir()) {
+            report.warning(format!(
+                "{}: {} is no directory: no modules are found there",
+                settings.variable("plugin_paths"),
+                path.display()
+            ));
+        }
         // As Debian's Prosody does, for what `prosodyctl install` put there.
         plugin_paths.push(data_dir.join("custom_plugins"));
 
@@ -204,8 +214,16 @@ impl Facts {
         let hostname = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
         let has_data_of_hostname = Domain::parse(&hostname)
             .is_ok_and(|host| data_dir.join(prosody::data_name(&host.to_string())).is_dir());
+        let identity = match identity(settings, &data_dir) {
+            // What else is wrong is found all the same.
+            Err(failure) if failure.status == ExitStatus::CONFIGURATION => {
+                report.mistake(Mistake::about(&failure.to_string()));
+                User { name: None, uid: NOBODY, gid: NOBODY }
+            }
+            identity => identity?,
+        };
         Ok(Self {
-            identity: identity(settings, &data_dir)?,
+            identity,
             prosody,
             modules: OnceCell::new(),
             plugin_paths,

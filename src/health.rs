@@ -16,9 +16,12 @@ pub struct Target {
     pub service: Service,
     /// Address and port that the server binds, or loopback where it binds every address.
     pub address: SocketAddr,
-    /// The host that has to answer, in Unicode.
+    /// The host that has to answer, in Unicode; [`ANY_HOST`] where it is not known which are served.
     pub host: String,
 }
+
+/// In place of a host: that the server does not know the one that it was asked for is an answer, too.
+pub const ANY_HOST: &str = "*";
 
 /// Whom a port is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +112,7 @@ fn open_stream(target: &Target, deadline: Instant) -> Result<(), String> {
         "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='http://etherx.jabber.org/streams' \
          to='{}' version='1.0'>",
         target.service.namespace(),
-        target.host
+        if target.host == ANY_HOST { "localhost" } else { &target.host }
     )
     .map_err(|error| format!("cannot send: {error}"))?;
 
@@ -130,6 +133,9 @@ fn open_stream(target: &Target, deadline: Instant) -> Result<(), String> {
             Answer::Healthy => {
                 // The polite end; whether it still arrives changes nothing.
                 let _ = stream.write_all(b"</stream:stream>");
+                return Ok(());
+            }
+            Answer::Error(condition) if target.host == ANY_HOST && condition == "host-unknown" => {
                 return Ok(());
             }
             Answer::Error(condition) => {
@@ -247,6 +253,21 @@ mod tests {
         let error = check(&[target], LONG).unwrap_err();
         server.join().unwrap();
         error
+    }
+
+    #[test]
+    fn where_any_host_will_do_an_unknown_one_is_an_answer() {
+        let error = |condition: &str| {
+            format!("{HEADER}<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>")
+        };
+        let ask = |condition: &str| {
+            let (target, server) = serve(vec![error(condition)], false);
+            let result = check(&[Target { host: ANY_HOST.to_owned(), ..target }], LONG);
+            assert!(server.join().unwrap().contains("to='localhost'"));
+            result
+        };
+        assert_eq!(ask("host-unknown"), Ok(()));
+        assert!(ask("system-shutdown").unwrap_err().contains("system-shutdown"));
     }
 
     #[test]

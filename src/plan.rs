@@ -18,7 +18,7 @@ pub use self::global::ROOT_ANCHOR;
 pub use self::hosts::Hosts;
 use self::hosts::{Component, Options};
 use crate::facts::Facts;
-use crate::health::{Service, Target};
+use crate::health::{ANY_HOST, Service, Target};
 use crate::lua::{self, Dialect, Secrets};
 use crate::self_signed::Request;
 use crate::settings::{Mistake, Report, Settings};
@@ -325,9 +325,8 @@ fn section(name: &str, component: Option<&Component>, options: &Options, facts: 
 /// Whom the health check asks: the first host, at an address and port that are bound, loopback first; another server's
 /// port where clients have none.
 fn health(options: &Options, hosts: &Hosts) -> String {
-    let Some(host) = hosts.virtual_hosts.first().map(|host| host.name.as_str()).or(Some("localhost")) else {
-        return String::new();
-    };
+    // Where only the user's own files name hosts, it is not known which.
+    let host = hosts.virtual_hosts.first().map_or(ANY_HOST, |host| &host.name);
     let strings = |value: &Value| -> Vec<String> {
         value
             .try_iter()

@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use super::read_settings;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{CURRENT, Places};
-use crate::health::{Service, Target, check};
+use crate::health::{ANY_HOST, Service, Target, check};
 use crate::plan::HEALTH_FILE;
 
 /// How long an answer may take. A server that is busy for longer does not serve.
@@ -23,11 +23,11 @@ pub fn run() -> Result<ExitStatus, Failure> {
         Ok(text) if places.own_main_file().is_none() => {
             text.lines().filter_map(|line| line.parse().ok()).collect()
         }
-        // With a configuration of the user's own, a stream's answer is enough, whatever host it is for.
+        // A configuration of the user's own is not read here.
         _ => vec![Target {
             service: Service::C2s,
             address: ([127, 0, 0, 1], 5222).into(),
-            host: "localhost".to_owned(),
+            host: ANY_HOST.to_owned(),
         }],
     };
     if targets.is_empty() {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use super::lua_source::{self, Summary};
+use crate::settings::source::reason;
 
 /// The largest file that is taken: what people write by hand is a hundredth of it.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -75,7 +76,7 @@ impl fmt::Display for Problem {
             Reason::WildcardInDirectory => {
                 f.write_str("only the last part of PROSODY_EXTRA_CONFIG may have wildcards (* and ?)")
             }
-            Reason::Io(error) => write!(f, "{error}; it must be there and readable"),
+            Reason::Io(error) => write!(f, "{}; it must be there and readable", reason(error)),
         }
     }
 }
