@@ -28,3 +28,13 @@ fn lua_string() {
 fn template() {
     replay("template", targets::template);
 }
+
+#[test]
+fn setting() {
+    replay("setting", targets::setting);
+}
+
+#[test]
+fn lua_source() {
+    replay("lua_source", targets::lua_source);
+}

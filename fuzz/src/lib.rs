@@ -2,9 +2,13 @@
 //! every file of the corpus.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 
 use minijinja::Value;
+use prosody_entrypoint::facts::lua_source;
 use prosody_entrypoint::lua::{self, Dialect, Secret, Secrets, Version};
+use prosody_entrypoint::settings::{Settings, catalogue, reference};
 use prosody_entrypoint::templates::Templates;
 
 const DIALECT: Dialect = Dialect { version: Version::Lua54, secrets: Secrets::Written };
@@ -53,6 +57,30 @@ pub fn template(data: &[u8]) {
                 assert!(!format!("{error:?}").contains(SECRET), "the error has the secret: {error:?}");
             }
         }
+    }
+}
+
+/// Any text as the value of any setting is read or refused, and a secret in it is in no report. The first byte
+/// chooses the setting.
+pub fn setting(data: &[u8]) {
+    let Some((choice, text)) = data.split_first() else { return };
+    let Some(setting) = catalogue::settings().nth(usize::from(*choice)) else { return };
+    let mut value = text.to_owned();
+    value.extend(SECRET.as_bytes());
+    let value = OsString::from_vec(value);
+    let (settings, report) = Settings::read([(OsString::from(setting.name()), value)]);
+    if setting.secret {
+        let shown = format!("{report}\n{}", reference::effective(&settings));
+        assert!(!shown.contains(SECRET), "{}: the secret is shown: {shown}", setting.name());
+    }
+}
+
+/// Any bytes as a Lua file of the user's are looked through to the end.
+pub fn lua_source(data: &[u8]) {
+    let summary = lua_source::summarize(data);
+    for name in &summary.environment {
+        let stands = |name: &str| data.windows(name.len()).any(|window| window == name.as_bytes());
+        assert!(stands(name), "{name:?} is not in the file");
     }
 }
 

@@ -233,6 +233,28 @@ fn sqlite(path: &str) -> Result<DatabaseUrl, String> {
     })
 }
 
+/// Parameters that people bring along from libpq's and MySQL's connection URLs.
+const PARAMETERS: [&str; 18] = [
+    "application_name",
+    "channel_binding",
+    "charset",
+    "connect_timeout",
+    "dbname",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl",
+    "ssl-mode",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "target_session_attrs",
+    "unix_socket",
+    "user",
+];
+
 /// The socket that the query names (`host=/path`). Prosody can honour no other parameter.
 fn socket(query: &str) -> Result<Option<String>, String> {
     let mut socket = None;
@@ -241,7 +263,9 @@ fn socket(query: &str) -> Result<Option<String>, String> {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let value = decoded(value)?;
         if name != "host" {
-            refused.push(super::shown(name));
+            // Any other text may be the end of a password that has a bare `?` in it.
+            let known = PARAMETERS.contains(&name).then(|| format!("`{name}`"));
+            refused.push(known.unwrap_or_else(|| "after the `?` (in a password, write `%3F`)".to_owned()));
         } else if !value.starts_with('/') || value.contains('\0') {
             return Err("the parameter `host` takes the absolute path of a socket".into());
         } else if socket.replace(value).is_some() {
@@ -357,8 +381,8 @@ mod tests {
             ("db.example", "`://`"),
             ("oracle://S3CRET@db/x", "the scheme is none of"),
             ("postgresql+psycopg2://u:S3CRET@db/x", "the scheme is none of"),
-            ("postgresql://u:S3CRET@db/x?sslmode=S3CRET", "\"sslmode\""),
-            ("postgresql://u:S3CRET@db/x?sslmode=a&target=S3CRET", "\"sslmode\", \"target\""),
+            ("postgresql://u:S3CRET@db/x?sslmode=S3CRET", "`sslmode`"),
+            ("postgresql://u:S3CRET@db/x?sslmode=a&target=S3CRET", "`sslmode`, after the `?`"),
             ("postgresql://u:S3CRET@db/x?host=/run", "both a host and a socket"),
             ("postgresql://u:S3CRET@/x?host=db", "absolute path of a socket"),
             ("postgresql://u:S3CRET@/x?host=/a&host=/b", "twice"),
