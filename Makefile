@@ -89,7 +89,7 @@ fuzz: ## run each fuzz target [FUZZ_SECONDS=60]
 
 .PHONY: bench
 bench: binary image-trixie ## measure, beside tini in the same run
-	@docker/needs hyperfine tini
+	@docker/needs hyperfine python3 tini
 	benches/run
 
 .PHONY: clean

@@ -72,13 +72,15 @@ pub fn write_to(directory: &Path, plan: &Plan) -> Result<(), Failure> {
 
 /// The runtime directory, made where it is missing. Root makes it its own first of all: the image ships it for everyone.
 fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
     // Everyone may make directories on /dev/shm: there, what is not root's is its user's alone.
     let private = path.starts_with("/dev/shm") && !geteuid().is_root();
     let mode = if private { Mode::S_IRWXU } else { DIRECTORY_MODE };
-    match mkdirat(AT_FDCWD, path, mode) {
+    let mut made = mkdirat(AT_FDCWD, path, mode);
+    if let (Err(Errno::ENOENT), Some(parent)) = (made, path.parent()) {
+        std::fs::create_dir_all(parent)?;
+        made = mkdirat(AT_FDCWD, path, mode);
+    }
+    match made {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(error) => return Err(error.into()),
     }

@@ -8,7 +8,8 @@ pub mod user_files;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, Uid, faccessat, geteuid, gethostname};
@@ -356,6 +357,14 @@ fn group<'a>(hosts: &[&'a str]) -> Vec<(&'a str, Vec<&'a str>)> {
         }
     }
     groups
+}
+
+/// A file's content in as few system calls as there can be. [`fs::read`] asks for the size first, which is a round trip
+/// of its own where the image is on FUSE.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(8 * 1024);
+    File::open(path)?.take(u64::MAX).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// Names in a sentence, the first few of them.

@@ -4,8 +4,10 @@
 //! library the image names there into our process.
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
+use crate::facts;
 use anyhow::{Context, anyhow};
 use nix::unistd::{getegid, geteuid};
+use std::cell::OnceCell;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::{fs, io};
@@ -62,8 +64,8 @@ pub struct Requested<'a> {
 #[derive(Debug, Default)]
 struct Image {
     passwd: Vec<User>,
-    /// The gid of the group `prosody`.
-    prosody_group: Option<u32>,
+    /// The text of `/etc/group`, which is read only where nothing else says the group.
+    groups: OnceCell<String>,
     /// Uid and gid of the data directory, where it exists.
     data_owner: Option<(u32, u32)>,
 }
@@ -77,11 +79,7 @@ impl Image {
                 return Err(error).with_context(|| format!("looking at the owner of {}", data_dir.display()));
             }
         };
-        Ok(Self {
-            passwd: parse_passwd(&read_table("/etc/passwd")?),
-            prosody_group: find_group(&read_table("/etc/group")?, PROSODY),
-            data_owner,
-        })
+        Ok(Self { passwd: parse_passwd(&read_table("/etc/passwd")?), groups: OnceCell::new(), data_owner })
     }
 
     /// The choice that root has.
@@ -147,16 +145,23 @@ impl Image {
 
     fn numbered(&self, uid: u32) -> anyhow::Result<User> {
         valid("PROSODY_UID", uid)?;
-        Ok(self.entry(uid).cloned().unwrap_or_else(|| User {
-            name: None,
-            uid,
-            gid: self
-                .data_owner
-                .filter(|&(owner, group)| owner == uid && group != 0)
-                .map(|(_, group)| group)
-                .or(self.prosody_group)
-                .unwrap_or(uid),
-        }))
+        if let Some(user) = self.entry(uid) {
+            return Ok(user.clone());
+        }
+        let gid = match self.data_owner {
+            Some((owner, group)) if owner == uid && group != 0 => group,
+            _ => self.prosody_group()?.unwrap_or(uid),
+        };
+        Ok(User { name: None, uid, gid })
+    }
+
+    /// The gid of the group `prosody`.
+    fn prosody_group(&self) -> anyhow::Result<Option<u32>> {
+        let groups = match self.groups.get() {
+            Some(groups) => groups,
+            None => &read_table("/etc/group")?,
+        };
+        Ok(find_group(groups, PROSODY))
     }
 
     fn entry(&self, uid: u32) -> Option<&User> {
@@ -175,7 +180,7 @@ fn valid(setting: &str, id: u32) -> anyhow::Result<u32> {
 /// A file of `/etc`, empty where the image has none. Names in it are ASCII; anything else (a person's name in another
 /// encoding) is nothing that we read.
 fn read_table(path: &str) -> anyhow::Result<String> {
-    match fs::read(path) {
+    match facts::read(Path::new(path)) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(error).with_context(|| format!("reading {path}")),
@@ -216,7 +221,7 @@ mod tests {
                  prosody:x:101:102:Prosody,,,:/var/lib/prosody:/usr/sbin/nologin\n\
                  alice:x:1000:1001::/home/alice:/bin/sh\n",
             ),
-            prosody_group: find_group("root:x:0:\nprosody-x:x:7:\nprosody:x:102:alice\n", PROSODY),
+            groups: OnceCell::from("root:x:0:\nprosody-x:x:7:\nprosody:x:102:alice\n".to_owned()),
             data_owner,
         }
     }
@@ -261,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_uid_without_any_group_to_take_has_its_own_number() {
-        let bare = Image::default();
+        let bare = Image { groups: OnceCell::from(String::new()), ..Image::default() };
         assert_eq!(bare.choose(&asking(None, Some(5), None)).unwrap(), user(None, 5, 5));
         let error = bare.choose(&NOTHING).unwrap_err().to_string();
         assert!(error.contains("set PROSODY_UID"), "{error}");

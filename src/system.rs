@@ -102,9 +102,14 @@ pub fn close_on_exec(descriptor: RawFd) -> nix::Result<()> {
     Errno::result(unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
-/// Takes a capability out of the bounding set, PR_CAPBSET_DROP(2const). EPERM without CAP_SETPCAP, EINVAL beyond the
-/// last capability that the kernel knows.
+/// Takes a capability out of the bounding set, PR_CAPBSET_DROP(2const). EPERM without CAP_SETPCAP where it is in, EINVAL
+/// beyond the last capability that the kernel knows.
 pub fn drop_from_bounding_set(capability: libc::c_ulong) -> nix::Result<()> {
+    // Most are out already in a container, and dropping one copies the credentials all the same.
+    // SAFETY: takes numbers only; the unused arguments are zero, as the kernel asks.
+    if Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) })? == 0 {
+        return Ok(());
+    }
     // SAFETY: takes numbers only; the unused arguments are zero, as the kernel asks.
     Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }).map(drop)
 }

@@ -89,7 +89,8 @@ pub fn find(search_path: Option<&OsStr>) -> Result<Prosody, Error> {
         })
         .ok_or(Error::Missing)?;
 
-    let mut head = Vec::new();
+    // With room for all of it, one read is enough.
+    let mut head = Vec::with_capacity(PROGRAM_HEAD as usize);
     File::open(&program)
         .and_then(|file| file.take(PROGRAM_HEAD).read_to_end(&mut head))
         .map_err(|error| Error::Unreadable(program.clone(), error))?;
@@ -124,7 +125,7 @@ fn interpreter_version(line: &str) -> Option<(u32, u32)> {
 impl Version {
     /// Reads `prosody.version`. A missing file is what a build from a checkout has; Prosody then calls itself "unknown".
     fn read(path: &Path) -> Result<Version, Error> {
-        match fs::read(path) {
+        match super::read(path) {
             Ok(text) => Ok(Version::parse(String::from_utf8_lossy(&text).trim_end())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Version::parse("unknown")),
             Err(error) => Err(Error::Unreadable(path.to_owned(), error)),

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::{env, fs, io};
 
 /// Where commands are looked for when the environment has no `PATH`: the C library's own default (confstr(3)).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -59,11 +59,14 @@ impl Command {
 
         let mut denied = None;
         for path in self.candidates() {
+            // A failed execve(2) costs the kernel far more than a look.
+            if is_missing(&path) {
+                continue;
+            }
             // Both parts have been seen to have no NUL.
             let file = c_string(path.as_os_str()).status(ExitStatus::CANNOT_EXECUTE)?;
             let Err(error) = execve(&file, &arguments, &environment);
             match error {
-                Errno::ENOENT | Errno::ENOTDIR if !path.exists() => {}
                 // What is found first may be unreadable to us, and a later one not.
                 Errno::EACCES => denied = denied.or(Some(path)),
                 _ => return Err(cannot_execute(&path, error)),
@@ -167,6 +170,12 @@ fn close_listed_descriptors() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether there is no such file. What cannot be looked at may be there.
+fn is_missing(path: &Path) -> bool {
+    let kind = fs::metadata(path).map_err(|error| error.kind());
+    matches!(kind, Err(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
 }
 
 /// Why a file that is there could not be executed, and what to do.
