@@ -3,6 +3,7 @@
 //! Directories may belong to users who are trusted less than we are, so everything is done through directory
 //! descriptors and no link is followed on the way (openat(2), O_NOFOLLOW).
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -64,8 +65,16 @@ pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> 
 pub fn write_to(directory: &Path, plan: &Plan) -> Result<(), Failure> {
     let write = || {
         std::fs::create_dir_all(directory)?;
-        let directory = open_directory(AT_FDCWD, directory)?;
-        write_files(&directory, &plan.files, &plan.links, None)
+        let opened = open_directory(AT_FDCWD, directory)?;
+        let before = entries(&opened)?;
+        let written = write_files(&opened, &plan.files, &plan.links, None);
+        if written.is_err() {
+            // What is half written goes, so that the next try finds the directory as this one did.
+            for name in entries(&opened)?.iter().filter(|name| !before.contains(name)) {
+                unlinkat(&opened, name.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+            }
+        }
+        written
     };
     write().map_err(|error: anyhow::Error| failure(error, directory))
 }
@@ -87,6 +96,14 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
     let directory = open_directory(AT_FDCWD, path)?;
     let found = fstat(&directory)?;
     if geteuid().is_root() {
+        // The image ships ours empty. What holds other things than ours is somebody else's.
+        let is_ours = |name: &CString| {
+            let name = name.to_string_lossy();
+            [CURRENT, NEXT, SERVER_DIR].contains(&name.as_ref()) || name.starts_with("generation-")
+        };
+        if (found.st_uid, found.st_gid) != (0, owner.gid) && !entries(&directory)?.iter().all(is_ours) {
+            bail!("it holds other files: name a directory of its own in PROSODY_RUNTIME_DIR");
+        }
         own(&directory, &found, 0, owner.gid, DIRECTORY_MODE)?;
     } else if private && (found.st_uid != geteuid().as_raw() || found.st_mode & 0o077 != 0) {
         bail!("it belongs to uid {}, expected a directory of ours alone: remove it", found.st_uid);
@@ -134,7 +151,7 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
         if geteuid().is_root() {
             // What belongs to root is a fresh bind mount, and what is empty nobody's yet.
             if !owner.is_root() && (found.st_uid == 0 || !may_write(&found, owner)) {
-                if found.st_uid != 0 && !is_empty(&directory)? {
+                if found.st_uid != 0 && !entries(&directory)?.is_empty() {
                     bail!(
                         "it belongs to uid {} (gid {}), and Prosody is to run as uid {} (gid {}): leave PROSODY_UID, \
                          PROSODY_GID and PROSODY_USER out to run as its owner, or run `chown -R {}:{}` on it",
@@ -166,11 +183,15 @@ fn may_write(directory: &FileStat, user: &User) -> bool {
     directory.st_mode & bits == bits
 }
 
-fn is_empty(directory: &OwnedFd) -> anyhow::Result<bool> {
+/// The names in a directory.
+fn entries(directory: &OwnedFd) -> nix::Result<Vec<CString>> {
     let mut entries =
         nix::dir::Dir::openat(directory, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let mut names = entries.iter().flatten().map(|entry| entry.file_name().to_owned());
-    Ok(names.all(|name| matches!(name.to_bytes(), b"." | b"..")))
+    let names = entries.iter().map(|entry| Ok(entry?.file_name().to_owned()));
+    let is_own = |name: &nix::Result<CString>| {
+        !name.as_ref().is_ok_and(|name| matches!(name.to_bytes(), b"." | b".."))
+    };
+    names.filter(is_own).collect()
 }
 
 /// Makes the self-signed certificates that a plan asks for.
@@ -265,12 +286,8 @@ fn remove_generation(runtime: &OwnedFd, name: &Path, plan: &Plan) -> nix::Result
 /// Removes a directory that holds no other directory.
 fn remove_directory(parent: &OwnedFd, name: &Path) -> nix::Result<()> {
     let directory = open_directory(parent, name)?;
-    let mut entries = nix::dir::Dir::from_fd(directory.try_clone().map_err(|_| Errno::EMFILE)?)?;
-    for entry in entries.iter().flatten() {
-        let name = entry.file_name();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir)?;
-        }
+    for name in entries(&directory)? {
+        unlinkat(&directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
     }
     unlinkat(parent, name, UnlinkatFlags::RemoveDir)
 }
@@ -298,6 +315,7 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
              --cap-add SETGID --cap-add KILL, or with --user"
                 .to_owned()
         }
+        Some(Errno::EEXIST) => "there are files of that name already: empty it, or name another".to_owned(),
         Some(Errno::ENOTDIR) => "it is not a directory: remove what is there".to_owned(),
         Some(Errno::ELOOP) => "it is a link, expected a directory: remove it".to_owned(),
         _ => String::new(),

@@ -69,6 +69,12 @@ fn make_plan(settings: &Settings, mut report: Report, wish: &Wish) -> Result<(Fa
         }
     };
     unknown_names(settings, Some(&facts), &mut report);
+    for name in facts.user_files.environment().into_iter().filter(|name| settings.is_secret(name)) {
+        report.warning(format!(
+            "{name}: a file of yours reads it, but a secret is not in Prosody's environment: use a template \
+             (`.cfg.lua.j2`), or a variable that does not begin with PROSODY_"
+        ));
+    }
     plan::check(settings, &facts, &mut report);
     let hosts = Hosts::decide(settings, &facts, &mut report);
     facts.find_certificates(settings, &hosts, &mut report);

@@ -16,7 +16,7 @@ use nix::unistd::{AccessFlags, Uid, faccessat, geteuid, gethostname};
 use time::OffsetDateTime;
 
 use self::prosody::Prosody;
-use self::user_files::UserFiles;
+use self::user_files::{Problem, UserFiles};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::identity::{Requested, User};
 use crate::plan::{Hosts, MAIN_FILE, ROOT_ANCHOR};
@@ -118,10 +118,14 @@ impl Places {
     /// Looks where the server that runs in this container has its files. `docker exec` may come as another user.
     pub fn of_running(settings: &Settings) -> Self {
         let mut places = Self::find(settings);
-        if settings.entrypoint.runtime_dir.is_none() && places.current_main_file().is_none() {
-            if let Some(uid) = uid_of_pid_1() {
-                places.runtime_dir = shm_dir(uid);
-            }
+        if settings.entrypoint.runtime_dir.is_none() {
+            let candidates = [Some(PathBuf::from(RUNTIME_DIR)), uid_of_pid_1().map(shm_dir)];
+            let running = candidates.into_iter().flatten().find(|directory| {
+                // A directory that may not be looked into is there.
+                let file = directory.join(CURRENT).join(MAIN_FILE);
+                !fs::symlink_metadata(file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            });
+            places.runtime_dir = running.unwrap_or(places.runtime_dir);
         }
         places
     }
@@ -200,15 +204,7 @@ impl Facts {
         // As Debian's Prosody does, for what `prosodyctl install` put there.
         plugin_paths.push(data_dir.join("custom_plugins"));
 
-        let setting =
-            |path: Option<&Path>, default: &str| path.map_or_else(|| default.into(), Path::to_owned);
-        let templates_dir: PathBuf =
-            setting(settings.entrypoint.templates_dir.as_ref().map(AsRef::as_ref), "templates");
-        let extra: PathBuf = setting(
-            settings.anything.extra_config.as_ref().map(|glob| Path::new(glob.as_str())),
-            "conf.d/*.cfg.lua",
-        );
-        let user_files = UserFiles::read(&config_dir, &templates_dir, &extra).unwrap_or_else(|problems| {
+        let user_files = read_user_files(settings, &config_dir).unwrap_or_else(|problems| {
             problems.iter().for_each(|problem| report.mistake(Mistake::about(&problem.to_string())));
             UserFiles::default()
         });
@@ -314,6 +310,17 @@ impl Facts {
     }
 }
 
+/// The user's own files, from where the settings say.
+pub fn read_user_files(settings: &Settings, config_dir: &Path) -> Result<UserFiles, Vec<Problem>> {
+    let templates_dir = settings.entrypoint.templates_dir.as_ref().map(AsRef::as_ref);
+    let extra = settings.anything.extra_config.as_ref().map(|glob| Path::new(glob.as_str()));
+    UserFiles::read(
+        config_dir,
+        templates_dir.unwrap_or(Path::new("templates")),
+        extra.unwrap_or(Path::new("conf.d/*.cfg.lua")),
+    )
+}
+
 /// Whom Prosody runs as.
 pub fn identity(settings: &Settings, data_dir: &Path) -> Result<User, Failure> {
     let requested = Requested {
@@ -381,7 +388,9 @@ pub fn generations(runtime_dir: &Path) -> Vec<u64> {
     let Ok(entries) = fs::read_dir(runtime_dir) else {
         return Vec::new();
     };
-    let number = |name: &OsStr| name.to_str()?.strip_prefix("generation-")?.parse().ok();
+    let number = |name: &OsStr| {
+        name.to_str()?.strip_prefix("generation-")?.parse().ok().filter(|&number: &u64| number < u64::MAX / 2)
+    };
     let mut numbers: Vec<u64> = entries.flatten().filter_map(|entry| number(&entry.file_name())).collect();
     numbers.sort_unstable();
     numbers

@@ -174,7 +174,7 @@ pub fn hide_secrets(rendered: &str) -> String {
     while let Some((before, literal)) = rest.split_once(SECRET_MARK) {
         text.push_str(before);
         text.push_str(&format!("\"{PLACEHOLDER}\""));
-        // A template may have made text from a literal: then its end cannot be told, and the whole line is hidden.
+        // What is no string ends with its line. So does a string that a template made text from: its end cannot be told.
         let after = literal.strip_prefix('"').and_then(end_of_string);
         let after = after.or_else(|| literal.find('\n').map(|end| &literal[end..]));
         rest = after.unwrap_or_default();
@@ -194,25 +194,42 @@ fn end_of_string(text: &str) -> Option<&str> {
     Some(&text[end + 1..])
 }
 
-/// The same value with every string in it a [`Secret`], for values that may be secrets.
-pub fn with_secret_strings(value: &Value) -> Value {
+/// The same value with every scalar in it hidden as a [`Secret`] is, for values that may be secrets.
+pub fn hidden(value: &Value) -> Value {
     match value.kind() {
         ValueKind::String => match value.as_str() {
             Some(text) => Secret::new(text.to_owned()).into_value(),
             None => value.clone(),
         },
-        ValueKind::Seq => value
-            .try_iter()
-            .map(|items| items.map(|item| with_secret_strings(&item)).collect())
-            .unwrap_or_else(|_| value.clone()),
+        ValueKind::Number | ValueKind::Bool => Value::from_object(HiddenScalar(value.clone())),
+        ValueKind::Seq => value.try_iter().into_iter().flatten().map(|item| hidden(&item)).collect(),
         ValueKind::Map => {
             let pairs = value.try_iter().into_iter().flatten().filter_map(|key| {
                 let item = value.get_item(&key).ok()?;
-                Some((key, with_secret_strings(&item)))
+                Some((key, hidden(&item)))
             });
             Value::from_pairs(pairs)
         }
         _ => value.clone(),
+    }
+}
+
+/// A number or boolean that is not shown.
+struct HiddenScalar(Value);
+
+impl fmt::Debug for HiddenScalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(PLACEHOLDER)
+    }
+}
+
+impl Object for HiddenScalar {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(PLACEHOLDER)
     }
 }
 
@@ -227,6 +244,15 @@ fn write_value(
             Secrets::Written => {
                 out.write_str(SECRET_MARK)?;
                 write_string(out, secret.expose().as_bytes())
+            }
+            Secrets::Hidden => write_string(out, PLACEHOLDER.as_bytes()),
+        };
+    }
+    if let Some(HiddenScalar(scalar)) = value.downcast_object_ref() {
+        return match dialect.secrets {
+            Secrets::Written => {
+                out.write_str(SECRET_MARK)?;
+                write_value(out, scalar, dialect, nesting)
             }
             Secrets::Hidden => write_string(out, PLACEHOLDER.as_bytes()),
         };
@@ -703,6 +729,24 @@ mod tests {
             assert_eq!(hidden, "a = \"<secret>\" -- after\nx = 1", "{rendered}");
         }
         assert_eq!(hide_secrets("x = \"--[[secret]] \\\"hunter2\\\"\"\ny = 1"), "x = \"\"<secret>\"\ny = 1");
+    }
+
+    #[test]
+    fn every_scalar_of_a_hidden_value_is_written_and_never_shown() {
+        let value = context! { a => 4711, b => vec![Value::from(true), Value::from("x")] };
+        let rendered = written(hidden(&value));
+        assert_eq!(
+            rendered,
+            "{\n\ta = --[[secret]] 4711;\n\tb = { --[[secret]] true, --[[secret]] \"x\" };\n}"
+        );
+        assert_eq!(
+            literal(hidden(&value), HIDDEN).unwrap(),
+            "{\n\ta = \"<secret>\";\n\tb = { \"<secret>\", \"<secret>\" };\n}"
+        );
+        let shown = hide_secrets(&rendered);
+        assert!(!shown.contains("4711") && !shown.contains("true") && !shown.contains('x'), "{shown}");
+        assert_eq!(hidden(&Value::from(4711)).to_string(), "<secret>");
+        assert_eq!(format!("{:?}", hidden(&Value::from(4711))), "<secret>");
     }
 
     #[test]

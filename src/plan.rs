@@ -87,6 +87,7 @@ impl Plan {
 /// Finds what is wrong with the settings on this Prosody, as far as that needs no plan.
 pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     modules::check(settings, facts, report);
+    check_places(settings, facts, report);
     for field in ["accounts", "import_certificate_directories", "import_certificate_hostnames"] {
         if settings.is_given(field) {
             report.mistake(Mistake::new(
@@ -105,6 +106,39 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     }
 }
 
+/// Directories of the system, which are nobody's to give to Prosody.
+const SYSTEM: [&str; 16] = [
+    "/", "/bin", "/boot", "/dev", "/dev/shm", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/run",
+    "/sys", "/tmp", "/usr", "/var",
+];
+
+/// Input, output and data are three places: each has an owner of its own.
+fn check_places(settings: &Settings, facts: &Facts, report: &mut Report) {
+    let places = [
+        ("data_dir", &facts.data_dir),
+        ("runtime_dir", &facts.runtime_dir),
+        ("config_dir", &facts.config_dir),
+    ];
+    for (field, path) in &places[..2] {
+        if SYSTEM.iter().any(|system| Path::new(system) == path.as_path()) {
+            let why = format!("{} is the system's: name a directory below it", path.display());
+            report.mistake(Mistake::new(&settings.variable(field), &why));
+        }
+    }
+    for (index, (field, path)) in places.iter().enumerate() {
+        for (other_field, other) in &places[..index] {
+            if path == other || (*other_field == "runtime_dir" && path.starts_with(other)) {
+                let why = format!(
+                    "{} is the directory of {} too: each needs one of its own",
+                    path.display(),
+                    settings.variable(other_field)
+                );
+                report.mistake(Mistake::new(&settings.variable(field), &why));
+            }
+        }
+    }
+}
+
 /// Makes the plan for a generation directory. What is wrong is added to the report, and then the plan is not fit to be
 /// applied.
 ///
@@ -119,7 +153,7 @@ pub fn make(
 ) -> Plan {
     let options = options(settings, facts, &hosts, report);
     let mut files = Vec::new();
-    let render = Renderer::new(settings, facts, &hosts, options.clone(), secrets, report);
+    let render = Renderer::new(settings, facts, &hosts, &options, secrets, report);
 
     let mut includes: Vec<PathBuf> = Vec::new();
     for fragment in FRAGMENTS {
@@ -156,7 +190,16 @@ fn options(settings: &Settings, facts: &Facts, hosts: &Hosts, report: &mut Repor
     storage::options(settings, &mut options, report);
     modules::options(settings, facts, &mut options, report);
     certificates(facts, hosts, &mut options);
+    if let Some(written) = &settings.anything.options {
+        hosts::merge(&mut options, written, Value::clone);
+    }
     options
+}
+
+/// Whether a built-in template has a place for an option.
+fn is_mentioned(option: &str) -> bool {
+    let quoted = format!("\"{option}\"");
+    TEMPLATES.iter().any(|(_, text)| text.contains(&quoted))
 }
 
 /// Where Prosody finds certificates for ports that serve no host in particular.
@@ -196,29 +239,36 @@ impl<'a> Renderer<'a> {
         settings: &Settings,
         facts: &'a Facts,
         hosts: &Hosts,
-        mut options: Options,
+        options: &Options,
         secrets: Secrets,
         report: &mut Report,
     ) -> Self {
-        let mut other_options = Options::new();
-        for (name, value) in settings.anything.options.iter().flat_map(|options| options.iter()) {
-            match value {
-                Some(value) if options.contains_key(name) => {
-                    drop(options.insert(name.into(), lua::with_secret_strings(value)));
-                }
-                Some(value) => drop(other_options.insert(name.into(), lua::with_secret_strings(value))),
-                None => drop(options.remove(name)),
+        // What PROSODY_OPTIONS says may be a secret. Of it, templates are given that apart which they do not mention.
+        let written =
+            |name: &str| settings.anything.options.as_ref().is_some_and(|all| all.get(name).is_some());
+        let (mut mentioned, mut other_options) = (Options::new(), Options::new());
+        for (name, value) in options {
+            match written(name) {
+                true if is_mentioned(name) => drop(mentioned.insert(name.clone(), lua::hidden(value))),
+                true => drop(other_options.insert(name.clone(), lua::hidden(value))),
+                false => drop(mentioned.insert(name.clone(), value.clone())),
             }
         }
-        let virtual_hosts: Vec<Value> =
-            hosts.virtual_hosts.iter().map(|host| section(&host.name, None, &host.options, facts)).collect();
+        let virtual_hosts: Vec<Value> = hosts
+            .virtual_hosts
+            .iter()
+            .map(|host| section(&host.name, None, &host.options, host.names_certificate, facts))
+            .collect();
         let components: Vec<Value> = hosts
             .components
             .iter()
-            .map(|component @ Component { name, options, .. }| section(name, Some(component), options, facts))
+            .map(|component| {
+                let Component { name, options, names_certificate, .. } = component;
+                section(name, Some(component), options, *names_certificate, facts)
+            })
             .collect();
         let context = Value::from_pairs([
-            ("options", Value::from_pairs(options)),
+            ("options", Value::from_pairs(mentioned)),
             ("other_options", hosts::pairs(&other_options)),
             ("virtual_hosts", Value::from(virtual_hosts)),
             ("components", Value::from(components)),
@@ -278,6 +328,14 @@ impl<'a> Renderer<'a> {
             match self.templates.render_text(&file.path, template, self.context.clone()) {
                 Ok(content) => {
                     let path = rendered_name(&file.path, &self.facts.config_dir);
+                    if files.iter().any(|other| other.path == path) {
+                        let name = path.display();
+                        let why = format!(
+                            "{source}: another template is rendered as {name} already: rename it",
+                            source = file.path.display()
+                        );
+                        report.mistake(Mistake::about(&why));
+                    }
                     includes.push(generation.join(&path));
                     files.push(File { path, content });
                 }
@@ -298,18 +356,24 @@ impl<'a> Renderer<'a> {
 }
 
 /// Where a rendered `conf.d/x.cfg.lua.j2` stands: beside the main file, so that relative paths in it mean the
-/// configuration directory.
+/// configuration directory, and under a name that no fragment of ours has.
 fn rendered_name(path: &Path, config_dir: &Path) -> PathBuf {
     let relative = path.strip_prefix(config_dir).unwrap_or(path).to_string_lossy();
     let flat = relative.trim_start_matches('/').replace('/', "--");
-    flat.strip_suffix(".j2").unwrap_or(&flat).into()
+    format!("own--{}", flat.strip_suffix(".j2").unwrap_or(&flat)).into()
 }
 
 /// A host's or component's section, for templates.
-fn section(name: &str, component: Option<&Component>, options: &Options, facts: &Facts) -> Value {
+fn section(
+    name: &str,
+    component: Option<&Component>,
+    options: &Options,
+    names_certificate: bool,
+    facts: &Facts,
+) -> Value {
     let certificate = facts.certificates.self_signed.get(name);
     let options = match certificate {
-        Some(path) if !options.contains_key("certificate") => {
+        Some(path) if !names_certificate => {
             let mut options = options.clone();
             options.insert("certificate".into(), Value::from(path.to_string_lossy().into_owned()));
             hosts::pairs(&options)

@@ -75,6 +75,14 @@ impl Settings {
         )
     }
 
+    /// Whether a variable holds the value of a setting that must not be shown.
+    pub fn is_secret(&self, variable: &str) -> bool {
+        self.source.given.iter().any(|(field, given)| {
+            let setting = catalogue::settings().find(|setting| setting.field == *field);
+            given.variable == variable && setting.is_none_or(|setting| !setting.shows(&given.value))
+        })
+    }
+
     /// Whether a setting was given, by its field, right or wrong.
     pub fn is_given(&self, field: &str) -> bool {
         self.source.given.contains_key(field)
@@ -96,9 +104,27 @@ impl Settings {
             both("database_url", field, "the URL says all of it");
         }
 
+        for (field, path) in
+            [("config_dir", &self.entrypoint.config_dir), ("runtime_dir", &self.entrypoint.runtime_dir)]
+        {
+            if path.as_ref().is_some_and(|path| path.as_str().contains(['*', '?'])) {
+                report.mistake(Mistake::new(
+                    &self.variable(field),
+                    "`*` and `?` cannot stand in it: Prosody takes a path with them for a pattern",
+                ));
+            }
+        }
+
         // An option that two settings decide: a typed one, and PROSODY_OPTIONS.
         if let Some(options) = &self.anything.options {
-            let given = catalogue::settings().filter(|setting| self.is_given(setting.field));
+            // What is switched off decides nothing.
+            let is_off = |field: &str| match field {
+                "use_dane" => self.tls.use_dane.is_some_and(|on| !on.0),
+                "openmetrics" => self.observability.openmetrics.is_some_and(|on| !on.0),
+                _ => false,
+            };
+            let given = catalogue::settings()
+                .filter(|setting| self.is_given(setting.field) && !is_off(setting.field));
             for setting in given {
                 for option in setting.options.iter().filter(|option| options.get(option).is_some()) {
                     report.mistake(Mistake::new(

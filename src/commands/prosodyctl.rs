@@ -49,7 +49,11 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let places = Places::of_running(&settings);
     let (main_file, environment_left) = match (places.own_main_file(), places.current_main_file()) {
         (Some(own), _) => (own, std::env::vars_os().collect()),
-        (None, Some(current)) => (current, without_settings(&settings, &Default::default())),
+        (None, Some(current)) => {
+            // A file that cannot be read any more is Prosody's to report.
+            let files = facts::read_user_files(&settings, &places.config_dir).unwrap_or_default();
+            (current, without_settings(&settings, &files.environment()))
+        }
         (None, None) => {
             return Err(Failure::new(
                 ExitStatus::CONFIGURATION,

@@ -11,13 +11,17 @@ use super::{Wish, log_report, make_plan, read_settings};
 use crate::apply;
 use crate::cli::Render;
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::facts::CURRENT;
+use crate::facts::{CURRENT, Places};
 use crate::lua::{self, Secrets};
 use crate::plan::Plan;
 
 /// Ends with 1 where `--diff` finds a difference.
 pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
+    if let Some(main_file) = Places::find(&settings).own_main_file() {
+        tracing::warn!("{} is the configuration: nothing is rendered", main_file.display());
+        return Ok(ExitStatus::SUCCESS);
+    }
     let shows = options.dry_run || options.diff || options.json;
     let output = options.output.as_deref().map(std::path::absolute).transpose();
     let output = output.context("finding the current directory").status(ExitStatus::CANNOT_WRITE)?;

@@ -1,5 +1,6 @@
 //! Configure, then become Prosody or another program under PID 1.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,8 @@ use crate::init::{self, Command};
 use crate::lua::Secrets;
 use crate::plan::MAIN_FILE;
 use crate::privileges;
-use crate::settings::{Mistake, Settings, catalogue};
+use crate::settings::catalogue::PREFIX;
+use crate::settings::{Mistake, Report, Settings, catalogue, source};
 
 /// The variable from which `prosody` and `prosodyctl` take the configuration file.
 pub const CONFIG_VARIABLE: &str = "PROSODY_CONFIG";
@@ -83,8 +85,7 @@ fn configure(is_server: bool) -> Result<Ready, Failure> {
     let (settings, report) = read_settings();
     let places = Places::find(&settings);
     if let Some(main_file) = places.own_main_file() {
-        refuse(&settings, report)?;
-        return own_configuration(&settings, places, main_file, is_server);
+        return own_configuration(&settings, report, places, main_file, is_server);
     }
 
     let wish = Wish { secrets: Secrets::Written, generation: &apply::next_generation };
@@ -116,6 +117,7 @@ fn configure(is_server: bool) -> Result<Ready, Failure> {
 /// A `prosody.cfg.lua` of the user's own is the configuration: nothing is rendered, and its environment is whole.
 fn own_configuration(
     settings: &Settings,
+    mut report: Report,
     places: Places,
     main_file: PathBuf,
     is_server: bool,
@@ -128,12 +130,19 @@ fn own_configuration(
         };
         return Err(wrong(Mistake::about(&format!("{}: {why}", main_file.display()))));
     }
+    // The others have no effect, and may be variables that this very file reads.
+    let entrypoint: Vec<&str> =
+        catalogue::Entrypoint::SECTION.settings.iter().map(|setting| setting.field).collect();
+    let of_entrypoint: Vec<String> = entrypoint.iter().map(|field| settings.variable(field)).collect();
+    report.retain(|variable| {
+        of_entrypoint.iter().any(|name| variable.strip_suffix("_FILE").unwrap_or(variable) == name)
+    });
+    let report = refuse(settings, report)?;
     let user = facts::identity(settings, &places.data_dir)?;
     apply::prepare_data_dir(&places.data_dir, &user)?;
     if is_server {
+        log_report(&report);
         tracing::info!("The configuration is {}, untouched", main_file.display());
-        let entrypoint: Vec<&str> =
-            catalogue::Entrypoint::SECTION.settings.iter().map(|setting| setting.field).collect();
         let given = settings.source.given.iter().filter(|(field, _)| !entrypoint.contains(field));
         let without_effect: Vec<&str> = given.map(|(_, given)| given.variable.as_str()).collect();
         if !without_effect.is_empty() {
@@ -143,24 +152,15 @@ fn own_configuration(
     Ok(Ready { user, main_file, data_dir: places.data_dir, environment: std::env::vars_os().collect() })
 }
 
-/// This process's environment without settings: secrets are among them. What the user's files read stays, unless it
-/// is a secret.
-pub fn without_settings(
-    settings: &Settings,
-    read: &std::collections::BTreeSet<&str>,
-) -> Vec<(OsString, OsString)> {
-    let is_hidden = |name: &str| {
-        settings.source.given.iter().any(|(field, given)| {
-            let setting = catalogue::settings().find(|setting| setting.field == *field);
-            given.variable == name && setting.is_none_or(|setting| !setting.shows(&given.value))
-        })
+/// This process's environment without what begins with `PROSODY_`: secrets are among it, under misspelt names too. What
+/// the user's files read stays, unless it is a secret.
+pub fn without_settings(settings: &Settings, read: &BTreeSet<&str>) -> Vec<(OsString, OsString)> {
+    let is_kept = |name: &OsStr| {
+        let Some(name) = name.to_str() else { return true };
+        let is_ours = name.starts_with(PREFIX) && !source::NOT_OURS.contains(&name);
+        !is_ours || (read.contains(name) && !settings.is_secret(name))
     };
-    let is_removed = |name: &OsStr| {
-        let Some(name) = name.to_str() else { return false };
-        let is_setting = settings.source.variables.iter().any(|variable| variable == name);
-        is_setting && (!read.contains(name) || is_hidden(name))
-    };
-    std::env::vars_os().filter(|(name, _)| !is_removed(name)).collect()
+    std::env::vars_os().filter(|(name, _)| is_kept(name)).collect()
 }
 
 /// What Prosody's programs find in their environment besides.

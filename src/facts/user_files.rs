@@ -58,6 +58,7 @@ enum Reason {
     TooLarge,
     NotUtf8,
     WildcardInDirectory,
+    Name,
     Io(io::Error),
 }
 
@@ -75,6 +76,9 @@ impl fmt::Display for Problem {
             Reason::NotUtf8 => f.write_str("is not UTF-8, which a template must be; save it as UTF-8"),
             Reason::WildcardInDirectory => {
                 f.write_str("only the last part of PROSODY_EXTRA_CONFIG may have wildcards (* and ?)")
+            }
+            Reason::Name => {
+                f.write_str("its name has * or ? in it, a pattern to Prosody, or is not UTF-8; rename it")
             }
             Reason::Io(error) => write!(f, "{}; it must be there and readable", reason(error)),
         }
@@ -164,6 +168,10 @@ fn read_matching(folder: &Path, pattern: &[u8], problems: &mut Vec<Problem>) -> 
     };
     let mut files = Vec::new();
     for name in names {
+        if name.to_str().is_none_or(|name| name.contains(['*', '?'])) {
+            problems.push(Problem { path: folder.join(name), reason: Reason::Name });
+            continue;
+        }
         match read(folder.join(name)) {
             Ok(file) => files.push(file),
             Err(problem) => problems.push(problem),

@@ -277,6 +277,8 @@ fn turn(settings: &Settings, options: &mut Options, report: &mut Report) {
         let mut service = vec![
             ("type", Value::from("turns")),
             ("transport", Value::from("tcp")),
+            // 0.12 knows how to make credentials for the type `turn` alone.
+            ("algorithm", Value::from("turn")),
             ("port", port.lua()),
             ("secret", secret.clone().into_value()),
         ];

@@ -20,6 +20,8 @@ pub struct VirtualHost {
     pub name: String,
     /// What stands in its section.
     pub options: Options,
+    /// Whether its options say which certificate it has, or with `null` that none is to be named.
+    pub names_certificate: bool,
 }
 
 /// A component's section.
@@ -31,6 +33,8 @@ pub struct Component {
     pub module: Option<String>,
     /// What stands in its section.
     pub options: Options,
+    /// As a virtual host's.
+    pub names_certificate: bool,
 }
 
 /// Everything with an address of its own.
@@ -47,6 +51,16 @@ impl Hosts {
     pub fn decide(settings: &Settings, facts: &Facts, report: &mut Report) -> Self {
         let mut hosts = Self::default();
         hosts.add_virtual_hosts(settings, facts);
+        // A wrong name is in the report already.
+        let is_wrong = |field: &str, is_read: bool| settings.is_given(field) && !is_read;
+        let named_wrongly = is_wrong("domain", settings.hosts.domain.is_some())
+            || is_wrong("virtual_hosts", settings.hosts.virtual_hosts.is_some());
+        if hosts.virtual_hosts.is_empty() && !named_wrongly && !facts.user_files.define_host() {
+            report.mistake(Mistake::new(
+                &settings.variable("virtual_hosts"),
+                "Prosody serves nothing without a virtual host: name one, or leave it out",
+            ));
+        }
         hosts.add_components(settings, report);
         hosts.add_external_components(settings, report);
         hosts.find_doubles(settings, report);
@@ -60,23 +74,24 @@ impl Hosts {
     }
 
     fn add_virtual_hosts(&mut self, settings: &Settings, facts: &Facts) {
-        if let Some(domain) = &settings.hosts.domain {
-            self.virtual_hosts.push(VirtualHost { name: domain.to_string(), options: Options::new() });
-        }
-        if let Some(list) = &settings.hosts.virtual_hosts {
-            for host in &list.0 {
-                let options = host_options(host);
-                match self.virtual_hosts.first_mut().filter(|first| first.name == host.host.as_str()) {
-                    // PROSODY_DOMAIN's host may be described in more detail here.
-                    Some(first) => first.options = options,
-                    None => self.virtual_hosts.push(VirtualHost { name: host.host.to_string(), options }),
-                }
+        let plain = |name: String| VirtualHost { name, options: Options::new(), names_certificate: false };
+        self.virtual_hosts.extend(settings.hosts.domain.iter().map(|domain| plain(domain.to_string())));
+        for described in settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0) {
+            let host = VirtualHost {
+                name: described.host.to_string(),
+                options: host_options(described),
+                names_certificate: described.options.get("certificate").is_some(),
+            };
+            match self.virtual_hosts.first_mut().filter(|first| first.name == host.name) {
+                // PROSODY_DOMAIN's host may be described in more detail here.
+                Some(first) => *first = host,
+                None => self.virtual_hosts.push(host),
             }
         }
         let named = settings.is_given("domain") || settings.is_given("virtual_hosts");
         if !named && !facts.user_files.define_host() {
             let name = default_host(&facts.hostname, facts.has_data_of_hostname);
-            self.virtual_hosts.push(VirtualHost { name, options: Options::new() });
+            self.virtual_hosts.push(plain(name));
         }
     }
 
@@ -84,12 +99,20 @@ impl Hosts {
         let muc_modules = || {
             settings.hosts.muc_modules.iter().flat_map(|set| set.iter()).map(|name| name.as_str().to_owned())
         };
+        // Prosody's own default lets anyone on the network create rooms.
+        let restriction = match (&settings.hosts.restrict_room_creation, &settings.hosts.domain) {
+            (Some(choice), _) => Some(choice.lua()),
+            (None, Some(_)) => Some(Value::from("local")),
+            (None, None) => None,
+        };
+        let restricted =
+            || restriction.iter().map(|value| ("restrict_room_creation".to_owned(), value.clone()));
         if let Some(list) = &settings.hosts.components {
             let shares =
                 list.0.iter().filter(|component| component.module.as_str() == "http_file_share").count();
             for component in &list.0 {
                 let module = component.module.as_str();
-                let mut options = Options::new();
+                let mut options: Options = restricted().filter(|_| module == "muc").collect();
                 let mut enabled: Vec<String> =
                     component.modules_enabled.iter().map(|name| name.as_str().to_owned()).collect();
                 if module == "muc" {
@@ -107,11 +130,12 @@ impl Hosts {
                 if !enabled.is_empty() {
                     options.insert("modules_enabled".into(), Value::from(enabled));
                 }
-                merge(&mut options, &component.options);
+                merge(&mut options, &component.options, lua::hidden);
                 self.components.push(Component {
                     name: component.host.to_string(),
                     module: Some(module.to_owned()),
                     options,
+                    names_certificate: component.options.get("certificate").is_some(),
                 });
             }
         } else if let Some(domain) =
@@ -119,7 +143,8 @@ impl Hosts {
         {
             let mut rooms = vec!["muc_mam".to_owned()];
             rooms.extend(muc_modules().filter(|name| name != "muc_mam"));
-            let rooms = Options::from([("modules_enabled".to_owned(), Value::from(rooms))]);
+            let rooms: Options =
+                restricted().chain([("modules_enabled".to_owned(), Value::from(rooms))]).collect();
             for (label, module, options) in [
                 ("conference", "muc", rooms),
                 ("upload", "http_file_share", Options::new()),
@@ -130,23 +155,10 @@ impl Hosts {
                         name: host.to_string(),
                         module: Some(module.to_owned()),
                         options,
+                        names_certificate: false,
                     }),
                     Err(why) => report.mistake(Mistake::new(&settings.variable("domain"), &why)),
                 }
-            }
-        }
-
-        // Prosody's own default lets anyone on the network create rooms.
-        let restriction = match (&settings.hosts.restrict_room_creation, &settings.hosts.domain) {
-            (Some(choice), _) => Some(choice.lua()),
-            (None, Some(_)) => Some(Value::from("local")),
-            (None, None) => None,
-        };
-        if let Some(restriction) = restriction {
-            for rooms in
-                self.components.iter_mut().filter(|component| component.module.as_deref() == Some("muc"))
-            {
-                rooms.options.entry("restrict_room_creation".into()).or_insert_with(|| restriction.clone());
             }
         }
     }
@@ -168,7 +180,12 @@ impl Hosts {
                     ),
                 )),
             }
-            self.components.push(Component { name: component.host.to_string(), module: None, options });
+            self.components.push(Component {
+                name: component.host.to_string(),
+                module: None,
+                options,
+                names_certificate: false,
+            });
         }
     }
 
@@ -247,15 +264,20 @@ fn host_options(host: &VirtualHostSetting) -> Options {
     if !host.admins.is_empty() {
         options.insert("admins".into(), host.admins.iter().map(|jid| Value::from(jid.to_string())).collect());
     }
-    merge(&mut options, &host.options);
+    merge(&mut options, &host.options, lua::hidden);
     options
 }
 
-/// Options that a person wrote win over ours, and a `null` among them leaves ours out.
-pub fn merge(options: &mut Options, written: &crate::settings::types::Options) {
+/// Options that a person wrote win over ours, and a `null` among them leaves ours out. `as_written` says how the values
+/// are to be taken.
+pub fn merge(
+    options: &mut Options,
+    written: &crate::settings::types::Options,
+    as_written: fn(&Value) -> Value,
+) {
     for (name, value) in written.iter() {
         match value {
-            Some(value) => drop(options.insert(name.to_owned(), lua::with_secret_strings(value))),
+            Some(value) => drop(options.insert(name.to_owned(), as_written(value))),
             None => drop(options.remove(name)),
         }
     }

@@ -60,6 +60,11 @@ impl Report {
         }
     }
 
+    /// Leaves out the mistakes about variables that do not matter.
+    pub fn retain(&mut self, matters: impl Fn(&str) -> bool) {
+        self.mistakes.retain(|mistake| matters(&mistake.variable));
+    }
+
     /// Adds a warning about a setting, `PROSODY_X: why`. It is logged, or an error under `PROSODY_ENTRYPOINT_STRICT`.
     pub fn warning(&mut self, warning: String) {
         self.warnings.push(warning);

@@ -16,7 +16,7 @@ use super::report::{Mistake, Report};
 const FILE_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// Names that Prosody or an image defines, and that are therefore not misspelt settings.
-const NOT_OURS: &[&str] = &["PROSODY_CONFIG", "PROSODY_VERSION", "PROSODY_SHA1"];
+pub const NOT_OURS: &[&str] = &["PROSODY_CONFIG", "PROSODY_VERSION", "PROSODY_SHA1"];
 
 /// One setting's text, and where it came from.
 #[derive(Debug, Clone, PartialEq)]

@@ -97,6 +97,11 @@ impl Kind for HttpUrl {
             }
         }
     }
+
+    /// A password in it has no place there, and may be one all the same.
+    fn hides(text: &str) -> bool {
+        text.contains('@')
+    }
 }
 
 impl Lua for HttpUrl {

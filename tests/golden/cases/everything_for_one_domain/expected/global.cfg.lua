@@ -84,6 +84,7 @@ turn_external_tcp = true
 turn_external_ttl = 3600
 external_services = {
 	{
+		algorithm = "turn";
 		host = "turn.chat.example";
 		port = 5349;
 		secret = --[[secret]] "tiger";
@@ -108,4 +109,4 @@ c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 
 -- From PROSODY_OPTIONS
-max_resources = 5
+max_resources = --[[secret]] 5

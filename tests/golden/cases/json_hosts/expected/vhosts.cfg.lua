@@ -2,10 +2,10 @@
 
 VirtualHost "a.example"
 	admins = { "root@a.example" }
-	allow_registration = true
+	allow_registration = --[[secret]] true
 	authentication = --[[secret]] "internal_plain"
 	certificate = "{data}/self-signed/a.example.crt"
-	max_resources = 5
+	max_resources = --[[secret]] 5
 	modules_disabled = { "pep" }
 	modules_enabled = { "motd", "announce" }
 	motd_text = --[[secret]] "Maintenance\nat 22:00"

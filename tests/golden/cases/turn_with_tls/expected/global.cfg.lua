@@ -20,6 +20,7 @@ turn_external_host = "2001:db8::5"
 turn_external_secret = --[[secret]] "tiger"
 external_services = {
 	{
+		algorithm = "turn";
 		host = "2001:db8::5";
 		port = 5349;
 		secret = --[[secret]] "tiger";
