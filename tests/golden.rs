@@ -92,10 +92,15 @@ golden! { cases, renders:
     no_self_signed_certificates
     not_encrypted
     nothing_set
+    null_leaves_our_options_out
+    off_decides_nothing
     openmetrics
     options
+    options_decide_ports
+    options_hidden
     own_files
     own_files_name_the_hosts
+    own_main_file
     own_modules
     own_templates
     own_templates_elsewhere
@@ -131,8 +136,10 @@ golden! { cases, renders:
 
 golden! { failures, is_refused:
     a_component_named_as_a_host
+    a_file_that_reads_a_secret
     a_host_below_the_domain_named_twice
     a_host_that_differs_from_itself
+    a_password_in_a_url
     a_template_that_includes_a_missing_one
     a_template_with_a_syntax_error
     a_template_with_an_undefined_name
@@ -151,14 +158,19 @@ golden! { failures, is_refused:
     ldap_without_a_base
     modules_that_exclude_each_other
     no_such_user
+    no_virtual_host
     not_supported_yet
     own_files_that_cannot_be_read
+    patterns_in_names
+    patterns_in_paths
+    places_of_others
     refused_option_names
     select_on_13
     settings_that_exclude_each_other
     several_at_once
     sqlite_and_a_database
     strict
+    two_templates_of_one_name
     two_users
     unknown_members
     unknown_modules

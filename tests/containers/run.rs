@@ -604,3 +604,71 @@ fn validate_says_what_prosodys_own_loader_says() {
     assert_eq!(answer.status, 0, "{}", answer.all());
     assert_eq!(server.root("ls -l /run/prosody /dev/shm /dev/shm/*").ok(), before);
 }
+
+/// `docker exec` comes as any user, finds the configuration, and hands on what the user's files read.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn prosodyctl_works_in_docker_exec_whoever_asks() {
+    let input = Volume::new();
+    input.prepare(
+        TRIXIE,
+        "echo 'VirtualHost(\"own.\" .. os.getenv(\"PROSODY_DOMAIN\"))' >/volume/own.cfg.lua",
+    );
+    for user in ["0", "12345:0"] {
+        let server = Recipe::new(TRIXIE)
+            .with(["--user", user, "--read-only", "--tmpfs", "/var/lib/prosody:mode=0777"])
+            .env("PROSODY_DOMAIN", "chat.example")
+            .env("PROSODY_DB_PASWORD", "hunter2")
+            .volume(&input, "/etc/prosody")
+            .env("PROSODY_EXTRA_CONFIG", "/etc/prosody/own.cfg.lua")
+            .serve();
+        // Root, the server's own user, and for the first container a user that may not look.
+        for asking in ["0:0", if user == "0" { "999:999" } else { user }] {
+            let answer = docker(["exec", "--user", asking, &server.name, "prosodyctl", "status"]);
+            assert_eq!(answer.status, 0, "{user}, asked by {asking}: {}", answer.all());
+            let health =
+                docker(["exec", "--user", asking, &server.name, "prosody-entrypoint", "healthcheck"]);
+            assert_eq!(health.status, 0, "{user}, asked by {asking}: {}", health.all());
+        }
+        // A misspelt name may hold a secret all the same.
+        let environment =
+            server.as_prosody(&format!("tr '\\0' '\\n' < /proc/{}/environ", server.server_pid())).ok();
+        assert!(
+            environment.contains("PROSODY_DOMAIN=chat.example"),
+            "what a file reads stays: {environment}"
+        );
+        assert!(!environment.contains("hunter2"), "{environment}");
+    }
+}
+
+/// With a configuration of the user's own, settings that have no effect are not read either.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_configuration_of_the_users_own_may_read_any_variable() {
+    let own = "admins = { ENV_PROSODY_DB_PORT .. \"@own.example\" }\nlog = { info = \"*console\" }\nVirtualHost \"own.example\"\n";
+    let server =
+        Recipe::new(TRIXIE).file("/etc/prosody/prosody.cfg.lua", own).env("PROSODY_DB_PORT", "abc").serve();
+    server.wait_for_log("Without effect beside that file: PROSODY_DB_PORT");
+
+    let wrong = Recipe::new(TRIXIE).file("/etc/prosody/prosody.cfg.lua", own).env("PROSODY_UID", "abc").run();
+    assert_eq!(wrong.status, 78, "{}", wrong.all());
+}
+
+/// The credentials of TURN over TLS: 0.12 makes them for the type `turn` alone, unless it is told how.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn turn_over_tls_is_announced_with_credentials() {
+    for image in [TRIXIE, BOOKWORM] {
+        let server = Recipe::new(image)
+            .env("PROSODY_DOMAIN", "chat.example")
+            .env("PROSODY_TURN_HOST", "turn.chat.example")
+            .env("PROSODY_TURN_SECRET", "hunter2")
+            .env("PROSODY_TURN_TLS_PORT", "5349")
+            .serve();
+        let ask = "> local found = {}; for _, s in ipairs(require \"core.modulemanager\".get_module(\"chat.example\", \
+                   \"external_services\").get_services()) do table.insert(found, \
+                   s.type .. \"=\" .. tostring(s.username ~= nil)) end return table.concat(found, \" \")";
+        let answer = server.exec(["prosodyctl", "shell", ask]).all();
+        assert!(answer.contains("turns=true"), "{image}: {answer}");
+    }
+}

@@ -1,0 +1,3 @@
+-- Virtual hosts: the domains whose users log in here.
+
+VirtualHost "chat.example"

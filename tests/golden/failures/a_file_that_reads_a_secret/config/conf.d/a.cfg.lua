@@ -1,0 +1,1 @@
+component_secret = os.getenv("PROSODY_DB_PASSWORD")
