@@ -12,10 +12,10 @@ use std::ffi::OsString;
 
 use serde::de::DeserializeOwned;
 
-use self::catalogue::Section;
 pub use self::catalogue::{
     Anything, Authentication, Entrypoint, Hosts, Modules, Network, Observability, Storage, Tls,
 };
+use self::catalogue::{Section, Setting};
 pub use self::report::{Mistake, Report};
 pub use self::source::{Given, Source};
 use self::types::{Kind, Name};
@@ -150,26 +150,28 @@ impl Settings {
 
 /// Reads the settings of one section: all pairs at once, and where that fails each alone, so that every mistake is found.
 fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Source, report: &mut Report) -> T {
-    let pairs = || {
-        section
-            .settings
-            .iter()
-            .filter_map(|setting| Some((setting, source.given.get(setting.field)?)))
-            .map(|(setting, given)| (setting, given, (setting.field.to_owned(), given.value.clone())))
+    // One type of iterator, so that the compiler writes the reading of a section once and not for each call.
+    let read = |pairs: Vec<(String, String)>| envy::from_iter::<_, T>(pairs);
+    let given = || {
+        let settings = section.settings.iter();
+        settings.filter_map(|setting| Some((setting, source.given.get(setting.field)?)))
     };
-    if let Ok(section) = envy::from_iter(pairs().map(|(_, _, pair)| pair)) {
+    let pair = |setting: &Setting, given: &Given| (setting.field.to_owned(), given.value.clone());
+    if let Ok(section) = read(given().map(|(setting, given)| pair(setting, given)).collect()) {
         return section;
     }
-    let right = pairs().filter_map(|(setting, given, pair)| {
-        let error = match envy::from_iter::<_, T>([pair.clone()]) {
-            Ok(_) => return Some(pair),
+    let mut right = Vec::new();
+    for (setting, given) in given() {
+        let why = match read(vec![pair(setting, given)]) {
+            Ok(_) => {
+                right.push(pair(setting, given));
+                continue;
+            }
             Err(envy::Error::Custom(why)) => why,
             Err(error) => error.to_string(),
         };
-        let mistake = Mistake::new(&given.variable, &error);
+        let mistake = Mistake::new(&given.variable, &why);
         report.mistake(if setting.shows(&given.value) { mistake.with_value(&given.value) } else { mistake });
-        None
-    });
-    let right: Vec<(String, String)> = right.collect();
-    envy::from_iter(right).unwrap_or_default()
+    }
+    read(right).unwrap_or_default()
 }

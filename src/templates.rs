@@ -16,8 +16,8 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Undefi
 
 use crate::lua::{self, Dialect, Secrets};
 
-/// How deep templates, macros and blocks may call each other, in minijinja's unit: an include costs ten, a macro
-/// four, a block one. minijinja's own limit of 500 is more than a stack of 2 MiB takes in a debug build.
+/// How deep templates and blocks may call each other, in minijinja's unit: an include costs ten, a block one.
+/// minijinja's own limit of 500 is more than a stack of 2 MiB takes in a debug build.
 const RECURSION_LIMIT: usize = 100;
 
 /// Named templates, which include each other by these names, and the dialect of Lua that they render.
@@ -388,7 +388,6 @@ Component(\"xmpp\")
         for source in [
             "{% include 'global.cfg.lua.j2' %}",
             "{% import 'global.cfg.lua.j2' as me %}",
-            "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
             "{% block b %}{{ self.b() }}{% endblock %}",
             "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
         ] {
