@@ -1,0 +1,53 @@
+//! Whom the health check asks.
+
+use std::net::{IpAddr, SocketAddr};
+
+use minijinja::Value;
+
+use super::hosts::{Hosts, Options};
+use crate::health::{ANY_HOST, Service, Target};
+
+/// The lines of the health check's file: the first host, at an address and port that are bound, loopback first; another server's
+/// port where clients have none.
+pub fn targets(options: &Options, hosts: &Hosts) -> String {
+    // Where only the user's own files name hosts, it is not known which.
+    let host = hosts.virtual_hosts.first().map_or(ANY_HOST, |host| &host.name);
+    let strings = |value: &Value| -> Vec<String> {
+        value
+            .try_iter()
+            .map(|items| items.filter_map(|item| item.as_str().map(str::to_owned)).collect())
+            .unwrap_or_default()
+    };
+    let interfaces = options.get("interfaces").map(strings).unwrap_or_else(|| vec!["*".into(), "::".into()]);
+    let address = |interface: &str| match interface {
+        "*" | "0.0.0.0" => Some("127.0.0.1".parse().ok()?),
+        "::" => Some("::1".parse().ok()?),
+        address => address.parse().ok(),
+    };
+    let mut addresses: Vec<IpAddr> = interfaces.iter().filter_map(|interface| address(interface)).collect();
+    addresses.sort_by_key(|address| !address.is_loopback());
+    let ports = |option: &str, default: u16| -> Vec<u16> {
+        let Some(ports) = options.get(option) else {
+            return vec![default];
+        };
+        let number = |item: Value| item.as_usize().and_then(|port| u16::try_from(port).ok());
+        ports.try_iter().map(|items| items.filter_map(number).collect()).unwrap_or_default()
+    };
+    let disabled = |module: &str| {
+        options.get("modules_disabled").is_some_and(|list| strings(list).contains(&module.to_owned()))
+    };
+    let mut targets = Vec::new();
+    for (service, module, option, default) in
+        [(Service::C2s, "c2s", "c2s_ports", 5222), (Service::S2s, "s2s", "s2s_ports", 5269)]
+    {
+        if !disabled(module) && targets.is_empty() {
+            for port in ports(option, default).into_iter().take(1) {
+                targets.extend(addresses.iter().map(|address| {
+                    Target { service, address: SocketAddr::new(*address, port), host: host.to_owned() }
+                        .to_string()
+                }));
+            }
+        }
+    }
+    targets.iter().map(|target| format!("{target}\n")).collect()
+}
