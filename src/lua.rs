@@ -7,8 +7,6 @@
 
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use minijinja::Value;
@@ -256,11 +254,6 @@ fn write_value(
             }
             Secrets::Hidden => write_string(out, PLACEHOLDER.as_bytes()),
         };
-    }
-    if let Some(file) = value.downcast_object_ref::<FileLine>() {
-        out.write_str("FileLine(")?;
-        write_string(out, file.path.as_os_str().as_bytes())?;
-        return Ok(out.write_str(")")?);
     }
     match value.kind() {
         ValueKind::Bool => Ok(write!(out, "{}", value.is_true())?),
@@ -513,31 +506,6 @@ impl Object for Name {
     }
 }
 
-/// A value by reference: `FileLine("path")`, for which Prosody 13.0 and later read the file's first line when they
-/// load the configuration (core/configmanager.lua). A relative path is relative to Prosody's configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileLine {
-    path: PathBuf,
-}
-
-impl FileLine {
-    /// Takes the path of the file, which is not looked at.
-    pub fn new(path: impl Into<PathBuf>) -> FileLine {
-        FileLine { path: path.into() }
-    }
-
-    /// For a template's context, or as an item of a list or table.
-    pub fn into_value(self) -> Value {
-        Value::from_object(self)
-    }
-}
-
-impl Object for FileLine {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-}
-
 /// Lua code, which [`write`] puts as it is. Only [`verbatim_lua_code`] makes one.
 #[derive(Debug)]
 struct Verbatim(String);
@@ -692,15 +660,6 @@ mod tests {
         // As a value it would be a variable, such as `os`.
         let os = Name::new("os").unwrap().into_value();
         assert_eq!(refused(vec![os]), "item 1: a value of kind Plain has no Lua literal");
-    }
-
-    #[test]
-    fn a_file_line_is_a_call_with_the_path_as_a_string() {
-        let file = FileLine::new("/run/secrets/\"db\"").into_value();
-        assert_eq!(
-            written(context! { password => file }),
-            r#"{ password = FileLine("/run/secrets/\"db\"") }"#
-        );
     }
 
     #[test]

@@ -193,7 +193,7 @@ mod tests {
     use minijinja::context;
 
     use super::*;
-    use crate::lua::{FileLine, Name, Secret, Version};
+    use crate::lua::{Name, Secret, Version};
 
     const WRITTEN: Dialect = Dialect { version: Version::Lua54, secrets: Secrets::Written };
     const HIDDEN: Dialect = Dialect { secrets: Secrets::Hidden, ..WRITTEN };
@@ -233,14 +233,14 @@ Component({{ host }})
         let context = context! {
             name => Name::new("c2s_ports").unwrap().into_value(),
             ports => vec![5222, 5223],
-            components => context! { irc => secret(), xmpp => FileLine::new("/run/s").into_value() },
+            components => context! { irc => secret(), xmpp => "plain" },
         };
         let expected = "\
 c2s_ports = { 5222, 5223 };
 Component(\"irc\")
     component_secret = --[[secret]] \"hunter2\";
 Component(\"xmpp\")
-    component_secret = FileLine(\"/run/s\");
+    component_secret = \"plain\";
 ";
         assert_eq!(render(source, context), expected);
     }

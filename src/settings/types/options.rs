@@ -23,11 +23,6 @@ impl Options {
         self.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
     }
 
-    /// Whether no option is named.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Reads the members of an object, and lets `refuse` say why an option cannot stand here. The errors are
     /// all mistakes, none with a value.
     pub(super) fn from_members(
