@@ -77,6 +77,7 @@ test: check binary image test-images ## every test
 docs: ## write the generated part of the documentation anew
 	cargo run --locked --quiet -- settings --format markdown >docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
+	UPDATE_DOCS=1 cargo test --locked --quiet --test containers the_documented_table
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target [FUZZ_SECONDS=60]
@@ -88,8 +89,8 @@ fuzz: ## run each fuzz target [FUZZ_SECONDS=60]
 	done
 
 .PHONY: bench
-bench: binary image-trixie ## measure, beside tini in the same run
-	@docker/needs hyperfine python3 tini
+bench: binary image-trixie ## measure, beside tini, dumb-init and catatonit in the same run
+	@docker/needs hyperfine python3 tini dumb-init catatonit cc
 	benches/run
 
 .PHONY: clean

@@ -3,29 +3,39 @@
 //! Directories may belong to users who are trusted less than we are, so everything is done through directory
 //! descriptors and no link is followed on the way (openat(2), O_NOFOLLOW).
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, open, openat, renameat};
-use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, symlinkat, unlinkat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::signal::kill;
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat};
+use nix::unistd::{Gid, Pid, Uid, UnlinkatFlags, fchown, geteuid, symlinkat, unlinkat};
 use time::OffsetDateTime;
 
-use crate::exit_status::{ExitStatus, Failure, WithStatus};
+use crate::directory::{self, entries, errno};
+use crate::exit_status::{ExitStatus, Failure};
+use crate::facts::running::{Running, STARTED_FILE};
 use crate::facts::{self, CURRENT, SERVER_DIR};
 use crate::identity::User;
-use crate::plan::{File as PlannedFile, Link, Plan};
+use crate::plan::{File as PlannedFile, HEALTH_FILE, Link, Plan, STATE_FILE};
+use crate::privileges::{self, Capability};
 use crate::self_signed::{self, Store};
 
-/// What becomes [`CURRENT`] by a rename.
-const NEXT: &str = ".next";
+/// What is not complete has a name that begins so and ends with our process id, until a rename gives it its own.
+const INCOMPLETE: &str = ".new-";
+
+/// How many generations stay. Prosody reads a generation file by file, and may be one reload behind.
+const KEPT: usize = 4;
+
+/// Our process id, for who wants to signal us where we are not process 1.
+const PID_FILE: &str = "entrypoint.pid";
 
 const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o750);
+const SHARED_MODE: Mode = Mode::from_bits_truncate(0o770);
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o640);
 
 /// Where the next generation of a runtime directory goes.
@@ -37,24 +47,59 @@ pub fn next_generation(runtime_dir: &Path) -> PathBuf {
 /// Writes a plan into the runtime directory and makes it the one in force. The generation before it stays, older ones
 /// go. Certificates are made first, and stay where a later step fails.
 ///
+/// A generation has its name only once it is complete, so that whatever ends us half-way leaves nothing that looks like
+/// one.
+///
 /// # Errors
 ///
 /// 73 where a place cannot be written, 77 where a right is missing. Until the last step what was in force stays so.
 pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> Result<(), Failure> {
-    let runtime = open_runtime_dir(runtime_dir, owner).map_err(|error| failure(error, runtime_dir))?;
-    make_server_dir(&runtime, owner).map_err(|error| failure(error, &runtime_dir.join(SERVER_DIR)))?;
-    make_certificates(plan, data_dir, owner).map_err(|error| failure(error, data_dir))?;
-    let name = plan.generation.file_name().unwrap_or_default();
-    let written = write_generation(&runtime, Path::new(name), plan, owner)
-        .and_then(|()| switch(&runtime, Path::new(name)))
-        .map_err(|error| failure(error, runtime_dir));
-    if written.is_err() {
-        // It may be half of one, and what follows would count it.
-        let _ = remove_generation(&runtime, Path::new(name), plan);
-        return written;
-    }
-    remove_old_generations(&runtime, runtime_dir);
-    Ok(())
+    privileges::with_group(owner.gid, || {
+        let runtime = open_runtime_dir(runtime_dir, owner).map_err(|error| failure(error, runtime_dir))?;
+        make_server_dir(&runtime, owner).map_err(|error| failure(error, &runtime_dir.join(SERVER_DIR)))?;
+        privileges::as_user(owner, || make_certificates(plan, data_dir))
+            .map_err(|error| failure(error, data_dir))?;
+        write_generation(&runtime, plan, owner).map_err(|error| failure(error, runtime_dir))?;
+        remove_old_generations(&runtime, runtime_dir);
+        Ok(())
+    })
+}
+
+/// Leaves in the runtime directory, which [`apply`] has made, what is known of a server that is about to run under PID 1
+/// `init`: that process id, the state that it starts with, whom the health check asks. Of what an earlier server has left
+/// in its directory nothing stays, because it may have run as another user.
+///
+/// # Errors
+///
+/// 73 where it cannot be written.
+pub fn announce(plan: &Plan, runtime_dir: &Path, init: Pid, owner: &User) -> Result<(), Failure> {
+    let write = || -> anyhow::Result<()> {
+        let runtime = directory::open(runtime_dir)?;
+        let server = directory::open_below(&runtime, Path::new(SERVER_DIR))?;
+        for name in entries(&server)? {
+            // A directory stays: it is nothing that Prosody looks for.
+            let _ = unlinkat(&server, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        let health = plan.files.iter().find(|file| file.path == Path::new(HEALTH_FILE));
+        let group = geteuid().is_root().then_some(owner.gid);
+        for (name, content) in [
+            (PID_FILE, format!("{init}\n")),
+            (STARTED_FILE, Running::describe(init, &plan.state)),
+            (HEALTH_FILE, health.map(|file| file.content.clone()).unwrap_or_default()),
+        ] {
+            let new = incomplete();
+            clear(&runtime, &new)?;
+            write_file(&runtime, &new, &content, group)?;
+            renameat(&runtime, &new, &runtime, name)?;
+        }
+        Ok(())
+    };
+    privileges::with_group(owner.gid, write).map_err(|error| failure(error, runtime_dir))
+}
+
+/// The name of what is not complete: no other process that runs has it.
+fn incomplete() -> PathBuf {
+    format!("{INCOMPLETE}{}", std::process::id()).into()
 }
 
 /// Writes a plan's files and links into a directory of the user's choice, which is made where it is missing.
@@ -62,10 +107,9 @@ pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> 
 /// # Errors
 ///
 /// 73 where it cannot be written, or holds other files already.
-pub fn write_to(directory: &Path, plan: &Plan) -> Result<(), Failure> {
+pub fn write_to(path: &Path, plan: &Plan) -> Result<(), Failure> {
     let write = || {
-        std::fs::create_dir_all(directory)?;
-        let opened = open_directory(AT_FDCWD, directory)?;
+        let opened = directory::make(path, Mode::from_bits_truncate(0o755))?;
         let before = entries(&opened)?;
         let written = write_files(&opened, &plan.files, &plan.links, None);
         if written.is_err() {
@@ -76,7 +120,7 @@ pub fn write_to(directory: &Path, plan: &Plan) -> Result<(), Failure> {
         }
         written
     };
-    write().map_err(|error: anyhow::Error| failure(error, directory))
+    write().map_err(|error: anyhow::Error| failure(error, path))
 }
 
 /// The runtime directory, made where it is missing. Root makes it its own first of all: the image ships it for everyone.
@@ -84,27 +128,31 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
     // Everyone may make directories on /dev/shm: there, what is not root's is its user's alone.
     let private = path.starts_with("/dev/shm") && !geteuid().is_root();
     let mode = if private { Mode::S_IRWXU } else { DIRECTORY_MODE };
-    let mut made = mkdirat(AT_FDCWD, path, mode);
-    if let (Err(Errno::ENOENT), Some(parent)) = (made, path.parent()) {
-        std::fs::create_dir_all(parent)?;
-        made = mkdirat(AT_FDCWD, path, mode);
-    }
-    match made {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let directory = open_directory(AT_FDCWD, path)?;
+    let directory = directory::make(path, mode)?;
     let found = fstat(&directory)?;
     if geteuid().is_root() {
+        // In a container that another user started, root comes by `docker exec` alone.
+        let link = fstatat(&directory, CURRENT, AtFlags::AT_SYMLINK_NOFOLLOW);
+        let is_starters = |uid| privileges::uid_of(Pid::from_raw(1)).is_some_and(|init| init.as_raw() == uid);
+        if let Some(link) = link.ok().filter(|link| link.st_uid != 0 && is_starters(link.st_uid)) {
+            bail!(
+                "it is that of a server which runs as uid {uid}: come as that user, `docker exec --user {uid}:{}`",
+                link.st_gid,
+                uid = link.st_uid
+            );
+        }
         // The image ships ours empty. What holds other things than ours is somebody else's.
-        let is_ours = |name: &CString| {
+        let is_ours = |name: &std::ffi::CString| {
             let name = name.to_string_lossy();
-            [CURRENT, NEXT, SERVER_DIR].contains(&name.as_ref()) || name.starts_with("generation-")
+            [CURRENT, SERVER_DIR, PID_FILE, STARTED_FILE, HEALTH_FILE].contains(&&*name)
+                || ["generation-", ".generation-", ".new-", ".next"]
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix))
         };
         if (found.st_uid, found.st_gid) != (0, owner.gid) && !entries(&directory)?.iter().all(is_ours) {
             bail!("it holds other files: name a directory of its own in PROSODY_RUNTIME_DIR");
         }
-        own(&directory, &found, 0, owner.gid, DIRECTORY_MODE)?;
+        own(&directory, &found, owner.gid, DIRECTORY_MODE)?;
     } else if private && (found.st_uid != geteuid().as_raw() || found.st_mode & 0o077 != 0) {
         bail!("it belongs to uid {}, expected a directory of ours alone: remove it", found.st_uid);
     }
@@ -112,22 +160,22 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
 }
 
 /// The directory for Prosody's process id and socket. What an earlier run left in it is Prosody's to replace.
+///
+/// It stays root's, open to Prosody's group: to give it away would take a right that a container may lack.
 fn make_server_dir(runtime: &OwnedFd, owner: &User) -> anyhow::Result<()> {
-    match mkdirat(runtime, SERVER_DIR, DIRECTORY_MODE) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(error) => return Err(error.into()),
-    }
+    let directory = directory::make_below(runtime, Path::new(SERVER_DIR), SHARED_MODE)?;
     if geteuid().is_root() {
-        let directory = open_directory(runtime, Path::new(SERVER_DIR))?;
-        own(&directory, &fstat(&directory)?, owner.uid, owner.gid, DIRECTORY_MODE)?;
+        own(&directory, &fstat(&directory)?, owner.gid, SHARED_MODE)?;
     }
     Ok(())
 }
 
-/// Changes owner and mode where they differ.
-fn own(directory: &OwnedFd, found: &FileStat, uid: u32, gid: u32, mode: Mode) -> nix::Result<()> {
-    if (found.st_uid, found.st_gid) != (uid, gid) {
-        fchown(directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+/// Makes a directory root's, and of a group, where it is not already. Only what was another user's takes a right.
+fn own(directory: &OwnedFd, found: &FileStat, gid: u32, mode: Mode) -> nix::Result<()> {
+    let owner = (found.st_uid != 0).then(|| Uid::from_raw(0));
+    let group = (found.st_gid != gid).then(|| Gid::from_raw(gid));
+    if owner.is_some() || group.is_some() {
+        fchown(directory, owner, group)?;
     }
     if found.st_mode & 0o7777 != mode.bits() {
         fchmod(directory, mode)?;
@@ -138,39 +186,83 @@ fn own(directory: &OwnedFd, found: &FileStat, uid: u32, gid: u32, mode: Mode) ->
 /// Makes the data directory fit to be Prosody's: one that is missing is made, and one that belongs to root (every fresh
 /// bind mount) is given to Prosody's user.
 ///
+/// Only the directory itself is looked at: what is in it may be a hundred thousand files.
+///
 /// # Errors
 ///
 /// 73 where it is not a directory or cannot be written by whom Prosody runs as, 77 where a right is missing.
 pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
-    let prepare = || -> anyhow::Result<()> {
-        if let Err(Errno::ENOENT) = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
-            std::fs::create_dir_all(path)?;
-        }
-        let directory = open_directory(AT_FDCWD, path)?;
+    let look = || -> anyhow::Result<(OwnedFd, FileStat)> {
+        let directory = directory::make(path, Mode::from_bits_truncate(0o755))?;
         let found = fstat(&directory)?;
-        if geteuid().is_root() {
-            // What belongs to root is a fresh bind mount, and what is empty nobody's yet.
-            if !owner.is_root() && (found.st_uid == 0 || !may_write(&found, owner)) {
-                if found.st_uid != 0 && !entries(&directory)?.is_empty() {
-                    bail!(
-                        "it belongs to uid {} (gid {}), and Prosody is to run as uid {} (gid {}): leave PROSODY_UID, \
-                         PROSODY_GID and PROSODY_USER out to run as its owner, or run `chown -R {}:{}` on it",
-                        found.st_uid,
-                        found.st_gid,
-                        owner.uid,
-                        owner.gid,
-                        owner.uid,
-                        owner.gid
-                    );
-                }
-                fchown(&directory, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
-            }
-        } else if !facts::is_writable(path) {
-            return Err(anyhow!(Errno::EACCES));
-        }
-        Ok(())
+        Ok((directory, found))
     };
-    prepare().map_err(|error| failure(error, path))
+    // Root may lack the right to look into another user's directory, and that user never does.
+    let (directory, found) =
+        look().or_else(|error| privileges::as_user(owner, look).map_err(|_| failure(error, path)))?;
+    if !geteuid().is_root() {
+        if facts::is_writable(path) {
+            return Ok(());
+        }
+        return Err(not_ours(path, &found, owner));
+    }
+    // What belongs to root is a fresh bind mount, and what is empty nobody's yet.
+    if owner.is_root() || (found.st_uid != 0 && may_write(&found, owner)) {
+        return privileges::require(owner, &[]);
+    }
+    let is_empty = entries(&directory).is_ok_and(|entries| entries.is_empty());
+    if found.st_uid != 0 && !is_empty {
+        return Err(somebody_elses(path, &found, owner));
+    }
+    privileges::require(owner, &[Capability::CHOWN])?;
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    fchown(&directory, Some(uid), Some(gid)).map_err(|error| failure(error.into(), path))?;
+    if !is_empty {
+        tracing::warn!(
+            "{path} belonged to root and is Prosody's now (uid {uid}); what is in it was left as it is: where Prosody \
+             cannot read that, run `chown -R {uid}:{gid} {path}` once",
+            path = path.display()
+        );
+    }
+    Ok(())
+}
+
+/// What to do about a data directory that another user keeps.
+fn somebody_elses(path: &Path, found: &FileStat, owner: &User) -> Failure {
+    Failure::new(
+        ExitStatus::CANNOT_WRITE,
+        anyhow!(
+            "{path} belongs to uid {} (gid {}), and Prosody is to run as uid {uid} (gid {gid}): leave PROSODY_UID, \
+             PROSODY_GID and PROSODY_USER out to run as its owner, or run `chown -R {uid}:{gid} {path}`",
+            found.st_uid,
+            found.st_gid,
+            path = path.display(),
+            uid = owner.uid,
+            gid = owner.gid,
+        ),
+    )
+}
+
+/// What to do about a data directory that whoever we are may not write to.
+fn not_ours(path: &Path, found: &FileStat, owner: &User) -> Failure {
+    let other_way = match (found.st_uid, found.st_gid) {
+        (0, _) => "or start the container as root with Docker's default capabilities, which gives it to Prosody's user"
+            .to_owned(),
+        (uid, gid) => format!("or start the container with `--user {uid}:{gid}`"),
+    };
+    Failure::new(
+        ExitStatus::CANNOT_WRITE,
+        anyhow!(
+            "{path} cannot be written by uid {uid}, gid {gid}: it belongs to uid {}, gid {} (mode {:03o}): run \
+             `chown -R {uid}:{gid} {path}`, {other_way}",
+            found.st_uid,
+            found.st_gid,
+            found.st_mode & 0o7777,
+            path = path.display(),
+            uid = owner.uid,
+            gid = owner.gid,
+        ),
+    )
 }
 
 /// Whether a user may make files in a directory, going by its mode. Prosody's process has no supplementary groups.
@@ -183,53 +275,59 @@ fn may_write(directory: &FileStat, user: &User) -> bool {
     directory.st_mode & bits == bits
 }
 
-/// The names in a directory.
-fn entries(directory: &OwnedFd) -> nix::Result<Vec<CString>> {
-    let mut entries =
-        nix::dir::Dir::openat(directory, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let names = entries.iter().map(|entry| Ok(entry?.file_name().to_owned()));
-    let is_own = |name: &nix::Result<CString>| {
-        !name.as_ref().is_ok_and(|name| matches!(name.to_bytes(), b"." | b".."))
-    };
-    names.filter(is_own).collect()
-}
-
-/// Makes the self-signed certificates that a plan asks for.
-fn make_certificates(plan: &Plan, data_dir: &Path, owner: &User) -> anyhow::Result<()> {
+/// Makes the self-signed certificates that a plan asks for, as Prosody's user.
+fn make_certificates(plan: &Plan, data_dir: &Path) -> anyhow::Result<()> {
     if plan.certificates.is_empty() {
         return Ok(());
     }
-    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-    let store = Store::create(data_dir, uid, gid)?;
+    let store = Store::create(data_dir)?;
     let now = OffsetDateTime::now_utc();
     for request in &plan.certificates {
         let names: Vec<&str> = request.names.iter().map(String::as_str).collect();
         let pair = self_signed::make(&names, now)
             .with_context(|| format!("making a certificate for {}", request.host))?;
-        store.write(&request.host, &pair, uid, gid)?;
+        store.write(&request.host, &pair)?;
     }
     Ok(())
 }
 
-fn write_generation(runtime: &OwnedFd, name: &Path, plan: &Plan, owner: &User) -> anyhow::Result<()> {
-    mkdirat(runtime, name, DIRECTORY_MODE)?;
-    let directory = open_directory(runtime, name)?;
-    let group = geteuid().is_root().then(|| Gid::from_raw(owner.gid));
-    if let Some(group) = group {
-        fchown(&directory, None, Some(group))?;
-        fchmod(&directory, DIRECTORY_MODE)?;
+/// Writes a generation and makes it the one in force. Where that fails nothing of it is left.
+fn write_generation(runtime: &OwnedFd, plan: &Plan, owner: &User) -> anyhow::Result<()> {
+    let name = Path::new(plan.generation.file_name().unwrap_or_default());
+    let incomplete = incomplete();
+    clear(runtime, &incomplete)?;
+    let directory = directory::make_below(runtime, &incomplete, DIRECTORY_MODE)?;
+    let write = || -> anyhow::Result<()> {
+        let group = geteuid().is_root().then_some(owner.gid);
+        if let Some(gid) = group {
+            own(&directory, &fstat(&directory)?, gid, DIRECTORY_MODE)?;
+        }
+        write_files(&directory, &plan.files, &plan.links, group)?;
+        write_file(&directory, Path::new(STATE_FILE), &plan.state, group)?;
+        // Where another process was first with this number, its generation is not empty, and ours is not taken.
+        Ok(renameat(runtime, &incomplete, runtime, name)?)
+    };
+    if let Err(error) = write() {
+        // The first error is the one to report.
+        let _ = directory::remove_below(runtime, &incomplete);
+        return Err(error);
     }
-    write_files(&directory, &plan.files, &plan.links, group)
+    if let Err(error) = switch(runtime, name) {
+        let _ = directory::remove_below(runtime, name);
+        return Err(error.into());
+    }
+    Ok(())
 }
 
 fn write_files(
     directory: &OwnedFd,
     files: &[PlannedFile],
     links: &[Link],
-    group: Option<Gid>,
+    group: Option<u32>,
 ) -> anyhow::Result<()> {
     for file in files {
-        write_file(directory, file, group).with_context(|| format!("writing {}", file.path.display()))?;
+        write_file(directory, &file.path, &file.content, group)
+            .with_context(|| format!("writing {}", file.path.display()))?;
     }
     for link in links {
         symlinkat(&link.target, directory, &link.path)
@@ -238,71 +336,68 @@ fn write_files(
     Ok(())
 }
 
-fn write_file(directory: &OwnedFd, planned: &PlannedFile, group: Option<Gid>) -> anyhow::Result<()> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mut file = File::from(openat(directory, &planned.path, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
-    file.write_all(planned.content.as_bytes())?;
-    if let Some(group) = group {
-        fchown(&file, None, Some(group))?;
+/// A file, for its group to read: `group`, which a directory with the set-group-ID bit would choose otherwise.
+fn write_file(directory: &OwnedFd, path: &Path, content: &str, group: Option<u32>) -> anyhow::Result<()> {
+    let mut file = create(directory, path)?;
+    file.write_all(content.as_bytes())?;
+    if let Some(gid) = group.filter(|&gid| fstat(&file).is_ok_and(|found| found.st_gid != gid)) {
+        fchown(&file, None, Some(Gid::from_raw(gid)))?;
     }
     fchmod(&file, FILE_MODE)?;
     Ok(())
 }
 
-/// Makes a generation the one in force.
-fn switch(runtime: &OwnedFd, name: &Path) -> anyhow::Result<()> {
-    match symlinkat(name, runtime, NEXT) {
-        Err(Errno::EEXIST) => {
-            unlinkat(runtime, NEXT, UnlinkatFlags::NoRemoveDir)?;
-            symlinkat(name, runtime, NEXT)?;
-        }
-        result => result?,
-    }
-    renameat(runtime, NEXT, runtime, CURRENT)?;
-    Ok(())
+/// A new file, nobody else's to read yet.
+fn create(directory: &OwnedFd, name: &Path) -> nix::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
 }
 
-/// Removes all generations but the last two. That one stays which cannot be removed is no reason not to start.
+/// Removes a file, a link or a directory of such, where there is one.
+fn clear(directory: &OwnedFd, name: &Path) -> nix::Result<()> {
+    match remove(directory, name) {
+        Err(Errno::EISDIR) => directory::remove_below(directory, name),
+        removed => removed,
+    }
+}
+
+fn remove(directory: &OwnedFd, name: &Path) -> nix::Result<()> {
+    match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a generation the one in force.
+fn switch(runtime: &OwnedFd, name: &Path) -> nix::Result<()> {
+    let link = incomplete();
+    clear(runtime, &link)?;
+    symlinkat(name, runtime, &link)?;
+    renameat(runtime, &link, runtime, CURRENT)
+}
+
+/// Removes all generations but the last ones, and what processes that are gone have never completed. That something stays
+/// which cannot be removed is no reason not to start.
 fn remove_old_generations(runtime: &OwnedFd, path: &Path) {
     let generations = facts::generations(path);
-    let old = generations.len().saturating_sub(2);
-    for number in &generations[..old] {
-        let name = PathBuf::from(format!("generation-{number}"));
-        if let Err(error) = remove_directory(runtime, &name) {
+    let old = generations.len().saturating_sub(KEPT);
+    let old = generations[..old].iter().map(|number| format!("generation-{number}"));
+    let is_left = |name: &String| match name.strip_prefix(INCOMPLETE).map(|pid| pid.parse().ok()) {
+        Some(Some(pid)) => kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH),
+        Some(None) => true,
+        None => name.starts_with(".generation-") || name == ".next",
+    };
+    let names = entries(runtime).unwrap_or_default().into_iter().filter_map(|name| name.into_string().ok());
+    for name in old.chain(names.filter(is_left)) {
+        if let Err(error) = clear(runtime, Path::new(&name)) {
             tracing::debug!("{} stays: {error}", path.join(name).display());
         }
     }
 }
 
-fn remove_generation(runtime: &OwnedFd, name: &Path, plan: &Plan) -> nix::Result<()> {
-    let directory = open_directory(runtime, name)?;
-    let paths = plan.files.iter().map(|file| &file.path).chain(plan.links.iter().map(|link| &link.path));
-    for path in paths {
-        let _ = unlinkat(&directory, path, UnlinkatFlags::NoRemoveDir);
-    }
-    unlinkat(runtime, name, UnlinkatFlags::RemoveDir)
-}
-
-/// Removes a directory that holds no other directory.
-fn remove_directory(parent: &OwnedFd, name: &Path) -> nix::Result<()> {
-    let directory = open_directory(parent, name)?;
-    for name in entries(&directory)? {
-        unlinkat(&directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
-    }
-    unlinkat(parent, name, UnlinkatFlags::RemoveDir)
-}
-
-fn open_directory(parent: impl AsFd, path: &Path) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(parent, path, flags, Mode::empty())
-}
-
 /// An error with its path, its exit status and what to do.
 fn failure(error: anyhow::Error, path: &Path) -> Failure {
-    let errno = error.chain().find_map(|cause| {
-        let by_errno = cause.downcast_ref::<Errno>().copied();
-        by_errno.or_else(|| cause.downcast_ref::<std::io::Error>()?.raw_os_error().map(Errno::from_raw))
-    });
+    let errno = errno(&error);
     let (uid, gid) = (geteuid(), nix::unistd::getegid());
     let what = match errno {
         Some(Errno::EROFS) => "it is on a read-only file system: mount a volume or a tmpfs there".to_owned(),
@@ -311,13 +406,17 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
             "uid {uid} (gid {gid}) may not write there: give the directory to that user or group, or choose another user"
         ),
         Some(Errno::EACCES | Errno::EPERM) => {
-            "root lacks a right here: run the container with --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add SETUID \
-             --cap-add SETGID --cap-add KILL, or with --user"
+            "root lacks a right here: add `--cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add SETUID --cap-add SETGID` to \
+             the container, or start it with `--user`"
                 .to_owned()
         }
+        Some(Errno::ENOTEMPTY) => "another command wrote there at the same moment: try again".to_owned(),
         Some(Errno::EEXIST) => "there are files of that name already: empty it, or name another".to_owned(),
+        Some(Errno::EINVAL) => "the container's user namespace may not map these ids: choose others with PROSODY_UID and \
+                                PROSODY_GID (0 and 0 where it maps root alone)"
+            .to_owned(),
         Some(Errno::ENOTDIR) => "it is not a directory: remove what is there".to_owned(),
-        Some(Errno::ELOOP) => "it is a link, expected a directory: remove it".to_owned(),
+        Some(Errno::ELOOP) => "a link is in its place or on the way to it, expected directories: remove it".to_owned(),
         _ => String::new(),
     };
     let status = match errno {
@@ -325,5 +424,5 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
         _ => ExitStatus::CANNOT_WRITE,
     };
     let error = if what.is_empty() { error } else { error.context(what) };
-    Err::<(), _>(error.context(format!("{} cannot be written", path.display()))).status(status).unwrap_err()
+    Failure::new(status, error.context(format!("{} cannot be written", path.display())))
 }

@@ -1,5 +1,6 @@
 //! What the user may type.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -28,6 +29,13 @@ pub enum Command {
     Settings(Settings),
     /// Succeed when the server answers an XMPP stream for its first host
     Healthcheck,
+    /// Run any program under PID 1 alone, with tini's command line: `init -h` lists its options
+    #[command(disable_help_flag = true)]
+    Init {
+        /// tini's options, and the program with its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS -- PROGRAM")]
+        arguments: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Args)]

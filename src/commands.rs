@@ -1,21 +1,25 @@
 //! The commands, one file each, and what they share: reading the settings, looking around, making the plan.
 
 pub mod healthcheck;
+pub mod init;
 pub mod prosodyctl;
+pub mod reload;
 pub mod render;
 pub mod run;
 pub mod settings;
 pub mod validate;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{Facts, Places};
+use crate::identity::User;
 use crate::log;
 use crate::lua::Secrets;
-use crate::plan::{self, Hosts, Plan};
+use crate::plan::{self, Hosts, Plan, STATE_FILE};
 use crate::settings::source;
 use crate::settings::types::{LogFormat, LogLevel};
 use crate::settings::{Mistake, Report, Settings};
@@ -51,6 +55,8 @@ struct Wish<'a> {
     secrets: Secrets,
     /// The directory of the generation, from the runtime directory.
     generation: &'a dyn Fn(&Path) -> PathBuf,
+    /// Whom Prosody runs as already.
+    user: Option<User>,
 }
 
 /// From settings to a plan that can be applied.
@@ -58,8 +64,13 @@ struct Wish<'a> {
 /// # Errors
 ///
 /// 78 with everything that is wrong; 127 where there is no Prosody.
-fn make_plan(settings: &Settings, mut report: Report, wish: &Wish) -> Result<(Facts, Plan, Report), Failure> {
-    let facts = Facts::gather(settings, Places::find(settings), &mut report);
+fn make_plan(
+    settings: &Settings,
+    places: Places,
+    mut report: Report,
+    wish: &Wish,
+) -> Result<(Facts, Plan, Report), Failure> {
+    let facts = Facts::gather(settings, places, &mut report);
     let mut facts = match facts {
         Ok(facts) => facts,
         // What is wrong with the settings is what the user can mend first.
@@ -68,6 +79,9 @@ fn make_plan(settings: &Settings, mut report: Report, wish: &Wish) -> Result<(Fa
             return Err(refuse(settings, report).err().unwrap_or(failure));
         }
     };
+    if let Some(user) = &wish.user {
+        facts.identity = user.clone();
+    }
     unknown_names(settings, Some(&facts), &mut report);
     for name in facts.user_files.environment().into_iter().filter(|name| settings.is_secret(name)) {
         report.warning(format!(
@@ -79,8 +93,9 @@ fn make_plan(settings: &Settings, mut report: Report, wish: &Wish) -> Result<(Fa
     let hosts = Hosts::decide(settings, &facts, &mut report);
     facts.find_certificates(settings, &hosts, &mut report);
     let generation = (wish.generation)(&facts.runtime_dir);
-    let plan = plan::make(settings, &facts, hosts, &generation, wish.secrets, &mut report);
+    let mut plan = plan::make(settings, &facts, hosts, &generation, wish.secrets, &mut report);
     let report = refuse(settings, report)?;
+    report.warnings().for_each(|warning| plan::add_warning(&mut plan.state, warning));
     Ok((facts, plan, report))
 }
 
@@ -103,6 +118,15 @@ fn unknown_names(settings: &Settings, facts: Option<&Facts>, report: &mut Report
             source::suggestion(name).map_or_else(String::new, |near| format!("; did you mean {near}?"));
         report.warning(format!("{name}: there is no such setting{hint}"));
     }
+}
+
+/// The files of a generation that a plan no longer has.
+fn gone(generation: &Path, plan: &Plan) -> Vec<PathBuf> {
+    let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
+    let is_planned =
+        |path: &PathBuf| path == Path::new(STATE_FILE) || plan.files.iter().any(|file| file.path == *path);
+    let entries = fs::read_dir(generation).into_iter().flatten().flatten().filter(is_file);
+    entries.map(|entry| PathBuf::from(entry.file_name())).filter(|path| !is_planned(path)).collect()
 }
 
 /// Writes what was noticed into the log.

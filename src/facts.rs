@@ -2,7 +2,9 @@
 
 pub mod certificates;
 pub mod lua_source;
+pub mod module_source;
 pub mod prosody;
+pub mod running;
 pub mod user_files;
 
 use std::cell::OnceCell;
@@ -12,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{AccessFlags, Uid, faccessat, geteuid, gethostname};
+use nix::unistd::{AccessFlags, Pid, Uid, faccessat, geteuid, gethostname};
 use time::OffsetDateTime;
 
 use self::prosody::Prosody;
@@ -20,6 +22,7 @@ use self::user_files::{Problem, UserFiles};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::identity::{Requested, User};
 use crate::plan::{Hosts, MAIN_FILE, ROOT_ANCHOR};
+use crate::privileges;
 use crate::self_signed::{self, Request, Store};
 use crate::settings::types::{Domain, Kind};
 use crate::settings::{Mistake, Report, Settings};
@@ -85,6 +88,8 @@ pub struct Certificates {
     pub self_signed: BTreeMap<String, PathBuf>,
     /// Self-signed certificates that are not there yet, or not usable any more.
     pub to_make: Vec<Request>,
+    /// What tells one content of the directory from another, by file.
+    pub fingerprints: Vec<(PathBuf, u64)>,
 }
 
 /// The places that settings name, which even an own `prosody.cfg.lua` has.
@@ -119,7 +124,8 @@ impl Places {
     pub fn of_running(settings: &Settings) -> Self {
         let mut places = Self::find(settings);
         if settings.entrypoint.runtime_dir.is_none() {
-            let candidates = [Some(PathBuf::from(RUNTIME_DIR)), uid_of_pid_1().map(shm_dir)];
+            let candidates =
+                [Some(PathBuf::from(RUNTIME_DIR)), privileges::uid_of(Pid::from_raw(1)).map(shm_dir)];
             let running = candidates.into_iter().flatten().find(|directory| {
                 // A directory that may not be looked into is there.
                 let file = directory.join(CURRENT).join(MAIN_FILE);
@@ -137,9 +143,17 @@ impl Places {
     }
 
     /// The main file of the generation in force, where there is one.
-    pub fn current_main_file(&self) -> Option<PathBuf> {
+    ///
+    /// # Errors
+    ///
+    /// Where that cannot be looked at.
+    pub fn current_main_file(&self) -> io::Result<Option<PathBuf>> {
         let file = self.runtime_dir.join(CURRENT).join(MAIN_FILE);
-        fs::symlink_metadata(&file).is_ok().then_some(file)
+        match fs::symlink_metadata(&file) {
+            Ok(_) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 }
 
@@ -157,13 +171,6 @@ fn default_runtime_dir(uid: Uid) -> PathBuf {
 
 fn shm_dir(uid: Uid) -> PathBuf {
     PathBuf::from(format!("/dev/shm/prosody-{uid}"))
-}
-
-/// The user of the container's PID 1. Its directory in /proc does not tell: it is root's, because it is not dumpable.
-fn uid_of_pid_1() -> Option<Uid> {
-    let status = fs::read_to_string("/proc/1/status").ok()?;
-    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    Some(Uid::from_raw(ids.split_whitespace().nth(1)?.parse().ok()?))
 }
 
 /// Whether this process can make files in a directory (access(2), with the effective user).
@@ -208,9 +215,6 @@ impl Facts {
             problems.iter().for_each(|problem| report.mistake(Mistake::about(&problem.to_string())));
             UserFiles::default()
         });
-        let hostname = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-        let has_data_of_hostname = Domain::parse(&hostname)
-            .is_ok_and(|host| data_dir.join(prosody::data_name(&host.to_string())).is_dir());
         let identity = match identity(settings, &data_dir) {
             // What else is wrong is found all the same.
             Err(failure) if failure.status == ExitStatus::CONFIGURATION => {
@@ -219,6 +223,11 @@ impl Facts {
             }
             identity => identity?,
         };
+        let hostname = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        let has_data_of_hostname = Domain::parse(&hostname).is_ok_and(|host| {
+            let directory = data_dir.join(prosody::data_name(&host.to_string()));
+            privileges::as_user(&identity, || directory.is_dir())
+        });
         Ok(Self {
             identity,
             prosody,
@@ -255,7 +264,8 @@ impl Facts {
         let found_any = found.contains(&true);
         let without: Vec<&str> =
             names.iter().zip(found).filter(|(_, found)| !found).map(|(name, _)| *name).collect();
-        self.certificates = Certificates { directory, found_any, ..Certificates::default() };
+        let fingerprints = certificates::fingerprints(&directory);
+        self.certificates = Certificates { directory, found_any, fingerprints, ..Certificates::default() };
         if without.is_empty() {
             return;
         }
@@ -273,8 +283,13 @@ impl Facts {
             several(&without),
             self.certificates.directory.display()
         ));
-        let store = Store::open(&self.data_dir).ok().flatten();
         let uid = Uid::from_raw(self.identity.uid);
+        let open = || Store::open(&self.data_dir).ok().flatten();
+        let store = privileges::as_user(&self.identity, open);
+        let is_kept = |host: &str, names: &[&str]| {
+            let is_usable = |store: &Store| store.is_usable(host, names, uid, now);
+            privileges::as_user(&self.identity, || store.as_ref().is_some_and(is_usable))
+        };
         for (host, names) in group(&without) {
             // A host's name was checked where it was read, so that it has a form for certificates.
             let ascii = |name: &&str| Some(Domain::parse(name).ok()?.ascii().into_owned());
@@ -287,7 +302,7 @@ impl Facts {
             // What is below the host has no certificate of its own: Prosody gives it that of the domain above.
             let path = self_signed::certificate_path(&self.data_dir, &host_ascii);
             self.certificates.self_signed.insert(host.to_owned(), path);
-            if !store.as_ref().is_some_and(|store| store.is_usable(&host_ascii, &all, uid, now)) {
+            if !is_kept(&host_ascii, &all) {
                 self.certificates.to_make.push(Request { host: host_ascii, names: names_ascii });
             }
         }
@@ -297,6 +312,12 @@ impl Facts {
                 self.certificates.directory = path.to_owned();
             }
         }
+    }
+
+    /// What tells one content of the user's folders of modules from another, by file.
+    pub fn module_fingerprints(&self) -> Vec<(PathBuf, u64)> {
+        let (_, folders) = self.plugin_paths.split_last().unwrap_or((&self.data_dir, &[]));
+        folders.iter().flat_map(|folder| certificates::fingerprints(folder)).collect()
     }
 
     /// The modules that exist, Prosody's own and the user's.
@@ -375,11 +396,12 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Names in a sentence, the first few of them.
-pub fn several(names: &[&str]) -> String {
+pub fn several<N: AsRef<str>>(names: &[N]) -> String {
     const SHOWN: usize = 5;
+    let join = |names: &[N]| names.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ");
     match names.len() {
-        0..=SHOWN => names.join(", "),
-        count => format!("{} and {} more", names[..SHOWN].join(", "), count - SHOWN),
+        0..=SHOWN => join(names),
+        count => format!("{} and {} more", join(&names[..SHOWN]), count - SHOWN),
     }
 }
 

@@ -25,6 +25,11 @@ pub struct User {
 }
 
 impl User {
+    /// Whom this process runs as.
+    pub fn current() -> Self {
+        Self { name: None, uid: geteuid().as_raw(), gid: getegid().as_raw() }
+    }
+
     /// Whether this is root, which Prosody refuses to run as unless `run_as_root` is set.
     pub fn is_root(&self) -> bool {
         self.uid == 0

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod cli;
 pub mod commands;
+pub mod directory;
 pub mod exit_status;
 pub mod facts;
 pub mod health;

@@ -7,6 +7,7 @@ mod health;
 mod hosts;
 mod modules;
 mod render;
+mod state;
 mod storage;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ pub use self::global::ROOT_ANCHOR;
 pub use self::hosts::Hosts;
 use self::hosts::Options;
 use self::render::Renderer;
+pub use self::state::{Changes, STATE_FILE, State, add_warning};
 use crate::facts::Facts;
 use crate::lua::Secrets;
 use crate::self_signed::Request;
@@ -40,6 +42,15 @@ pub struct File {
     pub path: PathBuf,
     /// What stands in it.
     pub content: String,
+    /// The user's template that it comes from.
+    #[serde(skip)]
+    pub source: Option<PathBuf>,
+}
+
+impl File {
+    fn new(path: impl Into<PathBuf>, content: String) -> Self {
+        Self { path: path.into(), content, source: None }
+    }
 }
 
 /// A symbolic link to make.
@@ -64,6 +75,9 @@ pub struct Plan {
     pub certificates: Vec<Request>,
     /// The virtual hosts that are served, those of the user's own files not among them.
     pub virtual_hosts: Vec<String>,
+    /// What a later reload compares itself with.
+    #[serde(skip)]
+    pub state: String,
 }
 
 impl Plan {
@@ -147,7 +161,7 @@ pub fn make(
     let mut includes: Vec<PathBuf> = Vec::new();
     for fragment in FRAGMENTS {
         if let Some(content) = render.fragment(fragment, report) {
-            files.push(File { path: fragment.into(), content });
+            files.push(File::new(fragment, content));
             includes.push(generation.join(fragment));
         }
         let own = match fragment {
@@ -159,11 +173,13 @@ pub fn make(
     }
     render.user_files(&facts.user_files.extra, generation, &mut files, &mut includes, report);
     if let Some(content) = render.main(&includes, report) {
-        files.push(File { path: MAIN_FILE.into(), content });
+        files.push(File::new(MAIN_FILE, content));
     }
-    files.push(File { path: HEALTH_FILE.into(), content: health::targets(&options, &hosts) });
+    files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts)));
 
+    let state = state::describe(facts, &hosts, &options, &files);
     Plan {
+        state,
         generation: generation.to_owned(),
         links: links(facts, &files),
         files,

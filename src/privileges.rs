@@ -1,16 +1,153 @@
-//! Giving up rights: the step from root, or whoever we are, to a user that can do nothing but run Prosody.
+//! Rights: giving them up, and doing single things as somebody with fewer.
 
 use crate::exit_status::{ExitStatus, Failure};
 use crate::identity::User;
-use crate::system;
+use crate::system::{self, Capabilities};
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::libc::c_ulong;
 use nix::sys::prctl;
 use nix::sys::stat::{SFlag, fstat};
-use nix::unistd::{Gid, Uid, fchown, getegid, geteuid, setgroups, setresgid, setresuid};
+use nix::unistd::{
+    Gid, Pid, Uid, fchown, getegid, geteuid, getgroups, setfsgid, setfsuid, setgroups, setresgid, setresuid,
+};
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
+
+/// A capability (capabilities(7)): its number there, and its name as Docker's `--cap-add` takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    number: u8,
+    name: &'static str,
+}
+
+impl Capability {
+    /// Giving a file to another user.
+    pub const CHOWN: Self = Self { number: 0, name: "CHOWN" };
+    /// Reading and writing what belongs to others.
+    pub const DAC_OVERRIDE: Self = Self { number: 1, name: "DAC_OVERRIDE" };
+    /// Signalling processes of others.
+    pub const KILL: Self = Self { number: 5, name: "KILL" };
+    /// Choosing one's groups.
+    pub const SETGID: Self = Self { number: 6, name: "SETGID" };
+    /// Becoming another user.
+    pub const SETUID: Self = Self { number: 7, name: "SETUID" };
+
+    const fn bit(self) -> Capabilities {
+        1 << self.number
+    }
+
+    /// Whether we have it.
+    pub fn is_ours(self) -> bool {
+        system::effective_capabilities().is_ok_and(|ours| ours & self.bit() != 0)
+    }
+}
+
+/// Which capabilities root lacks to become `user`, and of those in `more`, as words of a command line.
+pub fn missing(user: &User, more: &[Capability]) -> Vec<String> {
+    if !geteuid().is_root() {
+        return Vec::new();
+    }
+    let mut needed = more.to_vec();
+    if user.uid != 0 {
+        needed.push(Capability::SETUID);
+    }
+    if user.gid != getegid().as_raw() || (user.uid != 0 && getgroups().is_ok_and(|groups| !groups.is_empty()))
+    {
+        needed.push(Capability::SETGID);
+    }
+    let missing = needed.iter().filter(|capability| !capability.is_ours());
+    missing.map(|capability| format!("--cap-add {}", capability.name)).collect()
+}
+
+/// Looks whether root has the rights to run Prosody as `user`, and those in `more`.
+///
+/// # Errors
+///
+/// 77 where it lacks any, with all of them and what to do: an operator who adds them one by one starts in vain as often.
+pub fn require(user: &User, more: &[Capability]) -> Result<(), Failure> {
+    let missing = missing(user, more);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let User { uid, gid, .. } = user;
+    // Whoever starts as that user cannot give a directory to it either.
+    let other_way =
+        if more.is_empty() { format!(", or start it with `--user {uid}:{gid}`") } else { String::new() };
+    let give = if more.is_empty() { "" } else { ", and to give the data directory to it" };
+    Err(Failure::new(
+        ExitStatus::NO_PERMISSION,
+        anyhow!(
+            "root lacks the rights to become uid {uid}, gid {gid}{give}: add `{}` to the container{other_way}",
+            missing.join(" ")
+        ),
+    ))
+}
+
+/// Runs `work` with the file system looking at us as at `user` (setfsuid(2)): root's rights over files are set aside, so
+/// that no link or name which that user planted leads further than it may go itself. Files that are made are its own.
+///
+/// Where we are not root, there is nothing to set aside.
+pub fn as_user<T>(user: &User, work: impl FnOnce() -> T) -> T {
+    if !geteuid().is_root() {
+        return work();
+    }
+    // In this order, because with the user the right to change the group is not lost (only those over files are).
+    let group = setfsgid(Gid::from_raw(user.gid));
+    let root = setfsuid(Uid::from_raw(user.uid));
+    let done = work();
+    setfsuid(root);
+    setfsgid(group);
+    done
+}
+
+/// Runs `work` as root still, but with what is made belonging to `group`, so that CAP_CHOWN is not needed for that.
+pub fn with_group<T>(group: u32, work: impl FnOnce() -> T) -> T {
+    if !geteuid().is_root() {
+        return work();
+    }
+    let former = setfsgid(Gid::from_raw(group));
+    let done = work();
+    setfsgid(former);
+    done
+}
+
+/// Hides our environment, and the secrets in it, from other processes of our user (PR_SET_DUMPABLE(2const)). What is
+/// executed is not hidden, what is forked is.
+pub fn hide_environment() {
+    // It fails for no value but those that there are not.
+    let _ = prctl::set_dumpable(false);
+}
+
+/// Keeps what PID 1 needs from here on, and gives up all other capabilities: KILL to pass signals on (else SETUID, see
+/// [`become_user_of`]), and where there will be reloads, to read the user's files and to write as Prosody's user.
+pub fn keep_for_supervision(reloads: bool) {
+    let Ok(ours) = system::effective_capabilities() else { return };
+    let mut kept = Capability::KILL.bit();
+    if reloads {
+        kept |= Capability::DAC_OVERRIDE.bit() | Capability::SETUID.bit() | Capability::SETGID.bit();
+    } else if !Capability::KILL.is_ours() {
+        kept |= Capability::SETUID.bit();
+    }
+    if ours & !kept != 0 {
+        // To have fewer is always allowed.
+        let _ = system::set_capabilities(ours & kept);
+    }
+}
+
+/// Becomes the user that a process runs as, so as to signal it without CAP_KILL.
+pub fn become_user_of(process: Pid) -> anyhow::Result<()> {
+    let uid = uid_of(process).context("finding its user")?;
+    setresuid(uid, uid, uid).with_context(|| format!("becoming uid {uid}"))
+}
+
+/// The effective user of a process. Its directory in /proc does not tell where it is not dumpable (proc(5)).
+pub fn uid_of(process: Pid) -> Option<Uid> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    Some(Uid::from_raw(ids.split_whitespace().nth(1)?.parse().ok()?))
+}
 
 /// Becomes `user`, for good: its uid and gid alone, no supplementary group, no capability in any set (capabilities(7))
 /// and no way to gain one (`no_new_privs`). The standard streams are given to it.
@@ -21,6 +158,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 ///
 /// Fails with 77 where a right to do so is missing, and says which.
 pub fn drop_to(user: &User) -> Result<(), Failure> {
+    require(user, &[])?;
     if geteuid().is_root() {
         give_standard_streams(user);
         switch(user).map_err(|error| refused(user, error))?;
@@ -51,7 +189,7 @@ fn empty_bounding_set() {
 
 /// What every process may give up, whoever it is.
 fn clear_rights() -> anyhow::Result<()> {
-    system::clear_capabilities().context("giving up capabilities")?;
+    system::set_capabilities(0).context("giving up capabilities")?;
     prctl::set_no_new_privs().context("setting no_new_privs")
 }
 
@@ -72,15 +210,14 @@ fn is_pipe(stream: BorrowedFd<'_>) -> bool {
     fstat(stream).is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO)
 }
 
+/// Why a user cannot be become although no right is missing.
 fn refused(user: &User, error: Errno) -> Failure {
     let User { uid, gid, .. } = user;
     let advice = match error {
-        Errno::EINVAL => "the container's user namespace does not map these ids: choose others \
-                          with PROSODY_UID and PROSODY_GID"
-            .to_owned(),
-        _ => format!(
-            "add `--cap-add SETUID --cap-add SETGID` to the container, or start it with `--user {uid}:{gid}`"
-        ),
+        Errno::EINVAL => {
+            "the container's user namespace does not map these ids: choose others with PROSODY_UID and PROSODY_GID"
+        }
+        _ => "a security module or the engine's filter of system calls may forbid it",
     };
     Failure::new(ExitStatus::NO_PERMISSION, anyhow!("cannot become uid {uid}, gid {gid} ({error}): {advice}"))
 }

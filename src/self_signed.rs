@@ -1,8 +1,9 @@
 //! Self-signed certificates for hosts that have no other, kept below the data directory.
 //!
-//! The data directory belongs to Prosody's user, who is trusted less than we are. So nothing here follows a link
-//! or changes a file that was there: every name is opened relative to a directory descriptor with `O_NOFOLLOW`
-//! (openat(2)), and what is written is a new file that is moved into place.
+//! The data directory belongs to Prosody's user, who is trusted less than root. So everything here is to be called with
+//! the file system taking us for that user ([`crate::privileges::as_user`]), and besides nothing here follows a link or
+//! changes a file that was there: every name is opened relative to a directory descriptor with `O_NOFOLLOW` (openat(2)),
+//! and what is written is a new file that is moved into place.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::{Mode, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use nix::sys::stat::Mode;
+use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 use rcgen::string::Ia5String;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
@@ -21,6 +22,8 @@ use rcgen::{
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{ASN1Time, GeneralName, parse_x509_pem};
+
+use crate::directory;
 
 /// The directory below the data directory. No host's own can have this name: Prosody (`util/datamanager.lua`)
 /// writes a host's name with everything but ASCII letters and digits percent-encoded.
@@ -92,25 +95,17 @@ pub struct Store {
 impl Store {
     /// Opens the directory below `data_dir`; `None` where there is none yet.
     pub fn open(data_dir: &Path) -> io::Result<Option<Store>> {
-        match open_directory(data_dir).and_then(|data| open_below(&data)) {
+        match directory::open(data_dir).and_then(|data| directory::open_below(data, Path::new(DIRECTORY))) {
             Ok(directory) => Ok(Some(Store { directory })),
             Err(Errno::ENOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Opens the directory below `data_dir`, which exists; makes it, for `uid` and `gid` alone, where there is none.
-    pub fn create(data_dir: &Path, uid: Uid, gid: Gid) -> io::Result<Store> {
-        let data = open_directory(data_dir)?;
-        let is_new = match mkdirat(&data, DIRECTORY, Mode::S_IRWXU) {
-            Ok(()) => true,
-            Err(Errno::EEXIST) => false,
-            Err(error) => return Err(error.into()),
-        };
-        let directory = open_below(&data)?;
-        if is_new {
-            give_to(&directory, uid, gid)?;
-        }
+    /// Opens the directory below `data_dir`, which exists; makes it, for whoever we are alone, where there is none.
+    pub fn create(data_dir: &Path) -> io::Result<Store> {
+        let data = directory::open(data_dir)?;
+        let directory = directory::make_below(data, Path::new(DIRECTORY), Mode::S_IRWXU)?;
         Ok(Store { directory })
     }
 
@@ -156,24 +151,24 @@ impl Store {
         Ok(file)
     }
 
-    /// Keeps a certificate and its key for `host` (in ASCII), owned by `uid` and `gid`.
+    /// Keeps a certificate and its key for `host` (in ASCII), owned by whoever we are.
     ///
     /// The key is in no moment readable by anybody else. The old certificate goes first and the new one comes last,
     /// so that no interruption leaves a certificate beside the key of another.
-    pub fn write(&self, host: &str, pair: &Pair, uid: Uid, gid: Gid) -> io::Result<()> {
+    pub fn write(&self, host: &str, pair: &Pair) -> io::Result<()> {
         self.remove(&certificate_name(host))?;
-        self.replace(&key_name(host), Mode::from_bits_truncate(0o600), &pair.key, uid, gid)?;
-        self.replace(&certificate_name(host), Mode::from_bits_truncate(0o644), &pair.certificate, uid, gid)
+        self.replace(&key_name(host), Mode::from_bits_truncate(0o600), &pair.key)?;
+        self.replace(&certificate_name(host), Mode::from_bits_truncate(0o644), &pair.certificate)
     }
 
-    fn replace(&self, name: &str, mode: Mode, content: &str, uid: Uid, gid: Gid) -> io::Result<()> {
+    fn replace(&self, name: &str, mode: Mode, content: &str) -> io::Result<()> {
         // Left by a start that was interrupted, or planted; O_EXCL takes neither.
         const TEMPORARY: &str = ".new";
         self.remove(TEMPORARY)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&self.directory, TEMPORARY, flags, mode)?);
-        let written = give_to(&file, uid, gid)
-            .and_then(|()| file.write_all(content.as_bytes()))
+        let written = file
+            .write_all(content.as_bytes())
             .and_then(|()| Ok(renameat(&self.directory, TEMPORARY, &self.directory, name)?));
         if written.is_err() {
             // The first error is the one to report.
@@ -203,28 +198,11 @@ fn key_name(host: &str) -> String {
     format!("{host}.key")
 }
 
-/// Opens the data directory. The way to it is the operator's and may have links.
-fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
-    nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-}
-
-fn open_below(data: &OwnedFd) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(data, DIRECTORY, flags, Mode::empty())
-}
-
-/// Makes `uid` and `gid` the owner, where they are not already: only that takes a right (CAP_CHOWN).
-fn give_to(file: impl std::os::fd::AsFd, uid: Uid, gid: Gid) -> io::Result<()> {
-    let status = fstat(&file)?;
-    if (status.st_uid, status.st_gid) != (uid.as_raw(), gid.as_raw()) {
-        fchown(&file, Some(uid), Some(gid))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::User;
+    use crate::privileges;
     use crate::test_dir::TestDir;
     use std::fs;
     use std::os::unix::fs::symlink;
@@ -233,22 +211,24 @@ mod tests {
         OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
     }
 
-    fn me() -> (Uid, Gid) {
-        (Uid::effective(), Gid::effective())
+    fn me() -> Uid {
+        Uid::effective()
+    }
+
+    fn pair() -> Pair {
+        make(&["chat.example", "conference.chat.example"], now()).unwrap()
     }
 
     /// A data directory with a certificate for `chat.example` and its rooms.
     fn filled() -> (TestDir, Store) {
         let data = TestDir::new();
-        let (uid, gid) = me();
-        let store = Store::create(data.path(), uid, gid).unwrap();
-        let pair = make(&["chat.example", "conference.chat.example"], now()).unwrap();
-        store.write("chat.example", &pair, uid, gid).unwrap();
+        let store = Store::create(data.path()).unwrap();
+        store.write("chat.example", &pair()).unwrap();
         (data, store)
     }
 
     fn is_usable(store: &Store, names: &[&str], time: OffsetDateTime) -> bool {
-        store.is_usable("chat.example", names, me().0, time)
+        store.is_usable("chat.example", names, me(), time)
     }
 
     #[test]
@@ -261,8 +241,8 @@ mod tests {
         assert!(!is_usable(&store, &["chat.example"], now() + Duration::days(795)));
         assert!(!is_usable(&store, &["chat.example"], now() - Duration::days(2)));
         assert!(!is_usable(&store, &["chat.example", "upload.chat.example"], now()));
-        assert!(!store.is_usable("other.example", &[], me().0, now()));
-        let somebody_else = Uid::from_raw(me().0.as_raw() + 1);
+        assert!(!store.is_usable("other.example", &[], me(), now()));
+        let somebody_else = Uid::from_raw(me().as_raw() + 1);
         assert!(!store.is_usable("chat.example", &[], somebody_else, now()));
     }
 
@@ -283,9 +263,8 @@ mod tests {
     #[test]
     fn a_certificate_is_replaced_with_its_key() {
         let (data, store) = filled();
-        let (uid, gid) = me();
         let pair = make(&["chat.example", "upload.chat.example"], now()).unwrap();
-        store.write("chat.example", &pair, uid, gid).unwrap();
+        store.write("chat.example", &pair).unwrap();
         assert!(is_usable(&store, &["upload.chat.example"], now()));
         let directory = data.path().join("self-signed");
         assert_eq!(fs::read_to_string(directory.join("chat.example.key")).unwrap(), pair.key);
@@ -314,7 +293,6 @@ mod tests {
     #[test]
     fn a_planted_link_or_fifo_is_neither_followed_nor_waited_for() {
         let (data, store) = filled();
-        let (uid, gid) = me();
         data.write("victim", "precious");
         let directory = data.path().join("self-signed");
         for name in ["chat.example.crt", "chat.example.key"] {
@@ -329,7 +307,7 @@ mod tests {
             let _ = fs::remove_file(directory.join(name));
             symlink("../victim", directory.join(name)).unwrap();
         }
-        store.write("chat.example", &make(&["chat.example"], now()).unwrap(), uid, gid).unwrap();
+        store.write("chat.example", &make(&["chat.example"], now()).unwrap()).unwrap();
         assert!(is_usable(&store, &["chat.example"], now()));
         assert_eq!(fs::read_to_string(data.path().join("victim")).unwrap(), "precious");
         assert!(!fs::symlink_metadata(directory.join("chat.example.key")).unwrap().is_symlink());
@@ -344,8 +322,7 @@ mod tests {
         let data = TestDir::new();
         let elsewhere = TestDir::new();
         symlink(elsewhere.path(), data.path().join("self-signed")).unwrap();
-        let (uid, gid) = me();
-        assert!(Store::create(data.path(), uid, gid).is_err());
+        assert!(Store::create(data.path()).is_err());
         assert!(Store::open(data.path()).is_err());
     }
 
@@ -357,22 +334,25 @@ mod tests {
     }
 
     #[test]
-    fn files_belong_to_the_user_who_is_named() {
-        let data = TestDir::new();
-        let (uid, gid) = (Uid::from_raw(12345), Gid::from_raw(12346));
-        let created = Store::create(data.path(), uid, gid);
-        if !me().0.is_root() {
-            let refused = created.map(drop).unwrap_err();
-            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+    fn files_belong_to_whom_the_file_system_takes_us_for() {
+        if !me().is_root() {
             return;
         }
-        let store = created.unwrap();
-        store.write("chat.example", &make(&["chat.example"], now()).unwrap(), uid, gid).unwrap();
-        assert!(store.is_usable("chat.example", &["chat.example"], uid, now()));
+        let data = TestDir::new();
+        let user = User { name: None, uid: 12345, gid: 12346 };
+        let write = || Store::create(data.path()).and_then(|store| store.write("chat.example", &pair()));
+        let refused = privileges::as_user(&user, write).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "the data directory is not its own");
+
+        std::os::unix::fs::chown(data.path(), Some(12345), Some(12346)).unwrap();
+        privileges::as_user(&user, write).unwrap();
         for name in ["", "chat.example.crt", "chat.example.key"] {
-            let metadata = fs::metadata(data.path().join("self-signed").join(name)).unwrap();
-            assert_eq!((metadata.uid(), metadata.gid()), (12345, 12346), "{name}");
+            let made = fs::metadata(data.path().join("self-signed").join(name)).unwrap();
+            assert_eq!((made.uid(), made.gid()), (12345, 12346), "{name}");
         }
+        let mine = data.path().join("mine");
+        fs::write(&mine, "").unwrap();
+        assert_eq!(fs::metadata(&mine).unwrap().uid(), 0, "afterwards we are ourselves");
     }
 
     #[test]

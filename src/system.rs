@@ -5,12 +5,95 @@
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
-use nix::libc;
+use nix::libc::{self, c_ulong};
 use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+
+/// Defines the program's `main`: what the C library calls first. `$run` never returns.
+///
+/// The standard library's own start would look at the main thread's stack first, with all of the C library's formatted
+/// input for that, and take signals that PID 1 needs. What else it does is in [`prepare`].
+#[macro_export]
+macro_rules! main_function {
+    ($run:path) => {
+        // SAFETY: nothing else in the program has this name.
+        #[allow(unsafe_code)]
+        #[unsafe(no_mangle)]
+        extern "C" fn main() -> i32 {
+            $crate::system::prepare();
+            $run()
+        }
+    };
+}
+
+/// Makes the process fit for Rust's standard library: the three standard descriptors are open, because what is opened
+/// next would be taken for one of them, and a reader that went away is an error (EPIPE) and no death.
+pub fn prepare() {
+    for descriptor in 0..=2 {
+        // SAFETY: takes numbers and a static string; a number that is no descriptor gives EBADF, and the lowest free
+        // number is the one that is given out.
+        unsafe {
+            if libc::fcntl(descriptor, libc::F_GETFD) == -1 {
+                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+            }
+        }
+    }
+    ignore(libc::SIGPIPE);
+}
+
+/// Gives the memory of the program's code and constants back to the kernel, which brings in again what is used from here
+/// on: a process that only waits needs a few pages of them. madvise(2)
+pub fn forget_unused_code() {
+    // SAFETY: the kernel gives every program its own program headers (getauxval(3)), which are never unmapped, and their
+    // number; what is not writable in memory is as in the file, and comes from there again.
+    unsafe {
+        let headers = libc::getauxval(libc::AT_PHDR) as *const libc::Elf64_Phdr;
+        let count = libc::getauxval(libc::AT_PHNUM) as usize;
+        let page = libc::sysconf(libc::_SC_PAGESIZE).max(1) as usize;
+        if headers.is_null() {
+            return;
+        }
+        let headers = std::slice::from_raw_parts(headers, count);
+        // Where the headers say that they are, and where they are: the difference is where the program was loaded.
+        let own = headers.iter().find(|header| header.p_type == libc::PT_PHDR);
+        let base = own.map_or(0, |own| headers.as_ptr() as usize - own.p_vaddr as usize);
+        for header in headers {
+            if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0 {
+                let start = (base + header.p_vaddr as usize) / page * page;
+                let end = base + (header.p_vaddr + header.p_memsz) as usize;
+                // Where the kernel refuses, it only stays as it is.
+                libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
+            }
+        }
+    }
+}
+
+/// Ends the process at once, _exit(2): nothing that was registered for its end is run, nothing is flushed.
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: takes a number and does not return.
+    unsafe { libc::_exit(code.into()) }
+}
+
+/// Lets others that are ready to run go first, sched_yield(2).
+pub fn yield_to_others() {
+    // SAFETY: takes nothing and always succeeds.
+    unsafe { libc::sched_yield() };
+}
+
+/// A standard stream (0, 1, 2), without the buffer that the standard library keeps for it.
+pub fn standard_stream(number: RawFd) -> BorrowedFd<'static> {
+    debug_assert!((0..=2).contains(&number));
+    // SAFETY: these are open from the start ([`prepare`]), and nothing closes them.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")))]
+compile_error!(
+    "the structures below are those of Linux on machines of 64 bits, and the start that of the GNU C library"
+);
 
 /// The greatest signal number of Linux (signal(7)).
 pub const LAST_SIGNAL: i32 = 64;
@@ -41,7 +124,7 @@ pub fn ignore(signal: i32) {
 /// leave them ignored for what they start.
 fn set_disposition(signal: i32, handler: libc::sighandler_t) {
     // The kernel's structure: handler, flags, restorer, mask.
-    let action: [libc::c_ulong; 4] = [handler as libc::c_ulong, 0, 0, 0];
+    let action: [c_ulong; 4] = [handler as c_ulong, 0, 0, 0];
     let former: *mut libc::c_void = std::ptr::null_mut();
     // SAFETY: `action` is as large as the kernel reads, and neither value installs code of ours. It fails only for a
     // signal that cannot be changed, and then changes nothing.
@@ -75,14 +158,43 @@ pub fn send_signal(process: Pid, signal: i32) -> nix::Result<()> {
     Errno::result(unsafe { libc::kill(process.as_raw(), signal) }).map(drop)
 }
 
-/// Takes one child that has ended off the kernel's table, waitpid(2), without waiting: which one, and how it ended.
-/// `None` where no child has ended, or there is none.
+/// A signal that was received.
+pub struct Received {
+    /// Its number.
+    pub signal: i32,
+    /// Where it came from: `SI_KERNEL`, `SI_USER` and others (sigaction(2), `si_code`).
+    pub code: i32,
+    /// The process that sent or caused it, where the code is `SI_USER`; 0 where that is in another PID namespace.
+    pub sender: i32,
+}
+
+/// Sleeps until one of these signals is pending, all of which are blocked, and takes it, rt_sigtimedwait(2).
+///
+/// The C library's function makes SIGCANCEL (32) and its like an exception; this is the system call itself.
+pub fn wait_for_signal(signals: &SigSet) -> nix::Result<Received> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::uninit();
+    let forever: *const libc::timespec = std::ptr::null();
+    let set = std::ptr::from_ref(signals.as_ref());
+    // SAFETY: the kernel reads the first SET_SIZE bytes of the set, which is larger, and writes one `siginfo_t`.
+    let signal =
+        unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info.as_mut_ptr(), forever, SET_SIZE) };
+    // Signal numbers fit any integer.
+    let signal = Errno::result(signal)? as i32;
+    // SAFETY: the call succeeded, so it has been written.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: signals with another code have other fields in this place, all of which are integers.
+    let sender = unsafe { info.si_pid() };
+    Ok(Received { signal, code: info.si_code, sender })
+}
+
+/// Takes news of one child, waitpid(2), without waiting: which one, and how it ended or what stopped it. One that has
+/// ended is off the kernel's table then. `None` where there is no news, or no child.
 ///
 /// nix's `waitpid` loses the process id of a child that a real-time signal ended.
 pub fn reap() -> nix::Result<Option<(Pid, ExitStatus)>> {
     let mut status = 0;
     // SAFETY: `status` is a live integer for the kernel to write to.
-    match Errno::result(unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) }) {
+    match Errno::result(unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | libc::WUNTRACED) }) {
         Ok(0) | Err(Errno::ECHILD) => Ok(None),
         Ok(pid) => Ok(Some((Pid::from_raw(pid), ExitStatus::from_raw(status)))),
         Err(error) => Err(error),
@@ -102,9 +214,16 @@ pub fn close_on_exec(descriptor: RawFd) -> nix::Result<()> {
     Errno::result(unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
+/// Asks for a signal to this process when its parent ends, PR_SET_PDEATHSIG(2const).
+pub fn signal_on_parents_death(signal: i32) -> nix::Result<()> {
+    // The kernel takes a number that is no signal for an error.
+    // SAFETY: takes numbers only.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as c_ulong, 0, 0, 0) }).map(drop)
+}
+
 /// Takes a capability out of the bounding set, PR_CAPBSET_DROP(2const). EPERM without CAP_SETPCAP where it is in, EINVAL
 /// beyond the last capability that the kernel knows.
-pub fn drop_from_bounding_set(capability: libc::c_ulong) -> nix::Result<()> {
+pub fn drop_from_bounding_set(capability: c_ulong) -> nix::Result<()> {
     // Most are out already in a container, and dropping one copies the credentials all the same.
     // SAFETY: takes numbers only; the unused arguments are zero, as the kernel asks.
     if Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) })? == 0 {
@@ -114,27 +233,50 @@ pub fn drop_from_bounding_set(capability: libc::c_ulong) -> nix::Result<()> {
     Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }).map(drop)
 }
 
-/// Empties the effective, permitted and inheritable sets, capset(2), and the ambient one with them (capabilities(7)).
-pub fn clear_capabilities() -> nix::Result<()> {
-    /// `_LINUX_CAPABILITY_VERSION_3`: two words a set.
-    const VERSION: u32 = 0x2008_0522;
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        process: libc::c_int,
-    }
-    #[repr(C)]
-    struct Sets {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
-    let header = Header { version: VERSION, process: 0 };
-    let none = [const { Sets { effective: 0, permitted: 0, inheritable: 0 } }; 2];
-    // SAFETY: both structures are laid out as in <linux/capability.h> and live during the call, which writes to the
-    // header only where the version is unknown; this one has been known since Linux 2.6.26. The C library has no wrapper.
+/// A set of capabilities: capability `n` of capabilities(7) is bit `n`.
+pub type Capabilities = u64;
+
+/// `_LINUX_CAPABILITY_VERSION_3`: two words a set, the low one first (capset(2)).
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    process: libc::c_int,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityWords {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// The effective set of this process, capget(2).
+pub fn effective_capabilities() -> nix::Result<Capabilities> {
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION, process: 0 };
+    let mut words = [CapabilityWords::default(); 2];
+    // SAFETY: both are laid out as in <linux/capability.h> and live during the call, which writes them. The C library
+    // has no wrapper.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut words) })?;
+    Ok(u64::from(words[1].effective) << 32 | u64::from(words[0].effective))
+}
+
+/// Makes this the effective and the permitted set, and empties the inheritable one, capset(2), and the ambient one with
+/// it (capabilities(7)). EPERM where something in it is not permitted now.
+pub fn set_capabilities(capabilities: Capabilities) -> nix::Result<()> {
+    let header = CapabilityHeader { version: CAPABILITY_VERSION, process: 0 };
+    // Each word takes its half.
+    let words = [capabilities as u32, (capabilities >> 32) as u32].map(|word| CapabilityWords {
+        effective: word,
+        permitted: word,
+        inheritable: 0,
+    });
+    // SAFETY: both are laid out as in <linux/capability.h> and live during the call, which writes to the header only
+    // where the version is unknown; this one has been known since Linux 2.6.26. The C library has no wrapper.
     Errno::result(unsafe {
-        libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), std::ptr::from_ref(&none))
+        libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), std::ptr::from_ref(&words))
     })
     .map(drop)
 }

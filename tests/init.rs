@@ -7,7 +7,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signalfd::SignalFd;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{
@@ -15,14 +15,16 @@ use nix::unistd::{
 };
 use prosody_entrypoint::exit_status::ExitStatus;
 use prosody_entrypoint::identity::User;
-use prosody_entrypoint::init::{self, Command};
+use prosody_entrypoint::init::{self, Command, Kind, Options};
 use prosody_entrypoint::{privileges, system};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -84,7 +86,7 @@ impl Forked {
 
     /// PID 1's loop with `child` under it.
     fn supervise(child: impl FnOnce() -> ExitStatus) -> Self {
-        Self::start(|| init::supervise(child).unwrap())
+        Self::start(|| init::supervise(&Options::entrypoint(), None, child).unwrap())
     }
 
     /// PID 1's loop with a shell script under it.
@@ -204,7 +206,7 @@ fn command(program: &str, arguments: &[&str]) -> Command {
         arguments: arguments.iter().map(Into::into).collect(),
         environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
         directory: None,
-        server: false,
+        kind: Kind::Program,
     }
 }
 
@@ -296,8 +298,10 @@ fn forwards_what_comes_before_the_child_is_ready() {
     for _ in 0..50 {
         let init = Forked::script("exec sleep 60");
         let blocked = 1_u64 << (libc::SIGTERM - 1);
+        // While it waits for signals, they do not count as blocked.
         eventually("PID 1 blocks signals", || {
             u64::from_str_radix(&init.status("SigBlk"), 16).unwrap() & blocked != 0
+                || !init.children().is_empty()
         });
         init.signal(libc::SIGTERM);
         assert_eq!(init.code(), 143);
@@ -314,7 +318,7 @@ fn a_key_on_the_terminal_reaches_the_child_once() {
         setsid().unwrap();
         // The first terminal that the leader of a session opens becomes its own.
         let _terminal = File::open(terminal).unwrap();
-        init::supervise(report_signals).unwrap()
+        init::supervise(&Options::entrypoint(), None, report_signals).unwrap()
     });
     assert_eq!(init.line(), "ready");
     for _ in 0..50 {
@@ -338,6 +342,21 @@ fn an_orphan_is_reaped() {
     eventually("only the command is left", || init.children().len() == 1);
     init.signal(libc::SIGTERM);
     assert_eq!(init.code(), 143);
+}
+
+#[test]
+fn a_child_from_before_is_reaped() {
+    let mut init = Forked::start(|| {
+        // SAFETY: the process ends without touching anything.
+        if let ForkResult::Child = unsafe { nix::unistd::fork() }.unwrap() {
+            unsafe { libc::_exit(0) }
+        }
+        let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        nix::sys::wait::waitid(nix::sys::wait::Id::All, ended).unwrap();
+        init::supervise(&Options::entrypoint(), None, || exec(&shell("echo ready; read line"))).unwrap()
+    });
+    assert_eq!(init.line(), "ready");
+    eventually("only the command is left", || init.children().len() == 1);
 }
 
 /// Leaves an orphan behind that ends at once, `count` times.
@@ -377,11 +396,11 @@ fn the_command_starts_with_the_signals_that_a_program_expects() {
         }
         system::block_exactly(&system::all_signals()).unwrap();
     }
-    for (server, ignored) in [(false, "0000000000000000"), (true, "0000000000000001")] {
-        let print_status = || exec(&Command { server, ..command("cat", &["/proc/self/status"]) });
+    for (kind, ignored) in [(Kind::Program, "0000000000000000"), (Kind::Server, "0000000000000001")] {
+        let print_status = || exec(&Command { kind, ..command("cat", &["/proc/self/status"]) });
         let supervised = Forked::start(|| {
             spoil_signals();
-            init::supervise(print_status).unwrap()
+            init::supervise(&Options::entrypoint(), None, print_status).unwrap()
         });
         // As in `docker exec`, where there is no PID 1 of ours above.
         let alone = Forked::start(|| {
@@ -403,7 +422,7 @@ fn a_child_that_becomes_the_server_survives_an_early_hangup() {
         init::ignore_hangup();
         eprint_raw("ready");
         let _ = std::io::stdin().read(&mut [0]);
-        exec(&Command { server: true, ..shell("kill -HUP $$; exit 4") })
+        exec(&Command { kind: Kind::Server, ..shell("kill -HUP $$; exit 4") })
     });
     init.line();
     init.signal(libc::SIGHUP);
@@ -416,19 +435,20 @@ fn the_command_gets_no_descriptor_above_2() {
         let file = File::open("/dev/null").unwrap();
         // SAFETY: copies a descriptor, without the flag that would close it.
         assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), 100) }, 100);
-        init::supervise(|| exec(&command("cat", &[]))).unwrap()
+        init::supervise(&Options::entrypoint(), None, || exec(&command("cat", &[]))).unwrap()
     });
+    let child = || init.children().first().copied();
     eventually("cat runs", || {
-        init.children()
-            .first()
-            .is_some_and(|child| fs::read_to_string(format!("/proc/{child}/comm")).unwrap() == "cat\n")
+        child().is_some_and(|child| fs::read_to_string(format!("/proc/{child}/comm")).unwrap() == "cat\n")
     });
-    let mut open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", init.children()[0]))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    open.sort();
-    assert_eq!(open, ["0", "1", "2"]);
+    let child = child().unwrap();
+    // Its dynamic loader opens and closes libraries.
+    eventually("it has the standard descriptors and no other", || {
+        let open = fs::read_dir(format!("/proc/{child}/fd")).unwrap();
+        let mut open: Vec<_> = open.map(|entry| entry.unwrap().file_name()).collect();
+        open.sort();
+        open == ["0", "1", "2"]
+    });
     assert_eq!(init.end(), (String::new(), 0));
 }
 
@@ -451,7 +471,7 @@ fn the_command_gets_limits_umask_and_directory() {
     let (output, code) = Forked::start(|| {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, 64, hard.min(5000)).unwrap();
-        init::supervise(|| {
+        init::supervise(&Options::entrypoint(), None, || {
             exec(&Command { directory: Some("/tmp".into()), ..shell("ulimit -n; ulimit -c; umask; pwd") })
         })
         .unwrap()
@@ -476,15 +496,17 @@ fn a_command_that_cannot_be_executed_is_126_and_one_that_is_not_there_127() {
         (String::new(), 127, "there is no ``"),
         ("/etc".into(), 126, "/etc is a directory"),
         (file("plain", "exit 0\n", 0o644), 126, "may not execute"),
-        (file("empty", "", 0o755), 126, "has no `#!` line"),
-        (file("script", "#!/no/lua\n", 0o755), 126, "needs an interpreter"),
+        (file("foreign", "\x7fELF\x02\0\0", 0o755), 126, "no program for this machine"),
+        (file("script", "#!/no/lua\n", 0o755), 127, "needs an interpreter"),
     ] {
         let (output, status) = Forked::supervise(|| exec(&command(&program, &[]))).end();
         assert_eq!(status, code, "{program}: {output}");
         assert!(output.contains(sentence), "{program}: {output}");
         assert_eq!(output.lines().count(), 1, "{output}");
     }
-    // As a shell has it: what may not be executed does not hide what may, further on in PATH.
+    // As a shell has it: a text without `#!` is a script, and what may not be executed does not hide what may, further on in PATH.
+    let text = file("text", "exit $#$1\n", 0o755);
+    assert_eq!(Forked::supervise(|| exec(&command(&text, &["1"]))).code(), 11);
     file("sh", "", 0o644);
     let behind = Command {
         environment: vec![("PATH".into(), format!("{}:/bin", directory.display()).into())],
@@ -517,7 +539,8 @@ fn hides_its_environment_from_its_own_user_but_not_that_of_the_command() {
         let user = Uid::from_raw(12345);
         setresuid(user, user, user).unwrap();
         prctl::set_dumpable(true).unwrap();
-        init::supervise(|| exec(&command("cat", &[]))).unwrap()
+        privileges::hide_environment();
+        init::supervise(&Options::entrypoint(), None, || exec(&command("cat", &[]))).unwrap()
     });
     // The kernel gives these files to root where a process is not dumpable (proc(5)).
     let owner = |pid: Pid| fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
@@ -598,7 +621,7 @@ fn drop_to_says_which_right_is_missing() {
     let user = User { name: None, uid: 12345, gid: 1234 };
     let (output, code) = Forked::start(|| {
         // As with `--cap-drop ALL`.
-        system::clear_capabilities().unwrap();
+        system::set_capabilities(0).unwrap();
         let failure = privileges::drop_to(&user).unwrap_err();
         eprint_raw(&failure.to_string());
         failure.status
@@ -665,4 +688,208 @@ fn a_descriptor_in_use_survives_an_exec_that_fails() {
         status
     });
     assert_eq!(failed.code(), 127);
+}
+
+/// The system's allocator, with a count of what was asked of it.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all is handed to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn allocates_nothing_once_the_child_runs() {
+    let options = |arguments: &[&str]| {
+        let arguments = arguments.iter().map(Into::into).collect();
+        match init::parse("init", arguments, |_| None) {
+            Ok(init::Wish::Run(options)) => options,
+            other => panic!("{other:?}"),
+        }
+    };
+    let count = |work: fn()| {
+        // Each orphan that is reaped is worth a line.
+        let options = options(&["-s", "-w", "true"]);
+        let init = Forked::start(|| {
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let status = init::supervise(&options, None, || {
+                work();
+                ExitStatus::SUCCESS
+            });
+            let during = ALLOCATIONS.load(Ordering::Relaxed) - before;
+            eprint_raw(&format!("allocations: {during}"));
+            status.unwrap()
+        });
+        let (output, code) = init.end();
+        assert_eq!(code, 0, "{output}");
+        let reaped = output.matches("Reaped zombie process with pid=").count();
+        (field(&output, "allocations"), reaped)
+    };
+    let (idle, _) = count(|| {});
+    let (busy, reaped) = count(|| {
+        system::ignore(libc::SIGUSR1);
+        for _ in 0..100 {
+            make_orphans(1);
+            system::send_signal(Pid::parent(), libc::SIGUSR1).unwrap();
+        }
+    });
+    assert!(reaped > 0);
+    assert_eq!(busy, idle);
+}
+
+#[test]
+fn a_warning_that_nobody_reads_does_not_end_the_command() {
+    // The pipe of standard error is broken before the orphan ends, and PID 1 wants to tell.
+    let script =
+        "sh -c 'cat <&3 >/dev/null &' 3<&0; echo ready; trap 'exit 3' TERM; while :; do sleep 0.01; done";
+    let arguments = ["-s", "-w", "--", "sh", "-c", script].map(Into::into).to_vec();
+    let Ok(init::Wish::Run(options)) = init::parse("init", arguments, |_| None) else { panic!() };
+    let mut init = Forked::start(|| {
+        let (nobody, broken) = pipe();
+        drop(nobody);
+        dup2_stderr(&broken).unwrap();
+        init::supervise(&options, None, || exec(&shell(script))).unwrap()
+    });
+    assert_eq!(init.line(), "ready");
+    init.input = None;
+    // The shell has a `sleep` beside the orphan.
+    eventually("the orphan is reaped", || {
+        let is_cat =
+            |pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "cat");
+        !init.children().into_iter().any(is_cat)
+    });
+    init.signal(libc::SIGTERM);
+    assert_eq!(init.code(), 3);
+}
+
+/// Numbers that look random, the same for the same seed (xorshift64*).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+}
+
+/// What the command of a storm does: processes come and go below it and are orphaned, while it counts the signals that
+/// it gets. SIGTERM ends the storm, with this code or this signal of its own. Its children are its own to reap.
+fn rage(random: &mut Random, end: Result<i32, i32>) -> ExitStatus {
+    let set = system::all_signals();
+    system::block_exactly(&set).unwrap();
+    let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK).unwrap();
+    eprint_raw("ready");
+    let mut counts = [0_u32; 65];
+    while counts[libc::SIGTERM as usize] == 0 {
+        match random.below(4) {
+            // One that is ours, and ends at once or after a while, by itself or by a signal.
+            0 => {
+                let (wait, way) = (random.below(3), random.below(3));
+                // SAFETY: the process touches nothing but its own end.
+                if let ForkResult::Child = unsafe { nix::unistd::fork() }.unwrap() {
+                    thread::sleep(Duration::from_millis(wait));
+                    if way == 0 {
+                        let _ = system::send_signal(Pid::this(), libc::SIGKILL);
+                    }
+                    // SAFETY: as above.
+                    unsafe { libc::_exit(way as i32) }
+                }
+            }
+            1 => make_orphans(random.below(20) as u32),
+            2 => thread::yield_now(),
+            _ => {
+                while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status.pid().is_some())
+                {
+                }
+            }
+        }
+        while let Ok(Some(signal)) = signals.read_signal() {
+            counts[signal.ssi_signo as usize] += 1;
+        }
+    }
+    // Real-time signals are queued, and those of lower numbers come first.
+    while let Ok(Some(signal)) = signals.read_signal() {
+        counts[signal.ssi_signo as usize] += 1;
+    }
+    let seen: Vec<String> =
+        (1..=64).filter(|&n| counts[n] > 0).map(|n| format!("{n}:{}", counts[n])).collect();
+    eprint_raw(&seen.join(" "));
+    // Its end is for when PID 1 has been looked at.
+    let _ = std::io::stdin().read(&mut [0]);
+    match end {
+        Ok(code) => ExitStatus::exited(code as u8),
+        Err(signal) => {
+            system::default_disposition(signal);
+            system::block_exactly(&nix::sys::signal::SigSet::empty()).unwrap();
+            system::send_signal(Pid::this(), signal).unwrap();
+            unreachable!("the signal has ended this process")
+        }
+    }
+}
+
+#[test]
+fn a_storm_leaves_no_zombie_loses_no_signal_and_ends_with_the_right_status() {
+    let first = std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seeds = first.map_or(1..=40, |seed: u64| seed..=seed);
+    for seed in seeds {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let end = match random.below(2) {
+            0 => Ok(random.below(256) as i32),
+            _ => Err([libc::SIGKILL, libc::SIGUSR2, libc::SIGABRT, 40][random.below(4) as usize]),
+        };
+        let mut init = Forked::supervise(|| rage(&mut Random(seed), end));
+        assert_eq!(init.line(), "ready", "seed {seed}");
+        let mut sent = BTreeMap::new();
+        let all: Vec<i32> =
+            forwardable().filter(|signal| ![libc::SIGTERM, libc::SIGHUP].contains(signal)).collect();
+        for _ in 0..100 + random.below(300) {
+            let signal = all[random.below(all.len() as u64) as usize];
+            init.signal(signal);
+            *sent.entry(signal).or_insert(0) += 1;
+            if random.below(10) == 0 {
+                thread::yield_now();
+            }
+        }
+        // It is forwarded after all that came before: real-time signals only are handed out after it.
+        let real_time = |signal: &i32| *signal >= 32;
+        eventually("everything has been handed on", || {
+            u64::from_str_radix(&init.status("ShdPnd"), 16).unwrap() == 0
+        });
+        init.signal(libc::SIGTERM);
+        let counted = init.line();
+        let counted: BTreeMap<i32, i32> = counted
+            .split(' ')
+            .map(|pair| pair.split_once(':').unwrap())
+            .map(|(signal, count)| (signal.parse().unwrap(), count.parse().unwrap()))
+            .collect();
+        for (signal, count) in &sent {
+            let counted = counted.get(signal).copied().unwrap_or(0);
+            // What is pending already is not queued a second time, but for real-time signals (signal(7)), and SIGCONT
+            // and the signals that stop take each other off the queue.
+            let least = match *signal {
+                signal if real_time(&signal) => *count,
+                libc::SIGCONT | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => 0,
+                _ => 1,
+            };
+            let is_right = (least..=*count).contains(&counted);
+            assert!(is_right, "seed {seed}: signal {signal} was sent {count} times, {counted} came");
+        }
+        eventually("only the command is left", || init.children().len() == 1);
+        let (output, code) = init.end();
+        assert_eq!(code, end.unwrap_or_else(|signal| 128 + signal), "seed {seed}: {output}");
+    }
 }

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use minijinja::Value;
-use prosody_entrypoint::facts::lua_source;
+use prosody_entrypoint::facts::{lua_source, module_source};
 use prosody_entrypoint::lua::{self, Dialect, Secret, Secrets, Version};
 use prosody_entrypoint::settings::{Settings, catalogue, reference};
 use prosody_entrypoint::templates::Templates;
@@ -75,12 +75,19 @@ pub fn setting(data: &[u8]) {
     }
 }
 
-/// Any bytes as a Lua file of the user's are looked through to the end.
+/// Any bytes as a Lua file of the user's, or as a module, are looked through to the end.
 pub fn lua_source(data: &[u8]) {
+    let stands = |name: &str| data.windows(name.len()).any(|window| window == name.as_bytes());
     let summary = lua_source::summarize(data);
-    for name in &summary.environment {
-        let stands = |name: &str| data.windows(name.len()).any(|window| window == name.as_bytes());
+    for name in summary.environment.iter().chain(&summary.hosts) {
         assert!(stands(name), "{name:?} is not in the file");
+    }
+    let module = module_source::read(data);
+    for need in module.modules.iter().chain(&module.libraries) {
+        assert!(stands(&need.name), "{need:?} is not in the file");
+    }
+    for value in module.lua.iter().chain(&module.requires).chain(&module.conflicts) {
+        assert!(stands(value), "{value:?} is not in the file");
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::read_settings;
 use crate::exit_status::{ExitStatus, Failure};
-use crate::facts::{CURRENT, Places};
+use crate::facts::Places;
 use crate::health::{ANY_HOST, Service, Target, check};
 use crate::plan::HEALTH_FILE;
 
@@ -18,7 +18,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub fn run() -> Result<ExitStatus, Failure> {
     let (settings, _) = read_settings();
     let places = Places::of_running(&settings);
-    let file = places.runtime_dir.join(CURRENT).join(HEALTH_FILE);
+    // The one of the running server: what a reload has written since may name ports that it has not.
+    let file = places.runtime_dir.join(HEALTH_FILE);
     let targets: Vec<Target> = match fs::read_to_string(&file) {
         Ok(text) if places.own_main_file().is_none() => {
             text.lines().filter_map(|line| line.parse().ok()).collect()

@@ -2,20 +2,20 @@
 //! Prosody's user, so that it needs no option.
 
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::{fs, io};
 
 use anyhow::anyhow;
 
 use super::read_settings;
 use super::run::{environment, without_settings};
 use crate::exit_status::{ExitStatus, Failure};
-use crate::facts::{self, Places, SERVER_DIR};
+use crate::facts::running::{self, Running};
+use crate::facts::{self, Places};
 use crate::identity::User;
-use crate::init::Command;
+use crate::init::{Command, Kind};
 use crate::privileges;
-use crate::settings::Settings;
 
 /// The commands of `prosodyctl`, 0.12 and 13.0 (`prosodyctl help`, and its source).
 const COMMANDS: &[&str] = &[
@@ -47,7 +47,15 @@ pub fn is_command(word: &str) -> bool {
 pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let (settings, _) = read_settings();
     let places = Places::of_running(&settings);
-    let (main_file, environment_left) = match (places.own_main_file(), places.current_main_file()) {
+    let is_root = nix::unistd::geteuid().is_root();
+    let starter = running::starter(&places).filter(|_| is_root);
+    if let Some(user) = &starter {
+        // Before anything in its directory is looked at, and root may lack the right to do so.
+        become_user(user)?;
+    }
+    let own = places.own_main_file().filter(|_| Running::find(&places).is_none());
+    let current = places.current_main_file().map_err(|error| may_not_look(&places, &error))?;
+    let (main_file, environment_left) = match (own, current) {
         (Some(own), _) => (own, std::env::vars_os().collect()),
         (None, Some(current)) => {
             // A file that cannot be read any more is Prosody's to report.
@@ -65,19 +73,39 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         }
     };
     let program = program()?.into();
-    privileges::drop_to(&user(&settings, &places)?)?;
+    if starter.is_none() {
+        let user = running::user(&places).filter(|_| is_root);
+        become_user(&user.map_or_else(|| facts::identity(&settings, &places.data_dir), Ok)?)?;
+    }
     let environment = environment(environment_left, &main_file, &places.data_dir);
-    Err(Command { program, arguments, environment, directory: None, server: false }.exec())
+    Err(Command { program, arguments, environment, directory: None, kind: Kind::Program }.exec())
 }
 
-/// Whom the running server runs as: the owner of its own directory.
-fn user(settings: &Settings, places: &Places) -> Result<User, Failure> {
-    match fs::symlink_metadata(places.runtime_dir.join(SERVER_DIR)) {
-        Ok(metadata) if nix::unistd::geteuid().is_root() => {
-            Ok(User { name: None, uid: metadata.uid(), gid: metadata.gid() })
-        }
-        _ => facts::identity(settings, &places.data_dir),
+/// What to do where the runtime directory is closed to us: it is open to Prosody's group.
+fn may_not_look(places: &Places, error: &io::Error) -> Failure {
+    let User { uid, gid, .. } = User::current();
+    let group = fs::metadata(&places.runtime_dir).map_or(gid, |found| found.gid());
+    Failure::new(
+        ExitStatus::NO_PERMISSION,
+        anyhow!(
+            "{}: {error} for uid {uid}, gid {gid}: come as root, or with Prosody's group, `docker exec --user {uid}:{group}`",
+            places.runtime_dir.display()
+        ),
+    )
+}
+
+fn become_user(user: &User) -> Result<(), Failure> {
+    if privileges::missing(user, &[]).is_empty() {
+        return privileges::drop_to(user);
     }
+    let User { uid, gid, .. } = user;
+    Err(Failure::new(
+        ExitStatus::NO_PERMISSION,
+        anyhow!(
+            "root lacks the rights to become uid {uid}, gid {gid}, whom Prosody runs as: come as that user, \
+             `docker exec --user {uid}:{gid}`"
+        ),
+    ))
 }
 
 /// Prosody's own `prosodyctl`: the first on `PATH` that is not this program.

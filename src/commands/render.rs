@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::{Wish, log_report, make_plan, read_settings};
+use super::{Wish, gone, log_report, make_plan, read_settings};
 use crate::apply;
 use crate::cli::Render;
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
@@ -18,7 +18,8 @@ use crate::plan::Plan;
 /// Ends with 1 where `--diff` finds a difference.
 pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
-    if let Some(main_file) = Places::find(&settings).own_main_file() {
+    let places = Places::find(&settings);
+    if let Some(main_file) = places.own_main_file() {
         tracing::warn!("{} is the configuration: nothing is rendered", main_file.display());
         return Ok(ExitStatus::SUCCESS);
     }
@@ -32,7 +33,8 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     };
     // A difference in a secret is a difference: it is found, and shown as a placeholder.
     let secrets = if shows && !options.diff { Secrets::Hidden } else { Secrets::Written };
-    let (facts, plan, report) = make_plan(&settings, report, &Wish { secrets, generation: &generation })?;
+    let (facts, plan, report) =
+        make_plan(&settings, places, report, &Wish { secrets, generation: &generation, user: None })?;
     log_report(&report);
 
     if options.json {
@@ -95,12 +97,8 @@ fn differences(plan: &Plan) -> String {
         }
     }
     // Files that would no longer be there.
-    for entry in fs::read_dir(&plan.generation).into_iter().flatten().flatten() {
-        let name = PathBuf::from(entry.file_name());
-        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-        if is_file && !plan.files.iter().any(|file| file.path == name) {
-            let _ = writeln!(text, "Only in {}: {}", plan.generation.display(), name.display());
-        }
+    for name in gone(&plan.generation, plan) {
+        let _ = writeln!(text, "Only in {}: {}", plan.generation.display(), name.display());
     }
     text
 }

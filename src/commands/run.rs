@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse, report_failure, wrong};
+use nix::unistd::getppid;
+
+use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse, reload, report_failure, wrong};
 use crate::apply;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{self, CURRENT, Places};
 use crate::identity::User;
-use crate::init::{self, Command};
+use crate::init::{self, Command, Kind, Options, Reload};
 use crate::lua::Secrets;
 use crate::plan::MAIN_FILE;
 use crate::privileges;
@@ -23,13 +25,14 @@ pub const CONFIG_VARIABLE: &str = "PROSODY_CONFIG";
 ///
 /// Returns the program's exit status, or ours where it never came to that.
 pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
-    init::supervise(move || report_failure(&become_program(arguments)))
+    let command = resolve(arguments);
+    let is_server = Path::new(&command[0]).file_name() == Some(OsStr::new("prosody"));
+    let reload: Option<Reload> = if is_server { Some(&reload::run) } else { None };
+    init::supervise(&Options::entrypoint(), reload, || report_failure(&become_program(command, is_server)))
 }
 
 /// In the child: everything up to the exec, which does not return.
-fn become_program(arguments: Vec<OsString>) -> Failure {
-    let command = resolve(arguments);
-    let is_server = Path::new(&command[0]).file_name() == Some(OsStr::new("prosody"));
+fn become_program(command: Vec<OsString>, is_server: bool) -> Failure {
     if is_server {
         init::ignore_hangup();
     }
@@ -74,7 +77,7 @@ impl Ready {
             arguments: command,
             environment: environment(self.environment, &self.main_file, &self.data_dir),
             directory: None,
-            server: is_server,
+            kind: if is_server { Kind::Server } else { Kind::Program },
         };
         Err(command.exec())
     }
@@ -88,14 +91,15 @@ fn configure(is_server: bool) -> Result<Ready, Failure> {
         return own_configuration(&settings, report, places, main_file, is_server);
     }
 
-    let wish = Wish { secrets: Secrets::Written, generation: &apply::next_generation };
-    let (facts, plan, report) = make_plan(&settings, report, &wish)?;
+    let wish = Wish { secrets: Secrets::Written, generation: &apply::next_generation, user: None };
+    let (facts, plan, report) = make_plan(&settings, places, report, &wish)?;
     if is_server {
         log_report(&report);
     }
     apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
+        apply::announce(&plan, &facts.runtime_dir, getppid(), &facts.identity)?;
         let hosts: Vec<&str> = plan.virtual_hosts.iter().map(String::as_str).collect();
         let own = if facts.user_files.define_host() { " and the hosts of your own files" } else { "" };
         tracing::info!(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
-use nix::unistd::{Gid, Uid, chown, mkdtemp};
+use nix::unistd::mkdtemp;
 
 use super::run::{environment, without_settings};
 use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse};
@@ -28,30 +28,22 @@ pub fn run() -> Result<ExitStatus, Failure> {
         return check_config(&user, std::env::vars_os().collect(), &main_file, &places.data_dir);
     }
 
-    // The files are written to a place of their own: what is in force stays as it is.
+    // The files are written to a place of their own, as Prosody's user: what is in force stays as it is.
     let temporary = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
     let temporary = temporary.iter().find(|directory| facts::is_writable(directory)).unwrap_or(&temporary[0]);
-    let directory = mkdtemp(&temporary.join("prosody-validate-XXXXXX"))
+    // What is wrong with the user is found below, with all the rest.
+    let user = facts::identity(&settings, &places.data_dir).unwrap_or_else(|_| User::current());
+    let make = || mkdtemp(&temporary.join("prosody-validate-XXXXXX"));
+    let directory = privileges::as_user(&user, make)
         .with_context(|| format!("making a directory in {}: mount a tmpfs there", temporary.display()))
         .status(ExitStatus::CANNOT_WRITE)?;
-    let directory = Temporary(directory);
-    let wish = Wish { secrets: Secrets::Written, generation: &|_| directory.0.clone() };
-    let (facts, plan, report) = make_plan(&settings, report, &wish)?;
+    let directory = Temporary { path: directory, user: user.clone() };
+    let wish = Wish { secrets: Secrets::Written, generation: &|_| directory.path.clone(), user: None };
+    let (facts, plan, report) = make_plan(&settings, places, report, &wish)?;
     log_report(&report);
-    apply::write_to(&directory.0, &plan)?;
-    let user = &facts.identity;
-    if nix::unistd::geteuid().is_root() {
-        // Prosody's user reads them, and so that the directory can be removed afterwards, owns them.
-        let (uid, gid) = (Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
-        let files = plan.files.iter().map(|file| directory.0.join(&file.path));
-        for path in files.chain([directory.0.clone()]) {
-            chown(&path, uid, gid)
-                .with_context(|| path.display().to_string())
-                .status(ExitStatus::NO_PERMISSION)?;
-        }
-    }
+    privileges::as_user(&user, || apply::write_to(&directory.path, &plan))?;
     let variables = without_settings(&settings, &facts.user_files.environment());
-    check_config(user, variables, &directory.0.join(MAIN_FILE), &facts.data_dir)
+    check_config(&user, variables, &directory.path.join(MAIN_FILE), &facts.data_dir)
 }
 
 /// Has Prosody's own loader read a configuration and its own check look at it, as Prosody's user.
@@ -73,11 +65,14 @@ fn check_config(
     Ok(if status.success() { ExitStatus::SUCCESS } else { ExitStatus::CONFIGURATION })
 }
 
-/// A directory that goes when it is no longer needed.
-struct Temporary(PathBuf);
+/// A directory of a user's that goes when it is no longer needed.
+struct Temporary {
+    path: PathBuf,
+    user: User,
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = privileges::as_user(&self.user, || fs::remove_dir_all(&self.path));
     }
 }

@@ -7,9 +7,11 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::iter;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
@@ -51,6 +53,34 @@ pub fn find(directory: &Path, hosts: &[&str], now: OffsetDateTime) -> io::Result
         }
     }
     Ok(found)
+}
+
+/// A number for each file in a certificate directory that is another one when the file is (its inode, size and times; a
+/// link's target's). What cannot be looked at is left out.
+pub fn fingerprints(directory: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    add_fingerprints(directory, DEPTH, &mut found);
+    found.sort();
+    found
+}
+
+fn add_fingerprints(path: &Path, depth: usize, found: &mut Vec<(PathBuf, u64)>) {
+    let Ok(entries) = fs::read_dir(path) else {
+        return;
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        if metadata.is_file() {
+            let mut hasher = DefaultHasher::new();
+            (metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()).hash(&mut hasher);
+            found.push((path, hasher.finish()));
+        } else if metadata.is_dir()
+            && depth > 1
+            && !path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."))
+        {
+            add_fingerprints(&path, depth - 1, found);
+        }
+    }
 }
 
 /// A host and the domains above it: `a.b.c`, `b.c`, `c`.

@@ -1,15 +1,21 @@
-//! What a Lua file of the user's says on its face: whether it defines a host, and which environment variables it reads.
+//! What a Lua file of the user's says on its face: which hosts it defines, where it says that data are, and which
+//! environment variables it reads.
 //!
 //! This reads tokens (Lua 5.4 manual, 3.1), it does not run anything. So a word in a comment or in a string is
 //! not mistaken for code, and what a program puts together at run time is not seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// What a file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Whether `VirtualHost`, `Component` or one of their short names in Prosody's configuration is called.
     pub defines_host: bool,
+    /// The names of hosts, where they are written out.
+    pub hosts: BTreeSet<String>,
+    /// A digest of what is assigned to each of [`PLACES`].
+    pub places: BTreeMap<&'static str, u64>,
     /// The variables that it reads, as `ENV_NAME` or as `os.getenv("NAME")`.
     pub environment: BTreeSet<String>,
 }
@@ -17,13 +23,26 @@ pub struct Summary {
 /// The functions of Prosody's configuration (`core/configmanager.lua`) that begin a host.
 const HOST_FUNCTIONS: [&[u8]; 5] = [b"VirtualHost", b"Host", b"host", b"Component", b"component"];
 
+/// The options of Prosody's that say where data are (`core/storagemanager.lua`, `mod_storage_sql`).
+pub const PLACES: [&str; 4] = ["data_path", "default_storage", "sql", "storage"];
+
+/// How much of a line counts, so that one which is very long is not read again and again.
+const LINE: usize = 256;
+
 /// Reads Lua source, or a template of it. Takes any bytes, and a time that grows with their number.
 pub fn summarize(source: &[u8]) -> Summary {
     let mut summary = Summary::default();
-    let mut tokens = Tokens { source, position: 0 };
+    let mut tokens = Tokens::new(source);
     // A field (`x.host`), a method or the name of a function that is being defined is no call of Prosody's.
     let mut is_other = false;
+    // How many brackets are open: what stands in a table or in arguments is no option.
+    let mut depth = 0_usize;
     while let Some(token) = tokens.next() {
+        match token {
+            Token::Symbol(b'{' | b'(') => depth += 1,
+            Token::Symbol(b'}' | b')') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
         if let Token::Name(name) = token {
             if let Some(variable) = name.strip_prefix(b"ENV_") {
                 add(&mut summary.environment, variable);
@@ -33,7 +52,25 @@ pub fn summarize(source: &[u8]) -> Summary {
                     add(&mut summary.environment, variable);
                 }
             } else if !is_other && HOST_FUNCTIONS.contains(&name) {
-                summary.defines_host |= is_call(tokens.clone());
+                let mut following = tokens.clone();
+                if is_call(following.clone()) {
+                    summary.defines_host = true;
+                    let name = match following.next() {
+                        Some(Token::Symbol(b'(')) => following.next(),
+                        first => first,
+                    };
+                    if let Some(Token::Text(name)) = name {
+                        add(&mut summary.hosts, name);
+                    }
+                }
+            } else if let Some(place) =
+                PLACES.into_iter().find(|place| !is_other && depth == 0 && place.as_bytes() == name)
+            {
+                if let Some(value) = tokens.assigned() {
+                    let mut hasher = DefaultHasher::new();
+                    (value, summary.places.get(place)).hash(&mut hasher);
+                    summary.places.insert(place, hasher.finish());
+                }
             }
         }
         is_other = matches!(token, Token::Symbol(b'.' | b':') | Token::Name(b"function"));
@@ -59,8 +96,9 @@ fn add(environment: &mut BTreeSet<String>, name: &[u8]) {
     }
 }
 
+/// A piece of Lua source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token<'a> {
+pub(super) enum Token<'a> {
     /// A name or a reserved word.
     Name(&'a [u8]),
     /// A string as it is written between its quotes or brackets.
@@ -71,7 +109,7 @@ enum Token<'a> {
 
 /// The tokens of Lua source, comments left out.
 #[derive(Clone)]
-struct Tokens<'a> {
+pub(super) struct Tokens<'a> {
     source: &'a [u8],
     position: usize,
 }
@@ -112,6 +150,35 @@ impl<'a> Iterator for Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
+    /// The tokens of any bytes.
+    pub(super) fn new(source: &'a [u8]) -> Self {
+        Self { source, position: 0 }
+    }
+
+    /// The source of the value that is assigned here: a table, or what stands on the line.
+    fn assigned(&self) -> Option<&'a [u8]> {
+        let mut tokens = self.clone();
+        if tokens.next() != Some(Token::Symbol(b'=')) {
+            return None;
+        }
+        let start = tokens.position;
+        if tokens.clone().next() == Some(Token::Symbol(b'{')) {
+            let mut depth = 0_usize;
+            for token in tokens.by_ref() {
+                match token {
+                    Token::Symbol(b'{') => depth += 1,
+                    Token::Symbol(b'}') if depth == 1 => break,
+                    Token::Symbol(b'}') => depth -= 1,
+                    _ => {}
+                }
+            }
+        } else {
+            let line = tokens.rest().iter().take(LINE).take_while(|byte| **byte != b'\n');
+            tokens.position += line.count();
+        }
+        Some(&self.source[start..tokens.position])
+    }
+
     fn rest(&self) -> &'a [u8] {
         &self.source[self.position..]
     }
@@ -232,6 +299,40 @@ mod tests {
     }
 
     #[test]
+    fn names_of_hosts_are_seen_where_they_are_written_out() {
+        let source =
+            "VirtualHost \"a.example\" Component(\"b.example\") \"muc\" VirtualHost(name) -- Host 'c'";
+        let hosts = summarize(source.as_bytes()).hosts;
+        assert_eq!(hosts.into_iter().collect::<Vec<_>>(), ["a.example", "b.example"]);
+    }
+
+    #[test]
+    fn where_data_are_is_seen_with_its_value() {
+        let places = |source: &str| summarize(source.as_bytes()).places;
+        let value = |source: &str, place: &str| places(source)[place];
+        assert_eq!(
+            places("storage = 'sql'\nsql = { driver = 'x' }").keys().collect::<Vec<_>>(),
+            [&"sql", &"storage"]
+        );
+        for source in [
+            "-- storage = 'sql'",
+            "x = { storage = 'sql' }",
+            "f(function() storage = 'sql' end)",
+            "x.storage = 'sql'",
+            "if storage == 'sql' then end",
+            "x = 'storage = 1'",
+        ] {
+            assert!(places(source).is_empty() || source.contains("=="), "{source}");
+        }
+        let one = value("storage = { a = 'x', b = { 'y' } } z = 1", "storage");
+        assert_eq!(one, value("z = 2 storage = { a = 'x', b = { 'y' } }\n", "storage"));
+        assert_ne!(one, value("storage = { a = 'x', b = { 'z' } }", "storage"));
+        assert_ne!(value("storage = 'a'", "storage"), value("storage = 'b'", "storage"));
+        assert_ne!(value("storage = 'a'", "storage"), value("storage = 'a'\nstorage = 'a'", "storage"));
+        assert!(places("storage = { never closed").contains_key("storage"));
+    }
+
+    #[test]
     fn variables_are_seen_in_code_alone() {
         let source = "
             a = ENV_ONE
@@ -262,7 +363,7 @@ mod tests {
     #[test]
     fn the_time_is_linear_where_brackets_are_never_closed() {
         // Quadratic, each of these would take minutes.
-        for pattern in ["]", "[=", "]==", "\"\\", "host ", "getenv(", "--[="] {
+        for pattern in ["]", "[=", "]==", "\"\\", "host ", "getenv(", "--[=", "sql={", "sql=", "sql={}"] {
             let source = pattern.repeat(1024 * 1024 / pattern.len());
             summarize(source.as_bytes());
             summarize(format!("[======[{source}").as_bytes());

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,6 +27,8 @@ pub struct UserFile {
     pub template: Option<String>,
     /// What it says.
     pub summary: Summary,
+    /// Another number for another content.
+    pub digest: u64,
 }
 
 /// The user's files. Each list is in the order of the file names, byte by byte.
@@ -122,7 +125,8 @@ impl UserFiles {
         files.flat_map(|file| &file.summary.environment).map(String::as_str).collect()
     }
 
-    fn fragments(&self) -> impl Iterator<Item = &UserFile> {
+    /// The user's fragments, those that Prosody reads and the templates of such.
+    pub fn fragments(&self) -> impl Iterator<Item = &UserFile> {
         let lists = [&self.extra, &self.virtual_hosts, &self.components];
         lists.into_iter().flatten()
     }
@@ -138,7 +142,13 @@ fn read_main(path: &Path) -> Result<Option<UserFile>, Problem> {
         Err(reason) => return Err(problem(reason)),
     };
     let summary = lua_source::summarize(&content);
-    Ok(Some(UserFile { path: path.to_owned(), template: None, summary }))
+    Ok(Some(UserFile { path: path.to_owned(), template: None, summary, digest: digest(&content) }))
+}
+
+fn digest(content: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Reads what `PROSODY_EXTRA_CONFIG` names: one file, which must be there, or a pattern in a folder.
@@ -226,12 +236,13 @@ fn read(path: PathBuf) -> Result<UserFile, Problem> {
             return Err(Reason::TooLarge);
         }
         let summary = lua_source::summarize(&content);
+        let digest = digest(&content);
         let is_template = path.extension() == Some(OsStr::new("j2"));
         let template = is_template.then(|| String::from_utf8(content)).transpose();
-        Ok((template.map_err(|_| Reason::NotUtf8)?, summary))
+        Ok((template.map_err(|_| Reason::NotUtf8)?, summary, digest))
     };
     match contents() {
-        Ok((template, summary)) => Ok(UserFile { path, template, summary }),
+        Ok((template, summary, digest)) => Ok(UserFile { path, template, summary, digest }),
         Err(reason) => Err(Problem { path, reason }),
     }
 }

@@ -1,6 +1,5 @@
 //! Becoming another program.
 
-use super::SIGHUP;
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::system;
 use anyhow::{Context, anyhow};
@@ -9,8 +8,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{execve, geteuid};
+use signal_hook::consts::SIGHUP;
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -29,16 +30,28 @@ pub struct Command {
     pub environment: Vec<(OsString, OsString)>,
     /// Where the program starts, if not where we are.
     pub directory: Option<PathBuf>,
-    /// Whether this is the server, to which SIGHUP means "reload": it starts with that signal ignored, because one that
-    /// comes before Prosody has its handler would end it.
-    pub server: bool,
+    /// What it is to us.
+    pub kind: Kind,
+}
+
+/// What a program is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Prosody. To it SIGHUP means "reload": it starts with that signal ignored, because one that comes before it has its
+    /// handler would end it. Apart from that, as a program.
+    Server,
+    /// A program that runs as Prosody's user: as many open files as the hard limit allows, no core files, umask 027, no
+    /// descriptor above 2.
+    Program,
+    /// Somebody else's, which inherits all that as it is.
+    Foreign,
 }
 
 impl Command {
-    /// Becomes the program, execve(2): as many open files as the hard limit allows, no core files, umask 027, no
-    /// descriptor above 2, no signal blocked and none ignored (but SIGHUP, for the server).
+    /// Becomes the program, execve(2), with no signal blocked and none ignored (but SIGHUP, for the server).
     ///
-    /// Returns only where that failed: 127 where there is no such program, 126 where it cannot be executed. `PATH` is
+    /// A file without a `#!` line that is text is run by a shell. Returns only where that failed: 127 where there is no
+    /// such program, or not its interpreter, 126 where it cannot be executed. `PATH` is
     /// searched by trying, so call this after the last change of user: what may be executed depends on who asks.
     pub fn exec(&self) -> Failure {
         match self.try_exec() {
@@ -69,6 +82,13 @@ impl Command {
             match error {
                 // What is found first may be unreadable to us, and a later one not.
                 Errno::EACCES => denied = denied.or(Some(path)),
+                // As a shell and execvp(3) do it: a text without a `#!` line is a shell's.
+                Errno::ENOEXEC if is_text(&path) => {
+                    let script = std::iter::once(file).chain(arguments.iter().skip(1).cloned());
+                    let arguments: Vec<CString> = [c"sh".to_owned()].into_iter().chain(script).collect();
+                    let Err(error) = execve(c"/bin/sh", &arguments, &environment);
+                    return Err(cannot_execute(Path::new("/bin/sh"), error));
+                }
                 _ => return Err(cannot_execute(&path, error)),
             }
         }
@@ -101,18 +121,13 @@ impl Command {
 
     /// What the program inherits beside its arguments and its environment.
     fn prepare_process(&self) -> anyhow::Result<()> {
-        // Every connection is a descriptor. Where the limit stays (the hard one may exceed what the kernel allows by
-        // now), the server still serves.
-        let _ = getrlimit(Resource::RLIMIT_NOFILE)
-            .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-        // A core file has every password in it.
-        setrlimit(Resource::RLIMIT_CORE, 0, 0).context("switching core files off")?;
-        umask(Mode::from_bits_truncate(0o027));
-        close_descriptors().context("closing inherited descriptors")?;
+        if self.kind != Kind::Foreign {
+            limit_process()?;
+        }
         for signal in 1..=system::LAST_SIGNAL {
             system::default_disposition(signal);
         }
-        if self.server {
+        if self.kind == Kind::Server {
             system::ignore(SIGHUP);
         }
         system::block_exactly(&SigSet::empty()).context("unblocking signals")
@@ -151,6 +166,18 @@ impl Command {
     }
 }
 
+/// Settles what a program of Prosody's inherits.
+fn limit_process() -> anyhow::Result<()> {
+    // Every connection is a descriptor. Where the limit stays (the hard one may exceed what the kernel allows by
+    // now), the server still serves.
+    let _ = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    // A core file has every password in it.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("switching core files off")?;
+    umask(Mode::from_bits_truncate(0o027));
+    close_descriptors().context("closing inherited descriptors")
+}
+
 /// Lets every descriptor above 2 close itself at `exec`, so that those in use stay usable where that fails.
 fn close_descriptors() -> anyhow::Result<()> {
     if system::close_on_exec_from(3).is_ok() {
@@ -178,9 +205,21 @@ fn is_missing(path: &Path) -> bool {
     matches!(kind, Err(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
 }
 
+/// Whether a file's first line is text. Machine code for another processor has a NUL byte early on.
+fn is_text(path: &Path) -> bool {
+    let mut beginning = [0; 128];
+    let length = fs::File::open(path).and_then(|mut file| file.read(&mut beginning)).unwrap_or(0);
+    let line = beginning[..length].split(|&byte| byte == b'\n').next().unwrap_or_default();
+    !line.contains(&0)
+}
+
 /// Why a file that is there could not be executed, and what to do.
 fn cannot_execute(path: &Path, error: Errno) -> Failure {
     let file = path.display();
+    let status = match error {
+        Errno::ENOENT => ExitStatus::COMMAND_NOT_FOUND,
+        _ => ExitStatus::CANNOT_EXECUTE,
+    };
     let error = match error {
         Errno::EACCES if path.is_dir() => anyhow!("{file} is a directory, not a program"),
         Errno::EACCES => anyhow!(
@@ -190,12 +229,12 @@ fn cannot_execute(path: &Path, error: Errno) -> Failure {
         Errno::ENOENT => anyhow!(
             "{file} needs an interpreter that is not in this image: check its `#!` line, or its dynamic loader"
         ),
-        Errno::ENOEXEC => anyhow!(
-            "{file} is no program for this machine: it has no `#!` line, or was built for another architecture"
-        ),
+        Errno::ENOEXEC => {
+            anyhow!("{file} is no program for this machine: was it built for another architecture?")
+        }
         _ => anyhow!("executing {file}: {error}"),
     };
-    Failure::new(ExitStatus::CANNOT_EXECUTE, error)
+    Failure::new(status, error)
 }
 
 fn c_string(text: &OsStr) -> anyhow::Result<CString> {
@@ -213,7 +252,7 @@ mod tests {
             arguments: Vec::new(),
             environment: path.map(|path| ("PATH".into(), path.into())).into_iter().collect(),
             directory: None,
-            server: false,
+            kind: Kind::Program,
         }
     }
 

@@ -1,27 +1,32 @@
 //! PID 1: starts one child, forwards signals to it, reaps everything, and ends as the child ended.
 //!
-//! It does nothing else, so that nothing can go wrong in it: the child configures itself and then becomes the command.
-//! One thread, no allocation once the child runs, and the kernel wakes it only when there is something to do.
+//! It does nothing else, so that nothing can go wrong in it: the child configures itself and then becomes the command,
+//! and a reload is another child. One thread, no allocation once the child runs, and the kernel wakes it only when there
+//! is something to do.
 
 mod command;
+mod options;
+mod terminal;
+mod voice;
 
-pub use command::Command;
+pub use command::{Command, Kind};
+pub use options::{ExitCodes, Options, Wish, parse};
+pub use voice::Voice;
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::system;
-use anyhow::Context;
+use crate::privileges;
+use crate::system::{self, Received};
+use anyhow::{Context, anyhow};
 use nix::errno::Errno;
-use nix::libc::SI_KERNEL;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::libc::{SI_KERNEL, SI_USER};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
-use nix::unistd::{ForkResult, Pid, getpgid, getpgrp, getpid};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGWINCH};
+use nix::unistd::{ForkResult, Pid, getpid, setpgid};
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGTSTP};
 use signal_hook::low_level::signal_name;
-use std::io::Write;
-use std::os::fd::AsFd;
-use std::{fmt, io, process};
+use std::os::unix::process::ExitStatusExt;
+use std::{fmt, process};
+use terminal::Terminal;
 
 /// Signals that an instruction causes. Blocked, they would end the process without a word (sigprocmask(2)).
 const SYNCHRONOUS: [Signal; 7] = [
@@ -34,47 +39,55 @@ const SYNCHRONOUS: [Signal; 7] = [
     Signal::SIGTRAP,
 ];
 
-/// Signals that a terminal sends to its whole foreground process group (tty_ioctl(4), termios(3)).
-const FROM_TERMINAL: [i32; 4] = [SIGINT, SIGQUIT, SIGTSTP, SIGWINCH];
+/// What SIGHUP means to a server: a forked child runs this, given the server's process id, and the server gets the signal
+/// only where it succeeds.
+pub type Reload<'a> = &'a dyn Fn(Pid) -> ExitStatus;
 
 /// Runs `child` in a forked process and stays as its PID 1 until that process has ended: every signal is passed on to
 /// it, and every orphan that the kernel hands to us is reaped.
 ///
-/// `child` starts with no signal blocked and none ignored. It ends in `exec` ([`Command::exec`]), or its status becomes
-/// that of its process. What is returned, in the parent alone, is the child's status, or `128 + n` where signal `n`
-/// ended it. Nothing is configured here, so call it first thing: what arrives before, PID 1 does not see.
+/// `child` starts with no signal blocked and none ignored, in a process group of its own, which has the terminal if
+/// there is one. It ends in `exec` ([`Command::exec`]), or its status becomes that of its process. What is returned, in
+/// the parent alone, is the child's status, or `128 + n` where signal `n` ended it. Nothing is configured here, so call
+/// it first thing: what arrives before, PID 1 does not see.
 ///
-/// Fails with 71 where the kernel refuses a fork or a descriptor.
-pub fn supervise(child: impl FnOnce() -> ExitStatus) -> Result<ExitStatus, Failure> {
+/// Fails with 71 where the kernel refuses a fork, or another thing that every program may do.
+pub fn supervise(
+    options: &Options,
+    reload: Option<Reload>,
+    child: impl FnOnce() -> ExitStatus,
+) -> Result<ExitStatus, Failure> {
     let signals = receive_signals().status(ExitStatus::OS_ERROR)?;
-    if getpid() != Pid::from_raw(1) {
-        // Orphans are handed to the next subreaper above them rather than to PID 1, which somebody else is.
-        prctl::set_child_subreaper(true)
-            .context("becoming the one that orphans are handed to")
-            .status(ExitStatus::OS_ERROR)?;
-    }
-    // Other processes of our user could read the secrets in our environment (PR_SET_DUMPABLE(2const)). The child keeps
-    // this until its `exec`.
-    prctl::set_dumpable(false)
-        .context("hiding the environment from other processes")
-        .status(ExitStatus::OS_ERROR)?;
-
+    prepare(options).status(ExitStatus::OS_ERROR)?;
+    let terminal = Terminal::of_ours();
     let fork = system::fork()
         .context("forking: is the container's limit of processes reached?")
         .status(ExitStatus::OS_ERROR)?;
     match fork {
         ForkResult::Child => {
-            drop(signals);
-            let status = match system::block_exactly(&SigSet::empty()) {
-                Ok(()) => child(),
-                Err(error) => {
-                    report(format_args!("unblocking the child's signals: {error}"));
-                    ExitStatus::OS_ERROR
-                }
-            };
-            process::exit(status.code().into())
+            // Both sides do this, because either may be the first to need it. It fails where the other one was first
+            // and the command runs already.
+            let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+            if let Some(terminal) = &terminal {
+                terminal.give_to(getpid());
+            }
+            end_child(child)
         }
-        ForkResult::Parent { child } => wait_for(child, &signals).status(ExitStatus::OS_ERROR),
+        ForkResult::Parent { child } => {
+            let _ = setpgid(child, child);
+            privileges::keep_for_supervision(reload.is_some());
+            if let Some(program) = options.command.first() {
+                let program = program.to_string_lossy();
+                options.voice.info(format_args!("Spawned child process '{program}' with pid '{child}'"));
+            }
+            let init =
+                Init { options, reload, child, terminal, reloading: None, once_more: false, forwarded: 0 };
+            // A command of Prosody's ends soon, and what was given back would have to be brought in again.
+            if reload.is_some() || matches!(options.voice, Voice::Tini { .. }) {
+                system::forget_unused_code();
+            }
+            init.run(&signals).status(ExitStatus::OS_ERROR)
+        }
     }
 }
 
@@ -84,93 +97,254 @@ pub fn ignore_hangup() {
     system::ignore(SIGHUP);
 }
 
-/// Blocks every signal but the synchronous ones, and opens the descriptor that they are read from instead.
-///
-/// This comes before the fork: a handler would live on in the child and swallow what is meant for the command.
-fn receive_signals() -> anyhow::Result<SignalFd> {
-    // An ignored signal never reaches the descriptor, and with SIGCHLD ignored the kernel throws exit statuses away.
-    // Those of the synchronous signals are the runtime's, which tells a stack overflow that way.
+/// Blocks every signal but the synchronous ones, so that they wait to be taken: a handler would live on in the child and
+/// swallow what is meant for the command.
+fn receive_signals() -> anyhow::Result<SigSet> {
+    // An ignored signal never arrives, and with SIGCHLD ignored the kernel throws exit statuses away.
     for signal in 1..=system::LAST_SIGNAL {
-        if !SYNCHRONOUS.iter().any(|&kept| kept as i32 == signal) {
-            system::default_disposition(signal);
-        }
+        system::default_disposition(signal);
     }
     let mut set = system::all_signals();
     for signal in SYNCHRONOUS {
         set.remove(signal);
     }
     system::block_exactly(&set).context("blocking signals")?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .context("opening a descriptor for signals")
+    Ok(set)
 }
 
-/// The loop of PID 1: sleeps until a signal arrives, and ends when `child` has.
-fn wait_for(child: Pid, signals: &SignalFd) -> anyhow::Result<ExitStatus> {
-    let mut sources = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-    let mut forwarded = 0_u64;
-    loop {
-        match poll(&mut sources, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error).context("waiting for signals"),
+/// What PID 1 is to the processes around it.
+fn prepare(options: &Options) -> anyhow::Result<()> {
+    if let Some(signal) = options.parent_death_signal {
+        system::signal_on_parents_death(signal).context("asking for a signal when the parent dies")?;
+    }
+    if options.subreaper {
+        // Orphans are handed to the next subreaper above them rather than to PID 1, which somebody else may be.
+        prctl::set_child_subreaper(true).context("becoming the one that orphans are handed to")?;
+        options.voice.trace(format_args!("Registered as child subreaper"));
+    }
+    let is_reaper = getpid() == Pid::from_raw(1) || prctl::get_child_subreaper().unwrap_or(false);
+    if !is_reaper {
+        options.voice.warn(format_args!("{}", options::NOT_A_REAPER));
+    }
+    Ok(())
+}
+
+/// In a forked child: does its work with no signal blocked, and ends with its status.
+fn end_child(work: impl FnOnce() -> ExitStatus) -> ! {
+    // A log that nobody reads any more is no reason to end.
+    system::ignore(SIGPIPE);
+    let status = match system::block_exactly(&SigSet::empty()) {
+        Ok(()) => work(),
+        Err(error) => {
+            Voice::Entrypoint.fatal(format_args!("unblocking the child's signals: {error}"));
+            ExitStatus::OS_ERROR
         }
-        let Some(info) = signals.read_signal().context("reading a signal")? else {
-            continue;
+    };
+    process::exit(status.code().into())
+}
+
+/// PID 1 while its child runs.
+struct Init<'a> {
+    options: &'a Options,
+    reload: Option<Reload<'a>>,
+    child: Pid,
+    /// The terminal that the child has from us.
+    terminal: Option<Terminal>,
+    /// The process that prepares a reload.
+    reloading: Option<Pid>,
+    /// Whether another SIGHUP came meanwhile.
+    once_more: bool,
+    /// The signals that were passed on, as bits.
+    forwarded: u64,
+}
+
+impl Init<'_> {
+    /// Sleeps until a signal arrives, and ends when the child has.
+    fn run(mut self, signals: &SigSet) -> anyhow::Result<ExitStatus> {
+        // What this process was before it became us may have left children that ended.
+        let mut ended = self.reap_all()?;
+        let own = getpid().as_raw();
+        // Whether the last signal told of a child as well.
+        let mut children_end = false;
+        let ended = loop {
+            if let Some(ended) = ended {
+                break ended;
+            }
+            match system::wait_for_signal(signals) {
+                // We have caused it ourselves: SIGPIPE, by writing to a pipe that nobody reads.
+                Ok(Received { code: SI_USER, sender, .. }) if sender == own => {}
+                Ok(Received { signal: SIGCHLD, .. }) => {
+                    self.options.voice.debug(format_args!("Received SIGCHLD"));
+                    // Where one process after the other ends, more are about to: they are reaped together then.
+                    if children_end {
+                        system::yield_to_others();
+                    }
+                    children_end = true;
+                    ended = self.reap_all()?;
+                }
+                Ok(received) => {
+                    children_end = false;
+                    self.take(received);
+                }
+                // As after SIGSTOP and SIGCONT (signal(7)).
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error).context("waiting for signals"),
+            }
         };
-        // Signal numbers fit any integer.
-        let signal = info.ssi_signo as i32;
-        if signal == SIGCHLD {
-            if let Some(ended) = reap_all(child)? {
-                explain(ended, forwarded);
-                return Ok(ended.into());
+        if let Some(reloading) = self.reloading {
+            // It may be gone already, and nothing is left to reload.
+            let _ = system::send_signal(reloading, SIGKILL);
+        }
+        if let Some(terminal) = &self.terminal {
+            terminal.take_back(self.child);
+        }
+        self.explain(ended);
+        let status = ExitStatus::from(ended);
+        Ok(if self.options.expected.contains(status.code()) { ExitStatus::SUCCESS } else { status })
+    }
+
+    fn take(&mut self, received: Received) {
+        match (received.signal, self.reload) {
+            // The kernel's own: the terminal went away, which is nothing to a server.
+            (SIGHUP, Some(_)) if received.code == SI_KERNEL => {}
+            (SIGHUP, Some(_)) if self.reloading.is_some() => self.once_more = true,
+            (SIGHUP, Some(reload)) => self.start_reload(reload),
+            (signal, _) => {
+                self.options.voice.debug(format_args!("Passing signal: '{}'", Name(signal)));
+                self.forwarded |= bit(signal);
+                self.forward(signal);
             }
-        } else {
-            forwarded |= bit(signal);
-            if !has_reached(child, &info) {
-                forward(signal, child);
+        }
+    }
+
+    /// Reaps every process that has ended, and tells how the child did where it is among them.
+    ///
+    /// One SIGCHLD may stand for any number of them: a signal that is pending is not queued a second time (signal(7)).
+    fn reap_all(&mut self) -> anyhow::Result<Option<process::ExitStatus>> {
+        let mut of_child = None;
+        while let Some((pid, status)) = system::reap().context("waiting for children")? {
+            if let Some(signal) = status.stopped_signal() {
+                if pid == self.child {
+                    self.child_stopped(signal);
+                }
+                continue;
             }
+            self.options.voice.debug(format_args!("Reaped child with pid: '{pid}'"));
+            if pid == self.child {
+                of_child = Some(status);
+            } else if self.reloading == Some(pid) {
+                self.reloading = None;
+                // Where the child has ended too, there is nobody to tell.
+                if of_child.is_none() {
+                    self.reload_ended(status);
+                }
+            } else if self.options.warn_on_reap {
+                self.options.voice.warn(format_args!("Reaped zombie process with pid={pid}"));
+            }
+        }
+        Ok(of_child)
+    }
+
+    /// Ctrl-Z stops the terminal's whole foreground group. Above the child there is no shell that could continue it, so
+    /// it would stay so for good.
+    fn child_stopped(&self, signal: i32) {
+        if signal == SIGTSTP && self.terminal.is_some() {
+            self.send(Pid::from_raw(-self.child.as_raw()), SIGCONT);
+        }
+    }
+
+    fn start_reload(&mut self, reload: Reload) {
+        self.once_more = false;
+        match system::fork() {
+            Ok(ForkResult::Child) => end_child(|| reload(self.child)),
+            Ok(ForkResult::Parent { child }) => self.reloading = Some(child),
+            Err(error) => self.options.voice.warn(format_args!(
+                "SIGHUP had no effect: forking: {error}: is the container's limit of processes reached?"
+            )),
+        }
+    }
+
+    /// Only what could be applied is the server's to read. Why it could not, the forked process has said.
+    fn reload_ended(&mut self, status: process::ExitStatus) {
+        if status.success() {
+            self.forward(SIGHUP);
+        } else if let Some(signal) = status.signal() {
+            self.options
+                .voice
+                .warn(format_args!("the reload was ended by {}: nothing has changed", Name(signal)));
+        }
+        if let (true, Some(reload)) = (self.once_more, self.reload) {
+            self.start_reload(reload);
+        }
+    }
+
+    /// Passes a signal on. The child's process id is its own until it is reaped, and then there is nothing left to
+    /// forward to.
+    fn forward(&self, signal: i32) {
+        let group = self.options.forward_to_group;
+        self.send(if group { Pid::from_raw(-self.child.as_raw()) } else { self.child }, signal);
+    }
+
+    /// Sends a signal to the child or its process group.
+    fn send(&self, target: Pid, signal: i32) {
+        let sent = match system::send_signal(target, signal) {
+            // It runs as another user, and the right to signal it (CAP_KILL) is missing: another process becomes that
+            // user and sends it.
+            Err(Errno::EPERM) => match system::fork() {
+                Ok(ForkResult::Child) => end_child(|| send_as_its_user(self.child, target, signal)),
+                Ok(ForkResult::Parent { .. }) => return,
+                Err(error) => Err(error),
+            },
+            sent => sent,
+        };
+        match sent {
+            Ok(()) => {}
+            // It has ended, which comes next.
+            Err(Errno::ESRCH) => {
+                self.options.voice.warn(format_args!("Child was dead when forwarding signal"))
+            }
+            Err(error) => {
+                self.options.voice.warn(format_args!("{} was not forwarded: {error}", Name(signal)));
+            }
+        }
+    }
+
+    /// Says how the command ended. To the server's log it is news only where a signal that nobody sent through us ended
+    /// it: a crash, or the kernel out of memory.
+    fn explain(&self, ended: process::ExitStatus) {
+        let voice = self.options.voice;
+        match (voice, ended.signal()) {
+            (Voice::Tini { .. }, Some(signal)) => {
+                voice.info(format_args!("Main child exited with signal (with signal '{}')", Name(signal)));
+            }
+            (Voice::Tini { .. }, None) => {
+                let code = ended.code().unwrap_or_default();
+                voice.info(format_args!("Main child exited normally (with status '{code}')"));
+            }
+            // Somebody pressed Ctrl-C, and knows.
+            (Voice::Entrypoint, Some(SIGINT | SIGQUIT)) if self.terminal.is_some() => {}
+            (Voice::Entrypoint, Some(signal)) if self.forwarded & bit(signal) == 0 => {
+                voice.warn(format_args!("the command was ended by {}", Name(signal)));
+            }
+            _ => {}
         }
     }
 }
 
-/// Reaps every process that has ended, and tells how `child` did where it is among them.
-///
-/// One SIGCHLD may stand for any number of them: a signal that is pending is not queued a second time (signal(7)).
-fn reap_all(child: Pid) -> anyhow::Result<Option<process::ExitStatus>> {
-    let mut of_child = None;
-    while let Some((pid, status)) = system::reap().context("waiting for children")? {
-        if pid == child {
-            of_child = Some(status);
+/// Sends a signal as the user of `child`, who may.
+fn send_as_its_user(child: Pid, target: Pid, signal: i32) -> ExitStatus {
+    let sent = privileges::become_user_of(child)
+        .and_then(|()| system::send_signal(target, signal).map_err(|error| anyhow!(error)));
+    match sent {
+        Ok(()) => ExitStatus::SUCCESS,
+        Err(error) => {
+            Voice::Entrypoint.warn(format_args!(
+                "{} was not forwarded ({error:#}): the command runs as another user, and the right to signal it is \
+                 missing; add `--cap-add KILL` to the container, or start it as that user with `--user`",
+                Name(signal)
+            ));
+            ExitStatus::NO_PERMISSION
         }
-    }
-    Ok(of_child)
-}
-
-/// Whether a signal to us has reached `child` already: a terminal sends it to every process of the group, and the child
-/// is in ours until it makes one of its own (as an interactive shell does).
-fn has_reached(child: Pid, info: &siginfo) -> bool {
-    info.ssi_code == SI_KERNEL
-        && FROM_TERMINAL.contains(&(info.ssi_signo as i32))
-        && getpgid(Some(child)) == Ok(getpgrp())
-}
-
-/// Passes a signal on. The child's process id is its own until it is reaped, and then there is nothing left to forward.
-fn forward(signal: i32, child: Pid) {
-    match system::send_signal(child, signal) {
-        Ok(()) => {}
-        Err(Errno::EPERM) => report(format_args!(
-            "{} was not forwarded: the command runs as another user, and the right to signal it is missing; \
-             add `--cap-add KILL` to the container, or start it as that user with `--user`",
-            Name(signal)
-        )),
-        Err(error) => report(format_args!("{} was not forwarded: {error}", Name(signal))),
-    }
-}
-
-/// Says so where a signal that nobody sent through us ended the command: a crash, or the kernel out of memory.
-fn explain(ended: process::ExitStatus, forwarded: u64) {
-    use std::os::unix::process::ExitStatusExt;
-    if let Some(signal) = ended.signal().filter(|&n| forwarded & bit(n) == 0) {
-        report(format_args!("the command was ended by {}", Name(signal)));
     }
 }
 
@@ -189,9 +363,4 @@ impl fmt::Display for Name {
             None => write!(formatter, "signal {}", self.0),
         }
     }
-}
-
-/// Writes one line to standard error, without allocating. Where that is closed there is nobody to tell.
-fn report(message: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "prosody-entrypoint: {message}");
 }

@@ -137,7 +137,7 @@ impl<'a> Renderer<'a> {
                         report.mistake(Mistake::about(&why));
                     }
                     includes.push(generation.join(&path));
-                    files.push(File { path, content });
+                    files.push(File { path, content, source: Some(file.path.clone()) });
                 }
                 Err(error) => report.mistake(Mistake::about(&error.to_string())),
             }

@@ -48,8 +48,8 @@ class Client(ClientXMPP):
         if not self._ready.done():
             self._ready.set_result(None)
 
-    async def log_in(self, port):
-        self.connect(self.requested_jid.domain, port)
+    async def log_in(self, port, address=None):
+        self.connect(address or self.requested_jid.domain, port)
         await asyncio.wait_for(self._ready, TIMEOUT)
         return self
 

@@ -1,9 +1,11 @@
 //! The Docker command line, as far as these tests need it.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -76,6 +78,10 @@ where
 /// Fails with a sentence where the engine does not answer or the image is not there.
 #[track_caller]
 pub fn require(image: &str) {
+    static FOUND: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if FOUND.lock().unwrap().contains(image) {
+        return;
+    }
     let engine = docker(["version", "--format", "{{.Server.Version}}"]);
     assert_eq!(engine.status, 0, "the Docker engine does not answer; these tests need it: {}", engine.stderr);
     assert_eq!(
@@ -83,6 +89,7 @@ pub fn require(image: &str) {
         0,
         "there is no image {image}: `make image` builds it (`make test` does so by itself)"
     );
+    FOUND.lock().unwrap().insert(image.to_owned());
 }
 
 /// Asks again and again until there is an answer; the question says why there is none yet.
@@ -143,6 +150,17 @@ impl Drop for Volume {
     fn drop(&mut self) {
         docker(["volume", "rm", "-f", &self.name]);
     }
+}
+
+/// Runs a shell line on volumes, each at `/volumes/` and its name, as root.
+#[track_caller]
+pub fn prepare(image: &str, volumes: &[Volume], script: &str) {
+    let mut arguments = vec!["run".to_owned(), "--rm".to_owned()];
+    for Volume { name } in volumes {
+        arguments.extend(["--volume".to_owned(), format!("{name}:/volumes/{name}")]);
+    }
+    arguments.extend(["--entrypoint", "/bin/sh", image, "-ec", script].map(str::to_owned));
+    docker(arguments).ok();
 }
 
 /// A container that is still being described.
@@ -252,13 +270,16 @@ pub struct Container {
 }
 
 impl Container {
-    /// Writes one file into the container, running or not, as root's and readable by all. A tar
-    /// archive is what `docker cp` takes on standard input, and it needs no file on the host.
+    /// Writes one file into the container, running or not, as root's and readable by all; a directory of
+    /// /etc/prosody that is missing is made. A tar archive is what `docker cp` takes on standard input, and it needs
+    /// no file on the host.
     #[track_caller]
     pub fn put(&self, path: &str, content: &[u8]) {
-        let path = Path::new(path);
-        let directory = path.parent().unwrap().to_str().unwrap();
-        let target = format!("{}:{directory}", self.name);
+        let (directory, name) = match path.strip_prefix("/etc/prosody/") {
+            Some(name) => ("/etc/prosody", name),
+            None => path.rsplit_once('/').unwrap(),
+        };
+        let target = format!("{}:{directory}/", self.name);
         let mut child = Command::new("docker")
             .args(["cp", "-", &target])
             .stdin(Stdio::piped())
@@ -266,7 +287,7 @@ impl Container {
             .stderr(Stdio::piped())
             .spawn()
             .expect("docker cannot be run");
-        let archive = tar(path.file_name().unwrap().to_str().unwrap(), content);
+        let archive = tar(name, content);
         child.stdin.take().unwrap().write_all(&archive).unwrap();
         Answer::from(child.wait_with_output().unwrap()).ok();
     }
@@ -281,6 +302,11 @@ impl Container {
     /// Runs a command in the container, as its user.
     pub fn exec<const N: usize>(&self, command: [&str; N]) -> Answer {
         docker(["exec", &self.name].into_iter().chain(command))
+    }
+
+    /// Runs a shell line in the container, as this user.
+    pub fn as_user(&self, user: &str, script: &str) -> Answer {
+        docker(["exec", "--user", user, &self.name, "/bin/sh", "-c", script])
     }
 
     /// Runs a shell line in the container, as root.
@@ -300,6 +326,24 @@ impl Container {
     /// What the container wrote until now, standard output and standard error together.
     pub fn logs(&self) -> String {
         docker(["logs", &self.name]).all()
+    }
+
+    /// How much was written until now, for [`Container::since`].
+    pub fn mark(&self) -> (usize, usize) {
+        let logs = docker(["logs", &self.name]);
+        (logs.stdout.len(), logs.stderr.len())
+    }
+
+    /// What was written since: standard output is Prosody's, standard error ours.
+    pub fn since(&self, (stdout, stderr): (usize, usize)) -> Answer {
+        let logs = docker(["logs", &self.name]);
+        Answer { stdout: logs.stdout[stdout..].to_owned(), stderr: logs.stderr[stderr..].to_owned(), ..logs }
+    }
+
+    /// Sends a signal to the container's first process.
+    #[track_caller]
+    pub fn signal(&self, signal: &str) {
+        docker(["kill", "--signal", signal, &self.name]).ok();
     }
 
     /// A field of `docker inspect`, by its Go template.

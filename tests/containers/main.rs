@@ -8,6 +8,12 @@
 mod bad_input;
 mod docker;
 mod examples;
+mod hostile;
 mod image;
+mod matrix;
 mod oracle;
+mod privileges;
+mod reload;
 mod run;
+mod stop;
+mod terminal;

@@ -1,0 +1,154 @@
+"""The time from a start to the program and to a server that answers, beside tini's, and the size of the binary."""
+
+import json
+import shutil
+import statistics
+
+from engine import BINARY, DOMAIN, NAME, QUICK, docker, find, until_open
+from table import difference, ms
+
+# Short rounds in turn, so that a machine that slows down for a while slows both.
+ROUNDS, RUNS = (3, 30) if QUICK else (30, 40)
+HOST_RUNS = 3 if QUICK else 10
+PAIRS = 3 if QUICK else 60
+
+HEADING = ("what", "ours", "peer", "ratio, difference", "promise", "")
+
+
+def measure(engine, directory):
+    """Returns the rows of the table."""
+    tools = Toolbox(engine, directory)
+    rows = process_start(tools) + many_hosts(tools, directory)
+    engine.remove(Toolbox.NAME)
+    return rows + server_start(engine, directory) + binary_size()
+
+
+class Toolbox:
+    """A container that does nothing but wait for commands: the image, our fresh binary, tini and hyperfine."""
+
+    NAME = "tools"
+
+    def __init__(self, engine, directory):
+        for program in ("tini", "hyperfine"):
+            shutil.copy(find(program), directory / program)
+        shutil.copy(BINARY, directory / "prosody-entrypoint")
+        engine.create(self.NAME, {
+            "Entrypoint": ["sleep", "infinity"],
+            "Cmd": [],
+            "HostConfig": {
+                "Binds": [
+                    f"{directory}:/bench:ro",
+                    f"{directory}/tini:/usr/local/bin/tini:ro",
+                    f"{directory}/prosody-entrypoint:/usr/local/bin/prosody-entrypoint:ro",
+                ],
+                "Tmpfs": {"/run": "mode=755", "/results": ""},
+                "NetworkMode": "none",
+            },
+        })
+        engine.call("POST", f"/containers/{NAME}{self.NAME}/start")
+
+    def hyperfine(self, environment, warmup, runs, *commands):
+        """Returns the times of all runs of each command, in seconds."""
+        settings = [argument for variable in environment for argument in ("--env", variable)]
+        container = f"{NAME}{self.NAME}"
+        docker(
+            "exec", *settings, container, "/bench/hyperfine", "--shell=none", "--style=none",
+            f"--warmup={warmup}", f"--runs={runs}", "--export-json=/results/times.json", *commands,
+        )
+        results = json.loads(docker("exec", container, "cat", "/results/times.json"))["results"]
+        return [result["times"] for result in results]
+
+
+def process_start(tools):
+    """The whole start of a program, without its own work: `true` has none."""
+    ours, peer = [], []
+    for turn in range(ROUNDS):
+        # The first warm-up run makes the certificate. Whoever comes first finds the CPU less awake.
+        commands = ["prosody-entrypoint true", "tini -- true"][:: 1 if turn % 2 else -1]
+        times = dict(zip(commands, tools.hyperfine([DOMAIN], 5, RUNS, *commands)))
+        ours.append(statistics.median(times["prosody-entrypoint true"]))
+        peer.append(statistics.median(times["tini -- true"]))
+    ratio = statistics.median(one / other for one, other in zip(ours, peer))
+    ours, peer = statistics.median(ours), statistics.median(peer)
+    return [("start to exec, PROSODY_DOMAIN", ms(ours), f"{ms(peer)} (tini -- true)", f"× {ratio:.2f}", "≤ × 1.5",
+             ratio <= 1.5)]
+
+
+def many_hosts(tools, directory):
+    """Hosts from a file, certificates off; the peer of each number is the one before."""
+    rows, last = [], None
+    for count in (1_000, 10_000, 100_000):
+        hosts = [{"host": f"host-{number}.example"} for number in range(count)]
+        (directory / "hosts.json").write_text(json.dumps(hosts))
+        environment = ["PROSODY_VIRTUAL_HOSTS_FILE=/bench/hosts.json", "PROSODY_SELF_SIGNED_CERTIFICATES=false"]
+        [times] = tools.hyperfine(environment, 2, HOST_RUNS, "prosody-entrypoint true")
+        took = statistics.median(times)
+        promise, is_met = "", None
+        if count == 10_000:
+            promise, is_met = "≤ 40 ms", took <= 0.040
+        elif count == 100_000:
+            # Ten times the hosts, and a fifth more for memory that the caches do not hold.
+            promise, is_met = "≤ × 12", took <= 12 * last
+        growth = f"× {took / last:.1f}" if last else ""
+        peer = f"{ms(last)} (a tenth)" if last else ""
+        rows.append((f"{count:,} virtual hosts", ms(took), peer, growth, promise, is_met))
+        last = took
+    return rows
+
+
+def server_start(engine, directory):
+    """The whole way to a server that answers, ours and the peer's.
+
+    Prosody loads hosts and modules in an order that is another at each start, which moves the moment by more than
+    a tenth of a second. So the promise is looked at where there is little to load, the same on both sides, and the
+    default configuration is shown beside it.
+    """
+    (directory / "conf.d").mkdir()
+    (directory / "conf.d/few.cfg.lua").write_text(
+        'modules_enabled = {}\nmodules_disabled = { "s2s"; "s2s_auth_certs"; "offline"; "message"; "presence"; "iq" }\n'
+    )
+    few = [f"{directory}/conf.d:/etc/prosody/conf.d:ro"]
+    judged = server_pairs(engine, directory, "few modules", [DOMAIN, "PROSODY_COMPONENTS=[]"], few)
+    shown = server_pairs(engine, directory, "default", [DOMAIN], [])
+    return [judged, (*shown[:4], "", None)]
+
+
+def server_pairs(engine, directory, what, environment, mounts):
+    """Ours, and tini with the configuration that ours has rendered: one image, as many mounts, in turn."""
+    runtime, data = f"{NAME}runtime", f"{NAME}data"
+    ours = {
+        "Env": environment,
+        "HostConfig": {"Binds": mounts + [
+            f"{directory}/prosody-entrypoint:/usr/local/bin/prosody-entrypoint:ro",
+            f"{runtime}:/run/prosody",
+            f"{data}:/var/lib/prosody",
+        ]},
+    }
+    peer = {
+        "Entrypoint": ["/usr/local/bin/tini", "--"],
+        "Cmd": ["prosody", "--config", "/run/prosody/current/prosody.cfg.lua", "-F"],
+        "User": "prosody",
+        "HostConfig": {"Binds": mounts + [
+            f"{directory}/tini:/usr/local/bin/tini:ro",
+            f"{runtime}:/run/prosody",
+            f"{data}:/var/lib/prosody",
+        ]},
+    }
+    times = {"ours": [], "peer": []}
+    for pair in range(PAIRS + 1):
+        for name, options in (("ours", ours), ("peer", peer)):
+            engine.create(name, dict(options))
+            took = until_open(engine, name)
+            engine.remove(name)
+            # The first pair makes the certificate and warms the caches.
+            if pair:
+                times[name].append(took)
+    took_longer, error = difference(times["ours"], times["peer"])
+    medians = {name: ms(statistics.median(values)) for name, values in times.items()}
+    return (f"container start to port 5222 open, {what}", medians["ours"], f"{medians['peer']} (tini, ready-made file)",
+            f"{took_longer * 1e3:+.1f} ± {error * 1e3:.1f} ms", "≤ 5 ms", took_longer <= 0.005)
+
+
+def binary_size():
+    size = BINARY.stat().st_size
+    return [("binary", f"{size / 1e6:.2f} MB", "", "", "≤ 4 MB", size <= 4_000_000)]

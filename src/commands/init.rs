@@ -1,0 +1,43 @@
+//! PID 1 alone, for any program: tini's command line and behaviour.
+
+use std::ffi::OsString;
+use std::io::{Write, stderr, stdout};
+
+use crate::exit_status::{ExitStatus, Failure};
+use crate::init::{self, Command, Kind, Wish};
+
+/// Runs what the arguments name. `name` is what the user typed before them, for the usage.
+pub fn run(name: &str, arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
+    // A reader that went away is no failure of ours.
+    let options = match init::parse(name, arguments, |name| std::env::var_os(name)) {
+        Ok(Wish::Run(options)) => options,
+        Ok(Wish::Print(text)) => {
+            let _ = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush());
+            return Ok(ExitStatus::SUCCESS);
+        }
+        Err(text) => {
+            let _ = stderr().write_all(text.as_bytes());
+            // As tini.
+            return Ok(ExitStatus::exited(1));
+        }
+    };
+    let ended = init::supervise(&options, None, || {
+        let mut arguments = options.command.clone();
+        let program = arguments.remove(0);
+        let command = Command {
+            program: program.clone(),
+            arguments,
+            environment: std::env::vars_os().collect(),
+            directory: None,
+            kind: Kind::Foreign,
+        };
+        let failure = command.exec();
+        options.voice.fatal(format_args!("exec {} failed: {failure}", program.to_string_lossy()));
+        failure.status
+    });
+    Ok(ended.unwrap_or_else(|failure| {
+        options.voice.fatal(format_args!("{failure}"));
+        // As tini.
+        ExitStatus::exited(1)
+    }))
+}

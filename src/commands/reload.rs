@@ -1,0 +1,193 @@
+//! What SIGHUP does while a server runs: read everything again, and apply it.
+//!
+//! It runs in a process that PID 1 forks for it. Only where it succeeds is SIGHUP sent on to Prosody.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use nix::unistd::Pid;
+use signal_hook::consts::SIGHUP;
+
+use super::{Wish, gone, make_plan, read_settings};
+use crate::apply;
+use crate::exit_status::{ExitStatus, Failure};
+use crate::facts::running::Running;
+use crate::facts::{self, CURRENT, Facts, Places, several};
+use crate::lua::Secrets;
+use crate::plan::{Changes, HEALTH_FILE, MAIN_FILE, Plan, STATE_FILE, State};
+use crate::self_signed::Request;
+
+/// How long Prosody may take until it can be signalled; with many hosts it is busy with its start for so long.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Plans and applies again, for the server with this process id.
+///
+/// The status is success where the server is to be told.
+pub fn run(server: Pid) -> ExitStatus {
+    // Before this, its own start may not be over: that writes too, and reads what would be written here.
+    if !wait_until_it_can_reload(server) {
+        return ExitStatus::exited(1);
+    }
+    match reload() {
+        Ok(()) => ExitStatus::SUCCESS,
+        Err(Failure { status, error }) => {
+            let error = error.context("Not reloaded, the server goes on as it was");
+            super::report_failure(&Failure { status, error })
+        }
+    }
+}
+
+fn reload() -> Result<(), Failure> {
+    let (settings, report) = read_settings();
+    let places = Places::of_running(&settings);
+    let Some(Running { started }) = Running::find(&places) else {
+        let main_file = places.config_dir.join(MAIN_FILE);
+        tracing::info!("Reloading {}, untouched", main_file.display());
+        return Ok(());
+    };
+    if let Some(main_file) = places.own_main_file() {
+        let error = anyhow!("{} is new: restart the container to use it, or remove it", main_file.display());
+        return Err(Failure::new(ExitStatus::CONFIGURATION, error));
+    }
+    let current = places.runtime_dir.join(CURRENT);
+    let before = fs::read_link(&current).map(|name| places.runtime_dir.join(name));
+    let before = before.map_err(|error| {
+        let error = anyhow!("{}: {error}: restart the container", current.display());
+        Failure::new(ExitStatus::CANNOT_WRITE, error)
+    })?;
+
+    let started = State::parse(&started);
+    let user = started.user.clone();
+    let wish = Wish { secrets: Secrets::Written, generation: &apply::next_generation, user: user.clone() };
+    let (facts, plan, report) = make_plan(&settings, places, report, &wish)?;
+    let last = fs::read_to_string(before.join(STATE_FILE)).unwrap_or_default();
+    let (last, new) = (State::parse(&last), State::parse(&plan.state));
+    // What was taken up since the start, without effect, is nothing to compare with.
+    let mut changes = started.changes(&new);
+    let now = facts::identity(&settings, &facts.data_dir)?;
+    if let Some(user) = user.filter(|user| (user.uid, user.gid) != (now.uid, now.gid)) {
+        changes.restart.push(format!(
+            "the user that Prosody runs as (uid {}, gid {}; now {}, {})",
+            user.uid, user.gid, now.uid, now.gid
+        ));
+    }
+    if !changes.places.is_empty() {
+        return Err(Failure::new(
+            ExitStatus::CONFIGURATION,
+            anyhow!(
+                "{} changed, and a running server would look for its data in two places: restart the container, or \
+                 undo the change",
+                several(&changes.places)
+            ),
+        ));
+    }
+    let rendered = rendered_differences(&before, &plan);
+    let files = last.changed_files(&new);
+    if !rendered.is_empty() || !files.is_empty() || !plan.certificates.is_empty() {
+        for warning in report.warnings().filter(|warning| !last.has_warned(warning)) {
+            tracing::warn!("{warning}");
+        }
+        apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
+    }
+    let files: Vec<&Path> = rendered.iter().chain(&files).map(PathBuf::as_path).collect();
+    say(&files, &changes, &plan, &facts);
+    Ok(())
+}
+
+/// The rendered files that are not as they were. Each generation names itself in what it renders.
+fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
+    let (before_name, name) = (before.to_string_lossy(), plan.generation.to_string_lossy());
+    let is_same = |path: &Path, content: &str| {
+        fs::read_to_string(before.join(path)).is_ok_and(|text| text.replace(&*before_name, &name) == content)
+    };
+    let mut different: Vec<PathBuf> = plan
+        .files
+        .iter()
+        .filter(|file| file.path != Path::new(HEALTH_FILE) && !is_same(&file.path, &file.content))
+        .map(|file| file.source.clone().unwrap_or_else(|| file.path.clone()))
+        .collect();
+    different.extend(gone(before, plan));
+    let links: BTreeSet<PathBuf> = plan.links.iter().map(|link| link.path.clone()).collect();
+    different.extend(links_in(before).symmetric_difference(&links).cloned());
+    different
+}
+
+/// The names of a generation's links.
+fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
+    let is_link = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_symlink());
+    let entries = fs::read_dir(generation).into_iter().flatten().flatten().filter(is_link);
+    entries.map(|entry| PathBuf::from(entry.file_name())).collect()
+}
+
+/// One line: what is different, and what of that waits for a restart.
+fn say(files: &[&Path], changes: &Changes, plan: &Plan, facts: &Facts) {
+    let short = |path: &Path| path.strip_prefix(&facts.config_dir).unwrap_or(path).display().to_string();
+    let mut names: Vec<String> = files.iter().map(|path| short(path)).collect();
+    let certificate = |request: &Request| format!("the self-signed certificate of {}", request.host);
+    names.extend(plan.certificates.iter().map(certificate));
+    let what = match names[..] {
+        [] => "no file has changed".to_owned(),
+        _ => format!("changed: {}", several(&names)),
+    };
+    if changes.restart.is_empty() {
+        tracing::info!("Reloading, {what}");
+    } else {
+        tracing::warn!("Reloading, {what}; without effect before a restart: {}", several(&changes.restart));
+    }
+}
+
+/// Waits until a server has its handler for SIGHUP, or blocks it so as to read it from a descriptor. Before that, the
+/// signal would end it, or be lost. False where it has ended.
+fn wait_until_it_can_reload(server: Pid) -> bool {
+    let start = Instant::now();
+    // Until it executes Prosody, the child has our name, and all signals blocked for a moment.
+    let ours = Status::of(Pid::this()).map(|status| status.name);
+    let mut pause = Duration::from_millis(2);
+    while let Some(status) = Status::of(server) {
+        // One that is pending is of the last reload, which Prosody may not have read yet.
+        if status.takes_hangup && !status.has_hangup && Some(status.name) != ours {
+            return true;
+        }
+        if start.elapsed() > PATIENCE {
+            tracing::error!("Not reloaded: Prosody does not take SIGHUP");
+            return false;
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+    false
+}
+
+/// What `/proc/PID/status` says of a process (proc(5)).
+struct Status {
+    name: String,
+    takes_hangup: bool,
+    has_hangup: bool,
+}
+
+impl Status {
+    /// `None` where there is no such process, or it has ended.
+    fn of(process: Pid) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let field = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        };
+        let has_hangup = |set: &str| {
+            field(set)
+                .and_then(|set| u64::from_str_radix(set, 16).ok())
+                .is_some_and(|set| set & (1 << (SIGHUP - 1)) != 0)
+        };
+        if field("State")?.starts_with('Z') {
+            return None;
+        }
+        Some(Self {
+            name: field("Name")?.to_owned(),
+            takes_hangup: has_hangup("SigCgt") || has_hangup("SigBlk"),
+            has_hangup: has_hangup("ShdPnd"),
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! The server that runs in this container, by what its start has left in the runtime directory.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::unistd::Pid;
+
+use super::{CURRENT, Places};
+use crate::identity::User;
+use crate::plan::State;
+
+/// The file with the state that the server was started with, in the runtime directory.
+pub const STARTED_FILE: &str = "started";
+
+/// A server that runs with what we rendered.
+pub struct Running {
+    /// What it was started with, see [`State`].
+    pub started: String,
+}
+
+impl Running {
+    /// Looks for it. `None` where there is none, or it runs with a configuration of the user's own.
+    pub fn find(places: &Places) -> Option<Self> {
+        let text = fs::read_to_string(places.runtime_dir.join(STARTED_FILE)).ok()?;
+        let (process, started) = text.split_once('\n')?;
+        let (pid, time) = process.split_once(' ')?;
+        // A file that an earlier start has left names another process, or none.
+        (start_time(Pid::from_raw(pid.parse().ok()?))? == time).then(|| Self { started: started.to_owned() })
+    }
+
+    /// What is to be in the file for a server under PID 1 `init`.
+    pub fn describe(init: Pid, state: &str) -> String {
+        let time = start_time(init).unwrap_or_default();
+        format!("{init} {time}\n{state}")
+    }
+}
+
+/// When a process started, in clock ticks after the machine did: with its process id, no other process has it. (proc(5),
+/// `stat`)
+fn start_time(process: Pid) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before, in parentheses, may have anything in it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19).map(str::to_owned)
+}
+
+/// Whom the server runs as that root has started. `None` where that is not known.
+pub fn user(places: &Places) -> Option<User> {
+    is_roots(places).then(|| State::parse(&Running::find(places)?.started).user).flatten()
+}
+
+/// The user who has started the server, where that is not root. Everything in the runtime directory is by that user then,
+/// who might write there that it is root: but a link's owner it cannot choose.
+pub fn starter(places: &Places) -> Option<User> {
+    if is_roots(places) {
+        return None;
+    }
+    let user = owner(&places.runtime_dir.join(CURRENT)).or_else(|| owner(&places.runtime_dir))?;
+    (user.uid != 0).then_some(user)
+}
+
+/// Whether nobody but root writes to the runtime directory.
+fn is_roots(places: &Places) -> bool {
+    fs::symlink_metadata(&places.runtime_dir)
+        .is_ok_and(|found| found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0)
+}
+
+/// The owner of a file, or of a link itself.
+fn owner(path: &Path) -> Option<User> {
+    let found = fs::symlink_metadata(path).ok()?;
+    Some(User { name: None, uid: found.uid(), gid: found.gid() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_dir::TestDir;
+    use std::path::PathBuf;
+
+    fn places(runtime_dir: &Path) -> Places {
+        let none = PathBuf::from("/none");
+        Places { config_dir: none.clone(), data_dir: none, runtime_dir: runtime_dir.to_owned() }
+    }
+
+    #[test]
+    fn a_server_is_known_by_its_process() {
+        let runtime = TestDir::new();
+        let places = places(runtime.path());
+        assert!(Running::find(&places).is_none());
+        let text = Running::describe(Pid::this(), "user\t5\t6\n");
+        runtime.write(STARTED_FILE, &text);
+        assert_eq!(Running::find(&places).unwrap().started, "user\t5\t6\n");
+        // Another process with the same id.
+        runtime.write(STARTED_FILE, text.replacen(' ', " 1", 1));
+        assert!(Running::find(&places).is_none());
+        for broken in ["", "x", "1\n", "x y\nuser\t0\t0\n", "4194304 1\n"] {
+            runtime.write(STARTED_FILE, broken);
+            assert!(Running::find(&places).is_none(), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_but_root_says_that_the_server_is_root() {
+        let runtime = TestDir::new();
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let places = places(runtime.path());
+        runtime.write(STARTED_FILE, Running::describe(Pid::this(), "user\t0\t0\n"));
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |mode| fs::set_permissions(runtime.path(), fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o750);
+        assert_eq!(user(&places).unwrap().uid, 0);
+        assert!(starter(&places).is_none());
+
+        mode(0o777);
+        assert!(user(&places).is_none());
+        assert!(starter(&places).is_none(), "root's, as the image ships it");
+        std::os::unix::fs::symlink("generation-1", runtime.path().join(CURRENT)).unwrap();
+        std::os::unix::fs::lchown(runtime.path().join(CURRENT), Some(12345), Some(7)).unwrap();
+        assert!(user(&places).is_none());
+        let found = starter(&places).unwrap();
+        assert_eq!((found.uid, found.gid), (12345, 7));
+
+        mode(0o700);
+        std::os::unix::fs::chown(runtime.path(), Some(5), Some(6)).unwrap();
+        fs::remove_file(runtime.path().join(CURRENT)).unwrap();
+        assert!(user(&places).is_none());
+        assert_eq!(starter(&places).unwrap().uid, 5);
+    }
+}

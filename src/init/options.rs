@@ -1,0 +1,400 @@
+//! tini's command line, as tini 0.19 reads it: what is accepted, refused and meant, `getopt(3)` of the C library
+//! included.
+
+use super::Voice;
+use nix::unistd::{Pid, getpid};
+use signal_hook::low_level::signal_name;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// How much is told unless the command line or the environment says otherwise: warnings, nothing else.
+const DEFAULT_VERBOSITY: u8 = 1;
+
+/// What people look for in their logs where zombies stay.
+pub const NOT_A_REAPER: &str = "Tini is not running as PID 1 and isn't registered as a child subreaper. Zombie processes \
+     will not be re-parented to Tini, so zombie reaping won't work. To fix the problem, use the -s option or set the \
+     environment variable TINI_SUBREAPER to register Tini as a child subreaper, or run Tini as PID 1.";
+
+/// The last signal with a fixed name (signal(7)).
+const LAST_NAMED: i32 = 31;
+
+/// What tini's command line asks of PID 1.
+#[derive(Debug, PartialEq)]
+pub struct Options {
+    /// Orphans are to be handed to us where we are not PID 1.
+    pub subreaper: bool,
+    /// The signal that we get when our own parent dies.
+    pub parent_death_signal: Option<i32>,
+    /// How PID 1 speaks.
+    pub voice: Voice,
+    /// Whether each orphan that is reaped is worth a warning.
+    pub warn_on_reap: bool,
+    /// Whether signals are for the child's process group rather than for the child.
+    pub forward_to_group: bool,
+    /// The exit codes of the child that are success.
+    pub expected: ExitCodes,
+    /// The program and its arguments; never empty where they are on the command line.
+    pub command: Vec<OsString>,
+}
+
+impl Options {
+    /// PID 1 of the entrypoint's own programs, which no command line is asked about.
+    pub fn entrypoint() -> Self {
+        Self {
+            subreaper: getpid() != Pid::from_raw(1),
+            parent_death_signal: None,
+            voice: Voice::Entrypoint,
+            warn_on_reap: false,
+            forward_to_group: false,
+            expected: ExitCodes::default(),
+            command: Vec::new(),
+        }
+    }
+
+    /// Takes the value of an option that has one. `None` where it is not valid.
+    fn set(&mut self, letter: u8, value: &OsStr) -> Option<()> {
+        match letter {
+            b'p' => self.parent_death_signal = Some(signal_named(value)?),
+            _ => self.expected.insert(exit_code(value.as_bytes())?),
+        }
+        Some(())
+    }
+}
+
+/// A set of exit codes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ExitCodes([u64; 4]);
+
+impl ExitCodes {
+    pub fn contains(&self, code: u8) -> bool {
+        self.0[usize::from(code / 64)] & (1 << (code % 64)) != 0
+    }
+
+    fn insert(&mut self, code: u8) {
+        self.0[usize::from(code / 64)] |= 1 << (code % 64);
+    }
+}
+
+/// What the user wants.
+#[derive(Debug, PartialEq)]
+pub enum Wish {
+    Run(Options),
+    /// A text on standard output, and success.
+    Print(String),
+}
+
+/// Reads the arguments that follow our name, and the variables of tini.
+///
+/// `name` is what we were called, for the usage. An option may stand behind the command's first words, as the C library
+/// of most distributions has it: `sh -c true` is refused for its `-c`, `-- sh -c true` and `sh -- -c true` are not. With
+/// `POSIXLY_CORRECT` in the environment the first word that is no option ends the options.
+///
+/// # Errors
+///
+/// What to print on standard error before ending with 1.
+pub fn parse(
+    name: &str,
+    arguments: Vec<OsString>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Wish, String> {
+    // This one is an option only where it is alone.
+    if arguments == ["--version"] {
+        return Ok(Wish::Print(format!("{}\n", version())));
+    }
+    let options_end_at_a_word = environment("POSIXLY_CORRECT").is_some();
+    let mut options = Options {
+        subreaper: environment("TINI_SUBREAPER").is_some(),
+        forward_to_group: environment("TINI_KILL_PROCESS_GROUP").is_some(),
+        ..Options::entrypoint()
+    };
+    let mut level = DEFAULT_VERBOSITY;
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        let letters = match argument.as_bytes() {
+            b"--" => break,
+            [b'-', letters @ ..] if !letters.is_empty() => letters,
+            _ => {
+                options.command.push(argument);
+                if options_end_at_a_word {
+                    break;
+                }
+                continue;
+            }
+        };
+        for (at, &letter) in letters.iter().enumerate() {
+            match letter {
+                b's' => options.subreaper = true,
+                b'v' => level = level.saturating_add(1),
+                b'w' => options.warn_on_reap = true,
+                b'g' => options.forward_to_group = true,
+                b'h' => return Ok(Wish::Print(usage(name))),
+                b'l' => return Ok(Wish::Print(include_str!("../../LICENSE").into())),
+                b'p' | b'e' => {
+                    // The rest of the argument, or else the next one, whatever that looks like.
+                    let value = match &letters[at + 1..] {
+                        [] => arguments.next(),
+                        rest => Some(OsStr::from_bytes(rest).to_owned()),
+                    };
+                    let value = value.ok_or_else(|| {
+                        format!(
+                            "{name}: option requires an argument -- '{}'\n{}",
+                            char::from(letter),
+                            usage(name)
+                        )
+                    })?;
+                    if options.set(letter, &value).is_none() {
+                        return Err(format!(
+                            "{name}: not a valid value for -{}: {}\n{}",
+                            char::from(letter),
+                            value.to_string_lossy(),
+                            synopsis(name)
+                        ));
+                    }
+                    break;
+                }
+                _ => {
+                    let letter = String::from_utf8_lossy(&letters[at..=at]).into_owned();
+                    return Err(format!("{name}: invalid option -- '{letter}'\n{}", usage(name)));
+                }
+            }
+        }
+    }
+    options.command.extend(arguments);
+    if options.command.is_empty() {
+        return Err(usage(name));
+    }
+    if let Some(text) = environment("TINI_VERBOSITY") {
+        level = verbosity(text.as_bytes());
+    }
+    options.voice = Voice::Tini { verbosity: level };
+    Ok(Wish::Run(options))
+}
+
+/// The number of a signal that tini knows by this name: `SIGHUP` and so on. It knows no alias, no real-time signal, and
+/// none of those that have no meaning in every Unix.
+fn signal_named(name: &OsStr) -> Option<i32> {
+    let name = name.to_str().filter(|&name| name != "SIGIO")?;
+    (1..=LAST_NAMED).find(|&signal| signal_name(signal) == Some(name))
+}
+
+/// A value of `-e`. As strtol(3) has it, it may have blanks and a sign before it, and nothing at all is 0.
+fn exit_code(text: &[u8]) -> Option<u8> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    let (number, digits, rest) = leading_number(text);
+    (digits && rest.is_empty()).then_some(number)?.try_into().ok()
+}
+
+/// A value of `TINI_VERBOSITY`, as atoi(3) has it: what begins with no number is 0. A negative one is more than all.
+fn verbosity(text: &[u8]) -> u8 {
+    let (number, ..) = leading_number(text);
+    // The C library keeps the lower half, and tini takes that as unsigned.
+    (number as u32).min(u8::MAX.into()) as u8
+}
+
+/// The number that a text begins with, whether it had a digit, and what follows it: strtol(3) in base 10.
+fn leading_number(text: &[u8]) -> (i64, bool, &[u8]) {
+    let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
+    let text = &text[text.iter().take_while(|&byte| blank(byte)).count()..];
+    let (negative, text) = match text {
+        [b'-', text @ ..] => (true, text),
+        [b'+', text @ ..] => (false, text),
+        _ => (false, text),
+    };
+    let (digits, rest) = text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count());
+    let number = digits.iter().fold(0_i64, |number, digit| {
+        let digit = i64::from(digit - b'0');
+        number.saturating_mul(10).saturating_add(if negative { -digit } else { digit })
+    });
+    (number, !digits.is_empty(), rest)
+}
+
+/// One line that begins as tini's does: programs look for the version of their init there.
+fn version() -> String {
+    format!("tini version 0.19.0 (prosody-entrypoint {})", env!("CARGO_PKG_VERSION"))
+}
+
+fn synopsis(name: &str) -> String {
+    format!("Usage: {name} [OPTIONS] -- PROGRAM [ARGUMENTS] | --version\n")
+}
+
+fn usage(name: &str) -> String {
+    format!(
+        "{name}: {}
+{}
+Runs a program as the init of a container: signals reach it, zombies are reaped, its exit
+status is ours.
+
+Options:
+  -s         take in orphans where this is not PID 1 (become a child subreaper)
+  -p SIGNAL  get SIGNAL when our own parent dies, SIGTERM for one
+  -v         tell more; up to three times
+  -w         warn of each orphan that is reaped
+  -g         send signals to the program's process group
+  -e CODE    end with 0 where the program ends with CODE, 0 to 255; any number of times
+  -l         show the license
+  -h         show this help
+  --version  show the version; as the only argument
+
+Environment:
+  TINI_SUBREAPER           the same as -s, set to anything
+  TINI_KILL_PROCESS_GROUP  the same as -g, set to anything
+  TINI_VERBOSITY           how much to tell, 0 to 4 (default: {DEFAULT_VERBOSITY}); comes before -v
+",
+        version(),
+        synopsis(name)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_in(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Wish, String> {
+        parse("init", arguments.iter().map(Into::into).collect(), |wanted| {
+            let (_, value) = environment.iter().find(|(name, _)| *name == wanted)?;
+            Some(value.into())
+        })
+    }
+
+    fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> Options {
+        match parse_in(environment, arguments) {
+            Ok(Wish::Run(options)) => options,
+            other => panic!("{arguments:?}: {other:?}"),
+        }
+    }
+
+    fn run(arguments: &[&str]) -> Options {
+        run_in(&[], arguments)
+    }
+
+    fn refused(arguments: &[&str]) -> String {
+        parse_in(&[], arguments).unwrap_err()
+    }
+
+    fn codes(set: ExitCodes) -> Vec<u8> {
+        (0..=255).filter(|&code| set.contains(code)).collect()
+    }
+
+    #[test]
+    fn without_options_there_is_a_command_and_warnings() {
+        let expected = Options {
+            subreaper: false,
+            parent_death_signal: None,
+            voice: Voice::Tini { verbosity: 1 },
+            warn_on_reap: false,
+            forward_to_group: false,
+            expected: ExitCodes::default(),
+            command: vec!["true".into()],
+        };
+        assert_eq!(run(&["true"]), expected);
+        assert_eq!(run(&["--", "true"]), expected);
+    }
+
+    #[test]
+    fn options_may_share_an_argument_and_be_repeated() {
+        let options = run(&["-swg", "-vvp", "SIGTERM", "-e1", "-ve", "143", "--", "true"]);
+        assert!(options.subreaper && options.warn_on_reap && options.forward_to_group);
+        assert_eq!(options.voice, Voice::Tini { verbosity: 4 });
+        assert_eq!(options.parent_death_signal, Some(15));
+        assert_eq!(codes(options.expected), [1, 143]);
+        assert_eq!(run(&["-pSIGHUP", "-p", "SIGKILL", "true"]).parent_death_signal, Some(9));
+        let all = format!("-{}", "v".repeat(600));
+        assert_eq!(run(&[&all, "true"]).voice, Voice::Tini { verbosity: 255 });
+    }
+
+    #[test]
+    fn an_option_may_stand_behind_a_word_unless_posix_is_asked_for() {
+        let options = run(&["echo", "-s", "-", "", "-e", "7", "--", "-x", "--", "end"]);
+        assert_eq!(options.command, ["echo", "-", "", "-x", "--", "end"]);
+        assert!(options.subreaper && options.expected.contains(7));
+        assert!(refused(&["sh", "-c", "true"]).starts_with("init: invalid option -- 'c'\n"));
+
+        let options = run_in(&[("POSIXLY_CORRECT", "")], &["-w", "sh", "-c", "--", "true"]);
+        assert_eq!(options.command, ["sh", "-c", "--", "true"]);
+        assert!(options.warn_on_reap);
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_the_usage() {
+        for (arguments, text) in [
+            (&["-x", "true"][..], "init: invalid option -- 'x'\n"),
+            (&["--help"], "init: invalid option -- '-'\n"),
+            (&["--version", "true"], "init: invalid option -- '-'\n"),
+            (&["-sé"], "init: invalid option -- '\u{fffd}'\n"),
+            (&["-R", "A"], "init: invalid option -- 'R'\n"),
+            (&["true", "-p"], "init: option requires an argument -- 'p'\n"),
+            (&["-ve"], "init: option requires an argument -- 'e'\n"),
+            (&["-p", "SIGNOPE", "true"], "init: not a valid value for -p: SIGNOPE\n"),
+            (&["-p", "--", "true"], "init: not a valid value for -p: --\n"),
+            (&["-e", "256", "-h"], "init: not a valid value for -e: 256\n"),
+            (&[], "init: tini version 0.19.0"),
+            (&["-v", "--"], "init: tini version 0.19.0"),
+        ] {
+            let message = refused(arguments);
+            assert!(message.starts_with(text), "{arguments:?}: {message}");
+            assert!(message.contains("\nUsage: init "), "{arguments:?}: {message}");
+            assert!(message.ends_with('\n'), "{arguments:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_printed() {
+        let print = |arguments| match parse_in(&[], arguments) {
+            Ok(Wish::Print(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert!(print(&["--version"]).starts_with("tini version 0.19.0 "));
+        assert!(print(&["-l", "-x"]).starts_with("MIT License\n"));
+        // The first that is met counts.
+        let usage = print(&["true", "-hx"]);
+        for option in ["-s", "-p", "-v", "-w", "-g", "-e", "-l", "-h", "--version"] {
+            assert!(usage.contains(&format!("\n  {option} ")), "{option}");
+        }
+    }
+
+    #[test]
+    fn an_exit_code_is_read_as_strtol_does() {
+        for (text, code) in [("0", 0), ("255", 255), (" \t\x0b+007", 7), ("-0", 0), ("", 0)] {
+            assert_eq!(codes(run(&["-e", text, "true"]).expected), [code], "{text}");
+        }
+        for text in ["256", "-1", "x", "1x", "1 ", " ", "+", "0x1", "99999999999999999999"] {
+            assert!(refused(&["-e", text, "true"]).contains("not a valid value"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_signal_is_known_by_the_names_of_tini() {
+        let known = |name: &str| signal_named(OsStr::new(name));
+        assert_eq!(
+            (1..=31).filter(|&n| signal_name(n).is_some_and(|name| known(name) == Some(n))).count(),
+            28
+        );
+        for name in
+            ["SIGIO", "SIGPOLL", "SIGPWR", "SIGSTKFLT", "SIGRTMIN", "SIGCLD", "TERM", "sigterm", "15", ""]
+        {
+            assert_eq!(known(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_variable_counts_by_being_set_and_verbosity_comes_before_v() {
+        let options = run_in(&[("TINI_SUBREAPER", ""), ("TINI_KILL_PROCESS_GROUP", "0")], &["true"]);
+        assert!(options.subreaper && options.forward_to_group);
+        for (text, verbosity) in [
+            ("0", 0),
+            ("3", 3),
+            (" +2x", 2),
+            ("loud", 0),
+            ("", 0),
+            ("-1", 255),
+            ("300", 255),
+            ("4294967297", 1),
+            ("99999999999999999999", 255),
+        ] {
+            let options = run_in(&[("TINI_VERBOSITY", text)], &["-vvv", "true"]);
+            assert_eq!(options.voice, Voice::Tini { verbosity }, "{text}");
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! What a running server was started with, kept beside the configuration, so that a reload can tell what is different
+//! and what of that Prosody takes up without a restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write};
+use std::hash::{DefaultHasher, Hasher};
+use std::path::{Path, PathBuf};
+
+use minijinja::Value;
+use minijinja::value::ValueKind;
+
+use super::File;
+use super::hosts::{Hosts, Options};
+use crate::facts::Facts;
+use crate::facts::lua_source::{self, Summary};
+use crate::identity::User;
+use crate::lua::{self, Dialect, Secrets};
+
+/// The state's file, in each generation.
+pub const STATE_FILE: &str = "state";
+
+/// What serves a host that only a file of the user's names.
+const OWN: &str = "own";
+
+/// The options that Prosody 0.12 and 13.0 take up at a reload, in every place that uses them: they are read when they
+/// are used, or again by a handler of the event `config-reloaded`. (From their sources. There are others of which one
+/// module takes up a change and another does not, or one kind of port: those wait for a restart.)
+const APPLIED: [&str; 13] = [
+    "c2s_ssl",
+    "certificate",
+    "certificates",
+    "component_conflict_resolve",
+    "component_secret",
+    "conflict_resolve",
+    "console_banner",
+    "debug",
+    "default_provisioned_role",
+    "force_module_reload",
+    "log",
+    "s2s_ssl",
+    "validate_from_addresses",
+];
+
+/// The beginning of the names of more such options, which new rooms are given.
+const APPLIED_PREFIX: &str = "muc_room_default_";
+
+/// The options that say where data are. A server that took these up half-way would have them in two places.
+const PLACES: [&str; 8] =
+    ["data_path", "default_storage", "storage", "sql", "sql.database", "sql.driver", "sql.host", "sql.port"];
+
+/// Writes down what a server is started with, as far as it can be compared later: digests stand for values, which may
+/// be secret. Each line is a kind and its fields, with tabs between.
+///
+/// `files` are those that were rendered.
+pub fn describe(facts: &Facts, hosts: &Hosts, options: &Options, files: &[File]) -> String {
+    let dialect = Dialect { version: facts.prosody.dialect(), secrets: Secrets::Written };
+    let mut text = String::with_capacity(4096);
+    line(&mut text, format_args!("user\t{}\t{}", facts.identity.uid, facts.identity.gid));
+    add_options(&mut text, "", options, dialect);
+    for host in &hosts.virtual_hosts {
+        line(&mut text, format_args!("host\t{}\t", host.name));
+        add_options(&mut text, &host.name, &host.options, dialect);
+    }
+    for component in &hosts.components {
+        let module = component.module.as_deref().unwrap_or("component");
+        line(&mut text, format_args!("host\t{}\t{module}", component.name));
+        add_options(&mut text, &component.name, &component.options, dialect);
+    }
+    for file in facts.user_files.fragments().filter(|file| file.template.is_none()) {
+        add_summary(&mut text, &file.path, &file.summary);
+        add_hosts(&mut text, &file.summary);
+    }
+    let has_templates = !facts.user_files.templates.is_empty();
+    for file in files.iter().filter(|file| has_templates || file.source.is_some()) {
+        let summary = lua_source::summarize(file.content.as_bytes());
+        add_summary(&mut text, file.source.as_ref().unwrap_or(&file.path), &summary);
+        if file.source.is_some() {
+            add_hosts(&mut text, &summary);
+        }
+    }
+    let user_files = facts.user_files.fragments().filter(|file| file.template.is_none());
+    let user_files = user_files.map(|file| (&file.path, file.digest));
+    let certificates = facts.certificates.fingerprints.iter().map(|(path, digest)| (path, *digest));
+    for (path, digest) in facts.module_fingerprints() {
+        line(&mut text, format_args!("module\t{}\t{digest:x}", field(&path.to_string_lossy())));
+    }
+    for (path, digest) in user_files.chain(certificates) {
+        // A name with a tab or an end of a line in it is nobody's but an attacker's.
+        let path = field(&path.to_string_lossy());
+        line(&mut text, format_args!("file\t{path}\t{digest:x}"));
+    }
+    text
+}
+
+/// Notes that a warning was given.
+pub fn add_warning(state: &mut String, warning: &str) {
+    line(state, format_args!("warning\t{}", digest(warning)));
+}
+
+fn digest(text: &str) -> String {
+    let mut digest = Digest(DefaultHasher::new());
+    // Hashing does not fail.
+    let _ = digest.write_str(text);
+    format!("{:x}", digest.0.finish())
+}
+
+/// The hosts that a file of the user's names.
+fn add_hosts(text: &mut String, summary: &Summary) {
+    for host in &summary.hosts {
+        line(text, format_args!("host\t{}\t{OWN}", field(host)));
+    }
+}
+
+/// A text without what separates fields and lines: nobody's names have these but an attacker's.
+fn field(text: &str) -> String {
+    text.replace(['\t', '\n'], "?")
+}
+
+/// Where a file of the user's says that data are.
+fn add_summary(text: &mut String, path: &Path, summary: &Summary) {
+    for (place, digest) in &summary.places {
+        line(
+            text,
+            format_args!(
+                "option\t{}\t{place}\t{digest:x}",
+                path.to_string_lossy().replace(['\t', '\n'], "?")
+            ),
+        );
+    }
+}
+
+/// What a server was started with.
+#[derive(Debug, Default)]
+pub struct State<'a> {
+    /// Whom Prosody runs as.
+    pub user: Option<User>,
+    /// What serves a host, by its name; empty for a virtual host.
+    hosts: BTreeMap<&'a str, &'a str>,
+    /// The digest of an option's value, by the host (empty for the global section) and the option's name. Of a table
+    /// with names each entry counts by itself: `sql.driver`.
+    options: BTreeMap<(&'a str, &'a str), &'a str>,
+    /// The digest of a file that Prosody reads besides those that were rendered, by its path.
+    files: BTreeMap<&'a str, &'a str>,
+    /// The same for the files of modules, which Prosody reads when it loads them.
+    modules: BTreeMap<&'a str, &'a str>,
+    /// The digests of the warnings that were given.
+    warnings: BTreeSet<&'a str>,
+}
+
+impl<'a> State<'a> {
+    /// Reads what [`describe`] wrote. A line of another kind is left out.
+    pub fn parse(text: &'a str) -> Self {
+        let mut state = Self::default();
+        for line in text.lines() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            match fields[..] {
+                ["user", uid, gid] => {
+                    state.user = uid.parse().ok().zip(gid.parse().ok()).map(|(uid, gid)| User {
+                        name: None,
+                        uid,
+                        gid,
+                    });
+                }
+                ["host", name, module] => drop(state.hosts.insert(name, module)),
+                ["option", host, name, digest] => drop(state.options.insert((host, name), digest)),
+                ["file", path, digest] => drop(state.files.insert(path, digest)),
+                ["module", path, digest] => drop(state.modules.insert(path, digest)),
+                ["warning", digest] => drop(state.warnings.insert(digest)),
+                _ => {}
+            }
+        }
+        state
+    }
+
+    /// Whether a warning was given.
+    pub fn has_warned(&self, warning: &str) -> bool {
+        self.warnings.contains(&*digest(warning))
+    }
+
+    /// The files that are different in `new`, of those that Prosody reads besides the rendered ones.
+    pub fn changed_files(&self, new: &State) -> Vec<PathBuf> {
+        let files = different(&self.files, &new.files).chain(different(&self.modules, &new.modules));
+        files.map(PathBuf::from).collect()
+    }
+
+    /// What is different in `new` from the state that a server was started with.
+    pub fn changes(&self, new: &State) -> Changes {
+        let mut changes = Changes::default();
+        for host in different(&self.hosts, &new.hosts) {
+            changes.restart.push(match (self.hosts.contains_key(host), new.hosts.contains_key(host)) {
+                (false, _) => format!("the new host {host}"),
+                (_, false) => format!("the removal of {host}"),
+                _ => format!("the module of {host}"),
+            });
+        }
+        let modules = different(&self.modules, &new.modules);
+        changes.restart.extend(modules.map(|path| format!("the module's file {path}")));
+        for (host, option) in different(&self.options, &new.options) {
+            if !host.is_empty() && self.hosts.contains_key(host) != new.hosts.contains_key(host) {
+                // That the host comes or goes has been said.
+                continue;
+            }
+            let named = if host.is_empty() { (*option).to_owned() } else { format!("{option} of {host}") };
+            let whole = option.split_once('.').map_or(*option, |(table, _)| table);
+            if PLACES.contains(option) || whole == "storage" {
+                changes.places.push(named);
+            } else if !APPLIED.contains(&whole) && !whole.starts_with(APPLIED_PREFIX) {
+                changes.restart.push(named);
+            }
+        }
+        changes
+    }
+}
+
+/// What a reload finds different.
+#[derive(Debug, Default, PartialEq)]
+pub struct Changes {
+    /// What is different and has no effect before a restart, hosts first.
+    pub restart: Vec<String>,
+    /// Where data would be kept elsewhere.
+    pub places: Vec<String>,
+}
+
+/// The keys that only one of two maps has, or whose values differ.
+fn different<'a, K: Ord, V: PartialEq>(
+    before: &'a BTreeMap<K, V>,
+    after: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = &'a K> {
+    let gone_or_other = before.iter().filter(|(key, value)| after.get(key) != Some(value));
+    let new = after.iter().filter(|(key, _)| !before.contains_key(key));
+    gone_or_other.chain(new).map(|(key, _)| key)
+}
+
+fn add_options(text: &mut String, host: &str, options: &Options, dialect: Dialect) {
+    let mut add = |name: fmt::Arguments, value: &Value| {
+        let mut digest = Digest(DefaultHasher::new());
+        // What cannot be written as Lua has been reported, and nothing is applied then.
+        let _ = lua::write(&mut digest, value, dialect);
+        line(text, format_args!("option\t{host}\t{name}\t{:x}", digest.0.finish()));
+    };
+    for (name, value) in options {
+        let entries = value.as_object().filter(|_| value.kind() == ValueKind::Map);
+        match entries.and_then(|map| map.try_iter_pairs()) {
+            Some(entries) => entries.for_each(|(key, value)| add(format_args!("{name}.{key}"), &value)),
+            None => add(format_args!("{name}"), value),
+        }
+    }
+}
+
+fn line(text: &mut String, fields: fmt::Arguments) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "{fields}");
+}
+
+/// Text that is written into a number.
+struct Digest(DefaultHasher);
+
+impl Write for Digest {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Not `Hash::hash`, which marks the end of each piece.
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &str = "user\t1000\t1001\n\
+        option\t\tc2s_ports\t1\n\
+        option\t\tlog.info\t1\n\
+        option\t\tsql.driver\t1\n\
+        option\t\tsql.password\t1\n\
+        host\ta.example\t\n\
+        option\ta.example\tadmins\t1\n\
+        host\trooms.example\tmuc\n\
+        option\trooms.example\tmuc_room_default_public\t1\n\
+        file\t/etc/prosody/conf.d/a.cfg.lua\t1\n";
+
+    /// What is different once each line that begins as the first of a pair does has become the second, or is gone.
+    fn after(replaced: &[(&str, &str)], added: &str) -> String {
+        let mut after: Vec<String> = BEFORE.lines().map(str::to_owned).collect();
+        for (line, new) in replaced {
+            let place = after.iter().position(|one| one.starts_with(line)).unwrap();
+            after[place] = (*new).to_owned();
+        }
+        after.push(added.to_owned());
+        after.join("\n")
+    }
+
+    fn changes(replaced: &[(&str, &str)], added: &str) -> Changes {
+        State::parse(BEFORE).changes(&State::parse(&after(replaced, added)))
+    }
+
+    fn set(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_the_same_is_no_change() {
+        assert_eq!(changes(&[], ""), Changes::default());
+        let user = State::parse(BEFORE).user.unwrap();
+        assert_eq!((user.uid, user.gid), (1000, 1001));
+        assert_eq!(State::parse("").user, None);
+        assert_eq!(State::parse("user\tx\t1\nuser\nnonsense\n\t\t\n").user, None);
+    }
+
+    #[test]
+    fn what_prosody_takes_up_needs_no_restart() {
+        for (line, new) in [
+            ("option\t\tlog", "option\t\tlog.debug\t1"),
+            ("option\trooms.example\tmuc_room", "option\trooms.example\tmuc_room_default_public\t2"),
+            ("option\t\tlog", ""),
+        ] {
+            assert_eq!(changes(&[(line, new)], "").restart, set(&[]), "{new}");
+        }
+        assert_eq!(changes(&[], "option\t\tcomponent_secret\t1").restart, set(&[]));
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named() {
+        let restart = |replaced, added| {
+            let changes = changes(replaced, added);
+            assert_eq!(changes.places, set(&[]));
+            changes.restart
+        };
+        assert_eq!(restart(&[("option\t\tc2s", "option\t\tc2s_ports\t2")], ""), set(&["c2s_ports"]));
+        assert_eq!(restart(&[("option\t\tc2s", "")], ""), set(&["c2s_ports"]));
+        assert_eq!(
+            restart(&[("option\ta.example", "option\ta.example\tadmins\t2")], ""),
+            set(&["admins of a.example"])
+        );
+        assert_eq!(
+            restart(&[("host\trooms", "host\trooms.example\tpubsub")], ""),
+            set(&["the module of rooms.example"])
+        );
+        assert_eq!(restart(&[("option\t\tsql.p", "option\t\tsql.password\t2")], ""), set(&["sql.password"]));
+        // The options of a host that comes or goes are not named one by one.
+        let added = "host\tnew.example\t\noption\tnew.example\tstorage.roster\t1";
+        assert_eq!(restart(&[], added), set(&["the new host new.example"]));
+        assert_eq!(
+            restart(&[("host\ta.ex", ""), ("option\ta.ex", "")], ""),
+            set(&["the removal of a.example"])
+        );
+    }
+
+    #[test]
+    fn a_warning_is_known_again() {
+        let mut text = BEFORE.to_owned();
+        add_warning(&mut text, "one");
+        assert!(State::parse(&text).has_warned("one"));
+        assert!(!State::parse(&text).has_warned("two"));
+    }
+
+    #[test]
+    fn where_data_would_move_is_told_apart() {
+        for (line, new, name) in [
+            ("option\t\tsql.d", "option\t\tsql.driver\t2", "sql.driver"),
+            ("option\t\tsql.d", "", "sql.driver"),
+            ("option\t\tlog", "option\t\tlog.info\t1\noption\t\tdata_path\t1", "data_path"),
+            ("option\t\tlog", "option\t\tlog.info\t1\noption\t\tstorage\t1", "storage"),
+            ("option\t\tlog", "option\t\tlog.info\t1\noption\t\tstorage.archive\t1", "storage.archive"),
+            (
+                "host\ta.ex",
+                "host\ta.example\t\noption\ta.example\tdefault_storage\t1",
+                "default_storage of a.example",
+            ),
+        ] {
+            assert_eq!(changes(&[(line, new)], "").places, set(&[name]), "{new}");
+        }
+    }
+
+    #[test]
+    fn files_are_named_whether_they_come_change_or_go() {
+        let path = "/etc/prosody/conf.d/a.cfg.lua";
+        for new in ["", "file\t/etc/prosody/conf.d/a.cfg.lua\t2"] {
+            let after = after(&[("file", new)], "");
+            assert_eq!(State::parse(BEFORE).changed_files(&State::parse(&after)), [PathBuf::from(path)]);
+            assert_eq!(changes(&[("file", new)], ""), Changes::default());
+        }
+        let after = after(&[], "file\t/b\t1");
+        assert_eq!(State::parse(BEFORE).changed_files(&State::parse(&after)), [PathBuf::from("/b")]);
+    }
+}
