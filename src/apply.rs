@@ -3,9 +3,11 @@
 //! Directories may belong to users who are trusted less than we are, so everything is done through directory
 //! descriptors and no link is followed on the way (openat(2), O_NOFOLLOW).
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
@@ -84,7 +86,7 @@ pub fn announce(plan: &Plan, runtime_dir: &Path, init: Pid, owner: &User) -> Res
         let group = geteuid().is_root().then_some(owner.gid);
         for (name, content) in [
             (PID_FILE, format!("{init}\n")),
-            (STARTED_FILE, Running::describe(init, &plan.state)),
+            (STARTED_FILE, Running::describe(init, &plan.generation, &plan.state)),
             (HEALTH_FILE, health.map(|file| file.content.clone()).unwrap_or_default()),
         ] {
             let new = incomplete();
@@ -115,7 +117,7 @@ pub fn write_to(path: &Path, plan: &Plan) -> Result<(), Failure> {
         if written.is_err() {
             // What is half written goes, so that the next try finds the directory as this one did.
             for name in entries(&opened)?.iter().filter(|name| !before.contains(name)) {
-                unlinkat(&opened, name.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+                clear(&opened, Path::new(OsStr::from_bytes(name.to_bytes())))?;
             }
         }
         written
@@ -329,11 +331,33 @@ fn write_files(
         write_file(directory, &file.path, &file.content, group)
             .with_context(|| format!("writing {}", file.path.display()))?;
     }
+    // The folder that the last link went to: most go to the same.
+    let mut folder: Option<(&Path, OwnedFd)> = None;
     for link in links {
-        symlinkat(&link.target, directory, &link.path)
-            .with_context(|| format!("linking {}", link.path.display()))?;
+        let parent = link.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let made = match (parent, &folder) {
+            (None, _) => symlinkat(&link.target, directory, &link.path),
+            (Some(parent), Some((path, opened))) if *path == parent => {
+                symlinkat(&link.target, opened, link.path.file_name().unwrap_or_default())
+            }
+            (Some(parent), _) => make_folder(directory, parent, group).and_then(|opened| {
+                let made = symlinkat(&link.target, &opened, link.path.file_name().unwrap_or_default());
+                folder = Some((parent, opened));
+                made
+            }),
+        };
+        made.with_context(|| format!("linking {}", link.path.display()))?;
     }
     Ok(())
+}
+
+/// A folder in a generation, for its group to read.
+fn make_folder(directory: &OwnedFd, name: &Path, group: Option<u32>) -> nix::Result<OwnedFd> {
+    let folder = directory::make_below(directory, name, DIRECTORY_MODE)?;
+    if let Some(gid) = group {
+        own(&folder, &fstat(&folder)?, gid, DIRECTORY_MODE)?;
+    }
+    Ok(folder)
 }
 
 /// A file, for its group to read: `group`, which a directory with the set-group-ID bit would choose otherwise.
@@ -381,7 +405,10 @@ fn switch(runtime: &OwnedFd, name: &Path) -> nix::Result<()> {
 fn remove_old_generations(runtime: &OwnedFd, path: &Path) {
     let generations = facts::generations(path);
     let old = generations.len().saturating_sub(KEPT);
+    // A server loads modules through the links of the generation that it was started with, for as long as it runs.
+    let started = Running::in_directory(path).map(|running| running.generation).unwrap_or_default();
     let old = generations[..old].iter().map(|number| format!("generation-{number}"));
+    let old = old.filter(|name| *name != started);
     let is_left = |name: &String| match name.strip_prefix(INCOMPLETE).map(|pid| pid.parse().ok()) {
         Some(Some(pid)) => kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH),
         Some(None) => true,

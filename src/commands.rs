@@ -57,6 +57,8 @@ struct Wish<'a> {
     generation: &'a dyn Fn(&Path) -> PathBuf,
     /// Whom Prosody runs as already.
     user: Option<User>,
+    /// Whether what Prosody's own modules need is looked at too.
+    reads_own_modules: bool,
 }
 
 /// From settings to a plan that can be applied.
@@ -93,7 +95,12 @@ fn make_plan(
     let hosts = Hosts::decide(settings, &facts, &mut report);
     facts.find_certificates(settings, &hosts, &mut report);
     let generation = (wish.generation)(&facts.runtime_dir);
-    let mut plan = plan::make(settings, &facts, hosts, &generation, wish.secrets, &mut report);
+    let manner = plan::Manner {
+        generation: &generation,
+        secrets: wish.secrets,
+        reads_own_modules: wish.reads_own_modules,
+    };
+    let mut plan = plan::make(settings, &facts, hosts, manner, &mut report);
     let report = refuse(settings, report)?;
     report.warnings().for_each(|warning| plan::add_warning(&mut plan.state, warning));
     Ok((facts, plan, report))
@@ -133,6 +140,9 @@ fn gone(generation: &Path, plan: &Plan) -> Vec<PathBuf> {
 fn log_report(report: &Report) {
     for note in report.notes() {
         tracing::debug!("{note}");
+    }
+    for remark in report.remarks() {
+        tracing::info!("{remark}");
     }
     for warning in report.warnings() {
         tracing::warn!("{warning}");

@@ -4,9 +4,10 @@
 //! made it; the last name is never a link.
 
 use std::collections::VecDeque;
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -67,11 +68,20 @@ pub fn entries(directory: &OwnedFd) -> nix::Result<Vec<CString>> {
     names.filter(is_own).collect()
 }
 
-/// Removes a directory that holds no other directory.
+/// Removes a directory, and the directories in it as long as these hold none.
 pub fn remove_below(parent: impl AsFd, name: &Path) -> nix::Result<()> {
-    let directory = open_below(&parent, name)?;
+    remove_levels(parent.as_fd(), name, 2)
+}
+
+fn remove_levels(parent: BorrowedFd, name: &Path, levels: usize) -> nix::Result<()> {
+    let directory = open_below(parent, name)?;
     for name in entries(&directory)? {
-        unlinkat(&directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+        match unlinkat(&directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+            Err(Errno::EISDIR) if levels > 1 => {
+                remove_levels(directory.as_fd(), Path::new(OsStr::from_bytes(name.to_bytes())), levels - 1)?;
+            }
+            removed => removed?,
+        }
     }
     unlinkat(parent, name, UnlinkatFlags::RemoveDir)
 }

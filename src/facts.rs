@@ -3,11 +3,11 @@
 pub mod certificates;
 pub mod lua_source;
 pub mod module_source;
+pub mod modules;
 pub mod prosody;
 pub mod running;
 pub mod user_files;
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, Pid, Uid, faccessat, geteuid, gethostname};
 use time::OffsetDateTime;
 
+use self::modules::Modules;
 use self::prosody::Prosody;
 use self::user_files::{Problem, UserFiles};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
@@ -29,6 +30,9 @@ use crate::settings::{Mistake, Report, Settings};
 
 /// The folder of modules that an image in use today fills for its users.
 const MODULES_ENABLED_DIR: &str = "/opt/prosody-modules-enabled";
+
+/// The community's modules, where the settings do not name another folder.
+const COLLECTION_DIR: &str = "/opt/prosody-modules-available";
 
 /// In place of a user that is not known. With such a mistake nothing is written or started.
 const NOBODY: u32 = 65534;
@@ -46,11 +50,9 @@ const RUNTIME_DIR: &str = "/run/prosody";
 pub struct Facts {
     /// The Prosody that the image has.
     pub prosody: Prosody,
-    /// Prosody's own modules, and those in the user's folders. Looked at when something asks: it costs as much as all
-    /// the rest where the file system is cold.
-    modules: OnceCell<HashSet<String>>,
-    /// The user's folders of modules.
-    plugin_paths: Vec<PathBuf>,
+    /// The modules that there are. Looked at when something asks: it costs as much as all the rest where the file system
+    /// is cold.
+    pub modules: Modules,
     /// Whom Prosody runs as.
     pub identity: User,
     /// The user's input.
@@ -197,7 +199,7 @@ impl Facts {
                 .into_iter()
                 .filter(|path| path.is_dir())
                 .collect();
-        let mut plugin_paths: Vec<PathBuf> = match &settings.modules.plugin_paths {
+        let plugin_paths: Vec<PathBuf> = match &settings.modules.plugin_paths {
             Some(paths) => paths.iter().map(|path| path.as_ref().to_owned()).collect(),
             None => default_plugin_paths.clone(),
         };
@@ -208,8 +210,17 @@ impl Facts {
                 path.display()
             ));
         }
-        // As Debian's Prosody does, for what `prosodyctl install` put there.
-        plugin_paths.push(data_dir.join("custom_plugins"));
+        let collection = settings.modules.community_modules_dir.as_ref();
+        if let Some(path) = collection.filter(|path| !AsRef::<Path>::as_ref(path).is_dir()) {
+            report.warning(format!(
+                "{}: {path} is no directory: no modules are found there",
+                settings.variable("community_modules_dir")
+            ));
+        }
+        let collection = collection.map_or_else(|| COLLECTION_DIR.into(), |path| path.as_ref().to_owned());
+        // Before all others Prosody looks where `prosodyctl install` puts modules.
+        let users = [data_dir.join("custom_plugins")].into_iter().chain(plugin_paths);
+        let modules = Modules::new(&prosody, users, collection);
 
         let user_files = read_user_files(settings, &config_dir).unwrap_or_else(|problems| {
             problems.iter().for_each(|problem| report.mistake(Mistake::about(&problem.to_string())));
@@ -231,8 +242,7 @@ impl Facts {
         Ok(Self {
             identity,
             prosody,
-            modules: OnceCell::new(),
-            plugin_paths,
+            modules,
             entries: entries(&config_dir),
             user_files,
             has_data_of_hostname,
@@ -312,22 +322,6 @@ impl Facts {
                 self.certificates.directory = path.to_owned();
             }
         }
-    }
-
-    /// What tells one content of the user's folders of modules from another, by file.
-    pub fn module_fingerprints(&self) -> Vec<(PathBuf, u64)> {
-        let (_, folders) = self.plugin_paths.split_last().unwrap_or((&self.data_dir, &[]));
-        folders.iter().flat_map(|folder| certificates::fingerprints(folder)).collect()
-    }
-
-    /// The modules that exist, Prosody's own and the user's.
-    pub fn modules(&self) -> &HashSet<String> {
-        self.modules.get_or_init(|| {
-            let mut modules = HashSet::new();
-            let own = std::iter::once(&self.prosody.plugin_dir);
-            own.chain(&self.plugin_paths).for_each(|folder| prosody::add_modules(folder, &mut modules));
-            modules
-        })
     }
 }
 

@@ -7,6 +7,7 @@ mod health;
 mod hosts;
 mod modules;
 mod render;
+mod resolution;
 mod state;
 mod storage;
 
@@ -19,9 +20,11 @@ pub use self::global::ROOT_ANCHOR;
 pub use self::hosts::Hosts;
 use self::hosts::Options;
 use self::render::Renderer;
+pub use self::resolution::{LINKED, Module, Reason, Role};
 pub use self::state::{Changes, STATE_FILE, State, add_warning};
 use crate::facts::Facts;
 use crate::lua::Secrets;
+use crate::privileges;
 use crate::self_signed::Request;
 use crate::settings::{Mistake, Report, Settings};
 
@@ -75,6 +78,9 @@ pub struct Plan {
     pub certificates: Vec<Request>,
     /// The virtual hosts that are served, those of the user's own files not among them.
     pub virtual_hosts: Vec<String>,
+    /// The modules that are loaded, or can be.
+    #[serde(skip)]
+    pub modules: Vec<Module>,
     /// What a later reload compares itself with.
     #[serde(skip)]
     pub state: String,
@@ -89,7 +95,6 @@ impl Plan {
 
 /// Finds what is wrong with the settings on this Prosody, as far as that needs no plan.
 pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
-    modules::check(settings, facts, report);
     check_places(settings, facts, report);
     for field in ["accounts", "import_certificate_directories", "import_certificate_hostnames"] {
         if settings.is_given(field) {
@@ -142,22 +147,49 @@ fn check_places(settings: &Settings, facts: &Facts, report: &mut Report) {
     }
 }
 
+/// How a plan is made.
+#[derive(Clone, Copy)]
+pub struct Manner<'a> {
+    /// Where the generation will be.
+    pub generation: &'a Path,
+    /// Whether the files hold secrets or a placeholder for each.
+    pub secrets: Secrets,
+    /// Whether what Prosody's own modules need is looked at too, which nothing but a report on modules needs.
+    pub reads_own_modules: bool,
+}
+
 /// Makes the plan for a generation directory. What is wrong is added to the report, and then the plan is not fit to be
 /// applied.
-///
-/// `secrets` says whether the files hold secrets or a placeholder for each.
 pub fn make(
     settings: &Settings,
     facts: &Facts,
-    hosts: Hosts,
-    generation: &Path,
-    secrets: Secrets,
+    mut hosts: Hosts,
+    manner: Manner,
     report: &mut Report,
 ) -> Plan {
-    let options = options(settings, facts, &hosts, report);
+    let Manner { generation, secrets, reads_own_modules } = manner;
+    let mut options = Options::new();
+    global::options(settings, facts, &mut options, report);
+    storage::options(settings, &mut options, report);
+    let asked = modules::options(settings, facts, &mut hosts, &mut options, report);
+    certificates(facts, &hosts, &mut options);
+    if let Some(written) = &settings.anything.options {
+        hosts::merge(&mut options, written, Value::clone);
+    }
+    // Prosody has to read the files of modules as well.
+    let resolution = privileges::as_user(&facts.identity, || {
+        resolution::resolve(settings, facts, &hosts, &options, &asked, reads_own_modules, report)
+    });
+    let state_options = options.clone();
+    if !resolution.links.is_empty() {
+        let linked = Value::from(generation.join(LINKED).to_string_lossy().into_owned());
+        let paths = options.get("plugin_paths").and_then(|paths| paths.try_iter().ok());
+        let paths: Value = paths.into_iter().flatten().chain([linked]).collect();
+        options.insert("plugin_paths".into(), paths);
+    }
+
     let mut files = Vec::new();
     let render = Renderer::new(settings, facts, &hosts, &options, secrets, report);
-
     let mut includes: Vec<PathBuf> = Vec::new();
     for fragment in FRAGMENTS {
         if let Some(content) = render.fragment(fragment, report) {
@@ -177,28 +209,18 @@ pub fn make(
     }
     files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts)));
 
-    let state = state::describe(facts, &hosts, &options, &files);
+    let state = state::describe(facts, &hosts, &state_options, &files, &resolution.fingerprints);
+    let mut links = links(facts, &files);
+    links.extend(resolution.links);
     Plan {
         state,
         generation: generation.to_owned(),
-        links: links(facts, &files),
+        links,
         files,
         certificates: facts.certificates.to_make.clone(),
         virtual_hosts: hosts.virtual_hosts.into_iter().map(|host| host.name).collect(),
+        modules: resolution.modules,
     }
-}
-
-/// The options of the global section, in all fragments.
-fn options(settings: &Settings, facts: &Facts, hosts: &Hosts, report: &mut Report) -> Options {
-    let mut options = Options::new();
-    global::options(settings, facts, &mut options, report);
-    storage::options(settings, &mut options, report);
-    modules::options(settings, facts, &mut options, report);
-    certificates(facts, hosts, &mut options);
-    if let Some(written) = &settings.anything.options {
-        hosts::merge(&mut options, written, Value::clone);
-    }
-    options
 }
 
 /// Where Prosody finds certificates for ports that serve no host in particular.
@@ -215,7 +237,7 @@ fn certificates(facts: &Facts, hosts: &Hosts, options: &mut Options) {
 
 /// Relative paths in the user's files mean the configuration directory: to Prosody, that is the main file's directory.
 fn links(facts: &Facts, files: &[File]) -> Vec<Link> {
-    let is_ours = |name: &Path| files.iter().any(|file| file.path == name);
+    let is_ours = |name: &Path| files.iter().any(|file| file.path == name) || name == Path::new(LINKED);
     facts
         .entries
         .iter()

@@ -18,7 +18,7 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
 use crate::facts::{self, CURRENT, Facts, Places, several};
 use crate::lua::Secrets;
-use crate::plan::{Changes, HEALTH_FILE, MAIN_FILE, Plan, STATE_FILE, State};
+use crate::plan::{Changes, HEALTH_FILE, LINKED, MAIN_FILE, Plan, STATE_FILE, State};
 use crate::self_signed::Request;
 
 /// How long Prosody may take until it can be signalled; with many hosts it is busy with its start for so long.
@@ -44,7 +44,7 @@ pub fn run(server: Pid) -> ExitStatus {
 fn reload() -> Result<(), Failure> {
     let (settings, report) = read_settings();
     let places = Places::of_running(&settings);
-    let Some(Running { started }) = Running::find(&places) else {
+    let Some(Running { started, .. }) = Running::find(&places) else {
         let main_file = places.config_dir.join(MAIN_FILE);
         tracing::info!("Reloading {}, untouched", main_file.display());
         return Ok(());
@@ -62,7 +62,12 @@ fn reload() -> Result<(), Failure> {
 
     let started = State::parse(&started);
     let user = started.user.clone();
-    let wish = Wish { secrets: Secrets::Written, generation: &apply::next_generation, user: user.clone() };
+    let wish = Wish {
+        secrets: Secrets::Written,
+        generation: &apply::next_generation,
+        user: user.clone(),
+        reads_own_modules: false,
+    };
     let (facts, plan, report) = make_plan(&settings, places, report, &wish)?;
     let last = fs::read_to_string(before.join(STATE_FILE)).unwrap_or_default();
     let (last, new) = (State::parse(&last), State::parse(&plan.state));
@@ -116,11 +121,14 @@ fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
     different
 }
 
-/// The names of a generation's links.
+/// The names of a generation's links, those in its folder of modules too.
 fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
     let is_link = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_symlink());
-    let entries = fs::read_dir(generation).into_iter().flatten().flatten().filter(is_link);
-    entries.map(|entry| PathBuf::from(entry.file_name())).collect()
+    let links = |folder: &str| {
+        let entries = fs::read_dir(generation.join(folder)).into_iter().flatten().flatten().filter(is_link);
+        entries.map(|entry| Path::new(folder).join(entry.file_name())).collect::<Vec<PathBuf>>()
+    };
+    ["", LINKED].into_iter().flat_map(links).collect()
 }
 
 /// One line: what is different, and what of that waits for a restart.

@@ -33,8 +33,12 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     };
     // A difference in a secret is a difference: it is found, and shown as a placeholder.
     let secrets = if shows && !options.diff { Secrets::Hidden } else { Secrets::Written };
-    let (facts, plan, report) =
-        make_plan(&settings, places, report, &Wish { secrets, generation: &generation, user: None })?;
+    let (facts, plan, report) = make_plan(
+        &settings,
+        places,
+        report,
+        &Wish { secrets, generation: &generation, user: None, reads_own_modules: false },
+    )?;
     log_report(&report);
 
     if options.json {

@@ -91,7 +91,12 @@ fn configure(is_server: bool) -> Result<Ready, Failure> {
         return own_configuration(&settings, report, places, main_file, is_server);
     }
 
-    let wish = Wish { secrets: Secrets::Written, generation: &apply::next_generation, user: None };
+    let wish = Wish {
+        secrets: Secrets::Written,
+        generation: &apply::next_generation,
+        user: None,
+        reads_own_modules: false,
+    };
     let (facts, plan, report) = make_plan(&settings, places, report, &wish)?;
     if is_server {
         log_report(&report);

@@ -38,7 +38,12 @@ pub fn run() -> Result<ExitStatus, Failure> {
         .with_context(|| format!("making a directory in {}: mount a tmpfs there", temporary.display()))
         .status(ExitStatus::CANNOT_WRITE)?;
     let directory = Temporary { path: directory, user: user.clone() };
-    let wish = Wish { secrets: Secrets::Written, generation: &|_| directory.path.clone(), user: None };
+    let wish = Wish {
+        secrets: Secrets::Written,
+        generation: &|_| directory.path.clone(),
+        user: None,
+        reads_own_modules: false,
+    };
     let (facts, plan, report) = make_plan(&settings, places, report, &wish)?;
     log_report(&report);
     privileges::as_user(&user, || apply::write_to(&directory.path, &plan))?;

@@ -11,8 +11,12 @@ use super::lua_source::{Token, Tokens};
 pub struct ModuleSource {
     /// The modules that it depends on (`module:depends`), each once, in their order.
     pub modules: Vec<Need>,
-    /// The libraries that it loads (`module:require`, `require`), each once, in their order.
+    /// The libraries of modules that it loads (`module:require`), each once, in their order.
     pub libraries: Vec<Need>,
+    /// The libraries of Prosody's and Lua's that it loads (`require`), each once, in their order.
+    pub lua_libraries: Vec<Need>,
+    /// Whether it begins as a program in Lua does.
+    pub is_lua: bool,
     /// The versions of Lua that it is for; empty for all. From here on Prosody 13.0's metadata lines, `--% key: value`
     /// (`core/modulemanager.lua`).
     pub lua: Vec<String>,
@@ -29,12 +33,17 @@ pub struct Need {
     pub name: String,
     /// Whether it is needed in some cases only: it stands in a function, a branch or a loop, or in a `pcall`.
     pub is_conditional: bool,
+    /// Whether the module does without it where it is disabled (`module:depends("x", true)`, since 13.0).
+    pub is_soft: bool,
 }
 
 /// Reads a module's source. Takes any bytes, and a time that grows with their number.
 pub fn read(source: &[u8]) -> ModuleSource {
-    let mut found = ModuleSource::default();
-    for line in source.split(|byte| matches!(byte, b'\n' | b'\r')) {
+    let mut found = ModuleSource { is_lua: begins_as_lua(source), ..ModuleSource::default() };
+    // As Prosody sees it, a line ends with a line feed, the last one too.
+    for line in source.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n")) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = line.rsplit(|byte| *byte == b'\r').next().unwrap_or_default();
         if let Some((key, values)) = metadata(line) {
             match key {
                 "lua" => found.lua = values,
@@ -61,11 +70,12 @@ pub fn read(source: &[u8]) -> ModuleSource {
                     let is_protected = before == [Token::Name(b"pcall"), Token::Symbol(b'(')];
                     let list = match name {
                         b"depends" if is_method => Some(&mut found.modules),
-                        b"require" if is_method || !is_field => Some(&mut found.libraries),
+                        b"require" if is_method => Some(&mut found.libraries),
+                        b"require" if !is_field => Some(&mut found.lua_libraries),
                         _ => None,
                     };
-                    if let Some((list, name)) = list.zip(argument(tokens.clone(), is_protected)) {
-                        add(list, name, depth > 0 || is_protected);
+                    if let Some((list, (name, is_soft))) = list.zip(argument(tokens.clone(), is_protected)) {
+                        add(list, name, depth > 0 || is_protected, is_soft);
                     }
                 }
                 _ => {}
@@ -76,27 +86,58 @@ pub fn read(source: &[u8]) -> ModuleSource {
     found
 }
 
-/// The one argument of a call, where it is a string that is written out: `f "x"`, `f("x")`, `f("x", true)`; after
-/// `pcall(f` it follows a comma.
-fn argument<'a>(mut tokens: Tokens<'a>, is_protected: bool) -> Option<&'a str> {
+/// Whether a text can be Lua's, going by its first statement (Lua 5.4 manual, 3.3): something else that got the name of a
+/// module, a page from the web or a picture, is told apart so.
+fn begins_as_lua(source: &[u8]) -> bool {
+    const KEYWORDS: [&[u8]; 10] =
+        [b"local", b"function", b"if", b"for", b"while", b"repeat", b"do", b"return", b"break", b"goto"];
+    // A first line that begins so is for the kernel.
+    let source = match source.strip_prefix(b"#") {
+        Some(rest) => rest.splitn(2, |byte| *byte == b'\n').nth(1).unwrap_or_default(),
+        None => source.strip_prefix("\u{feff}".as_bytes()).unwrap_or(source),
+    };
+    if source.contains(&0) {
+        return false;
+    }
+    let mut tokens = Tokens::new(source);
+    match (tokens.next(), tokens.next()) {
+        (None, _) | (Some(Token::Symbol(b'(' | b';' | b':')), _) => true,
+        (Some(Token::Name(name)), following) => {
+            let continues = |symbol| b".[:=,({".contains(&symbol);
+            KEYWORDS.contains(&name)
+                || matches!(following, Some(Token::Text(_)))
+                || matches!(following, Some(Token::Symbol(symbol)) if continues(symbol))
+        }
+        _ => false,
+    }
+}
+
+/// The first argument of a call, where it is a string that is written out: `f "x"`, `f("x")`, `f("x", true)`; after
+/// `pcall(f` it follows a comma. And whether `true` is the second.
+fn argument<'a>(mut tokens: Tokens<'a>, is_protected: bool) -> Option<(&'a str, bool)> {
     let mut first = tokens.next()?;
     if first == Token::Symbol(if is_protected { b',' } else { b'(' }) {
         first = tokens.next()?;
     }
     let Token::Text(text) = first else { return None };
+    let following = [tokens.next(), tokens.next()];
     // `f("x" .. y)` is put together at run time.
-    if tokens.next() == Some(Token::Symbol(b'.')) && tokens.next() == Some(Token::Symbol(b'.')) {
+    if following == [Some(Token::Symbol(b'.')); 2] {
         return None;
     }
+    let is_soft = following == [Some(Token::Symbol(b',')), Some(Token::Name(b"true"))];
     let text = std::str::from_utf8(text).ok()?;
-    (!text.is_empty() && !text.contains('\\')).then_some(text)
+    (!text.is_empty() && !text.contains('\\')).then_some((text, is_soft))
 }
 
-/// Adds a need. One that is there already is conditional only where it is so each time.
-fn add(list: &mut Vec<Need>, name: &str, is_conditional: bool) {
+/// Adds a need. One that is there already is conditional, or soft, only where it is so each time.
+fn add(list: &mut Vec<Need>, name: &str, is_conditional: bool, is_soft: bool) {
     match list.iter_mut().find(|need| need.name == name) {
-        Some(need) => need.is_conditional &= is_conditional,
-        None => list.push(Need { name: name.to_owned(), is_conditional }),
+        Some(need) => {
+            need.is_conditional &= is_conditional;
+            need.is_soft &= is_soft;
+        }
+        None => list.push(Need { name: name.to_owned(), is_conditional, is_soft }),
     }
 }
 
@@ -126,6 +167,10 @@ mod tests {
         needs(&read(source.as_bytes()).libraries)
     }
 
+    fn lua_libraries(source: &str) -> Vec<String> {
+        needs(&read(source.as_bytes()).lua_libraries)
+    }
+
     #[test]
     fn modules_are_seen_in_every_spelling() {
         let source = "
@@ -135,6 +180,8 @@ mod tests {
             local x = module : depends ( [=[e]=] , true ).x .. 'y'
             module:depends(\"a\")";
         assert_eq!(modules(source), ["a", "b", "c", "d", "e"]);
+        let soft: Vec<bool> = read(source.as_bytes()).modules.iter().map(|need| need.is_soft).collect();
+        assert_eq!(soft, [false, false, false, false, true]);
     }
 
     #[test]
@@ -173,7 +220,8 @@ mod tests {
             local st = require \"util.stanza\"
             local ok, c = pcall(require, 'cjson')
             local f = x.require('no') package.require 'no'";
-        assert_eq!(libraries(source), ["ldap", "muc/util", "util.stanza", "cjson?"]);
+        assert_eq!(libraries(source), ["ldap", "muc/util"]);
+        assert_eq!(lua_libraries(source), ["util.stanza", "cjson?"]);
     }
 
     #[test]
@@ -183,6 +231,43 @@ mod tests {
         assert_eq!(found.requires, ["s2sout-pre-connect-event"]);
         assert_eq!(found.lua, ["5.2", "5.4"]);
         assert_eq!(found.conflicts, ["a", "b"]);
+        // Prosody does not see a last line that does not end.
+        assert_eq!(read(b"--% lua: 5.1").lua, Vec::<String>::new());
+        assert_eq!(read(b"x\r--% lua: 5.1\n").lua, ["5.1"]);
+    }
+
+    #[test]
+    fn what_is_not_lua_is_told_apart() {
+        for source in [
+            "",
+            "-- nothing",
+            "#!/usr/bin/lua\nlocal x",
+            "\u{feff}local x",
+            "module:set_global()",
+            "f 'x'",
+            "f{}",
+            "(f)()",
+            "x, y = 1, 2",
+            "x.y = 1",
+            "x[1] = 2",
+            "return {}",
+            "::a:: goto a",
+            ";",
+            "--[[ a ]] do end",
+        ] {
+            assert!(read(source.as_bytes()).is_lua, "{source}");
+        }
+        for source in [
+            "<!DOCTYPE html>",
+            "this is not Lua",
+            "{}",
+            "\u{7f}ELF\0",
+            "local x\0",
+            "404: Not Found",
+            "\"x\"",
+        ] {
+            assert!(!read(source.as_bytes()).is_lua, "{source}");
+        }
     }
 
     #[test]

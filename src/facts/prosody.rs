@@ -1,6 +1,5 @@
 //! The Prosody that the image has: where it is, which version, which Lua runs it, which modules are its own.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -24,7 +23,9 @@ pub struct Prosody {
     pub plugin_dir: PathBuf,
     /// Its version.
     pub version: Version,
-    /// Major and minor version of the Lua that its first line names; `None` where that line names no version.
+    /// The Lua that runs it, as its first line names it: a path, or a name on the search path.
+    pub interpreter: Option<PathBuf>,
+    /// Major and minor version of that Lua; `None` where its name has no version.
     pub lua: Option<(u32, u32)>,
 }
 
@@ -101,9 +102,11 @@ pub fn find(search_path: Option<&OsStr>) -> Result<Prosody, Error> {
         return Err(Error::NotProsody(program));
     };
 
-    let lua = head.lines().next().and_then(interpreter_version);
+    let interpreter = head.lines().next().and_then(interpreter);
+    let lua = interpreter.and_then(interpreter_version);
+    let interpreter = interpreter.map(PathBuf::from);
     let version = Version::read(&source_dir.join("prosody.version"))?;
-    Ok(Prosody { program, source_dir, plugin_dir, version, lua })
+    Ok(Prosody { program, source_dir, plugin_dir, version, interpreter, lua })
 }
 
 /// The path in the line `NAME='path';`.
@@ -114,9 +117,13 @@ fn setting(head: &str, name: &str) -> Option<PathBuf> {
     })
 }
 
-/// Lua's version in a first line such as `#!/usr/bin/env lua5.4` or `#!/usr/bin/lua54`.
-fn interpreter_version(line: &str) -> Option<(u32, u32)> {
-    let interpreter = line.strip_prefix("#!")?.split_whitespace().last()?;
+/// The interpreter in a first line such as `#!/usr/bin/env lua5.4`.
+fn interpreter(line: &str) -> Option<&str> {
+    line.strip_prefix("#!")?.split_whitespace().last()
+}
+
+/// Lua's version in a name such as `lua5.4` or `/usr/bin/lua54`.
+fn interpreter_version(interpreter: &str) -> Option<(u32, u32)> {
     let version = interpreter.rsplit('/').next()?.strip_prefix("lua")?;
     let (major, minor) = version.split_once('.').or_else(|| version.split_at_checked(1))?;
     Some((major.parse().ok()?, minor.parse().ok()?))
@@ -172,34 +179,6 @@ impl fmt::Display for Version {
     }
 }
 
-/// Adds the names (`disco`, `muc`) of the modules in a folder. One that is absent or cannot be read has none, to
-/// Prosody too.
-///
-/// One directory is read, and one file looked for in each folder there. The places are those of Prosody's
-/// `util/pluginloader.lua`: `mod_x.lua`, `x/mod_x.lua`, `mod_x/mod_x.lua`.
-pub fn add_modules(folder: &Path, modules: &mut HashSet<String>) {
-    if let Err(error) = collect_modules(folder, modules) {
-        tracing::debug!("no modules in {}: {error}", folder.display());
-    }
-}
-
-fn collect_modules(folder: &Path, modules: &mut HashSet<String>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if let Some(module) = name.strip_prefix("mod_").and_then(|name| name.strip_suffix(".lua")) {
-            modules.insert(module.to_owned());
-        } else if !name.contains('.') {
-            let module = name.strip_prefix("mod_").unwrap_or(name);
-            if entry.path().join(format!("mod_{module}.lua")).is_file() {
-                modules.insert(module.to_owned());
-            }
-        }
-    }
-    Ok(())
-}
-
 /// The name of a host's folder in the data directory: everything but ASCII letters and digits percent-encoded
 /// (`util/datamanager.lua`).
 pub fn data_name(host: &str) -> String {
@@ -247,12 +226,6 @@ mod tests {
         if let Some(version) = version {
             directory.write("lib/prosody.version", version);
         }
-        for file in
-            ["mod_disco.lua", "muc/mod_muc.lua", "muc/hats.lib.lua", "mod_mam/mod_mam.lua", "ldap.lib.lua"]
-        {
-            directory.write(&format!("lib/modules/{file}"), "");
-        }
-        directory.write("lib/modules/empty/README", "");
     }
 
     #[test]
@@ -267,10 +240,8 @@ mod tests {
         assert_eq!(prosody.source_dir, directory.path().join("lib"));
         assert_eq!(prosody.lua, Some((5, 4)));
         assert_eq!(prosody.version.to_string(), "13.0.1");
-        let mut modules = HashSet::new();
-        add_modules(&prosody.plugin_dir, &mut modules);
-        let expected = ["disco", "mam", "muc"].map(str::to_owned);
-        assert_eq!(modules, HashSet::from(expected));
+        assert_eq!(prosody.plugin_dir, directory.path().join("lib/modules"));
+        assert_eq!(prosody.interpreter, Some(PathBuf::from("lua5.4")));
     }
 
     #[test]
@@ -331,7 +302,7 @@ mod tests {
             ("#!", None),
             ("-- Prosody", None),
         ] {
-            assert_eq!(interpreter_version(line), version, "{line}");
+            assert_eq!(interpreter(line).and_then(interpreter_version), version, "{line}");
         }
     }
 }

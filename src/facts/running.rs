@@ -17,22 +17,32 @@ pub const STARTED_FILE: &str = "started";
 pub struct Running {
     /// What it was started with, see [`State`].
     pub started: String,
+    /// The name of the generation that it was started with.
+    pub generation: String,
 }
 
 impl Running {
     /// Looks for it. `None` where there is none, or it runs with a configuration of the user's own.
     pub fn find(places: &Places) -> Option<Self> {
-        let text = fs::read_to_string(places.runtime_dir.join(STARTED_FILE)).ok()?;
-        let (process, started) = text.split_once('\n')?;
-        let (pid, time) = process.split_once(' ')?;
-        // A file that an earlier start has left names another process, or none.
-        (start_time(Pid::from_raw(pid.parse().ok()?))? == time).then(|| Self { started: started.to_owned() })
+        Self::in_directory(&places.runtime_dir)
     }
 
-    /// What is to be in the file for a server under PID 1 `init`.
-    pub fn describe(init: Pid, state: &str) -> String {
+    /// Looks for it by the runtime directory.
+    pub fn in_directory(runtime_dir: &Path) -> Option<Self> {
+        let text = fs::read_to_string(runtime_dir.join(STARTED_FILE)).ok()?;
+        let (process, started) = text.split_once('\n')?;
+        let mut fields = process.split(' ');
+        let (pid, time, generation) = (fields.next()?, fields.next()?, fields.next()?);
+        // A file that an earlier start has left names another process, or none.
+        (start_time(Pid::from_raw(pid.parse().ok()?))? == time)
+            .then(|| Self { started: started.to_owned(), generation: generation.to_owned() })
+    }
+
+    /// What is to be in the file for a server under PID 1 `init`, that starts with a generation.
+    pub fn describe(init: Pid, generation: &Path, state: &str) -> String {
         let time = start_time(init).unwrap_or_default();
-        format!("{init} {time}\n{state}")
+        let generation = generation.file_name().unwrap_or_default().to_string_lossy();
+        format!("{init} {time} {generation}\n{state}")
     }
 }
 
@@ -88,9 +98,10 @@ mod tests {
         let runtime = TestDir::new();
         let places = places(runtime.path());
         assert!(Running::find(&places).is_none());
-        let text = Running::describe(Pid::this(), "user\t5\t6\n");
+        let text = Running::describe(Pid::this(), Path::new("/run/x/generation-7"), "user\t5\t6\n");
         runtime.write(STARTED_FILE, &text);
-        assert_eq!(Running::find(&places).unwrap().started, "user\t5\t6\n");
+        let found = Running::find(&places).unwrap();
+        assert_eq!((found.started.as_str(), found.generation.as_str()), ("user\t5\t6\n", "generation-7"));
         // Another process with the same id.
         runtime.write(STARTED_FILE, text.replacen(' ', " 1", 1));
         assert!(Running::find(&places).is_none());
@@ -107,7 +118,8 @@ mod tests {
             return;
         }
         let places = places(runtime.path());
-        runtime.write(STARTED_FILE, Running::describe(Pid::this(), "user\t0\t0\n"));
+        runtime
+            .write(STARTED_FILE, Running::describe(Pid::this(), Path::new("generation-1"), "user\t0\t0\n"));
         use std::os::unix::fs::PermissionsExt;
         let mode = |mode| fs::set_permissions(runtime.path(), fs::Permissions::from_mode(mode)).unwrap();
         mode(0o750);

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::modules::Wanted;
 use crate::facts::Facts;
 use minijinja::Value;
 
@@ -290,24 +289,6 @@ pub fn pairs(options: &Options) -> Value {
         .iter()
         .filter_map(|(name, value)| Some(Value::from(vec![Name::new(name)?.into_value(), value.clone()])))
         .collect()
-}
-
-/// The modules that hosts and components want, each with the setting that asked for it.
-pub fn wanted(settings: &Settings, wanted: &mut Wanted) {
-    for host in settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0) {
-        for module in host.modules_enabled.iter() {
-            wanted.add(module.as_str(), &settings.variable("virtual_hosts"));
-        }
-    }
-    for component in settings.hosts.components.iter().flat_map(|list| &list.0) {
-        wanted.add(component.module.as_str(), &settings.variable("components"));
-        for module in component.modules_enabled.iter() {
-            wanted.add(module.as_str(), &settings.variable("components"));
-        }
-    }
-    for module in settings.hosts.muc_modules.iter().flat_map(|set| set.iter()) {
-        wanted.add(module.as_str(), &settings.variable("muc_modules"));
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
-//! Which modules are loaded, and whether they exist.
+//! Which modules are loaded, and where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::hosts::{self, Options};
-use crate::facts::Facts;
-use crate::settings::nearest::nearest;
-use crate::settings::{Mistake, Report, Settings};
 use minijinja::Value;
+
+use super::hosts::{Hosts, Options};
+use crate::facts::Facts;
+use crate::facts::modules::Origin;
+use crate::settings::types::{Boolean, Name, Set};
+use crate::settings::{Mistake, Report, Settings};
 
 /// What is loaded on every virtual host, less what a version does not have.
 const DEFAULT: &[&str] = &[
@@ -49,164 +51,186 @@ const SINCE_13: &[&str] = &["account_activity", "cloud_notify"];
 /// What `PROSODY_DOMAIN` adds.
 const FOR_DOMAIN: &[&str] = &["mam", "bosh", "websocket", "s2s_bidi", "mimicking", "tombstones"];
 
-/// Modules that something asked for, each with the first setting that did.
-#[derive(Default)]
-pub struct Wanted(BTreeMap<String, String>);
+/// Modules that serve an address of their own. On a virtual host they do nothing, or fail.
+const COMPONENTS: &[&str] = &["muc", "http_file_share", "proxy65", "pubsub"];
 
-impl Wanted {
-    /// Notes that a setting asks for a module.
-    pub fn add(&mut self, module: &str, variable: &str) {
-        if !self.0.contains_key(module) {
-            self.0.insert(module.to_owned(), variable.to_owned());
-        }
-    }
-}
+/// What of the modules that are enabled for all hosts asked for each: a setting, or `the default set`.
+pub type Asked = BTreeMap<String, String>;
 
-/// The options of the modules fragment: `plugin_paths`, `modules_enabled`, `modules_disabled`.
-pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
-    let enabled_by_name: Vec<&str> = names(&settings.modules.modules_enabled);
-    let disabled: Vec<&str> = names(&settings.modules.modules_disabled)
-        .into_iter()
-        .filter(|name| !enabled_by_name.contains(name))
-        .collect();
-    for both in names(&settings.modules.modules_disabled) {
-        if enabled_by_name.contains(&both) {
-            report.note(format!("{both} is enabled and disabled: enabled wins"));
+/// What asks for the default set.
+pub const THE_DEFAULT_SET: &str = "the default set";
+
+/// The options of the modules fragment: `modules_enabled`, `modules_disabled`, and the user's folders in `plugin_paths`.
+/// What belongs to rooms goes to their components.
+pub fn options(
+    settings: &Settings,
+    facts: &Facts,
+    hosts: &mut Hosts,
+    options: &mut Options,
+    report: &mut Report,
+) -> Asked {
+    say_what_was_understood(settings, report);
+    let variable = |field: &str| settings.variable(field);
+    let by_name: Vec<&str> = names(&settings.modules.modules_enabled);
+    let mut disabled: Vec<&str> = names(&settings.modules.modules_disabled);
+    disabled.retain(|name| {
+        let is_both = by_name.contains(name);
+        if is_both {
+            report.remark(format!("{}: {name} is enabled too, and that wins", variable("modules_disabled")));
         }
-    }
+        !is_both
+    });
 
     let is_13 = facts.prosody.is_13();
-    let mut enabled: Vec<&str> =
-        DEFAULT.iter().copied().filter(|name| is_13 || !SINCE_13.contains(name)).collect();
-    let mut add = |condition: bool, names: &[&'static str]| {
+    let is_on = |setting: Option<Boolean>| setting.is_some_and(|on| on.0);
+    let mut enabled: Vec<(&str, String)> = Vec::new();
+    let mut add = |condition: bool, names: &[&'static str], asked: &dyn Fn() -> String| {
         if condition {
-            enabled.extend(names);
+            enabled.extend(names.iter().map(|name| (*name, asked())));
         }
     };
-    let archives =
-        settings.storage.retention_days.is_some() || settings.storage.archive_expiry_days.is_some();
-    add(settings.hosts.domain.is_some(), FOR_DOMAIN);
-    add(archives, &["mam"]);
-    add(options.contains_key("contact_info"), &["server_contact_info"]);
-    add(settings.network.turn_secret.is_some(), &["turn_external"]);
-    add(settings.observability.openmetrics.is_some_and(|on| on.0), &["http_openmetrics"]);
-    add(settings.authentication.registration_invite_only.is_some_and(|on| on.0), &["invites_register"]);
-    add(settings.tls.use_dane.is_some_and(|on| on.0) && is_13, &["s2s_auth_dane_in"]);
-    enabled.retain(|name| !disabled.contains(name));
-    enabled.extend(&enabled_by_name);
-    let mut seen = std::collections::HashSet::new();
-    enabled.retain(|name| seen.insert(*name));
+    let storage = &settings.storage;
+    let by_default = || THE_DEFAULT_SET.to_owned();
+    add(true, DEFAULT, &by_default);
+    add(settings.hosts.domain.is_some(), FOR_DOMAIN, &|| variable("domain"));
+    for (is_set, field) in [
+        (storage.retention_days.is_some(), "retention_days"),
+        (storage.archive_expiry_days.is_some(), "archive_expiry_days"),
+    ] {
+        add(is_set, &["mam"], &|| variable(field));
+    }
+    let contacts = options.contains_key("contact_info");
+    add(contacts, &["server_contact_info"], &|| format!("{}CONTACT_*", crate::settings::catalogue::PREFIX));
+    add(settings.network.turn_secret.is_some(), &["turn_external"], &|| variable("turn_secret"));
+    add(is_on(settings.observability.openmetrics), &["http_openmetrics"], &|| variable("openmetrics"));
+    let invite_only = settings.authentication.registration_invite_only;
+    add(is_on(invite_only), &["invites_register"], &|| variable("registration_invite_only"));
+    add(is_on(settings.tls.use_dane) && is_13, &["s2s_auth_dane_in"], &|| variable("use_dane"));
+    enabled.retain(|(name, _)| !disabled.contains(name) && (is_13 || !SINCE_13.contains(name)));
+    enabled.extend(by_name.iter().map(|name| (*name, variable("modules_enabled"))));
+    let mut seen = HashSet::new();
+    enabled.retain(|(name, _)| seen.insert(*name));
     // Prosody 13.0 does by itself what mod_posix did, and warns where it is loaded.
-    if is_13 && enabled.contains(&"posix") {
-        enabled.retain(|name| *name != "posix");
+    if is_13 && by_name.contains(&"posix") {
+        enabled.retain(|(name, _)| *name != "posix");
         report.warning(format!(
             "{}: posix is left out: Prosody {} does what it did by itself",
-            settings.variable("modules_enabled"),
+            variable("modules_enabled"),
             facts.prosody.version
         ));
     }
-    find_conflicts(&enabled, settings, report);
-    let authentication = &settings.authentication;
-    let is_on = |setting: Option<crate::settings::types::Boolean>| setting.is_some_and(|on| on.0);
-    if is_on(authentication.allow_registration)
-        && is_on(authentication.registration_invite_only)
-        && !enabled.contains(&"invites_register")
+    enabled.retain(|(name, _)| stays(name, settings, facts, hosts, report));
+    if is_on(settings.authentication.allow_registration)
+        && is_on(invite_only)
+        && !enabled.iter().any(|(name, _)| *name == "invites_register")
     {
         report.mistake(Mistake::new(
-            &settings.variable("modules_disabled"),
+            &variable("modules_disabled"),
             "invites_register is what asks for the invitation: without it anyone can make an account; leave it enabled",
         ));
     }
 
     // What is left to disable is what Prosody loads by itself, `offline` for one.
-    let is_ours = |name: &&str| DEFAULT.contains(name) || FOR_DOMAIN.contains(name);
-    let disabled: Vec<&str> = disabled.into_iter().filter(|name| !is_ours(name)).collect();
-
+    disabled.retain(|name| !is_only_left_out(name));
     let paths = plugin_paths(settings, facts);
     if !paths.is_empty() {
         options.insert("plugin_paths".into(), Value::from(paths));
     }
-    options.insert("modules_enabled".into(), strings(enabled));
+    options.insert("modules_enabled".into(), enabled.iter().map(|(name, _)| Value::from(*name)).collect());
     if !disabled.is_empty() {
-        options.insert("modules_disabled".into(), strings(disabled));
+        options.insert("modules_disabled".into(), disabled.into_iter().map(Value::from).collect());
+    }
+    enabled.into_iter().map(|(name, asked)| (name.to_owned(), asked)).collect()
+}
+
+/// Whether a module is disabled by being left out of those that are enabled. Where another module needs it, Prosody loads
+/// it all the same.
+pub fn is_only_left_out(name: &str) -> bool {
+    [DEFAULT, FOR_DOMAIN].iter().any(|names| names.contains(&name))
+}
+
+/// Whether a module that was enabled for all hosts stays in that list. What serves rooms goes to their components, and
+/// what serves an address of its own is loaded there alone.
+fn stays(name: &str, settings: &Settings, facts: &Facts, hosts: &mut Hosts, report: &mut Report) -> bool {
+    let variable = settings.variable("modules_enabled");
+    if COMPONENTS.contains(&name) {
+        match hosts.components.iter().find(|component| component.module.as_deref() == Some(name)) {
+            Some(component) => {
+                report.remark(format!("{variable}: {name} is there already, it serves {}", component.name));
+            }
+            None => report.warning(format!(
+                "{variable}: {name} is left out: it serves an address of its own, which PROSODY_COMPONENTS=HOST:{name} \
+                 gives it"
+            )),
+        }
+        return false;
+    }
+    if !serves_rooms(name, facts) {
+        return true;
+    }
+    let mut addresses = Vec::new();
+    for rooms in hosts.components.iter_mut().filter(|component| component.module.as_deref() == Some("muc")) {
+        addresses.push(rooms.name.clone());
+        let enabled = rooms.options.get("modules_enabled");
+        let enabled: Vec<Value> =
+            enabled.and_then(|list| list.try_iter().ok()).into_iter().flatten().collect();
+        if !enabled.iter().any(|one| one.as_str() == Some(name)) {
+            let enabled: Value = enabled.into_iter().chain([Value::from(name)]).collect();
+            rooms.options.insert("modules_enabled".into(), enabled);
+        }
+    }
+    match &addresses[..] {
+        [] => report.warning(format!(
+            "{variable}: {name} is left out: it is for rooms, and there are none; PROSODY_COMPONENTS=HOST:muc makes some"
+        )),
+        _ => report.remark(format!(
+            "{variable}: {name} is for rooms, and loaded on {}",
+            crate::facts::several(&addresses)
+        )),
+    }
+    false
+}
+
+/// Whether a module is for rooms: by its name, or because it needs `mod_muc`, which no virtual host can load.
+fn serves_rooms(name: &str, facts: &Facts) -> bool {
+    if name.starts_with("muc_") {
+        return true;
+    }
+    let found = facts.modules.find(name);
+    let file = found.file.as_ref().filter(|file| file.origin != Origin::Prosody);
+    file.and_then(|file| file.source.as_ref())
+        .is_some_and(|source| source.modules.iter().any(|need| need.name == "muc" && !need.is_conditional))
+}
+
+/// Says which names were not written as Prosody writes them.
+fn say_what_was_understood(settings: &Settings, report: &mut Report) {
+    for (field, set) in [
+        ("modules_enabled", &settings.modules.modules_enabled),
+        ("modules_disabled", &settings.modules.modules_disabled),
+        ("modules_available", &settings.modules.modules_available),
+        ("muc_modules", &settings.hosts.muc_modules),
+    ] {
+        let Some(given) = settings.source.given.get(field).filter(|_| set.is_some()) else { continue };
+        let written = given.value.split(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']' | '"'));
+        for written in written.filter(|written| !written.is_empty()) {
+            let lower = written.to_ascii_lowercase();
+            let name = lower.strip_prefix("mod_").unwrap_or(&lower);
+            if name != written && names(set).contains(&name) {
+                report.remark(format!("{}: {written} is the module {name}", given.variable));
+            }
+        }
     }
 }
 
-/// Where modules are searched before Prosody's own.
-pub fn plugin_paths(settings: &Settings, facts: &Facts) -> Vec<String> {
+/// The user's folders, which are searched before Prosody's own.
+fn plugin_paths(settings: &Settings, facts: &Facts) -> Vec<String> {
     match &settings.modules.plugin_paths {
         Some(paths) => paths.iter().map(|path| path.as_str().to_owned()).collect(),
         None => facts.default_plugin_paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
     }
 }
 
-/// Pairs that Prosody refuses to load together.
-fn find_conflicts(enabled: &[&str], settings: &Settings, report: &mut Report) {
-    for (one, other) in [("vcard", "vcard_legacy"), ("pep_simple", "pep")] {
-        if enabled.contains(&one) && enabled.contains(&other) {
-            report.mistake(Mistake::new(
-                &settings.variable("modules_enabled"),
-                &format!("{one} and {other} cannot be loaded together: set PROSODY_MODULES_DISABLED={other}"),
-            ));
-        }
-    }
-}
-
-/// Finds wanted modules that Prosody and the user's own folders do not have.
-pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
-    let mut wanted = Wanted::default();
-    for (field, set) in [
-        ("modules_enabled", &settings.modules.modules_enabled),
-        ("modules_available", &settings.modules.modules_available),
-    ] {
-        for name in names(set) {
-            wanted.add(name, &settings.variable(field));
-        }
-    }
-    hosts::wanted(settings, &mut wanted);
-    if let Some(provider) = &settings.authentication.authentication {
-        wanted.add(&format!("auth_{}", provider.as_str()), &settings.variable("authentication"));
-    }
-    let default =
-        settings.storage.default_storage.iter().map(|name| (name, settings.variable("default_storage")));
-    let stores =
-        settings.stores.iter().map(|(store, name)| (name, settings.source.stores[store].variable.clone()));
-    for (backend, variable) in default.chain(stores).filter(|(name, _)| name.as_str() != "sqlite") {
-        wanted.add(&format!("storage_{}", backend.as_str()), &variable);
-    }
-
-    for (module, variable) in &wanted.0 {
-        // `component` is what an external component's section loads.
-        if facts.modules().contains(module) || module == "posix" {
-            continue;
-        }
-        let (kind, prefix) = match module {
-            _ if module.starts_with("auth_") && *variable == settings.variable("authentication") => {
-                ("authentication provider", "auth_")
-            }
-            _ if module.starts_with("storage_") && !variable.contains("MODULES") => {
-                ("storage backend", "storage_")
-            }
-            _ => ("module", ""),
-        };
-        let own = facts.modules().iter().filter_map(|name| name.strip_prefix(prefix));
-        let name = module.strip_prefix(prefix).unwrap_or(module);
-        let hint = nearest(name, own).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        report.mistake(Mistake::new(
-            variable,
-            &format!(
-                "no {kind} `{name}` in Prosody {} or in the folders of PROSODY_PLUGIN_PATHS (community modules have \
-                 to be put there){hint}",
-                facts.prosody.version
-            ),
-        ));
-    }
-}
-
-fn strings(names: Vec<&str>) -> Value {
-    names.into_iter().map(Value::from).collect()
-}
-
-fn names(set: &Option<crate::settings::types::Set<crate::settings::types::Name>>) -> Vec<&str> {
+/// The names in a list that may not be set.
+pub fn names(set: &Option<Set<Name>>) -> Vec<&str> {
     set.iter().flat_map(|set| set.iter()).map(|name| name.as_str()).collect()
 }

@@ -51,8 +51,14 @@ const PLACES: [&str; 8] =
 /// Writes down what a server is started with, as far as it can be compared later: digests stand for values, which may
 /// be secret. Each line is a kind and its fields, with tabs between.
 ///
-/// `files` are those that were rendered.
-pub fn describe(facts: &Facts, hosts: &Hosts, options: &Options, files: &[File]) -> String {
+/// `files` are those that were rendered, `modules` the files of modules outside of Prosody, each with a digest.
+pub fn describe(
+    facts: &Facts,
+    hosts: &Hosts,
+    options: &Options,
+    files: &[File],
+    modules: &[(PathBuf, u64)],
+) -> String {
     let dialect = Dialect { version: facts.prosody.dialect(), secrets: Secrets::Written };
     let mut text = String::with_capacity(4096);
     line(&mut text, format_args!("user\t{}\t{}", facts.identity.uid, facts.identity.gid));
@@ -81,7 +87,7 @@ pub fn describe(facts: &Facts, hosts: &Hosts, options: &Options, files: &[File])
     let user_files = facts.user_files.fragments().filter(|file| file.template.is_none());
     let user_files = user_files.map(|file| (&file.path, file.digest));
     let certificates = facts.certificates.fingerprints.iter().map(|(path, digest)| (path, *digest));
-    for (path, digest) in facts.module_fingerprints() {
+    for (path, digest) in modules {
         line(&mut text, format_args!("module\t{}\t{digest:x}", field(&path.to_string_lossy())));
     }
     for (path, digest) in user_files.chain(certificates) {

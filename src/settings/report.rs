@@ -49,6 +49,7 @@ pub struct Report {
     mistakes: Vec<Mistake>,
     warnings: Vec<String>,
     notices: Vec<String>,
+    remarks: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -73,6 +74,16 @@ impl Report {
     /// Adds something that is not as it should be, but that no setting is wrong about. It is logged as a warning.
     pub fn notice(&mut self, notice: String) {
         self.notices.push(notice);
+    }
+
+    /// Adds something that is as it should be and worth a line in the log.
+    pub fn remark(&mut self, remark: String) {
+        self.remarks.push(remark);
+    }
+
+    /// The remarks so far.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// Adds a line for the log at debug.

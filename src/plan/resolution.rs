@@ -1,0 +1,693 @@
+//! Every module that a server loads, from where, and why: what settings ask for, and what that needs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+
+use minijinja::Value;
+use minijinja::value::ValueKind;
+
+use super::Link;
+use super::hosts::{Hosts, Options};
+use super::modules::{Asked, THE_DEFAULT_SET, is_only_left_out, names};
+use crate::facts::module_source::{ModuleSource, Need};
+use crate::facts::modules::{File, Found, Origin};
+use crate::facts::{Facts, several};
+use crate::lua::Secret;
+use crate::settings::nearest::nearest;
+use crate::settings::{Mistake, Report, Settings};
+
+/// The folder of a generation that modules of the collection are linked into.
+pub const LINKED: &str = "community-modules";
+
+/// What Prosody loads by itself on every host (`core/modulemanager.lua`, 0.12 and 13.0).
+const AUTOLOADED: [&str; 7] = ["presence", "message", "iq", "offline", "c2s", "s2s", "s2s_auth_certs"];
+
+/// All modules, and the links that they need.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Resolution {
+    /// In the order in which they were found: what is asked for first, then what that needs.
+    pub modules: Vec<Module>,
+    /// Links into the collection.
+    pub links: Vec<Link>,
+    /// What tells one content of the files outside of Prosody from another, by file.
+    pub fingerprints: Vec<(PathBuf, u64)>,
+}
+
+/// A module that is loaded, or can be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Module {
+    /// Its name, without `mod_`.
+    pub name: String,
+    /// Its file. Nothing where there is none, which is no mistake for what is needed in some cases only.
+    pub file: Option<File>,
+    /// Why it is there, each reason once.
+    pub reasons: Vec<Reason>,
+    /// The modules that it needs, as far as its file was read.
+    pub needs: Vec<Need>,
+}
+
+/// Why a module is there.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reason {
+    /// Something asks for it.
+    Asked {
+        /// What does: a setting's name, or another word for it.
+        by: String,
+        /// What for.
+        role: Role,
+        /// Whether nobody chose it by its name.
+        is_default: bool,
+        /// Whether its name must not be shown, because it stands among values that may be secrets.
+        is_hidden: bool,
+    },
+    /// Another module needs it.
+    NeededBy {
+        /// The module.
+        module: String,
+        /// Whether it does so in some cases only.
+        is_conditional: bool,
+    },
+}
+
+/// What a module is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Role {
+    /// To be loaded on all virtual hosts.
+    Enabled,
+    /// To be loaded on one host.
+    EnabledOn(String),
+    /// To be there, without being loaded.
+    Available,
+    /// To serve a component.
+    Component(String),
+    /// To know the users' passwords.
+    Authentication,
+    /// To know what users may do.
+    Authorization,
+    /// To keep data.
+    Storage,
+}
+
+impl Role {
+    /// What kind of module it is, for a sentence, and what its name begins with.
+    fn kind(&self) -> (&'static str, &'static str) {
+        match self {
+            Role::Authentication => ("authentication provider", "auth_"),
+            Role::Authorization => ("authorization provider", "authz_"),
+            Role::Storage => ("storage backend", "storage_"),
+            Role::Enabled | Role::EnabledOn(_) | Role::Available | Role::Component(_) => ("module", ""),
+        }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Reason::NeededBy { module, is_conditional: false } => write!(f, "needed by {module}"),
+            Reason::NeededBy { module, is_conditional: true } => write!(f, "{module} may need it"),
+            Reason::Asked { by, role, .. } => match role {
+                Role::Enabled => f.write_str(by),
+                Role::EnabledOn(host) => write!(f, "{by}, on {host}"),
+                Role::Available => write!(f, "{by}, not enabled"),
+                Role::Component(host) => write!(f, "{by}, serves {host}"),
+                Role::Authentication | Role::Authorization | Role::Storage => {
+                    write!(f, "{by}, {}", role.kind().0)
+                }
+            },
+        }
+    }
+}
+
+/// Finds every module. What is wrong is added to the report.
+///
+/// Only files outside of Prosody are read, unless something is disabled, which Prosody's own may need, or `is_whole`:
+/// that adds what Prosody loads by itself too.
+pub fn resolve(
+    settings: &Settings,
+    facts: &Facts,
+    hosts: &Hosts,
+    options: &Options,
+    asked: &Asked,
+    is_whole: bool,
+    report: &mut Report,
+) -> Resolution {
+    let hosts_disable = hosts.virtual_hosts.iter().any(|host| host.options.contains_key("modules_disabled"));
+    let reads_own = is_whole || settings.modules.modules_disabled.is_some() || hosts_disable;
+    let has_users = facts.modules.has_users();
+    let mut walk = Walk::new(facts, reads_own);
+    let roots = Roots { settings, hosts, options, asked }.find(is_whole);
+    find_conflicts(&roots, settings, hosts, report);
+    find_unused_providers(&roots, report);
+    for (name, reason) in roots {
+        // What was not chosen by name is Prosody's own and there, but the user may have put another in its place.
+        if has_users || reads_own || matches!(reason, Reason::Asked { is_default: false, .. }) {
+            walk.certain.push_back((name, reason));
+        }
+    }
+    walk.run(report);
+    walk.find_missing_lua_libraries(report);
+    if reads_own {
+        find_disabled_needs(&walk.modules, settings, hosts, report);
+    }
+    facts.modules.problems().for_each(|problem| report.notice(problem.to_owned()));
+    let path = |entry: String| Path::new(LINKED).join(entry);
+    let links = walk.links.into_iter().map(|(entry, target)| Link { path: path(entry), target }).collect();
+    Resolution { modules: walk.modules, links, fingerprints: walk.fingerprints }
+}
+
+/// What asks for modules.
+struct Roots<'a> {
+    settings: &'a Settings,
+    hosts: &'a Hosts,
+    options: &'a Options,
+    asked: &'a Asked,
+}
+
+impl Roots<'_> {
+    /// Each module with the reason why it is there. `is_whole` adds what Prosody loads by itself.
+    fn find(&self, is_whole: bool) -> Vec<(String, Reason)> {
+        let mut roots = Vec::new();
+        let mut add = |name: String, by: &str, role: Role, is_default: bool, is_hidden: bool| {
+            roots.push((name, Reason::Asked { by: by.to_owned(), role, is_default, is_hidden }));
+        };
+        let settings = self.settings;
+        let variable = |field: &str| settings.variable(field);
+        let by_name = variable("modules_enabled");
+        if is_whole {
+            AUTOLOADED
+                .iter()
+                .for_each(|name| add((*name).to_owned(), "Prosody itself", Role::Enabled, true, false));
+        }
+        self.each(self.options, "modules_enabled", &mut |name, is_written| match self.asked.get(&name) {
+            Some(by) if !is_written => {
+                let is_default = *by != by_name;
+                add(name, by, Role::Enabled, is_default, false);
+            }
+            _ => add(name, &variable("options"), Role::Enabled, false, true),
+        });
+        for name in names(&settings.modules.modules_available) {
+            add(name.to_owned(), &variable("modules_available"), Role::Available, false, false);
+        }
+        for (option, field, role, default) in [
+            ("authentication", "authentication", Role::Authentication, "internal_hashed"),
+            ("authorization", "authorization", Role::Authorization, "internal"),
+            ("default_storage", "default_storage", Role::Storage, "internal"),
+        ] {
+            let prefix = role.kind().1;
+            let is_given = settings.is_given(field);
+            let mut any = false;
+            self.each(self.options, option, &mut |name, is_written| {
+                any = true;
+                let by = match option {
+                    _ if is_written => variable("options"),
+                    // The URL of a database chooses it too.
+                    "default_storage" if !is_given => variable("database_url"),
+                    _ => variable(field),
+                };
+                add(format!("{prefix}{name}"), &by, role.clone(), false, is_written);
+            });
+            if !any && is_whole {
+                add(format!("{prefix}{default}"), THE_DEFAULT_SET, role, true, false);
+            }
+        }
+        let stores: BTreeMap<&str, &str> = settings
+            .stores
+            .iter()
+            .map(|(store, backend)| (backend.as_str(), settings.source.stores[store].variable.as_str()))
+            .map(|(backend, variable)| (if backend == "sqlite" { "sql" } else { backend }, variable))
+            .collect();
+        self.each(self.options, "storage", &mut |name, is_written| {
+            let by = stores.get(name.as_str()).filter(|_| !is_written);
+            let by = by.map_or_else(|| variable("options"), |by| (*by).to_owned());
+            add(format!("storage_{name}"), &by, Role::Storage, false, is_written);
+        });
+
+        for host in &self.hosts.virtual_hosts {
+            self.of_host(&host.name, &host.options, &variable("virtual_hosts"), false, &mut add);
+        }
+        let is_domains = settings.hosts.components.is_none();
+        let by = variable(if is_domains { "domain" } else { "components" });
+        for component in &self.hosts.components {
+            match &component.module {
+                Some(module) => {
+                    add(module.clone(), &by, Role::Component(component.name.clone()), is_domains, false)
+                }
+                None if is_whole => {
+                    let by = variable("external_components");
+                    add("component".to_owned(), &by, Role::Component(component.name.clone()), true, false);
+                }
+                None => {}
+            }
+            self.of_host(&component.name, &component.options, &by, is_domains, &mut add);
+        }
+        roots
+    }
+
+    /// What the options of one host ask for.
+    fn of_host(
+        &self,
+        host: &str,
+        options: &Options,
+        by: &str,
+        is_default: bool,
+        add: &mut dyn FnMut(String, &str, Role, bool, bool),
+    ) {
+        let settings = self.settings;
+        let (for_rooms, for_all) =
+            (names(&settings.hosts.muc_modules), names(&settings.modules.modules_enabled));
+        self.each(options, "modules_enabled", &mut |name, is_hidden| {
+            let (by, is_default) = match () {
+                () if for_rooms.contains(&name.as_str()) => (settings.variable("muc_modules"), false),
+                () if for_all.contains(&name.as_str()) => (settings.variable("modules_enabled"), false),
+                () => (by.to_owned(), is_default),
+            };
+            add(name, &by, Role::EnabledOn(host.to_owned()), is_default, is_hidden);
+        });
+        for (option, role) in [
+            ("authentication", Role::Authentication),
+            ("authorization", Role::Authorization),
+            ("default_storage", Role::Storage),
+            ("storage", Role::Storage),
+        ] {
+            let prefix = role.kind().1;
+            self.each(options, option, &mut |name, is_hidden| {
+                add(format!("{prefix}{name}"), by, role.clone(), false, is_hidden);
+            });
+        }
+    }
+
+    /// The words in an option, each with whether it stands among values that may be secrets.
+    fn each(&self, options: &Options, option: &str, take: &mut dyn FnMut(String, bool)) {
+        let is_global = std::ptr::eq(options, self.options);
+        let written = self.settings.anything.options.as_ref().filter(|_| is_global);
+        let is_written = written.is_some_and(|written| written.get(option).is_some());
+        if let Some(value) = options.get(option) {
+            each_text(value, &mut |text, is_secret| {
+                // `null` is a storage that needs no module.
+                if text != "null" {
+                    take(text.to_owned(), is_written || is_secret);
+                }
+            });
+        }
+    }
+}
+
+/// The strings in a value: itself, or those in a list or table.
+fn each_text(value: &Value, take: &mut dyn FnMut(&str, bool)) {
+    if let Some(secret) = value.downcast_object_ref::<Secret>() {
+        take(secret.expose(), true);
+    } else if let Some(text) = value.as_str() {
+        take(text, false);
+    } else if let (ValueKind::Seq, Ok(items)) = (value.kind(), value.try_iter()) {
+        items.for_each(|item| each_text(&item, take));
+    } else if let Some(entries) = value.as_object().and_then(|map| map.try_iter_pairs()) {
+        entries.for_each(|(_, item)| each_text(&item, take));
+    }
+}
+
+/// From what is asked for to what that needs, step by step.
+struct Walk<'a> {
+    facts: &'a Facts,
+    /// Whether what Prosody's own modules need is looked at.
+    reads_own: bool,
+    /// What is needed in any case, before what is needed in some, so that each is reached by the firmest way.
+    certain: VecDeque<(String, Reason)>,
+    conditional: VecDeque<(String, Reason)>,
+    modules: Vec<Module>,
+    places: HashMap<String, usize>,
+    libraries: HashSet<(String, PathBuf)>,
+    /// The libraries of Lua's that modules outside of Prosody load, each with the module and whether it is certain.
+    lua: BTreeMap<String, Vec<(String, bool)>>,
+    links: BTreeMap<String, PathBuf>,
+    fingerprints: Vec<(PathBuf, u64)>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(facts: &'a Facts, reads_own: bool) -> Self {
+        Self {
+            facts,
+            reads_own,
+            certain: VecDeque::new(),
+            conditional: VecDeque::new(),
+            modules: Vec::new(),
+            places: HashMap::new(),
+            libraries: HashSet::new(),
+            lua: BTreeMap::new(),
+            links: BTreeMap::new(),
+            fingerprints: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, report: &mut Report) {
+        while let Some((name, reason)) = self.certain.pop_front() {
+            self.visit(name, reason, true, report);
+        }
+        while let Some((name, reason)) = self.conditional.pop_front() {
+            self.visit(name, reason, false, report);
+        }
+    }
+
+    fn visit(&mut self, name: String, reason: Reason, is_certain: bool, report: &mut Report) {
+        if let Some(place) = self.places.get(&name) {
+            let reasons = &mut self.modules[*place].reasons;
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+            return;
+        }
+        let found = self.facts.modules.find(&name);
+        self.places.insert(name.clone(), self.modules.len());
+        let file = found.file.clone();
+        self.modules.push(Module { name: name.clone(), file, reasons: vec![reason], needs: Vec::new() });
+        match &found.file {
+            Some(file) => {
+                self.remark(&name, &found, file, report);
+                self.take(&name, file, is_certain, report);
+            }
+            None => self.missing(&name, &found, is_certain, report),
+        }
+    }
+
+    /// What is worth a line about a file.
+    fn remark(&self, name: &str, found: &Found, file: &File, report: &mut Report) {
+        let path = file.path.display();
+        for problem in found.problem.iter().chain(&found.passed_over) {
+            report.warning(format!("{}: {problem}", self.by(name)));
+        }
+        if file.origin == Origin::User {
+            if let Some(other) = self.facts.modules.behind_users(name) {
+                let other = match other {
+                    Origin::Collection => "the one in the collection",
+                    Origin::Prosody | Origin::User => "Prosody's own",
+                };
+                report.remark(format!("The module {name} is {path}, and not {other}"));
+            }
+        }
+    }
+
+    /// Takes a file of a module's, its own or a library: a link to it where it needs one, and what it needs itself.
+    fn take(&mut self, module: &str, file: &File, is_certain: bool, report: &mut Report) {
+        let modules = &self.facts.modules;
+        if file.origin == Origin::Collection {
+            let top =
+                file.path.ancestors().find(|path| path.file_name().is_some_and(|name| *name == *file.entry));
+            self.links.insert(file.entry.clone(), top.unwrap_or(&file.path).to_owned());
+        }
+        if file.digest != 0 {
+            self.fingerprints.push((file.path.clone(), file.digest));
+        }
+        let is_own = file.origin == Origin::Prosody;
+        let source = if is_own && !self.reads_own { None } else { modules.source(file) };
+        if let Some(source) = source {
+            self.follow(module, &source, is_own, is_certain, report);
+        }
+    }
+
+    fn follow(
+        &mut self,
+        module: &str,
+        source: &ModuleSource,
+        is_own: bool,
+        is_certain: bool,
+        report: &mut Report,
+    ) {
+        for need in source.modules.iter().filter(|need| need.name != module) {
+            let is_conditional = need.is_conditional || !is_certain;
+            let reason = Reason::NeededBy { module: module.to_owned(), is_conditional: need.is_conditional };
+            let queue = if is_conditional { &mut self.conditional } else { &mut self.certain };
+            queue.push_back((need.name.clone(), reason));
+            let needs = &mut self.modules[self.places[module]].needs;
+            if !needs.iter().any(|other| other.name == need.name) {
+                needs.push(need.clone());
+            }
+        }
+        if is_own {
+            return;
+        }
+        for library in &source.libraries {
+            let is_certain = is_certain && !library.is_conditional;
+            let found = self.facts.modules.library(module, &library.name);
+            match &found.file {
+                Some(file) => {
+                    if self.libraries.insert((module.to_owned(), file.path.clone())) {
+                        self.take(module, file, is_certain, report);
+                    }
+                }
+                None if library.is_conditional => {}
+                None => {
+                    let mut why =
+                        format!("its library {}.lib.lua is not in {}", library.name, self.searched());
+                    found.passed_over.iter().for_each(|file| why.push_str(&format!("; {file}")));
+                    self.wrong(module, &format!("`{module}` cannot be loaded: {why}"), is_certain, report);
+                }
+            }
+        }
+        for library in source.lua_libraries.iter().filter(|library| !library.is_conditional) {
+            self.lua.entry(library.name.clone()).or_default().push((module.to_owned(), is_certain));
+        }
+    }
+
+    /// Says that a module is nowhere.
+    fn missing(&self, name: &str, found: &Found, is_certain: bool, report: &mut Report) {
+        let chain = self.chain(name);
+        let Some(Reason::Asked { role, is_default, is_hidden, by }) =
+            chain.last().map(|module| &module.reasons[0])
+        else {
+            return;
+        };
+        if chain.len() == 1 && *is_default {
+            return;
+        }
+        if *is_hidden {
+            let why = "it names a module that is not there";
+            let kind = role.kind().0;
+            report.mistake(Mistake::about(&format!(
+                "{by}: {why}, as a {kind} (its values may be secrets and are not shown)"
+            )));
+            return;
+        }
+        let (kind, prefix) = if chain.len() == 1 { role.kind() } else { ("module", "") };
+        let short = name.strip_prefix(prefix).unwrap_or(name);
+        let mut why = if chain.len() == 1 {
+            format!("no {kind} `{short}`")
+        } else {
+            format!("there is no module `{short}`")
+        };
+        if found.passed_over.is_empty() {
+            why.push_str(&format!(" for {}{}", self.searched(), self.hint(short, prefix)));
+        } else {
+            let reasons = found.passed_over.join("; ");
+            why.push_str(&format!(" that Prosody {} can load: {reasons}", self.facts.prosody.version));
+        }
+        self.wrong(name, &why, is_certain, report);
+    }
+
+    /// Adds what is wrong with a module: a mistake, or where it is needed in some cases only a warning.
+    fn wrong(&self, name: &str, why: &str, is_certain: bool, report: &mut Report) {
+        let needs: Vec<String> =
+            self.chain(name).iter().rev().map(|module| format!("`{}`", module.name)).collect();
+        let chain = match &needs[..] {
+            [] | [_] => String::new(),
+            [one, other] => format!("{one} needs {other}, and "),
+            [one, more @ ..] => format!("{one} needs {}, and ", more.join(", which needs ")),
+        };
+        let text = format!("{}: {chain}{why}", self.by(name));
+        if is_certain {
+            report.mistake(Mistake::about(&text));
+        } else {
+            report.warning(text);
+        }
+    }
+
+    /// A module, the one that needs it, and so on to the one that something asks for.
+    fn chain(&self, name: &str) -> Vec<&Module> {
+        let mut chain: Vec<&Module> = Vec::new();
+        let mut next = self.places.get(name);
+        while let Some(module) = next.map(|place| &self.modules[*place]) {
+            chain.push(module);
+            next = match &module.reasons[0] {
+                Reason::NeededBy { module, .. } => self.places.get(module),
+                Reason::Asked { .. } => None,
+            };
+        }
+        chain
+    }
+
+    /// The setting that a module is there for in the end.
+    fn by(&self, name: &str) -> &str {
+        match self.chain(name).last().map(|module| &module.reasons[0]) {
+            Some(Reason::Asked { by, .. }) => by,
+            _ => THE_DEFAULT_SET,
+        }
+    }
+
+    /// For whom modules were looked for, and in which folders.
+    fn searched(&self) -> String {
+        let folders = self.facts.modules.folders().filter(|folder| folder.is_dir());
+        // Prosody's own is written with a slash at its end.
+        let folders = folders.map(|folder| folder.components().collect::<PathBuf>().display().to_string());
+        format!("Prosody {} in {}", self.facts.prosody.version, folders.collect::<Vec<_>>().join(", "))
+    }
+
+    /// The names that are nearest to one that is nowhere.
+    fn hint(&self, name: &str, prefix: &str) -> String {
+        let all = self.facts.modules.names();
+        let mut near: Vec<&str> = Vec::new();
+        while near.len() < 3 {
+            let others =
+                all.iter().filter_map(|name| name.strip_prefix(prefix)).filter(|one| !near.contains(one));
+            match nearest(name, others) {
+                Some(one) => near.push(one),
+                None => break,
+            }
+        }
+        let near: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
+        if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
+    }
+
+    fn find_missing_lua_libraries(&self, report: &mut Report) {
+        let libraries: BTreeSet<&str> = self.lua.keys().map(String::as_str).collect();
+        for library in self.facts.modules.missing_lua_libraries(&libraries) {
+            let is_prosodys =
+                ["prosody.", "util.", "net.", "core."].iter().any(|prefix| library.starts_with(prefix));
+            let what = match is_prosodys {
+                true => format!("`{library}`, which Prosody {} does not have", self.facts.prosody.version),
+                false => format!(
+                    "the Lua library `{library}`, which is not installed: install it in the image, or leave the module out"
+                ),
+            };
+            for (module, is_certain) in &self.lua[library] {
+                self.wrong(module, &format!("`{module}` needs {what}"), *is_certain, report);
+            }
+        }
+    }
+}
+
+/// Pairs that Prosody does not load together, on all hosts or on one.
+fn find_conflicts(roots: &[(String, Reason)], settings: &Settings, hosts: &Hosts, report: &mut Report) {
+    let asks = |wanted: &str, host: Option<&str>| {
+        roots.iter().find_map(|(name, reason)| match reason {
+            Reason::Asked { by, role: Role::Enabled, .. } if name == wanted => Some(by.clone()),
+            Reason::Asked { by, role: Role::EnabledOn(on), .. } if name == wanted && host == Some(on) => {
+                Some(by.clone())
+            }
+            _ => None,
+        })
+    };
+    for (one, other) in [("vcard", "vcard_legacy"), ("pep_simple", "pep")] {
+        if let (Some(one_by), Some(other_by)) = (asks(one, None), asks(other, None)) {
+            report.mistake(Mistake::new(
+                &settings.variable("modules_enabled"),
+                &format!(
+                    "{one} ({one_by}) and {other} ({other_by}) cannot be loaded together: set \
+                     PROSODY_MODULES_DISABLED={other}, or leave {one} out"
+                ),
+            ));
+            continue;
+        }
+        for host in &hosts.virtual_hosts {
+            let mut is_disabled = false;
+            host.options.get("modules_disabled").iter().for_each(|list| {
+                each_text(list, &mut |name, _| is_disabled |= name == one || name == other);
+            });
+            let on = Some(host.name.as_str());
+            if let (Some(one_by), Some(other_by), false) = (asks(one, on), asks(other, on), is_disabled) {
+                report.mistake(Mistake::new(
+                    &settings.variable("virtual_hosts"),
+                    &format!(
+                        "{one} ({one_by}) and {other} ({other_by}) cannot be loaded together on {}: name one of them in \
+                         its `modules_disabled`",
+                        host.name
+                    ),
+                ));
+            }
+        }
+    }
+}
+
+/// Says which storage backends and authentication providers are loaded and not used.
+fn find_unused_providers(roots: &[(String, Reason)], report: &mut Report) {
+    for (name, reason) in roots {
+        let Reason::Asked { by, role: Role::Enabled, is_default: false, is_hidden: false } = reason else {
+            continue;
+        };
+        let (role, short, setting, default) =
+            match (name.strip_prefix("auth_"), name.strip_prefix("storage_")) {
+                (Some(short), _) => {
+                    (Role::Authentication, short, "PROSODY_AUTHENTICATION", "internal_hashed")
+                }
+                (_, Some(short)) => (Role::Storage, short, "PROSODY_DEFAULT_STORAGE", "internal"),
+                _ => continue,
+            };
+        let chosen: Vec<String> = roots
+            .iter()
+            .filter_map(|(name, reason)| match reason {
+                Reason::Asked { by, role: other, is_hidden: false, .. } if *other == role => {
+                    Some(format!("{} ({by})", name.strip_prefix(role.kind().1).unwrap_or(name)))
+                }
+                _ => None,
+            })
+            .collect();
+        if roots.iter().any(|(other, reason)| {
+            other == name && matches!(reason, Reason::Asked { role: other, .. } if *other == role)
+        }) {
+            continue;
+        }
+        let chosen = if chosen.is_empty() { format!("{default} (the default)") } else { several(&chosen) };
+        report.notice(format!(
+            "{by}: {name} is loaded and not used: the {} is {chosen}; {setting}={short} chooses it",
+            role.kind().0
+        ));
+    }
+}
+
+/// Says what is disabled and needed all the same.
+fn find_disabled_needs(modules: &[Module], settings: &Settings, hosts: &Hosts, report: &mut Report) {
+    let needs =
+        |module: &Module, name: &str| module.needs.iter().any(|need| need.name == name && !need.is_soft);
+    let is_asked = |module: &Module, wanted: &dyn Fn(&Role) -> bool| {
+        module.reasons.iter().any(|reason| matches!(reason, Reason::Asked { role, .. } if wanted(role)))
+    };
+    let enabled = names(&settings.modules.modules_enabled);
+    let disabled = names(&settings.modules.modules_disabled);
+    for name in disabled.iter().filter(|name| !enabled.contains(name)) {
+        let users: Vec<&str> = modules
+            .iter()
+            .filter(|module| is_asked(module, &|role| *role != Role::Available) && needs(module, name))
+            .map(|module| module.name.as_str())
+            .collect();
+        if users.is_empty() {
+            continue;
+        }
+        let (variable, users) = (settings.variable("modules_disabled"), several(&users));
+        report.warning(match is_only_left_out(name) {
+            true => format!("{variable}: {name} is loaded all the same, for it is needed by {users}: disable these too"),
+            false => format!("{variable}: {name} is needed by {users}, which will not load: disable these too, or leave {name} enabled"),
+        });
+    }
+    for host in &hosts.virtual_hosts {
+        let mut off: Vec<String> = Vec::new();
+        let list = host.options.get("modules_disabled");
+        list.iter().for_each(|list| each_text(list, &mut |name, _| off.push(name.to_owned())));
+        let is_here = |role: &Role| match role {
+            Role::Enabled => true,
+            Role::EnabledOn(on) => *on == host.name,
+            _ => false,
+        };
+        for name in &off {
+            let users = modules.iter().filter(|module| !off.contains(&module.name));
+            let users: Vec<&str> = users
+                .filter(|module| is_asked(module, &is_here) && needs(module, name))
+                .map(|module| module.name.as_str())
+                .collect();
+            if !users.is_empty() {
+                report.warning(format!(
+                    "{}: on {}, {name} is disabled and needed by {}, which will not load there: disable these too",
+                    settings.variable("virtual_hosts"),
+                    host.name,
+                    several(&users)
+                ));
+            }
+        }
+    }
+}
