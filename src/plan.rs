@@ -22,6 +22,7 @@ use self::hosts::Options;
 use self::render::Renderer;
 pub use self::resolution::{LINKED, Module, Reason, Role};
 pub use self::state::{Changes, STATE_FILE, State, add_warning};
+use crate::database::Database;
 use crate::facts::Facts;
 use crate::lua::Secrets;
 use crate::privileges;
@@ -78,6 +79,9 @@ pub struct Plan {
     pub certificates: Vec<Request>,
     /// The virtual hosts that are served, those of the user's own files not among them.
     pub virtual_hosts: Vec<String>,
+    /// The databases that data are kept in.
+    #[serde(skip)]
+    pub databases: Vec<Database>,
     /// The modules that are loaded, or can be.
     #[serde(skip)]
     pub modules: Vec<Module>,
@@ -104,10 +108,9 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
             ));
         }
     }
-    for (field, why) in [
-        ("db_wait", "this version does not wait for a database"),
-        ("certificate_reload", "this version does not watch certificates: send SIGHUP after a renewal"),
-    ] {
+    for (field, why) in
+        [("certificate_reload", "this version does not watch certificates: send SIGHUP after a renewal")]
+    {
         if settings.is_given(field) {
             report.warning(format!("{}: {why}", settings.variable(field)));
         }
@@ -221,6 +224,7 @@ pub fn make(
         links,
         files,
         certificates: facts.certificates.to_make.clone(),
+        databases: storage::databases(&state_options, &hosts),
         virtual_hosts: hosts.virtual_hosts.into_iter().map(|host| host.name).collect(),
         modules: resolution.modules,
     }

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
-use nix::libc::{self, c_ulong};
+use nix::libc::{self, c_char, c_int, c_ulong};
 use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
 use std::os::fd::{BorrowedFd, RawFd};
@@ -279,4 +279,13 @@ pub fn set_capabilities(capabilities: Capabilities) -> nix::Result<()> {
         libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), std::ptr::from_ref(&words))
     })
     .map(drop)
+}
+/// Has names of hosts resolved by `/etc/hosts` and DNS, whatever `nsswitch.conf` says: its other services are libraries of
+/// the image's own C library, which this program, linked statically, could load and would be harmed by.
+pub fn resolve_names_with_files_and_dns() {
+    unsafe extern "C" {
+        fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
+    }
+    // SAFETY: glibc's (nss.h), with two strings that end and that it copies what it needs of. No other thread runs.
+    unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
 }

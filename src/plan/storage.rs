@@ -1,10 +1,12 @@
 //! Where data go: the storage backends, the `sql` table, and how long archives are kept.
 
-use super::hosts::Options;
+use super::hosts::{Hosts, Options};
+use super::resolution::each_text;
+use crate::database::Database;
+use crate::lua::Secret;
+use crate::settings::types::{DbDriver, Kind, Lua};
 use minijinja::Value;
 
-use crate::lua::Secret;
-use crate::settings::types::{DbDriver, Lua};
 use crate::settings::{Mistake, Report, Settings};
 
 /// The SQLite file that the storage `sqlite` uses, in the data directory.
@@ -124,6 +126,48 @@ fn sql_table(settings: &Settings) -> Value {
         table.extend(storage.db_password.as_ref().map(|password| ("password", secret(password))));
     }
     Value::from_pairs(table)
+}
+
+/// The databases that hosts keep data in, each once. As Prosody looks them up: a host's own option, else the global one
+/// (`core/storagemanager.lua`, `mod_storage_sql`).
+pub fn databases(options: &Options, hosts: &Hosts) -> Vec<Database> {
+    let mut databases = Vec::new();
+    let virtual_hosts = hosts.virtual_hosts.iter().map(|host| &host.options);
+    let components = hosts.components.iter().map(|component| &component.options);
+    for host in virtual_hosts.chain(components) {
+        let option = |name: &str| host.get(name).or_else(|| options.get(name));
+        let mut is_sql = false;
+        for value in ["default_storage", "storage"].iter().filter_map(|name| option(name)) {
+            each_text(value, &mut |backend, _| is_sql |= backend == "sql");
+        }
+        let database = option("sql").filter(|_| is_sql).and_then(database);
+        databases.extend(database.filter(|database| !databases.contains(database)));
+    }
+    databases
+}
+
+/// What an `sql` table says; nothing where that is not enough for Prosody either.
+fn database(table: &Value) -> Option<Database> {
+    let text = |name: &str| {
+        let item = table.get_item(&Value::from(name)).ok()?;
+        let mut found = None;
+        each_text(&item, &mut |text, _| found = Some(text.to_owned()));
+        found.or_else(|| i64::try_from(item).ok().map(|number| number.to_string()))
+    };
+    let driver = DbDriver::parse(&text("driver")?).ok()?;
+    let name = text("database");
+    Some(Database {
+        driver,
+        name: if driver == DbDriver::Sqlite3 {
+            name.unwrap_or_else(|| SQLITE_FILE.to_owned())
+        } else {
+            name?
+        },
+        host: text("host"),
+        port: text("port").and_then(|port| port.parse().ok()),
+        username: text("username"),
+        password: text("password").map(Secret::new),
+    })
 }
 
 /// Durations are whole seconds: 0.12 reads `"12h"` as 12 seconds.

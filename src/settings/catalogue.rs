@@ -213,7 +213,7 @@ section! {
     db_name: Text = "`prosody`", "The database's name. With SQLite3, a file in the data directory.", decides [sql];
     db_username: Text = "`prosody`", "The user to log in with.", decides [sql];
     db_password: Secret = "", "The password to log in with.", decides [sql], secret: true;
-    db_wait: Wait = "`60s`", "How long a start waits for the database. This version does not wait: setting it has no effect yet.";
+    db_wait: Wait = "`60s`", "How long a start waits for the database. `0` does not wait, and does not look whether it is there.";
     archive_expires_after: ArchiveDuration = "`1w`", "How long messages are kept, in rooms too. With `PROSODY_ARCHIVE_EXPIRY_DAYS`: an error; over `PROSODY_RETENTION_DAYS` it wins.", decides [archive_expires_after, muc_log_expires_after];
     muc_log_expires_after: ArchiveDuration = "", "How long rooms keep messages.", decides [muc_log_expires_after];
     default_archive_policy: ArchivePolicy = "`true`", "Whose messages are archived by default: everyone's, nobody's, or contacts' (`roster`).", option default_archive_policy;
