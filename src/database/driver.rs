@@ -45,7 +45,8 @@ fn run(
         name == "PATH" || (name.starts_with("LUA_") && !name.starts_with("LUA_INIT"))
     });
     let mut command = Command::new(interpreter);
-    command.args(["-e", SCRIPT]).env_clear().envs(environment).env("HOME", "/nonexistent");
+    // As one argument: Lua takes none behind `-e` that begins with a dash, as a comment does.
+    command.arg(format!("-e{SCRIPT}")).env_clear().envs(environment).env("HOME", "/nonexistent");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     if geteuid().is_root() {
         // With these, no group of ours is left either.
