@@ -72,7 +72,7 @@ fn the_image_is_as_described(image: &str) {
         ("the trust anchor of DNSSEC", "ls /usr/share/dns/root.ds", "/usr/share/dns/root.ds"),
         (
             "the Lua libraries of every driver and option",
-            "for library in DBI dbd.postgresql dbd.mysql dbd.sqlite3 lunbound lualdap luaevent ssl lfs lxp socket; do \
+            "for library in DBI dbd.postgresql dbd.mysql dbd.sqlite3 lunbound lualdap luaevent cyrussasl ssl lfs lxp socket; do \
                 lua5.4 -e \"require '$library'\" || echo $library; done 2>&1",
             "",
         ),
