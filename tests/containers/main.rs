@@ -6,6 +6,7 @@
 //! volume has a name of its own that begins with `pe-test-`, and is removed when its test ends.
 
 mod bad_input;
+mod collection;
 mod docker;
 mod examples;
 mod hostile;
