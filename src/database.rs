@@ -5,6 +5,7 @@
 
 mod driver;
 mod protocol;
+mod scram;
 
 use std::fmt;
 use std::fs::OpenOptions;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::unistd::geteuid;
 
+use super::protocol;
+use super::scram::Refusal;
 use super::{Answer, Database};
 use crate::facts::prosody::Prosody;
 use crate::identity::User;
@@ -22,6 +24,12 @@ const STEP: Duration = Duration::from_millis(1);
 /// Logs in, as Prosody's user. Where Prosody's Lua is not known, or does not run, nothing can be said against it.
 pub fn log_in(database: &Database, prosody: &Prosody, user: &User, limit: Duration) -> Answer {
     match run(database, prosody, user, limit) {
+        Ok(Some(output)) if database.driver == DbDriver::PostgreSql && output.starts_with("refused") => {
+            match protocol::why_refused(database, limit) {
+                Some(refusal) => judge_refusal(&refusal, database),
+                None => judge(&output, database),
+            }
+        }
         Ok(Some(output)) => judge(&output, database),
         Ok(None) => Answer::not_yet("the driver gets no answer"),
         Err(error) => {
@@ -102,54 +110,62 @@ fn input(database: &Database) -> Vec<u8> {
     input
 }
 
-/// What the script's words mean. The messages are those of libpq and MySQL's library, in English because of the empty
-/// environment.
+/// What the script's words mean. The messages are those of MySQL's library, in English because of the empty environment.
 fn judge(output: &str, database: &Database) -> Answer {
     let (word, why) = output.split_once('\n').unwrap_or((output, ""));
-    // libpq's have several lines, and begin with the server.
     let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
     let has = |text: &str| why.to_ascii_lowercase().contains(text);
-    let package = match database.driver {
-        DbDriver::PostgreSql => "lua-dbi-postgresql",
-        DbDriver::MySql => "lua-dbi-mysql",
-        DbDriver::Sqlite3 => "lua-dbi-sqlite3",
-    };
-    let username = database.username.as_deref().unwrap_or_default();
-    let password = match database.password {
-        Some(_) => "the password is wrong, or there is no such user",
-        None => "it asks for a password, and there is none: set PROSODY_DB_PASSWORD_FILE",
-    };
     match word {
         "ready" => Answer::Ready,
         "old" => Answer::NeedsUpgrade,
-        "missing" => Answer::Wrong(format!(
-            "Lua has no driver for {}: install {package} in the image ({why})",
-            database.driver.as_str()
-        )),
-        _ if has("starting up") || has("shutting down") || has("recovery mode") || has("too many") => {
-            Answer::starting(why)
+        "missing" => {
+            let package = match database.driver {
+                DbDriver::PostgreSql => "lua-dbi-postgresql",
+                DbDriver::MySql => "lua-dbi-mysql",
+                DbDriver::Sqlite3 => "lua-dbi-sqlite3",
+            };
+            let driver = database.driver.as_str();
+            Answer::Wrong(format!("Lua has no driver for {driver}: install {package} in the image ({why})"))
         }
-        _ if has("password authentication failed") || has("no password supplied") || has("fe_sendauth") => {
-            Answer::Wrong(format!("user {username:?} cannot log in, {password} ({why})"))
-        }
-        _ if has("access denied") && has("to database") => {
-            Answer::Wrong(format!("user {username:?} may not use it, or there is no such database ({why})"))
-        }
-        _ if has("access denied") => {
-            Answer::Wrong(format!("user {username:?} cannot log in, {password} ({why})"))
-        }
-        _ if (has("role ") && has("does not exist")) => {
-            Answer::Wrong(format!("there is no user {username:?} ({why})"))
-        }
-        _ if has("unknown database") || (has("database ") && has("does not exist")) => {
-            Answer::Wrong(format!("there is no such database on the server: make it ({why})"))
-        }
-        _ if has("pg_hba.conf") || has("not allowed to connect") => {
-            Answer::Wrong(format!("the server does not let this host or user in ({why})"))
-        }
-        _ if has("permission denied for database") => {
-            Answer::Wrong(format!("user {username:?} may not use it ({why})"))
-        }
+        _ if has("too many connections") => Answer::starting(why),
+        _ if has("access denied") && has("to database") => no_database(&why),
+        _ if has("access denied") => wrong_password(database, &why),
+        _ if has("unknown database") => no_database(&why),
+        _ if has("not allowed to connect") => not_let_in(&why),
         _ => Answer::not_yet(why),
     }
+}
+
+/// What a refusal of PostgreSQL's means (its manual, appendix A).
+fn judge_refusal(refusal: &Refusal, database: &Database) -> Answer {
+    let why = &refusal.message;
+    match refusal.code.as_str() {
+        _ if protocol::is_busy(refusal) => Answer::starting(why.clone()),
+        "28P01" => wrong_password(database, why),
+        "3D000" => no_database(why),
+        // No such role where no password is asked for, a line of pg_hba.conf, a role that may not log in.
+        "28000" => not_let_in(why),
+        "42501" => no_database(why),
+        _ => Answer::not_yet(why.clone()),
+    }
+}
+
+fn wrong_password(database: &Database, why: &str) -> Answer {
+    let user = database.username.as_deref().unwrap_or_default();
+    Answer::Wrong(match database.password {
+        Some(_) => format!("wrong password for the user {user:?}, or no such user ({why}): correct either"),
+        None => format!("it asks for a password, and there is none ({why}): set PROSODY_DB_PASSWORD_FILE"),
+    })
+}
+
+fn no_database(why: &str) -> Answer {
+    Answer::Wrong(format!(
+        "no such database there, or the user may not use it ({why}): make it, or correct its name in PROSODY_DB_NAME or the URL"
+    ))
+}
+
+fn not_let_in(why: &str) -> Answer {
+    Answer::Wrong(format!(
+        "the server does not let this user or host in ({why}): allow it there, or correct the user"
+    ))
 }

@@ -5,6 +5,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use super::scram::{self, Refusal};
 use super::{Answer, Database};
 use crate::settings::types::DbDriver;
 
@@ -42,8 +43,8 @@ impl Connection for UnixStream {
 enum Speaker {
     /// PostgreSQL, ready to talk about a password.
     PostgreSql,
-    /// PostgreSQL, with an error: SQLSTATE and message.
-    PostgreSqlError(String, String),
+    /// PostgreSQL, with an error.
+    PostgreSqlError(Refusal),
     /// MySQL or MariaDB.
     MySql,
     /// MySQL, with an error: its number and message.
@@ -78,6 +79,19 @@ pub fn probe(database: &Database, limit: Duration) -> Answer {
     }
 }
 
+/// Whether PostgreSQL says that it will let us in later: "the database system is starting up", "… is shutting down",
+/// "sorry, too many clients already".
+pub fn is_busy(refusal: &Refusal) -> bool {
+    matches!(refusal.code.as_str(), "57P03" | "53300")
+}
+
+/// Why PostgreSQL refuses a login, where it tells.
+pub fn why_refused(database: &Database, limit: Duration) -> Option<Refusal> {
+    let mut connection = connect(database, limit).ok()?;
+    connection.write_all(&startup(database)).ok()?;
+    scram::log_in(&mut *connection, database).ok()?
+}
+
 fn judge(speaker: &Speaker, database: &Database) -> Answer {
     let other = |what: &str, why: &str| {
         Answer::Wrong(format!(
@@ -85,11 +99,8 @@ fn judge(speaker: &Speaker, database: &Database) -> Answer {
         ))
     };
     match (database.driver, speaker) {
-        // "the database system is starting up", "… is shutting down", "sorry, too many clients already"
-        (DbDriver::PostgreSql, Speaker::PostgreSqlError(code, message))
-            if code == "57P03" || code == "53300" =>
-        {
-            Answer::starting(message.clone())
+        (DbDriver::PostgreSql, Speaker::PostgreSqlError(refusal)) if is_busy(refusal) => {
+            Answer::starting(refusal.message.clone())
         }
         // What else it has to say, it says to the driver too.
         (DbDriver::PostgreSql, Speaker::PostgreSql | Speaker::PostgreSqlError(..)) => Answer::Ready,
@@ -161,25 +172,26 @@ fn ask_postgresql(
     limit: Duration,
 ) -> io::Result<Speaker> {
     connection.set_limit(limit)?;
-    let mut words = Vec::new();
-    words.extend_from_slice(&196_608_u32.to_be_bytes());
-    for (name, value) in
-        [("user", database.username.as_deref().unwrap_or("prosody")), ("database", database.name.as_str())]
-    {
-        for text in [name, value] {
-            words.extend(text.bytes().filter(|byte| *byte != 0));
-            words.push(0);
-        }
-    }
-    words.push(0);
-    let mut message = u32::try_from(words.len() + 4).unwrap_or(u32::MAX).to_be_bytes().to_vec();
-    message.extend(words);
     // Whoever speaks first may have closed already: what it said is to be read all the same.
-    let sent = connection.write_all(&message);
+    let sent = connection.write_all(&startup(database));
     match read_some(&mut connection) {
         Ok(answer) => Ok(who(&answer)),
         Err(error) => sent.and(Err(error)),
     }
+}
+
+fn startup(database: &Database) -> Vec<u8> {
+    const VERSION_3: u32 = 196_608;
+    let mut words = VERSION_3.to_be_bytes().to_vec();
+    let user = database.username.as_deref().unwrap_or("prosody");
+    for text in ["user", user, "database", &database.name] {
+        words.extend(text.bytes().filter(|byte| *byte != 0));
+        words.push(0);
+    }
+    words.push(0);
+    let mut message = u32::try_from(words.len() + 4).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+    message.extend(words);
+    message
 }
 
 /// MySQL speaks first (MySQL's internals manual, "Connection Phase"). Who keeps silent is asked whether it is another.
@@ -217,16 +229,7 @@ fn who(answer: &[u8]) -> Speaker {
         [b'R', 0, 0, ..] => Speaker::PostgreSql,
         // A version of the protocol that it does not have: it is PostgreSQL all the same.
         [b'v' | b'N', 0, 0, ..] => Speaker::PostgreSql,
-        [b'E', 0, 0, rest @ ..] => {
-            let fields: Vec<&[u8]> = rest.get(2..).unwrap_or_default().split(|byte| *byte == 0).collect();
-            let field = |kind: u8| {
-                fields.iter().find_map(|field| field.strip_prefix(&[kind])).map(String::from_utf8_lossy)
-            };
-            Speaker::PostgreSqlError(
-                field(b'C').unwrap_or_default().into_owned(),
-                field(b'M').unwrap_or_default().into_owned(),
-            )
-        }
+        [b'E', 0, 0, _, _, fields @ ..] => Speaker::PostgreSqlError(scram::refusal(fields)),
         // A length of three bytes, the number 0, then the protocol's version or an error.
         [_, _, 0, 0, 10, ..] => Speaker::MySql,
         [_, _, 0, 0, 0xff, low, high, rest @ ..] => {
@@ -248,9 +251,15 @@ mod tests {
             (&b"R\0\0\0\x08\0\0\0\x05salt"[..], Speaker::PostgreSql),
             (
                 &error[..],
-                Speaker::PostgreSqlError("57P03".into(), "the database system is starting up".into()),
+                Speaker::PostgreSqlError(Refusal {
+                    code: "57P03".into(),
+                    message: "the database system is starting up".into(),
+                }),
             ),
-            (b"E\0\0\0", Speaker::PostgreSqlError(String::new(), String::new())),
+            (
+                b"E\0\0\0\x06",
+                Speaker::PostgreSqlError(Refusal { code: String::new(), message: String::new() }),
+            ),
             (b"\x4a\0\0\0\x0a8.0.1-MariaDB\0", Speaker::MySql),
             (
                 b"\x10\0\0\0\xff\x10\x04Too many connections",
