@@ -27,6 +27,7 @@ use crate::facts::Facts;
 use crate::lua::Secrets;
 use crate::privileges;
 use crate::self_signed::Request;
+use crate::settings::types::LogLevel;
 use crate::settings::{Mistake, Report, Settings};
 
 /// The main file's name, and the name of a configuration file of the user's own.
@@ -215,6 +216,15 @@ pub fn make(
     }
     files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts)));
 
+    let databases = storage::databases(&state_options, &hosts);
+    let has_password = databases.iter().any(|database| database.password.is_some());
+    if has_password && settings.observability.log_level == Some(LogLevel::Debug) {
+        report.notice(format!(
+            "{}: at debug Prosody writes the database's URL with its password into its own log: choose another level \
+             where others can read the log",
+            settings.variable("log_level")
+        ));
+    }
     let state = state::describe(facts, &hosts, &state_options, &files, &resolution.fingerprints);
     let mut links = links(facts, &files);
     links.extend(resolution.links);
@@ -224,7 +234,7 @@ pub fn make(
         links,
         files,
         certificates: facts.certificates.to_make.clone(),
-        databases: storage::databases(&state_options, &hosts),
+        databases,
         virtual_hosts: hosts.virtual_hosts.into_iter().map(|host| host.name).collect(),
         modules: resolution.modules,
     }

@@ -16,5 +16,6 @@ mod oracle;
 mod privileges;
 mod reload;
 mod run;
+mod secrets;
 mod stop;
 mod terminal;
