@@ -255,8 +255,13 @@ impl Modules {
         let scripts = user
             .chain(scripts)
             .flat_map(|path| [path.join(format!("{name}.lua")), path.join(format!("{name}/init.lua"))]);
+        // A library in C may have others in it: `ssl.x509` is in `ssl.so`.
+        let root = name.split('/').next().unwrap_or_default();
         let compiled = ["/usr/local/lib/", "/usr/lib/", &format!("/usr/lib/{ARCH}-linux-gnu/")]
-            .map(|path| PathBuf::from(format!("{path}lua/{version}/{name}.so")));
+            .map(|path| PathBuf::from(format!("{path}lua/{version}")));
+        let compiled = compiled
+            .into_iter()
+            .flat_map(|path| [path.join(format!("{name}.so")), path.join(format!("{root}.so"))]);
         own.into_iter().chain(scripts).chain(compiled).any(|path| path.is_file())
     }
 
@@ -265,7 +270,8 @@ impl Modules {
     fn ask_lua<'a>(&self, libraries: &[&'a str]) -> BTreeSet<&'a str> {
         const SCRIPT: &str = "for _, name in ipairs(arg) do \
              if not (package.preload[name] or package.loaded[name] or package.searchpath(name, package.path) \
-             or package.searchpath(name, package.cpath)) then print(name) end end";
+             or package.searchpath(name, package.cpath) \
+             or package.searchpath(name:match('^[^.]*'), package.cpath)) then print(name) end end";
         let Some(interpreter) = &self.prosody.interpreter else {
             return BTreeSet::new();
         };
