@@ -171,12 +171,14 @@ pub fn make(
     let mut options = Options::new();
     global::options(settings, facts, &mut options, report);
     storage::options(settings, &mut options, report);
-    let asked = modules::options(settings, facts, &mut hosts, &mut options, report);
+    // Prosody has to read the files of modules as well.
+    let asked = privileges::as_user(&facts.identity, || {
+        modules::options(settings, facts, &mut hosts, &mut options, report)
+    });
     certificates(facts, &hosts, &mut options);
     if let Some(written) = &settings.anything.options {
         hosts::merge(&mut options, written, Value::clone);
     }
-    // Prosody has to read the files of modules as well.
     let resolution = privileges::as_user(&facts.identity, || {
         resolution::resolve(settings, facts, &hosts, &options, &asked, reads_own_modules, report)
     });
