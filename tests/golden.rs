@@ -61,8 +61,12 @@ golden! { cases, renders:
     archive_expiry_days
     as_root
     behind_a_proxy
+    community_modules
+    community_modules_in_options
+    community_modules_of_hosts
     components
     components_none
+    conditional_needs
     dane
     database_url
     database_url_of_a_file
@@ -90,6 +94,11 @@ golden! { cases, renders:
     limits_off
     log_in_json
     modules
+    modules_disabled_and_needed
+    modules_for_components
+    modules_for_components_that_are_not_there
+    modules_for_two_components
+    modules_that_are_passed_over
     network_hostname
     no_self_signed_certificates
     not_encrypted
@@ -106,8 +115,10 @@ golden! { cases, renders:
     own_modules
     own_templates
     own_templates_elsewhere
+    plugin_paths_in_options
     ports_none
     posix_on_13
+    providers_that_are_not_used
     registration_by_invitation
     registration_open
     resolvers
@@ -138,6 +149,7 @@ golden! { cases, renders:
 
 golden! { failures, is_refused:
     a_component_named_as_a_host
+    a_directory_for_a_module
     a_file_that_reads_a_secret
     a_host_below_the_domain_named_twice
     a_host_that_differs_from_itself
@@ -155,10 +167,17 @@ golden! { failures, is_refused:
     an_overridden_template_with_an_undefined_name
     bad_files
     code_for_a_domain
+    conditional_needs_and_strict
     dane_without_an_anchor
     invitations_without_their_module
     ldap_without_a_base
+    modules_for_another_prosody
     modules_that_exclude_each_other
+    modules_that_exclude_each_other_by_choice
+    modules_that_exclude_each_other_on_a_host
+    modules_without_their_libraries
+    names_that_are_no_modules
+    needs_that_are_nowhere
     no_such_user
     no_virtual_host
     not_supported_yet
@@ -166,6 +185,7 @@ golden! { failures, is_refused:
     patterns_in_names
     patterns_in_paths
     places_of_others
+    plugin_paths_that_are_none
     refused_option_names
     select_on_13
     settings_that_exclude_each_other
@@ -176,6 +196,7 @@ golden! { failures, is_refused:
     two_users
     unknown_members
     unknown_modules
+    unknown_modules_in_options
     unknown_modules_of_hosts
     wrong_domains
     wrong_durations_and_sizes
