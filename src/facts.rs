@@ -14,6 +14,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use minijinja::Value;
+use minijinja::value::ValueKind;
 use nix::unistd::{AccessFlags, Pid, Uid, faccessat, geteuid, gethostname};
 use time::OffsetDateTime;
 
@@ -203,14 +205,16 @@ impl Facts {
                 .collect();
         let plugin_paths: Vec<PathBuf> = match &settings.modules.plugin_paths {
             Some(paths) => paths.iter().map(|path| path.as_ref().to_owned()).collect(),
-            None => default_plugin_paths.clone(),
+            None => written_plugin_paths(settings, report).unwrap_or_else(|| default_plugin_paths.clone()),
         };
         for path in plugin_paths.iter().filter(|path| !path.is_dir()) {
-            report.warning(format!(
-                "{}: {} is no directory: no modules are found there",
-                settings.variable("plugin_paths"),
-                path.display()
-            ));
+            let (field, path) = match &settings.modules.plugin_paths {
+                Some(_) => ("plugin_paths", path.display().to_string()),
+                // What stands in options may be secret.
+                None => ("options", "a folder in `plugin_paths`".to_owned()),
+            };
+            let variable = settings.variable(field);
+            report.warning(format!("{variable}: {path} is no directory: no modules are found there"));
         }
         let collection = settings.modules.community_modules_dir.as_ref();
         if let Some(path) = collection.filter(|path| !AsRef::<Path>::as_ref(path).is_dir()) {
@@ -221,7 +225,8 @@ impl Facts {
         }
         let collection = collection.map_or_else(|| COLLECTION_DIR.into(), |path| path.as_ref().to_owned());
         // Before all others Prosody looks where `prosodyctl install` puts modules.
-        let users = [data_dir.join("custom_plugins")].into_iter().chain(plugin_paths);
+        let installed = prosody.data_dir.as_ref().unwrap_or(&data_dir).join("custom_plugins");
+        let users = [installed].into_iter().chain(plugin_paths);
         let modules = Modules::new(&prosody, users, collection);
 
         let user_files = read_user_files(settings, &config_dir).unwrap_or_else(|problems| {
@@ -330,6 +335,22 @@ impl Facts {
             }
         }
     }
+}
+
+/// The folders of modules in `PROSODY_OPTIONS`, which take the place of ours.
+fn written_plugin_paths(settings: &Settings, report: &mut Report) -> Option<Vec<PathBuf>> {
+    let written = settings.anything.options.as_ref()?.get("plugin_paths")?;
+    let Some(written) = written else { return Some(Vec::new()) };
+    let paths = written.try_iter().ok().filter(|_| written.kind() == ValueKind::Seq);
+    let path = |path: Value| path.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
+    let paths: Option<Vec<PathBuf>> = paths.and_then(|paths| paths.map(path).collect());
+    if paths.is_none() {
+        report.mistake(Mistake::new(
+            &settings.variable("options"),
+            "`plugin_paths`: expected a list of absolute paths",
+        ));
+    }
+    paths
 }
 
 /// The user's own files, from where the settings say.

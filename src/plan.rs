@@ -176,15 +176,14 @@ pub fn make(
     global::options(settings, facts, &mut options, report);
     storage::options(settings, &mut options, report);
     // Prosody has to read the files of modules as well.
-    let as_prosody = &facts.identity;
-    let asked = privileges::as_user(as_prosody, || {
+    let asked = privileges::as_user(&facts.identity, || {
         modules::options(settings, facts, &mut hosts, &mut options, report)
     });
     certificates(facts, &hosts, &mut options);
     if let Some(written) = &settings.anything.options {
         hosts::merge(&mut options, written, Value::clone);
     }
-    let resolution = privileges::as_user(as_prosody, || {
+    let resolution = privileges::as_user(&facts.identity, || {
         resolution::resolve(settings, facts, &hosts, &options, &asked, reads_own_modules, report)
     });
     let state_options = options.clone();

@@ -8,13 +8,15 @@
 //! - `only-if`: what this machine has to be like ([`applies`]);
 //! - `before`: an environment that is put in force first, for `--diff`;
 //! - `arguments`: the command line, where it is not `render --output {output}`;
-//! - `expected/`: every file in the output directory, the log in `log`, standard output in `stdout`. What differs between
-//!   the versions is in `expected-13.0.1/` and `expected-0.12.3/`. Of a failure only the log: `report`;
+//! - `expected/`: every file in the output directory, a folder in it as a list of its links, the log in `log`, standard
+//!   output in `stdout`. What differs between the versions is in `expected-13.0.1/` and `expected-0.12.3/`. Of a failure only the log: `report`;
 //! - `status`: the exit status, where it is not 0 (78 for a failure).
 //!
 //! `{temp}`, `{config}`, `{data}`, `{output}` and `{run}` stand for directories that differ from run to run, and in `env`
-//! `{uid}`, `{gid}` and `{user}` for whom Prosody may run as (`{user}` is empty where that user has no name). There is a stand-in for Prosody: what is looked at of an
-//! installed one, and nothing that could be run.
+//! `{uid}`, `{gid}` and `{user}` for whom Prosody may run as (`{user}` is empty where that user has no name). There is a
+//! stand-in for Prosody: what is looked at of an installed one, and nothing that could be run but its Lua.
+//! `tests/golden/modules/VERSION` lists its features and its modules, each with those that it needs: `http?` is one that it
+//! may need, `http~` one that it does without.
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test golden` writes what is rendered now as what is expected.
 
@@ -59,8 +61,12 @@ golden! { cases, renders:
     archive_expiry_days
     as_root
     behind_a_proxy
+    community_modules
+    community_modules_in_options
+    community_modules_of_hosts
     components
     components_none
+    conditional_needs
     dane
     database_url
     database_url_of_a_file
@@ -88,6 +94,11 @@ golden! { cases, renders:
     limits_off
     log_in_json
     modules
+    modules_disabled_and_needed
+    modules_for_components
+    modules_for_components_that_are_not_there
+    modules_for_two_components
+    modules_that_are_passed_over
     network_hostname
     no_self_signed_certificates
     not_encrypted
@@ -104,8 +115,10 @@ golden! { cases, renders:
     own_modules
     own_templates
     own_templates_elsewhere
+    plugin_paths_in_options
     ports_none
     posix_on_13
+    providers_that_are_not_used
     registration_by_invitation
     registration_open
     resolvers
@@ -136,6 +149,7 @@ golden! { cases, renders:
 
 golden! { failures, is_refused:
     a_component_named_as_a_host
+    a_directory_for_a_module
     a_file_that_reads_a_secret
     a_host_below_the_domain_named_twice
     a_host_that_differs_from_itself
@@ -153,10 +167,17 @@ golden! { failures, is_refused:
     an_overridden_template_with_an_undefined_name
     bad_files
     code_for_a_domain
+    conditional_needs_and_strict
     dane_without_an_anchor
     invitations_without_their_module
     ldap_without_a_base
+    modules_for_another_prosody
     modules_that_exclude_each_other
+    modules_that_exclude_each_other_by_choice
+    modules_that_exclude_each_other_on_a_host
+    modules_without_their_libraries
+    names_that_are_no_modules
+    needs_that_are_nowhere
     no_such_user
     no_virtual_host
     not_supported_yet
@@ -164,6 +185,7 @@ golden! { failures, is_refused:
     patterns_in_names
     patterns_in_paths
     places_of_others
+    plugin_paths_that_are_none
     refused_option_names
     select_on_13
     settings_that_exclude_each_other
@@ -174,6 +196,7 @@ golden! { failures, is_refused:
     two_users
     unknown_members
     unknown_modules
+    unknown_modules_in_options
     unknown_modules_of_hosts
     wrong_domains
     wrong_durations_and_sizes
@@ -512,10 +535,23 @@ impl Sandbox {
     fn install_prosody(&self, version: &str) {
         let lib = self.path.join("lib");
         let modules = fs::read_to_string(golden().join("modules").join(version)).unwrap();
-        for module in modules.lines() {
-            let path = lib.join("modules").join(module);
+        let write = |path: &Path, content: &str| {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "").unwrap();
+            fs::write(path, content).unwrap();
+        };
+        for line in modules.lines() {
+            let mut words = line.split(' ');
+            let source = match words.next().unwrap() {
+                "features:" => {
+                    let features: String =
+                        words.map(|feature| format!("\t\t-- {feature}\n\t\t{feature:?};\n")).collect();
+                    let source = format!("return {{\n\tavailable = set.new{{\n{features}\t}};\n}};\n");
+                    write(&lib.join("core/features.lua"), &source);
+                    continue;
+                }
+                module => (module, words.map(depends).collect::<String>()),
+            };
+            write(&lib.join("modules").join(source.0), &source.1);
         }
         fs::write(lib.join("prosody.version"), format!("{version}\n")).unwrap();
         let program = self.path.join("bin/prosody");
@@ -525,6 +561,7 @@ impl Sandbox {
         );
         fs::write(&program, head).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink(lua(), self.path.join("bin/lua5.4")).unwrap();
     }
 
     /// The words for directories and for whom Prosody may run as, replaced.
@@ -595,13 +632,14 @@ impl Sandbox {
         command
     }
 
-    /// The files and links of a folder, by name.
+    /// The files and links of a folder, by name. A folder in it is a list of links.
     fn files_below(&self, folder: &str) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(self.path.join(folder)).into_iter().flatten().flatten() {
             let name = entry.file_name().into_string().unwrap();
             let text = match fs::read_link(entry.path()) {
                 Ok(target) => format!("a link to {}\n", target.display()).into_bytes(),
+                Err(_) if entry.path().is_dir() => links(&entry.path()).into_bytes(),
                 Err(_) => fs::read(entry.path()).unwrap(),
             };
             files.insert(name, self.stable(&text));
@@ -629,6 +667,34 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
     }
+}
+
+/// Where each link of a folder leads.
+fn links(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let links: BTreeSet<PathBuf> = entries.collect();
+    let line = |link: &PathBuf| {
+        let name = link.file_name().unwrap().to_str().unwrap();
+        format!("{name} -> {}\n", fs::read_link(link).unwrap().display())
+    };
+    links.iter().map(line).collect()
+}
+
+/// The line of a module that needs another one, which may say that it can do without.
+fn depends(need: &str) -> String {
+    match (need.strip_suffix('?'), need.strip_suffix('~')) {
+        (Some(name), _) => format!("function module.add_host(module) module:depends({name:?}); end\n"),
+        (_, Some(name)) => format!("function module.add_host(module) module:depends({name:?}, true); end\n"),
+        _ => format!("module:depends({need:?});\n"),
+    }
+}
+
+/// The Lua that runs Prosody on Debian.
+fn lua() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|directory| directory.join("lua5.4")).find(|lua| lua.exists());
+    found.expect("there is no lua5.4, which these tests need: apt-get install lua5.4")
 }
 
 /// Copies a folder, if it is there.

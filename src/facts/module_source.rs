@@ -6,6 +6,9 @@
 
 use super::lua_source::{Token, Tokens};
 
+/// The longest name that is taken for one: a file's has at most 255 bytes.
+const LONGEST: usize = 255;
+
 /// What a module says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModuleSource {
@@ -127,7 +130,8 @@ fn argument<'a>(mut tokens: Tokens<'a>, is_protected: bool) -> Option<(&'a str, 
     }
     let is_soft = following == [Some(Token::Symbol(b',')), Some(Token::Name(b"true"))];
     let text = std::str::from_utf8(text).ok()?;
-    (!text.is_empty() && !text.contains('\\')).then_some((text, is_soft))
+    let is_name = !text.is_empty() && text.len() <= LONGEST && !text.contains('\\');
+    (is_name && !text.contains(char::is_control)).then_some((text, is_soft))
 }
 
 /// Adds a need. One that is there already is conditional, or soft, only where it is so each time.

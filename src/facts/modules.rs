@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -20,6 +20,7 @@ use nix::fcntl::OFlag;
 use super::lua_source::{Token, Tokens};
 use super::module_source::{self, ModuleSource};
 use super::prosody::Prosody;
+use crate::settings::source::reason;
 
 /// How much of a file is read. The largest module in the collections has 50 kB.
 const LONGEST: u64 = 1024 * 1024;
@@ -27,22 +28,8 @@ const LONGEST: u64 = 1024 * 1024;
 /// More names than this in one folder of modules are worth a line: they are read at every start.
 const MANY: usize = 10_000;
 
-/// Libraries that are a part of Lua 5.1 to 5.4 or of LuaJIT, and no files.
-const BUILT_IN: [&str; 13] = [
-    "_G",
-    "bit",
-    "bit32",
-    "coroutine",
-    "debug",
-    "ffi",
-    "io",
-    "jit",
-    "math",
-    "os",
-    "package",
-    "string",
-    "table",
-];
+/// Libraries that are a part of every Lua from 5.2 on, and no files.
+const BUILT_IN: [&str; 9] = ["_G", "coroutine", "debug", "io", "math", "os", "package", "string", "table"];
 
 /// Where a module comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +63,8 @@ struct Folder {
 /// The names in a folder.
 #[derive(Default)]
 struct Names {
-    all: HashSet<String>,
+    /// Nothing where they cannot be read: any may be there.
+    all: Option<HashSet<String>>,
     /// What is wrong with the folder.
     problem: Option<String>,
 }
@@ -88,8 +76,8 @@ pub struct File {
     pub origin: Origin,
     /// The file, as Prosody opens it; for what is linked, as it is in the collection.
     pub path: PathBuf,
-    /// The name at the top of its folder: what a link has to lead to.
-    pub entry: String,
+    /// Where it is at the top of its folder, itself or the folder that it is in: what a link has to lead to.
+    pub top: PathBuf,
     /// What it says; nothing where it was not read, as Prosody's own are not.
     pub source: Option<Rc<ModuleSource>>,
     /// What tells one content from another; 0 where it was not read.
@@ -103,8 +91,17 @@ pub struct Found {
     pub file: Option<File>,
     /// Files in its way that Prosody does not take, each with the reason: `…/mod_x.lua is for Lua 5.1`.
     pub passed_over: Vec<String>,
-    /// What is wrong with the file that it takes: `…/mod_x.lua is not Lua`.
-    pub problem: Option<String>,
+    /// What is wrong with the file that it takes.
+    pub problem: Option<Problem>,
+}
+
+/// What is wrong with a file that Prosody takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    /// What it is, and what to do: `…/mod_x.lua is not Lua: …`.
+    pub what: String,
+    /// Whether Prosody does not get over it: it ends, or never serves anybody.
+    pub is_fatal: bool,
 }
 
 /// All modules.
@@ -116,10 +113,12 @@ pub struct Modules {
     lua: Option<String>,
     features: OnceCell<HashSet<String>>,
     found: RefCell<HashMap<String, Rc<Found>>>,
+    all: OnceCell<BTreeSet<String>>,
 }
 
 impl Modules {
-    /// Takes where the user's modules and the collection are, and looks at none of them yet.
+    /// Takes where the user's modules and the collection are, and looks at none of them yet. The first folder of the
+    /// user's is where `prosodyctl install` puts modules, and the Lua libraries that they need.
     pub fn new(prosody: &Prosody, users: impl IntoIterator<Item = PathBuf>, collection: PathBuf) -> Self {
         let folder = |path, origin| Folder { path, origin, names: OnceCell::new() };
         let mut folders: Vec<Folder> = users.into_iter().map(|path| folder(path, Origin::User)).collect();
@@ -131,6 +130,7 @@ impl Modules {
             lua: prosody.lua.map(|(major, minor)| format!("{major}.{minor}")),
             features: OnceCell::new(),
             found: RefCell::default(),
+            all: OnceCell::new(),
         }
     }
 
@@ -175,7 +175,7 @@ impl Modules {
     /// Whether there is anything in the folders of the user's.
     pub fn has_users(&self) -> bool {
         let mut users = self.folders.iter().filter(|folder| folder.origin == Origin::User);
-        users.any(|folder| !self.names_of(folder).all.is_empty())
+        users.any(|folder| self.names_of(folder).all.as_ref().is_none_or(|all| !all.is_empty()))
     }
 
     /// Who else has a module that is in a folder of the user's.
@@ -188,12 +188,10 @@ impl Modules {
     }
 
     /// The names of all modules, wherever they are. One file is looked for in each folder in a folder.
-    pub fn names(&self) -> BTreeSet<String> {
-        let mut modules = BTreeSet::new();
-        for folder in &self.folders {
-            modules.extend(self.modules_in(folder).map(str::to_owned));
-        }
-        modules
+    pub fn names(&self) -> &BTreeSet<String> {
+        self.all.get_or_init(|| {
+            self.folders.iter().flat_map(|folder| self.modules_in(folder)).map(str::to_owned).collect()
+        })
     }
 
     /// The names of the modules in the collection, each with the name of its place there.
@@ -202,17 +200,17 @@ impl Modules {
         collection
             .flat_map(|folder| {
                 self.modules_in(folder).map(|module| {
-                    let name = format!("mod_{module}");
-                    let name =
-                        if self.names_of(folder).all.contains(&name) { name } else { module.to_owned() };
-                    (module.to_owned(), folder.path.join(name))
+                    let [file, dir] = [format!("mod_{module}.lua"), format!("mod_{module}")];
+                    let mut places = [dir.as_str(), module, &file].into_iter();
+                    let place = places.find(|name| self.names_of(folder).may_hold(name));
+                    (module.to_owned(), folder.path.join(place.unwrap_or(module)))
                 })
             })
             .collect()
     }
 
     fn modules_in<'a>(&'a self, folder: &'a Folder) -> impl Iterator<Item = &'a str> {
-        self.names_of(folder).all.iter().filter_map(move |name| {
+        self.names_of(folder).all.iter().flatten().filter_map(move |name| {
             if let Some(module) = name.strip_prefix("mod_").and_then(|name| name.strip_suffix(".lua")) {
                 return Some(module);
             }
@@ -222,9 +220,9 @@ impl Modules {
         })
     }
 
-    /// The folders that are searched, in their order.
-    pub fn folders(&self) -> impl Iterator<Item = &Path> {
-        self.folders.iter().map(|folder| folder.path.as_path())
+    /// The folders that are searched, in their order, each with whether its names can be read.
+    pub fn folders(&self) -> impl Iterator<Item = (&Path, bool)> {
+        self.folders.iter().map(|folder| (folder.path.as_path(), self.names_of(folder).all.is_some()))
     }
 
     /// What is wrong with the folders that were looked at, a sentence each.
@@ -244,28 +242,38 @@ impl Modules {
         let Some(version) = self.lua.as_deref().filter(|_| !BUILT_IN.contains(&library)) else {
             return true;
         };
-        // Prosody's own have that prefix since 13.0.
-        let own = library.strip_prefix("prosody.").unwrap_or(library).replace('.', "/");
+        // Prosody's own have that prefix since 13.0, and in 0.12 they do not.
+        let own = library.strip_prefix("prosody.").filter(|_| self.prosody.is_13()).unwrap_or(library);
+        let own = own.replace('.', "/");
         let name = library.replace('.', "/");
         let own = ["lua", "so"].map(|kind| self.prosody.source_dir.join(format!("{own}.{kind}")));
-        let user = self.folders.iter().filter(|folder| folder.origin == Origin::User);
-        let user = user.map(|folder| folder.path.join("share").join("lua").join(version));
+        let installed = self.folders.first().filter(|folder| folder.origin == Origin::User);
+        let installed = installed.map(|folder| folder.path.join("share/lua").join(version));
         let scripts = ["/usr/local/share/lua/", "/usr/share/lua/"]
             .map(|path| PathBuf::from(format!("{path}{version}")));
-        let scripts = user
+        let scripts = installed
+            .into_iter()
             .chain(scripts)
             .flat_map(|path| [path.join(format!("{name}.lua")), path.join(format!("{name}/init.lua"))]);
+        // A library in C may have others in it: `ssl.x509` is in `ssl.so`.
+        let root = name.split('/').next().unwrap_or_default();
         let compiled = ["/usr/local/lib/", "/usr/lib/", &format!("/usr/lib/{ARCH}-linux-gnu/")]
-            .map(|path| PathBuf::from(format!("{path}lua/{version}/{name}.so")));
+            .map(|path| PathBuf::from(format!("{path}lua/{version}")));
+        let compiled = compiled
+            .into_iter()
+            .flat_map(|path| [path.join(format!("{name}.so")), path.join(format!("{root}.so"))]);
         own.into_iter().chain(scripts).chain(compiled).any(|path| path.is_file())
     }
 
     /// Asks the very Lua that runs Prosody, which may have been told other places. Where it does not answer, nothing is
-    /// missing as far as we know.
+    /// missing as far as we know. It opens the files that it opens for Prosody too, so what it would wait for, Prosody
+    /// would wait for: there is no deadline.
     fn ask_lua<'a>(&self, libraries: &[&'a str]) -> BTreeSet<&'a str> {
+        // A compiled library `a` may have `a.b` in it (Lua 5.4 manual, package.searchers).
         const SCRIPT: &str = "for _, name in ipairs(arg) do \
              if not (package.preload[name] or package.loaded[name] or package.searchpath(name, package.path) \
-             or package.searchpath(name, package.cpath)) then print(name) end end";
+             or package.searchpath(name, package.cpath) \
+             or package.searchpath(name:match('^[^.]*'), package.cpath)) then print(name) end end";
         let Some(interpreter) = &self.prosody.interpreter else {
             return BTreeSet::new();
         };
@@ -312,34 +320,46 @@ impl Modules {
                             found.file = Some(self.file(folder, path, Some(Rc::new(source)), digest));
                             return found;
                         }
-                        Err(why) => why,
+                        Err(why) => format!("{} {why}", path.display()),
                     },
-                    Ok(Content::Nonsense(why)) => {
-                        found.problem = Some(format!("{} {why}", path.display()));
+                    Ok(Content::Nonsense { why, is_fatal }) => {
+                        found.problem = Some(Problem { what: format!("{} {why}", path.display()), is_fatal });
                         found.file = Some(self.file(folder, path, None, 0));
                         return found;
                     }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound && is_link(&path) => {
-                        "is a link to nothing".to_owned()
-                    }
-                    // A file is looked into as if it were a folder: Prosody does that too.
-                    Err(error)
-                        if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-                    {
-                        continue;
-                    }
-                    Err(error) => format!("cannot be read: {error}"),
+                    Err(error) => match self.obstacle(folder, &path, &error) {
+                        Some(why) => why,
+                        None => continue,
+                    },
                 };
-                found.passed_over.push(format!("{} {why}", path.display()));
+                if !found.passed_over.contains(&why) {
+                    found.passed_over.push(why);
+                }
             }
         }
         found
     }
 
+    /// What is worth a word where Prosody cannot open a file, and passes it over.
+    fn obstacle(&self, folder: &Folder, path: &Path, error: &io::Error) -> Option<String> {
+        let top = folder.top(path);
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                let dangling = [path, &top].into_iter().find(|path| is_link(path) && !path.exists())?;
+                Some(format!("{} is a link to nothing", dangling.display()))
+            }
+            // That has been said of the folder.
+            _ if self.names_of(folder).all.is_none() => None,
+            _ => {
+                let is_hidden = fs::metadata(path).is_err();
+                let what = if is_hidden { &top } else { path };
+                Some(format!("{} cannot be read by Prosody's user: {}", what.display(), reason(error)))
+            }
+        }
+    }
+
     fn file(&self, folder: &Folder, path: PathBuf, source: Option<Rc<ModuleSource>>, digest: u64) -> File {
-        let below = path.strip_prefix(&folder.path).unwrap_or(&path);
-        let entry = below.iter().next().unwrap_or_default().to_string_lossy().into_owned();
-        File { origin: folder.origin, path, entry, source, digest }
+        File { origin: folder.origin, top: folder.top(&path), path, source, digest }
     }
 
     /// Where Prosody looks for a file in a folder: those of the places whose first name is there.
@@ -349,23 +369,24 @@ impl Modules {
         plugin: &str,
         resource: &str,
     ) -> impl Iterator<Item = PathBuf> + use<> {
-        let names = &self.names_of(folder).all;
-        let share =
-            self.lua.as_deref().filter(|_| names.contains("share")).map(|lua| format!("share/lua/{lua}"));
+        let names = self.names_of(folder);
+        // A library may be named with folders before it.
+        let is_there = |path: &str| names.may_hold(path.split('/').next().unwrap_or_default());
+        let share = self.lua.as_deref().filter(|_| names.may_hold("share"));
         let mut places = Vec::new();
-        if names.contains(&format!("mod_{plugin}")) {
+        if is_there(&format!("mod_{plugin}")) {
             places.push(format!("mod_{plugin}/{plugin}/{resource}"));
             places.push(format!("mod_{plugin}/{resource}"));
         }
-        if names.contains(plugin) {
+        if is_there(plugin) {
             places.push(format!("{plugin}/{resource}"));
         }
-        if names.contains(resource.split('/').next().unwrap_or_default()) {
+        if is_there(resource) {
             places.push(resource.to_owned());
         }
-        if let Some(share) = share {
-            places.push(format!("{share}/{resource}"));
-            places.push(format!("{share}/mod_{plugin}/{resource}"));
+        if let Some(lua) = share {
+            places.push(format!("share/lua/{lua}/{resource}"));
+            places.push(format!("share/lua/{lua}/mod_{plugin}/{resource}"));
         }
         let path = folder.path.clone();
         places.into_iter().map(move |place| path.join(place))
@@ -377,11 +398,9 @@ impl Modules {
 
     /// Whether Prosody loads a file that says this (`core/modulemanager.lua`, `load_filter_cb`), or why not.
     fn is_for_us(&self, source: &ModuleSource) -> Result<(), String> {
-        if let Some(lua) = self
-            .lua
-            .as_deref()
-            .filter(|lua| !source.lua.is_empty() && source.lua.iter().all(|one| one != lua))
-        {
+        // 0.12 does not look at this line.
+        let lua = self.lua.as_deref().filter(|_| self.prosody.is_13() && !source.lua.is_empty());
+        if let Some(lua) = lua.filter(|lua| source.lua.iter().all(|one| one != lua)) {
             return Err(format!("is for Lua {}, and this Prosody runs on Lua {lua}", source.lua.join(", ")));
         }
         if let Some(feature) = source.conflicts.iter().find(|feature| self.features().contains(*feature)) {
@@ -419,18 +438,29 @@ impl Modules {
     }
 }
 
+impl Folder {
+    /// What is at its top of a path in it.
+    fn top(&self, path: &Path) -> PathBuf {
+        let below = path.strip_prefix(&self.path).unwrap_or(path);
+        self.path.join(below.iter().next().unwrap_or_default())
+    }
+}
+
 impl Names {
     fn read(folder: &Path) -> Self {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
             // To Prosody such a folder is empty too.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Self::default();
+                return Self { all: Some(HashSet::new()), problem: None };
             }
             Err(error) => {
-                let problem =
-                    format!("{} cannot be read: {error}; no modules are found there", folder.display());
-                return Self { problem: Some(problem), ..Self::default() };
+                let problem = format!(
+                    "{} cannot be read by Prosody's user ({}), and modules in it do not count: give that user the right",
+                    folder.display(),
+                    reason(&error)
+                );
+                return Self { all: None, problem: Some(problem) };
             }
         };
         let all: HashSet<String> =
@@ -442,7 +472,12 @@ impl Names {
                 all.len()
             )
         });
-        Self { all, problem }
+        Self { all: Some(all), problem }
+    }
+
+    /// Whether a name may be there.
+    fn may_hold(&self, name: &str) -> bool {
+        self.all.as_ref().is_none_or(|all| all.contains(name))
     }
 }
 
@@ -460,33 +495,619 @@ fn is_link(path: &Path) -> bool {
 enum Content {
     /// A module, and what tells it from another.
     Module(ModuleSource, u64),
-    /// Something that Prosody takes for a module all the same.
-    Nonsense(&'static str),
+    /// Something that Prosody takes for a module all the same. Where that is fatal, it does not get over it.
+    Nonsense { why: &'static str, is_fatal: bool },
 }
 
 /// Reads a module's file. Whatever the file is, this does not wait for it, and reads no more than [`LONGEST`] of it.
+///
+/// # Errors
+///
+/// Where it cannot be opened, so that Prosody looks in the next place. One that can be opened and not read ends Prosody:
+/// `pluginloader` hands nothing at all to `load_filter_cb`, which does not expect that.
 fn read(path: &Path) -> io::Result<Content> {
+    let nonsense = |why, is_fatal| Ok(Content::Nonsense { why, is_fatal });
+    let too_large =
+        || nonsense("is larger than 1 MiB, which no module is: what it needs is not looked for", false);
+    let never_ends =
+        || nonsense("is no regular file, and Prosody would wait for its end for ever: remove it", true);
     let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
+        return nonsense(
+            "is a directory, and that ends Prosody (Docker makes one where the file to mount does not exist): remove it, \
+             or correct the mount",
+            true,
+        );
     }
-    if !metadata.is_file() {
-        return Ok(Content::Nonsense("is no regular file: Prosody may wait for it for ever; remove it"));
+    if metadata.file_type().is_fifo() {
+        return never_ends();
     }
     if metadata.len() > LONGEST {
-        return Ok(Content::Nonsense(
-            "is larger than 1 MiB, which no module is: what it needs is not looked for",
-        ));
+        return too_large();
     }
     let mut content = Vec::with_capacity(metadata.len() as usize + 1);
-    file.take(LONGEST).read_to_end(&mut content)?;
+    if file.take(LONGEST + 1).read_to_end(&mut content).is_err() {
+        return nonsense("can be opened and not read, and that ends Prosody: remove it", true);
+    }
+    if content.len() as u64 > LONGEST {
+        return if metadata.is_file() { too_large() } else { never_ends() };
+    }
     let source = module_source::read(&content);
     if !source.is_lua {
-        return Ok(Content::Nonsense("is not Lua: Prosody cannot load it"));
+        return nonsense("is not Lua, and Prosody cannot load it: replace or remove it", false);
     }
     let mut hasher = DefaultHasher::new();
     (metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()).hash(&mut hasher);
     Ok(Content::Module(source, hasher.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::prosody::Version;
+    use crate::identity::User;
+    use crate::privileges::as_user;
+    use crate::test_dir::TestDir;
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+    use std::os::unix::fs::symlink;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    /// The folders of modules in their order, with the name of each in a test's directory.
+    const FOLDERS: [&str; 4] = ["installed", "own", "lib/modules", "collection"];
+
+    /// Who is neither root nor whoever runs the test.
+    const SOMEBODY: User = User { name: None, uid: 12345, gid: 12345 };
+
+    fn prosody(place: &Path, version: &str) -> Prosody {
+        Prosody {
+            program: place.join("bin/prosody"),
+            source_dir: place.join("lib"),
+            plugin_dir: place.join("lib/modules/"),
+            data_dir: None,
+            version: Version::parse(version),
+            interpreter: Some("/nonexistent/lua5.4".into()),
+            lua: Some((5, 4)),
+        }
+    }
+
+    fn modules_of(place: &Path, prosody: &Prosody) -> Modules {
+        let users = FOLDERS[..2].iter().map(|folder| place.join(folder));
+        Modules::new(prosody, users, place.join("collection"))
+    }
+
+    fn modules(place: &Path) -> Modules {
+        modules_of(place, &prosody(place, "13.0.1"))
+    }
+
+    /// The file that was found, from the test's directory on.
+    fn path(place: &Path, found: &Found) -> Option<String> {
+        let path = &found.file.as_ref()?.path;
+        Some(path.strip_prefix(place).unwrap().to_str().unwrap().to_owned())
+    }
+
+    fn find(place: &Path, module: &str) -> Option<String> {
+        path(place, &modules(place).find(module))
+    }
+
+    /// What is said of files and folders, the test's directory left out.
+    fn said(place: &Path, modules: &Modules, found: &Found) -> Vec<String> {
+        let problems = modules.problems().map(str::to_owned);
+        let all = problems.chain(found.passed_over.iter().cloned());
+        let all = all.chain(found.problem.iter().map(|problem| problem.what.clone()));
+        all.map(|text| text.replace(&format!("{}/", place.display()), "")).collect()
+    }
+
+    /// Fails where this takes so long that something is waited for.
+    fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || sender.send(work()));
+        receiver.recv_timeout(Duration::from_secs(20)).expect("it takes too long")
+    }
+
+    // What Prosody takes from where was compared with `pluginloader.load_resource` and `load_code_ext` themselves.
+
+    #[test]
+    fn a_module_is_found_in_each_place() {
+        for file in [
+            "mod_x/x/mod_x.lua",
+            "mod_x/mod_x.lua",
+            "x/mod_x.lua",
+            "mod_x.lua",
+            "share/lua/5.4/mod_x.lua",
+            "share/lua/5.4/mod_x/mod_x.lua",
+        ] {
+            for folder in FOLDERS {
+                let place = TestDir::new();
+                let file = format!("{folder}/{file}");
+                place.write(&file, "");
+                let found = modules(place.path()).find("x");
+                assert_eq!(path(place.path(), &found).as_deref(), Some(&*file));
+                let found = found.file.clone().unwrap();
+                let top = file.strip_prefix(folder).unwrap().split('/').nth(1).unwrap();
+                assert_eq!(found.top, place.path().join(folder).join(top));
+                assert_eq!(found.source.is_some(), found.origin != Origin::Prosody, "{file}");
+            }
+        }
+        for file in
+            ["mod_x", "x.lua", "x/x.lua", "mod_x/x.lua", "mod_x/x", "share/lua/5.3/mod_x.lua", "mod_X.lua"]
+        {
+            let place = TestDir::new();
+            place.write(&format!("own/{file}"), "");
+            assert_eq!(find(place.path(), "x"), None, "{file}");
+        }
+    }
+
+    #[test]
+    fn the_first_place_of_the_first_folder_wins() {
+        let mut all = Vec::new();
+        for folder in FOLDERS {
+            for file in [
+                "mod_x/x/mod_x.lua",
+                "mod_x/mod_x.lua",
+                "x/mod_x.lua",
+                "mod_x.lua",
+                "share/lua/5.4/mod_x.lua",
+                "share/lua/5.4/mod_x/mod_x.lua",
+            ] {
+                all.push(format!("{folder}/{file}"));
+            }
+        }
+        let place = TestDir::new();
+        all.iter().for_each(|file| place.write(file, ""));
+        for file in all {
+            assert_eq!(find(place.path(), "x"), Some(file.clone()));
+            fs::remove_file(place.path().join(file)).unwrap();
+        }
+        assert_eq!(find(place.path(), "x"), None);
+    }
+
+    #[test]
+    fn what_is_found_is_kept() {
+        let place = TestDir::new();
+        place.write("own/mod_x.lua", "module:depends('y')");
+        let modules = modules(place.path());
+        let found = modules.find("x");
+        fs::remove_dir_all(place.path().join("own")).unwrap();
+        assert!(Rc::ptr_eq(&found, &modules.find("x")));
+        assert_eq!(found.file.as_ref().unwrap().source.as_ref().unwrap().modules[0].name, "y");
+    }
+
+    #[test]
+    fn a_library_is_found_in_each_place() {
+        for (library, file) in [
+            ("l", "mod_x/x/l.lib.lua"),
+            ("l", "mod_x/l.lib.lua"),
+            ("l", "x/l.lib.lua"),
+            ("l", "l.lib.lua"),
+            ("l", "share/lua/5.4/l.lib.lua"),
+            ("l", "share/lua/5.4/mod_x/l.lib.lua"),
+            ("l", "mod_x/l.lua"),
+            ("l", "l.lua"),
+            ("l", "mod_l/l.lib.lua"),
+            ("l", "mod_l/l/l.lib.lua"),
+            ("l", "l/l.lib.lua"),
+            ("muc/util", "muc/util.lib.lua"),
+            ("muc/util", "mod_x/muc/util.lua"),
+            ("muc/util", "mod_muc/util/muc/util.lib.lua"),
+            ("muc/util", "muc/util/muc/util.lib.lua"),
+        ] {
+            for folder in FOLDERS {
+                let place = TestDir::new();
+                let file = format!("{folder}/{file}");
+                place.write(&file, "return 1");
+                let found = modules(place.path()).library("x", library);
+                assert_eq!(path(place.path(), &found).as_deref(), Some(&*file), "{library}");
+                let top = found.file.unwrap().top;
+                assert_eq!(top.parent(), Some(&*place.path().join(folder)), "{file}");
+            }
+        }
+        let place = TestDir::new();
+        place.write("own/l/l.lua", "");
+        place.write("own/mod_l/l.lua", "");
+        assert_eq!(modules(place.path()).library("x", "l"), Found::default());
+    }
+
+    #[test]
+    fn a_library_beside_its_module_wins() {
+        let place = TestDir::new();
+        // In the order in which they are taken: all places of a name come before the next name.
+        let files = ["own/mod_x/l.lib.lua", "collection/l.lib.lua", "own/mod_x/l.lua", "own/l/l.lib.lua"];
+        files.iter().for_each(|file| place.write(file, ""));
+        for file in files {
+            assert_eq!(path(place.path(), &modules(place.path()).library("x", "l")).as_deref(), Some(file));
+            fs::remove_file(place.path().join(file)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_for_another_prosody_is_passed_over() {
+        let refused = |version: &str, source: &str| {
+            let place = TestDir::new();
+            place.write(
+                "lib/core/features.lua",
+                "return { available = set.new{ -- \"none\"\n\t\"one\"; 'two' } }",
+            );
+            place.write("own/mod_x.lua", source);
+            place.write("collection/mod_x/mod_x.lua", "");
+            let found = modules_of(place.path(), &prosody(place.path(), version)).find("x");
+            assert_eq!(found.problem, None);
+            let is_refused = path(place.path(), &found).unwrap() == "collection/mod_x/mod_x.lua";
+            assert_eq!(is_refused, !found.passed_over.is_empty());
+            found.passed_over.first().map(|why| why.split_once(" is ").unwrap().1.to_owned())
+        };
+        let for_13 = |source: &str| refused("13.0.1", source);
+        for source in [
+            "--% lua: 5.4\n",
+            "--% lua: 5.1, 5.4\n",
+            "--% requires: one, two\n",
+            "--% conflicts: none\n",
+            "-- % lua: 5.1\n",
+            "local x = '\\\n--%lua: 5.1'",
+        ] {
+            assert_eq!(for_13(source), None, "{source}");
+        }
+        assert_eq!(
+            for_13("--% lua: 5.1, 5.3\n").unwrap(),
+            "for Lua 5.1, 5.3, and this Prosody runs on Lua 5.4"
+        );
+        assert_eq!(
+            for_13("x()\n--% requires: one none\n").unwrap(),
+            "for a Prosody with the feature none, which 13.0.1 does not have"
+        );
+        assert_eq!(
+            for_13("--% conflicts: none, two\n").unwrap(),
+            "not for a Prosody with the feature two, which 13.0.1 has"
+        );
+        // 0.12 reads these lines too, all but the first kind.
+        assert_eq!(refused("0.12.3", "--% lua: 5.1\n"), None);
+        assert!(refused("0.12.3", "--% requires: none\n").is_some());
+    }
+
+    #[test]
+    fn a_prosody_without_a_list_has_no_features() {
+        let place = TestDir::new();
+        place.write("own/mod_x.lua", "--% requires: one\n");
+        assert_eq!(find(place.path(), "x"), None);
+        place.write("own/mod_x.lua", "--% conflicts: one\n");
+        assert_eq!(find(place.path(), "x").as_deref(), Some("own/mod_x.lua"));
+    }
+
+    #[test]
+    fn prosodys_own_are_not_read_before_they_are_asked_for() {
+        let place = TestDir::new();
+        place.write("lib/modules/mod_x.lua", "--% lua: 5.1\nmodule:depends('y')");
+        let modules = modules(place.path());
+        let file = modules.find("x").file.clone().unwrap();
+        assert_eq!((file.source.as_ref(), file.digest), (None, 0));
+        assert_eq!(modules.source(&file).unwrap().modules[0].name, "y");
+    }
+
+    #[test]
+    fn links_are_followed_and_dangling_ones_are_named() {
+        let place = TestDir::new();
+        for (name, target) in [
+            ("mod_a", "nothing"),
+            ("mod_b.lua", "/nothing"),
+            ("mod_c.lua", "mod_c.lua"),
+            ("mod_d.lua", "../there"),
+        ] {
+            fs::create_dir_all(place.path().join("own")).unwrap();
+            symlink(target, place.path().join("own").join(name)).unwrap();
+        }
+        place.write("there", "");
+        let modules = modules(place.path());
+        let found = |name: &str| said(place.path(), &modules, &modules.find(name));
+        assert_eq!(found("a"), ["own/mod_a is a link to nothing"]);
+        assert_eq!(found("b"), ["own/mod_b.lua is a link to nothing"]);
+        assert_eq!(
+            found("c"),
+            ["own/mod_c.lua cannot be read by Prosody's user: Too many symbolic links encountered"]
+        );
+        assert_eq!(path(place.path(), &modules.find("d")).as_deref(), Some("own/mod_d.lua"));
+        assert_eq!(found("d"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_prosodys_user_cannot_read_is_passed_over() {
+        let place = TestDir::new();
+        place.write("own/mod_x.lua", "");
+        place.write("own/mod_y/mod_y.lua", "");
+        place.write("collection/mod_x.lua", "");
+        place.set_mode("own/mod_x.lua", 0o000);
+        place.set_mode("own/mod_y", 0o000);
+        let (x, y) = as_user(&SOMEBODY, || {
+            let modules = modules(place.path());
+            let said = |name: &str| said(place.path(), &modules, &modules.find(name));
+            assert_eq!(path(place.path(), &modules.find("x")).as_deref(), Some("collection/mod_x.lua"));
+            (said("x"), said("y"))
+        });
+        place.set_mode("own/mod_y", 0o755);
+        assert_eq!(x, ["own/mod_x.lua cannot be read by Prosody's user: Permission denied"]);
+        assert_eq!(y, ["own/mod_y cannot be read by Prosody's user: Permission denied"]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_one_line() {
+        let place = TestDir::new();
+        place.write("own/mod_x.lua", "");
+        place.write("own/mod_y/mod_y.lua", "");
+        let line = "own cannot be read by Prosody's user (Permission denied), and modules in it do not count: give that \
+                    user the right";
+        // Prosody does not need the names of files.
+        for (mode, is_found) in [(0o000, false), (0o111, true)] {
+            place.set_mode("own", mode);
+            as_user(&SOMEBODY, || {
+                let modules = modules(place.path());
+                assert!(modules.has_users());
+                for (module, file) in [("x", "own/mod_x.lua"), ("y", "own/mod_y/mod_y.lua"), ("z", "")] {
+                    let found = modules.find(module);
+                    assert_eq!(said(place.path(), &modules, &found), [line], "{module}, {mode:o}");
+                    let file = Some(file.to_owned()).filter(|file| is_found && !file.is_empty());
+                    assert_eq!(path(place.path(), &found), file, "{mode:o}");
+                }
+                let readable: Vec<bool> = modules.folders().map(|(_, is_readable)| is_readable).collect();
+                assert_eq!(readable, [true, false, true, true]);
+            });
+        }
+        place.set_mode("own", 0o755);
+    }
+
+    #[test]
+    fn what_prosody_does_not_get_over_is_fatal() {
+        let place = TestDir::new();
+        fs::create_dir_all(place.path().join("own/mod_directory.lua")).unwrap();
+        fs::create_dir_all(place.path().join("own/mod_below/mod_below.lua")).unwrap();
+        mkfifo(&place.path().join("own/mod_fifo.lua"), Mode::S_IRWXU).unwrap();
+        symlink("/dev/zero", place.path().join("own/mod_zero.lua")).unwrap();
+        symlink("/proc/self/mem", place.path().join("own/mod_memory.lua")).unwrap();
+        // What is there in the next folder does not help.
+        for module in ["directory", "below", "fifo", "zero", "memory"] {
+            place.write(&format!("collection/mod_{module}.lua"), "");
+        }
+        let path = place.path().to_owned();
+        let found = in_time(move || {
+            let modules = modules(&path);
+            ["directory", "below", "fifo", "zero", "memory"].map(|module| {
+                let found = modules.find(module);
+                let problem = found.problem.clone().unwrap();
+                assert!(problem.is_fatal && found.passed_over.is_empty(), "{module}");
+                (found.file.as_ref().unwrap().source.is_some(), problem.what)
+            })
+        });
+        for ((is_read, what), expected) in found.into_iter().zip([
+            "mod_directory.lua is a directory, and",
+            "mod_below/mod_below.lua is a directory, and",
+            "mod_fifo.lua is no regular file, and",
+            "mod_zero.lua is no regular file, and",
+            "mod_memory.lua can be opened and not read, and",
+        ]) {
+            assert!(!is_read);
+            assert!(what.contains(&format!("own/{expected}")), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_module_is_one_line() {
+        let place = TestDir::new();
+        for (name, content) in
+            [("page", "<!DOCTYPE html>"), ("binary", "local x\0"), ("words", "404: Not Found")]
+        {
+            place.write(&format!("own/mod_{name}.lua"), content);
+        }
+        fs::File::create(place.path().join("own/mod_large.lua")).unwrap().set_len(1 << 30).unwrap();
+        place.write("own/mod_longest.lua", " ".repeat(LONGEST as usize));
+        place.write("own/mod_longer.lua", " ".repeat(LONGEST as usize + 1));
+        symlink("/dev/null", place.path().join("own/mod_null.lua")).unwrap();
+        let path = place.path().to_owned();
+        let [page, binary, words, large, longest, longer, null] = in_time(move || {
+            let modules = modules(&path);
+            ["page", "binary", "words", "large", "longest", "longer", "null"].map(|module| {
+                let found = modules.find(module);
+                assert!(found.problem.as_ref().is_none_or(|problem| !problem.is_fatal), "{module}");
+                said(&path, &modules, &found)
+            })
+        });
+        assert_eq!(page, ["own/mod_page.lua is not Lua, and Prosody cannot load it: replace or remove it"]);
+        assert_eq!(
+            binary,
+            ["own/mod_binary.lua is not Lua, and Prosody cannot load it: replace or remove it"]
+        );
+        assert_eq!(words, ["own/mod_words.lua is not Lua, and Prosody cannot load it: replace or remove it"]);
+        let too_large = "is larger than 1 MiB, which no module is: what it needs is not looked for";
+        assert_eq!(large, [format!("own/mod_large.lua {too_large}")]);
+        assert_eq!(longer, [format!("own/mod_longer.lua {too_large}")]);
+        assert_eq!([longest, null], [Vec::<String>::new(), Vec::new()]);
+    }
+
+    #[test]
+    fn a_socket_is_passed_over() {
+        let place = TestDir::new();
+        fs::create_dir_all(place.path().join("own")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(place.path().join("own/mod_x.lua")).unwrap();
+        let modules = modules(place.path());
+        let found = modules.find("x");
+        assert_eq!(
+            said(place.path(), &modules, &found),
+            ["own/mod_x.lua cannot be read by Prosody's user: No such device or address"]
+        );
+        assert_eq!(found.file, None);
+    }
+
+    #[test]
+    fn a_large_folder_costs_the_reading_of_its_names() {
+        let place = TestDir::new();
+        place.write("own/mod_x.lua", "");
+        // Links are made faster than files, and no file has more than 65,000 (ext4).
+        let file = |number: u32| place.path().join(format!("own/{number}"));
+        for number in 0..100_000 {
+            match number % 50_000 {
+                0 => drop(fs::File::create(file(number)).unwrap()),
+                behind => fs::hard_link(file(number - behind), file(number)).unwrap(),
+            }
+        }
+        let path = place.path().to_owned();
+        let (said, names) = in_time(move || {
+            let modules = modules(&path);
+            let found = modules.find("x");
+            assert!(found.file.is_some());
+            for number in 0..1000 {
+                assert_eq!(modules.find(&format!("nothing_{number}")).file, None);
+            }
+            (said(&path, &modules, &found), modules.names().clone())
+        });
+        assert_eq!(
+            said,
+            [
+                "own holds 100001 files, whose names are read at every start: give modules a folder of their own"
+            ]
+        );
+        assert_eq!(Vec::from_iter(names), ["x"]);
+    }
+
+    #[test]
+    fn folders_that_are_none_are_empty() {
+        let place = TestDir::new();
+        place.write("own", "a file");
+        place.write("collection/mod_x.lua", "");
+        let modules = modules(place.path());
+        assert_eq!(path(place.path(), &modules.find("x")).as_deref(), Some("collection/mod_x.lua"));
+        assert!(!modules.has_users());
+        assert_eq!(modules.problems().count(), 0);
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_folders() {
+        let place = TestDir::new();
+        for file in [
+            "mod_.lua",
+            "own/mod_.lua",
+            "own/mod_x.lua",
+            "etc/passwd",
+            "secret.lua",
+            "secret.lib.lua",
+            "own/a/l.lua",
+        ] {
+            place.write(file, "x()");
+        }
+        let modules = modules(place.path());
+        let long = "x".repeat(10_000);
+        for name in [
+            "",
+            ".",
+            "..",
+            "../etc/passwd",
+            "../../etc/passwd",
+            "/etc/passwd",
+            "a/../x",
+            "x\0",
+            "\0",
+            "x\n",
+            &long,
+        ] {
+            assert_eq!(*modules.find(name), Found::default(), "{name:?}");
+        }
+        for name in ["", "..", "../secret", "../../secret", "/etc/passwd", "a/../l", "\0", &long] {
+            assert_eq!(modules.library("x", name), Found::default(), "{name:?}");
+            assert_eq!(modules.library(name, "l"), Found::default(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn all_modules_can_be_named() {
+        let place = TestDir::new();
+        for file in [
+            "own/mod_a.lua",
+            "own/mod_b/mod_b.lua",
+            "own/c/mod_c.lua",
+            "own/mod_no/README",
+            "own/notes.lua",
+            "own/share/lua/5.4/mod_rock.lua",
+            "lib/modules/mod_a.lua",
+            "lib/modules/muc/mod_muc.lua",
+            "collection/mod_a.lua",
+            "collection/mod_d/mod_d.lua",
+            "collection/mod_e.lua",
+            "collection/f/mod_f.lua",
+            "collection/ldap.lib.lua",
+        ] {
+            place.write(file, "");
+        }
+        fs::create_dir_all(place.path().join("own/mod_b.git")).unwrap();
+        let modules = modules(place.path());
+        assert_eq!(Vec::from_iter(modules.names()), ["a", "b", "c", "d", "e", "f", "muc"]);
+        let collection: Vec<(String, PathBuf)> = modules.collection().into_iter().collect();
+        let expected = [("a", "mod_a.lua"), ("d", "mod_d"), ("e", "mod_e.lua"), ("f", "f")];
+        let expected =
+            expected.map(|(name, top)| (name.to_owned(), place.path().join("collection").join(top)));
+        assert_eq!(collection, expected);
+        assert!(modules.has_users());
+        assert_eq!(
+            ["a", "b", "d", "muc", "z"].map(|name| modules.behind_users(name)),
+            [Some(Origin::Prosody), None, Some(Origin::Collection), Some(Origin::Prosody), None]
+        );
+    }
+
+    fn missing(modules: &Modules, libraries: &[&'static str]) -> Vec<&'static str> {
+        modules.missing_lua_libraries(&libraries.iter().copied().collect()).into_iter().collect()
+    }
+
+    /// The Lua that runs Prosody on Debian.
+    fn with_lua(mut prosody: Prosody) -> Prosody {
+        let answer = Command::new("lua5.4").arg("-v").output();
+        answer.unwrap_or_else(|error| panic!("lua5.4: {error}. This test needs it: apt-get install lua5.4"));
+        prosody.interpreter = Some("lua5.4".into());
+        prosody
+    }
+
+    #[test]
+    fn lua_libraries_are_looked_for_where_lua_looks() {
+        let place = TestDir::new();
+        for file in [
+            "lib/util/own.lua",
+            "lib/util/compiled.so",
+            "installed/share/lua/5.4/rock.lua",
+            "installed/share/lua/5.4/rocks/init.lua",
+            "installed/share/lua/5.3/older.lua",
+            "own/share/lua/5.4/not_there.lua",
+        ] {
+            place.write(file, "");
+        }
+        let of = |version: &str| modules_of(place.path(), &with_lua(prosody(place.path(), version)));
+        let there = ["string", "_G", "utf8", "util.own", "util.compiled", "rock", "rocks"];
+        assert_eq!(missing(&of("13.0.1"), &there), Vec::<&str>::new());
+        let not_there = ["bit32", "no.such", "not_there", "older", "prosody.util.none", "util.none"];
+        assert_eq!(missing(&of("13.0.1"), &not_there), not_there);
+        let all: Vec<&str> = there.into_iter().chain(not_there).collect();
+        assert_eq!(missing(&of("13.0.1"), &all), not_there);
+        assert_eq!(missing(&of("13.0.1"), &["prosody.util.own"]), Vec::<&str>::new());
+        assert_eq!(missing(&of("0.12.3"), &["prosody.util.own"]), ["prosody.util.own"]);
+    }
+
+    #[test]
+    fn nothing_is_missing_where_lua_does_not_answer() {
+        let place = TestDir::new();
+        place.write("fails", "#!/bin/sh\nprintf 'no.such\\n'\nexit 1\n");
+        place.write("mumbles", "#!/bin/sh\nprintf '\\377\\nother\\n'\n");
+        place.write("cannot_be_run", "");
+        for interpreter in [None, Some("fails"), Some("mumbles"), Some("cannot_be_run"), Some("nothing")] {
+            let mut prosody = prosody(place.path(), "13.0.1");
+            prosody.interpreter = interpreter.map(|name| {
+                let path = place.path().join(name);
+                if name != "nothing" && name != "cannot_be_run" {
+                    place.set_mode(name, 0o755);
+                }
+                path
+            });
+            let modules = modules_of(place.path(), &prosody);
+            assert_eq!(missing(&modules, &["no.such"]), Vec::<&str>::new(), "{interpreter:?}");
+        }
+        let mut unknown = prosody(place.path(), "13.0.1");
+        unknown.lua = None;
+        assert_eq!(missing(&modules_of(place.path(), &with_lua(unknown)), &["no.such"]), Vec::<&str>::new());
+    }
 }

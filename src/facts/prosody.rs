@@ -21,6 +21,8 @@ pub struct Prosody {
     pub source_dir: PathBuf,
     /// Where the modules that come with it are (`CFG_PLUGINDIR`).
     pub plugin_dir: PathBuf,
+    /// Where its build puts data (`CFG_DATADIR`); there `prosodyctl install` puts modules, wherever data are.
+    pub data_dir: Option<PathBuf>,
     /// Its version.
     pub version: Version,
     /// The Lua that runs it, as its first line names it: a path, or a name on the search path.
@@ -106,7 +108,8 @@ pub fn find(search_path: Option<&OsStr>) -> Result<Prosody, Error> {
     let lua = interpreter.and_then(interpreter_version);
     let interpreter = interpreter.map(PathBuf::from);
     let version = Version::read(&source_dir.join("prosody.version"))?;
-    Ok(Prosody { program, source_dir, plugin_dir, version, interpreter, lua })
+    let data_dir = setting(&head, "CFG_DATADIR");
+    Ok(Prosody { program, source_dir, plugin_dir, data_dir, version, interpreter, lua })
 }
 
 /// The path in the line `NAME='path';`.
@@ -219,7 +222,7 @@ mod tests {
             "bin/prosody",
             format!(
                 "#!/usr/bin/env lua5.4\n-- Prosody IM\n\nCFG_SOURCEDIR='{root}/lib';\nCFG_CONFIGDIR='/etc/prosody';\n\
-                 CFG_PLUGINDIR='{root}/lib/modules/';\n\nif CFG_SOURCEDIR then\nend\n"
+                 CFG_PLUGINDIR='{root}/lib/modules/';\nCFG_DATADIR='/var/lib/prosody';\n\nif CFG_SOURCEDIR then\nend\n"
             ),
         );
         directory.set_mode("bin/prosody", 0o755);
@@ -241,6 +244,7 @@ mod tests {
         assert_eq!(prosody.lua, Some((5, 4)));
         assert_eq!(prosody.version.to_string(), "13.0.1");
         assert_eq!(prosody.plugin_dir, directory.path().join("lib/modules"));
+        assert_eq!(prosody.data_dir, Some(PathBuf::from("/var/lib/prosody")));
         assert_eq!(prosody.interpreter, Some(PathBuf::from("lua5.4")));
     }
 

@@ -159,8 +159,8 @@ fn stays(name: &str, settings: &Settings, facts: &Facts, hosts: &mut Hosts, repo
                 report.remark(format!("{variable}: {name} is there already, it serves {}", component.name));
             }
             None => report.warning(format!(
-                "{variable}: {name} is left out: it serves an address of its own, which PROSODY_COMPONENTS=HOST:{name} \
-                 gives it"
+                "{variable}: {name} is left out: it serves an address of its own; write HOST:{name} into \
+                 PROSODY_COMPONENTS, beside the other components that you want"
             )),
         }
         return false;
@@ -181,7 +181,8 @@ fn stays(name: &str, settings: &Settings, facts: &Facts, hosts: &mut Hosts, repo
     }
     match &addresses[..] {
         [] => report.warning(format!(
-            "{variable}: {name} is left out: it is for rooms, and there are none; PROSODY_COMPONENTS=HOST:muc makes some"
+            "{variable}: {name} is left out: it is for rooms, and there are none; write HOST:muc into PROSODY_COMPONENTS, \
+             beside the other components that you want"
         )),
         _ => report.remark(format!(
             "{variable}: {name} is for rooms, and loaded on {}",

@@ -1,6 +1,7 @@
 //! Every module that a server loads, from where, and why: what settings ask for, and what that needs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use minijinja::Value;
@@ -150,8 +151,8 @@ pub fn resolve(
         find_disabled_needs(&walk.modules, settings, hosts, report);
     }
     facts.modules.problems().for_each(|problem| report.notice(problem.to_owned()));
-    let path = |entry: String| Path::new(LINKED).join(entry);
-    let links = walk.links.into_iter().map(|(entry, target)| Link { path: path(entry), target }).collect();
+    let path = |name: OsString| Path::new(LINKED).join(name);
+    let links = walk.links.into_iter().map(|(name, target)| Link { path: path(name), target }).collect();
     Resolution { modules: walk.modules, links, fingerprints: walk.fingerprints }
 }
 
@@ -315,10 +316,10 @@ struct Walk<'a> {
     conditional: VecDeque<(String, Reason)>,
     modules: Vec<Module>,
     places: HashMap<String, usize>,
-    libraries: HashSet<(String, PathBuf)>,
+    libraries: HashSet<(String, PathBuf, bool)>,
     /// The libraries of Lua's that modules outside of Prosody load, each with the module and whether it is certain.
     lua: BTreeMap<String, Vec<(String, bool)>>,
-    links: BTreeMap<String, PathBuf>,
+    links: BTreeMap<OsString, PathBuf>,
     fingerprints: Vec<(PathBuf, u64)>,
 }
 
@@ -362,7 +363,7 @@ impl<'a> Walk<'a> {
         match &found.file {
             Some(file) => {
                 self.remark(&name, &found, file, report);
-                self.take(&name, file, is_certain, report);
+                self.take(&name, file, is_certain, true, report);
             }
             None => self.missing(&name, &found, is_certain, report),
         }
@@ -371,9 +372,7 @@ impl<'a> Walk<'a> {
     /// What is worth a line about a file.
     fn remark(&self, name: &str, found: &Found, file: &File, report: &mut Report) {
         let path = file.path.display();
-        for problem in found.problem.iter().chain(&found.passed_over) {
-            report.warning(format!("{}: {problem}", self.by(name)));
-        }
+        self.remark_on_files(name, found, report);
         if file.origin == Origin::User {
             if let Some(other) = self.facts.modules.behind_users(name) {
                 let other = match other {
@@ -385,13 +384,31 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Says what is wrong with a file that Prosody takes, and with those that it passes over before.
+    fn remark_on_files(&self, name: &str, found: &Found, report: &mut Report) {
+        let instead = found.file.as_ref().map(|file| format!(": loading {} instead", file.path.display()));
+        for passed_over in &found.passed_over {
+            report.warning(format!(
+                "{}: {passed_over}{}",
+                self.by(name),
+                instead.as_deref().unwrap_or_default()
+            ));
+        }
+        if let Some(problem) = &found.problem {
+            let text = format!("{}: {}", self.by(name), problem.what);
+            match problem.is_fatal {
+                true => report.mistake(Mistake::about(&text)),
+                false => report.warning(text),
+            }
+        }
+    }
+
     /// Takes a file of a module's, its own or a library: a link to it where it needs one, and what it needs itself.
-    fn take(&mut self, module: &str, file: &File, is_certain: bool, report: &mut Report) {
+    /// `is_certain` says whether the module is there in any case, `is_always` whether it loads this file in any case.
+    fn take(&mut self, module: &str, file: &File, is_certain: bool, is_always: bool, report: &mut Report) {
         let modules = &self.facts.modules;
-        if file.origin == Origin::Collection {
-            let top =
-                file.path.ancestors().find(|path| path.file_name().is_some_and(|name| *name == *file.entry));
-            self.links.insert(file.entry.clone(), top.unwrap_or(&file.path).to_owned());
+        if let Some(name) = file.top.file_name().filter(|_| file.origin == Origin::Collection) {
+            self.links.insert(name.to_owned(), file.top.clone());
         }
         if file.digest != 0 {
             self.fingerprints.push((file.path.clone(), file.digest));
@@ -399,7 +416,7 @@ impl<'a> Walk<'a> {
         let is_own = file.origin == Origin::Prosody;
         let source = if is_own && !self.reads_own { None } else { modules.source(file) };
         if let Some(source) = source {
-            self.follow(module, &source, is_own, is_certain, report);
+            self.follow(module, &source, is_own, is_certain, is_always, report);
         }
     }
 
@@ -409,41 +426,53 @@ impl<'a> Walk<'a> {
         source: &ModuleSource,
         is_own: bool,
         is_certain: bool,
+        is_always: bool,
         report: &mut Report,
     ) {
         for need in source.modules.iter().filter(|need| need.name != module) {
-            let is_conditional = need.is_conditional || !is_certain;
-            let reason = Reason::NeededBy { module: module.to_owned(), is_conditional: need.is_conditional };
-            let queue = if is_conditional { &mut self.conditional } else { &mut self.certain };
+            let is_conditional = need.is_conditional || !is_always;
+            let reason = Reason::NeededBy { module: module.to_owned(), is_conditional };
+            let queue = if is_certain && !is_conditional { &mut self.certain } else { &mut self.conditional };
             queue.push_back((need.name.clone(), reason));
             let needs = &mut self.modules[self.places[module]].needs;
-            if !needs.iter().any(|other| other.name == need.name) {
-                needs.push(need.clone());
+            match needs.iter_mut().find(|other| other.name == need.name) {
+                Some(other) => {
+                    other.is_conditional &= is_conditional;
+                    other.is_soft &= need.is_soft;
+                }
+                None => needs.push(Need { is_conditional, ..need.clone() }),
             }
         }
         if is_own {
             return;
         }
         for library in &source.libraries {
-            let is_certain = is_certain && !library.is_conditional;
+            let is_always = is_always && !library.is_conditional;
             let found = self.facts.modules.library(module, &library.name);
             match &found.file {
                 Some(file) => {
-                    if self.libraries.insert((module.to_owned(), file.path.clone())) {
-                        self.take(module, file, is_certain, report);
+                    // What a module may load, it may load in any case elsewhere.
+                    if self.libraries.insert((module.to_owned(), file.path.clone(), is_always)) {
+                        self.remark_on_files(module, &found, report);
+                        self.take(module, file, is_certain, is_always, report);
                     }
                 }
                 None if library.is_conditional => {}
                 None => {
-                    let mut why =
-                        format!("its library {}.lib.lua is not in {}", library.name, self.searched());
+                    let mut why = format!(
+                        "`{module}` needs its library {}.lib.lua, which is not in {}",
+                        library.name,
+                        self.searched()
+                    );
                     found.passed_over.iter().for_each(|file| why.push_str(&format!("; {file}")));
-                    self.wrong(module, &format!("`{module}` cannot be loaded: {why}"), is_certain, report);
+                    why.push_str(&format!(": put it beside the module, or {}", self.way_out(module)));
+                    self.wrong(module, &why, is_certain && is_always, report);
                 }
             }
         }
         for library in source.lua_libraries.iter().filter(|library| !library.is_conditional) {
-            self.lua.entry(library.name.clone()).or_default().push((module.to_owned(), is_certain));
+            let users = self.lua.entry(library.name.clone()).or_default();
+            users.push((module.to_owned(), is_certain && is_always));
         }
     }
 
@@ -455,43 +484,63 @@ impl<'a> Walk<'a> {
         else {
             return;
         };
-        if chain.len() == 1 && *is_default {
+        let is_asked = chain.len() == 1;
+        if is_asked && *is_default {
             return;
         }
-        if *is_hidden {
-            let why = "it names a module that is not there";
-            let kind = role.kind().0;
+        if is_asked && *is_hidden {
+            let (kind, _) = role.kind();
+            let article = if kind.starts_with('a') { "an" } else { "a" };
             report.mistake(Mistake::about(&format!(
-                "{by}: {why}, as a {kind} (its values may be secrets and are not shown)"
+                "{by}: it names {article} {kind} that is not there: correct the name (its values may be secrets and are \
+                 not shown)"
             )));
             return;
         }
-        let (kind, prefix) = if chain.len() == 1 { role.kind() } else { ("module", "") };
+        let (kind, prefix) = if is_asked { role.kind() } else { ("module", "") };
         let short = name.strip_prefix(prefix).unwrap_or(name);
-        let mut why = if chain.len() == 1 {
-            format!("no {kind} `{short}`")
-        } else {
-            format!("there is no module `{short}`")
-        };
-        if found.passed_over.is_empty() {
-            why.push_str(&format!(" for {}{}", self.searched(), self.hint(short, prefix)));
+        let there_is = if is_asked { "" } else { "there is " };
+        let version = &self.facts.prosody.version;
+        let why = if found.passed_over.is_empty() {
+            let what_to_do = match is_asked {
+                true => self.hint(short, prefix),
+                false => format!("put it into a folder of PROSODY_PLUGIN_PATHS, or {}", self.way_out(name)),
+            };
+            format!("for Prosody {version} in {}; {what_to_do}", self.searched())
         } else {
             let reasons = found.passed_over.join("; ");
-            why.push_str(&format!(" that Prosody {} can load: {reasons}", self.facts.prosody.version));
+            format!("that Prosody {version} can load: {reasons}; replace it, or {}", self.way_out(name))
+        };
+        self.wrong(name, &format!("{there_is}no {kind} `{short}` {why}"), is_certain, report);
+    }
+
+    /// What to do where a module cannot be had.
+    fn way_out(&self, name: &str) -> String {
+        let chain = self.chain(name);
+        match chain.last().map(|root| (&root.reasons[0], &root.name)) {
+            Some((Reason::Asked { role, .. }, root)) => match role.kind() {
+                (_, "") => format!("leave `{root}` out"),
+                (kind, _) => format!("choose another {kind}"),
+            },
+            _ => "leave it out".to_owned(),
         }
-        self.wrong(name, &why, is_certain, report);
     }
 
     /// Adds what is wrong with a module: a mistake, or where it is needed in some cases only a warning.
     fn wrong(&self, name: &str, why: &str, is_certain: bool, report: &mut Report) {
-        let needs: Vec<String> =
-            self.chain(name).iter().rev().map(|module| format!("`{}`", module.name)).collect();
-        let chain = match &needs[..] {
-            [] | [_] => String::new(),
-            [one, other] => format!("{one} needs {other}, and "),
-            [one, more @ ..] => format!("{one} needs {}, and ", more.join(", which needs ")),
-        };
-        let text = format!("{}: {chain}{why}", self.by(name));
+        let mut chain = String::new();
+        for module in self.chain(name).iter().rev() {
+            match (&module.reasons[0], chain.is_empty()) {
+                (Reason::NeededBy { module: by, is_conditional }, is_first) => {
+                    let needs = if *is_conditional { "may need" } else { "needs" };
+                    let who = if is_first { format!("`{by}`") } else { ", which".to_owned() };
+                    chain.push_str(&format!("{who} {needs} `{}`", module.name));
+                }
+                (Reason::Asked { .. }, _) => {}
+            }
+        }
+        let joint = if chain.is_empty() { "" } else { ", and " };
+        let text = format!("{}: {chain}{joint}{why}", self.by(name));
         if is_certain {
             report.mistake(Mistake::about(&text));
         } else {
@@ -521,15 +570,19 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// For whom modules were looked for, and in which folders.
+    /// The folders in which modules were looked for.
     fn searched(&self) -> String {
-        let folders = self.facts.modules.folders().filter(|folder| folder.is_dir());
-        // Prosody's own is written with a slash at its end.
-        let folders = folders.map(|folder| folder.components().collect::<PathBuf>().display().to_string());
-        format!("Prosody {} in {}", self.facts.prosody.version, folders.collect::<Vec<_>>().join(", "))
+        let folders = self.facts.modules.folders().filter(|(folder, _)| folder.is_dir());
+        let folders = folders.map(|(folder, is_readable)| {
+            // Prosody's own is written with a slash at its end.
+            let folder: PathBuf = folder.components().collect();
+            let remark = if is_readable { "" } else { " (which Prosody's user cannot read)" };
+            format!("{}{remark}", folder.display())
+        });
+        folders.collect::<Vec<_>>().join(", ")
     }
 
-    /// The names that are nearest to one that is nowhere.
+    /// The names that are nearest to one that is nowhere, or what else to do.
     fn hint(&self, name: &str, prefix: &str) -> String {
         let all = self.facts.modules.names();
         let mut near: Vec<&str> = Vec::new();
@@ -542,7 +595,10 @@ impl<'a> Walk<'a> {
             }
         }
         let near: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
-        if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
+        match &near[..] {
+            [] => "correct the name, or put the module into a folder of PROSODY_PLUGIN_PATHS".to_owned(),
+            _ => format!("did you mean {}?", near.join(" or ")),
+        }
     }
 
     fn find_missing_lua_libraries(&self, report: &mut Report) {
@@ -551,13 +607,14 @@ impl<'a> Walk<'a> {
             let is_prosodys =
                 ["prosody.", "util.", "net.", "core."].iter().any(|prefix| library.starts_with(prefix));
             let what = match is_prosodys {
-                true => format!("`{library}`, which Prosody {} does not have", self.facts.prosody.version),
+                true => format!("`{library}`, which Prosody {} does not have: ", self.facts.prosody.version),
                 false => format!(
-                    "the Lua library `{library}`, which is not installed: install it in the image, or leave the module out"
+                    "the Lua library `{library}`, which is not installed: install it in the image, or "
                 ),
             };
             for (module, is_certain) in &self.lua[library] {
-                self.wrong(module, &format!("`{module}` needs {what}"), *is_certain, report);
+                let why = format!("`{module}` needs {what}{}", self.way_out(module));
+                self.wrong(module, &why, *is_certain, report);
             }
         }
     }
@@ -576,12 +633,15 @@ fn find_conflicts(roots: &[(String, Reason)], settings: &Settings, hosts: &Hosts
     };
     for (one, other) in [("vcard", "vcard_legacy"), ("pep_simple", "pep")] {
         if let (Some(one_by), Some(other_by)) = (asks(one, None), asks(other, None)) {
+            let chosen = names(&settings.modules.modules_enabled);
+            let is_chosen = chosen.contains(&one) && chosen.contains(&other);
+            let what_to_do = match is_chosen {
+                true => "leave one of them out".to_owned(),
+                false => format!("set PROSODY_MODULES_DISABLED={other}, or leave {one} out"),
+            };
             report.mistake(Mistake::new(
                 &settings.variable("modules_enabled"),
-                &format!(
-                    "{one} ({one_by}) and {other} ({other_by}) cannot be loaded together: set \
-                     PROSODY_MODULES_DISABLED={other}, or leave {one} out"
-                ),
+                &format!("{one} ({one_by}) and {other} ({other_by}) cannot be loaded together: {what_to_do}"),
             ));
             continue;
         }
@@ -643,27 +703,25 @@ fn find_unused_providers(roots: &[(String, Reason)], report: &mut Report) {
 
 /// Says what is disabled and needed all the same.
 fn find_disabled_needs(modules: &[Module], settings: &Settings, hosts: &Hosts, report: &mut Report) {
-    let needs =
-        |module: &Module, name: &str| module.needs.iter().any(|need| need.name == name && !need.is_soft);
-    let is_asked = |module: &Module, wanted: &dyn Fn(&Role) -> bool| {
-        module.reasons.iter().any(|reason| matches!(reason, Reason::Asked { role, .. } if wanted(role)))
-    };
     let enabled = names(&settings.modules.modules_enabled);
     let disabled = names(&settings.modules.modules_disabled);
+    let loaded = loaded(modules, |role| *role != Role::Available);
     for name in disabled.iter().filter(|name| !enabled.contains(name)) {
-        let users: Vec<&str> = modules
-            .iter()
-            .filter(|module| is_asked(module, &|role| *role != Role::Available) && needs(module, name))
-            .map(|module| module.name.as_str())
-            .collect();
-        if users.is_empty() {
-            continue;
+        let variable = settings.variable("modules_disabled");
+        let [certain, possible] = users(&loaded, name, &[]);
+        if !certain.is_empty() {
+            let users = several(&certain);
+            report.warning(match is_only_left_out(name) {
+                true => format!("{variable}: {name} is loaded all the same, for it is needed by {users}: disable these too"),
+                false => format!("{variable}: {name} is needed by {users}, which will not load: disable these too, or leave {name} enabled"),
+            });
         }
-        let (variable, users) = (settings.variable("modules_disabled"), several(&users));
-        report.warning(match is_only_left_out(name) {
-            true => format!("{variable}: {name} is loaded all the same, for it is needed by {users}: disable these too"),
-            false => format!("{variable}: {name} is needed by {users}, which will not load: disable these too, or leave {name} enabled"),
-        });
+        if !possible.is_empty() {
+            report.notice(format!(
+                "{variable}: {name} may be needed by {}: disable these too, or leave {name} enabled",
+                several(&possible)
+            ));
+        }
     }
     for host in &hosts.virtual_hosts {
         let mut off: Vec<String> = Vec::new();
@@ -674,20 +732,57 @@ fn find_disabled_needs(modules: &[Module], settings: &Settings, hosts: &Hosts, r
             Role::EnabledOn(on) => *on == host.name,
             _ => false,
         };
+        let loaded = self::loaded(modules, is_here);
         for name in &off {
-            let users = modules.iter().filter(|module| !off.contains(&module.name));
-            let users: Vec<&str> = users
-                .filter(|module| is_asked(module, &is_here) && needs(module, name))
-                .map(|module| module.name.as_str())
-                .collect();
-            if !users.is_empty() {
+            let variable = settings.variable("virtual_hosts");
+            let [certain, possible] = users(&loaded, name, &off);
+            if !certain.is_empty() {
                 report.warning(format!(
-                    "{}: on {}, {name} is disabled and needed by {}, which will not load there: disable these too",
-                    settings.variable("virtual_hosts"),
+                    "{variable}: on {}, {name} is disabled and needed by {}, which will not load there: disable these too",
                     host.name,
-                    several(&users)
+                    several(&certain)
+                ));
+            }
+            if !possible.is_empty() {
+                report.notice(format!(
+                    "{variable}: on {}, {name} is disabled and may be needed by {}: disable these too",
+                    host.name,
+                    several(&possible)
                 ));
             }
         }
     }
+}
+
+/// The modules that are loaded where these roles are taken, and those that these need in any case.
+fn loaded(modules: &[Module], is_asked: impl Fn(&Role) -> bool) -> Vec<&Module> {
+    let mut names: HashSet<&str> = HashSet::new();
+    loop {
+        let before = names.len();
+        for module in modules {
+            let is_loaded = module.reasons.iter().any(|reason| match reason {
+                Reason::Asked { role, .. } => is_asked(role),
+                Reason::NeededBy { module, is_conditional } => {
+                    !is_conditional && names.contains(module.as_str())
+                }
+            });
+            if is_loaded {
+                names.insert(&module.name);
+            }
+        }
+        if names.len() == before {
+            return modules.iter().filter(|module| names.contains(module.name.as_str())).collect();
+        }
+    }
+}
+
+/// Those of the modules that need one in any case, and those that need it in some; those in `off` are none of them.
+fn users<'a>(modules: &[&'a Module], name: &str, off: &[String]) -> [Vec<&'a str>; 2] {
+    let mut users = [Vec::new(), Vec::new()];
+    for module in modules.iter().filter(|module| !off.contains(&module.name)) {
+        if let Some(need) = module.needs.iter().find(|need| need.name == name && !need.is_soft) {
+            users[usize::from(need.is_conditional)].push(module.name.as_str());
+        }
+    }
+    users
 }

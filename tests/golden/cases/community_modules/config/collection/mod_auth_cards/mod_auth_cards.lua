@@ -1,0 +1,1 @@
+local cards = module:require("cards");

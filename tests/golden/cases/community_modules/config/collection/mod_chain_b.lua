@@ -1,0 +1,1 @@
+local serve = module:depends("chain_c").serve; module:depends("http");

@@ -1,0 +1,1 @@
+return "Prosody 13.0 has it itself";

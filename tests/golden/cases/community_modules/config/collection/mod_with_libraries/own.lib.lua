@@ -1,0 +1,2 @@
+module:depends("for_a_library");
+return {};

@@ -1,0 +1,1 @@
+return module:require("top");

@@ -1,0 +1,7 @@
+-- What is loaded on every virtual host.
+
+plugin_paths = {
+	"{output}/community-modules";
+}
+
+modules_enabled = { --[[secret]] "disco", --[[secret]] "one" }

@@ -1,0 +1,2 @@
+if x then module:depends("nowhere"); end
+module:depends("two");

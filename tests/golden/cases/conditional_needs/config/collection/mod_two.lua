@@ -1,0 +1,4 @@
+local function serve()
+	local library = module:require("not_there");
+	module:depends("half");
+end

@@ -1,0 +1,1 @@
+module:depends("middle"); module:depends("alone", true);

@@ -1,0 +1,1 @@
+local muc = module:depends("muc");

@@ -1,0 +1,1 @@
+--% requires: no-such-feature

@@ -1,0 +1,3 @@
+-- Where data go, and how long they are kept.
+
+storage = { roster = "attic" }

@@ -1,0 +1,2 @@
+--% requires: mod_bookmarks, no-such-feature
+local x = 1;

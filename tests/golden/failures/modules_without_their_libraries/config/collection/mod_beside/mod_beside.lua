@@ -1,0 +1,1 @@
+module:require("not_there");
