@@ -5,6 +5,7 @@ pub mod lua_source;
 pub mod module_source;
 pub mod modules;
 pub mod prosody;
+pub mod readme;
 pub mod running;
 pub mod user_files;
 
