@@ -114,6 +114,8 @@ fn input(database: &Database) -> Vec<u8> {
 fn judge(output: &str, database: &Database) -> Answer {
     let (word, why) = output.split_once('\n').unwrap_or((output, ""));
     let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+    // LuaDBI's own words before the library's.
+    let why = why.strip_prefix("Failed to connect to database: ").unwrap_or(&why).to_owned();
     let has = |text: &str| why.to_ascii_lowercase().contains(text);
     match word {
         "ready" => Answer::Ready,

@@ -36,6 +36,9 @@ pub fn log_in(
         let (kind, content) = receive(connection)?;
         match (kind, &content[..]) {
             (b'E', _) => return Ok(Some(refusal(&content))),
+            (b'R', [0, 0, 0, 3 | 5 | 10, ..]) if database.password.is_none() => {
+                return Ok(Some(Refusal { code: "28P01".into(), message: "no password supplied".into() }));
+            }
             (b'R', [0, 0, 0, 10, mechanisms @ ..]) => {
                 let Some(password) = database.password.as_ref().filter(|_| offers(mechanisms)) else {
                     return Ok(None);
