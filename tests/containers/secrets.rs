@@ -53,6 +53,8 @@ fn serve(image: &str, group: usize, by: By) -> (Container, Option<Volume>) {
     let mut recipe = Recipe::new(image)
         .env("PROSODY_DOMAIN", DOMAIN)
         .env("PROSODY_ENTRYPOINT_LOG", "debug")
+        // Something to say at debug.
+        .env("PROSODY_LOGLEVEL", "info")
         // Misspelt, it may be a secret all the same.
         .env("PROSODY_TURN_SECRETT", &format!("{MARKER}-misspelt"));
     for (name, value) in BESIDE[group] {
@@ -66,7 +68,7 @@ fn serve(image: &str, group: usize, by: By) -> (Container, Option<Volume>) {
     }
     let volume = Volume::new();
     let mode = if by == By::RootsFile { "0400" } else { "0444" };
-    let mut script = String::new();
+    let mut script = "cd /volume; ".to_owned();
     for (name, value) in GROUPS[group] {
         script.push_str(&format!("printf '%s\\n' '{value}' >{name}; chmod {mode} {name}; "));
         recipe = recipe.env(&format!("{name}_FILE"), &format!("/run/secrets/{name}"));
@@ -175,7 +177,8 @@ fn environment_of_prosodyctl(server: &Container) -> String {
         .spawn()
         .unwrap();
     let script = "for process in /proc/[0-9]*; do
-        grep -qs /usr/bin/prosodyctl $process/cmdline && tr '\\0' '\\n' <$process/environ && tr '\\0' ' ' <$process/cmdline
+        grep -qs /usr/bin/prosodyctl $process/cmdline && ! grep -qs 'for process' $process/cmdline \\
+            && tr '\\0' '\\n' <$process/environ && tr '\\0' ' ' <$process/cmdline
     done";
     let found = eventually("prosodyctl runs", PATIENCE, || {
         let found = server.as_prosody(script).stdout;
