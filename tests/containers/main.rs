@@ -18,3 +18,4 @@ mod reload;
 mod run;
 mod stop;
 mod terminal;
+mod upgrade;
