@@ -27,13 +27,13 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 .PHONY: up
-up: ## start a server to log in to, with an account [DOMAIN=localhost] [PUBLISH=127.0.0.1] [EXAMPLE=postgresql]
+up: ## start a server to log in to, with an account [DOMAIN=localhost] [PUBLISH=127.0.0.1] [EXAMPLE=compose]
 	@docker/needs docker compose
-	@examples/server running $(EXAMPLE) || $(MAKE) --no-print-directory image-trixie
+	@examples/server running $(EXAMPLE) || { [ $$? = 1 ] && $(MAKE) --no-print-directory image-trixie; }
 	@examples/server up $(EXAMPLE)
 
 .PHONY: down
-down: ## end what `make up` started; its data stays, unless VOLUMES=1
+down: ## end what `make up` started; its data stays, unless VOLUMES=1 [EXAMPLE=compose]
 	@docker/needs docker compose
 	@examples/server down $(EXAMPLE) $(if $(VOLUMES),--volumes)
 
