@@ -156,9 +156,10 @@ fn wait_for(
                 }
                 if answer == Answer::NeedsUpgrade {
                     tracing::error!(
-                        "{} has tables of an earlier Prosody, and nothing is stored until they are upgraded: make a \
-                         backup, then run `docker exec -it CONTAINER prosodyctl mod_storage_sql upgrade` (or `docker \
-                         run -it` with the same settings), and restart",
+                        "{} has tables of an earlier Prosody, and some of what is stored in them is lost until they are \
+                         upgraded: make a backup, run `docker exec -it CONTAINER prosodyctl mod_storage_sql upgrade`, \
+                         or `docker run -it --rm OPTIONS IMAGE mod_storage_sql upgrade` with this container's options, \
+                         answer y, and restart",
                         sentence(database)
                     );
                 }

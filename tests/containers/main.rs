@@ -19,3 +19,4 @@ mod run;
 mod secrets;
 mod stop;
 mod terminal;
+mod upgrade;
