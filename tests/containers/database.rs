@@ -1,10 +1,12 @@
 //! Databases that have to be there before Prosody is: real PostgreSQL and MariaDB, and what else may answer in their
 //! place.
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use crate::docker::{
-    Answer, BOOKWORM, CLIENT, Container, Network, Observations, Recipe, TRIXIE, Volume, docker, eventually,
+    Answer, BOOKWORM, CLIENT, Container, Network, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker,
+    eventually, session,
 };
 
 /// The domain of the accounts, where a test has one.
@@ -313,13 +315,16 @@ fn time_of(container: &Container, text: &str) -> f64 {
     clock.split(':').fold(0.0, |time, part| time * 60.0 + part.parse::<f64>().unwrap())
 }
 
-/// Prosody is started first; the server has no name then. As soon as it is there it is used.
+/// Prosody is started first, as `docker compose up` may do it; the server, whose database is there, has no name then. As
+/// soon as it is up it is used.
 fn one_that_comes_up_late_is_used(kind: Kind) {
     let network = Network::new();
-    let prosody = with_settings(prosody(TRIXIE, &network), kind).start();
-    prosody.wait_for_log("Waiting up to 60 s");
     let server = kind.start(&network);
     server.wait();
+    docker(["stop", "--time", "30", &server.container.name]).ok();
+    let prosody = with_settings(prosody(TRIXIE, &network), kind).start();
+    prosody.wait_for_log("Waiting up to 60 s");
+    docker(["start", &server.container.name]).ok();
     prosody.wait_until_it_serves();
 
     let log = prosody.logs();
@@ -410,19 +415,8 @@ fn what_never_comes_ends_the_start_in_time() {
             .env("PROSODY_DB_WAIT", "1s");
         // The container's own time, and what a try under way takes.
         let within = Duration::from_secs(6);
-        let answer = ends(
-            &mut seen,
-            &what,
-            recipe,
-            69,
-            within,
-            &["did not come within 1 s", reason, "PROSODY_DB_WAIT"],
-        );
-        seen.that(
-            &format!("{what}: why it waits"),
-            answer.stderr.contains("Waiting up to 1 s"),
-            &answer.stderr,
-        );
+        let words = ["did not come within 1 s", reason, "PROSODY_DB_WAIT"];
+        ends(&mut seen, &what, recipe, 69, within, &words);
     }
     assert!(closed.container.runs() && strangers.runs());
     seen.report();
@@ -558,7 +552,7 @@ fn what_is_wrong_is_told_at_once(kind: Kind) {
         seen.that(&format!("{what}: no password"), !answer.stderr.contains(PASSWORD), &answer.stderr);
         seen.that(
             &format!("{what}: one line"),
-            answer.stderr.matches("\terror\t").count() == 1,
+            answer.stderr.matches(" error\t").count() == 1,
             &answer.stderr,
         );
     }
@@ -639,4 +633,288 @@ fn a_driver_that_is_missing_is_named() {
         }
     }
     seen.report();
+}
+
+// Passwords.
+
+/// A text as it has to stand in a URL.
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() {
+            encoded.push(char::from(byte));
+        } else {
+            write!(encoded, "%{byte:02X}").unwrap();
+        }
+        encoded
+    })
+}
+
+fn any_password_works(kind: Kind) {
+    let printable: String = (' '..='~').collect();
+    let long = "0123456789".repeat(100);
+    let network = Network::new();
+    let server = kind.start(&network);
+    server.wait();
+    let mut seen = Observations::default();
+    for (name, password) in [
+        ("printable", printable.as_str()),
+        ("spaces", "  spaces around  "),
+        ("other-letters", "пароль Übergröße 密码 🦀"),
+        ("quotes", r#"'"`quoted`"'\"#),
+        ("percent", "%41%zz%%@:/?#"),
+        ("long", &long),
+    ] {
+        let quoted = password.replace('\'', "''");
+        server.sql(&match kind {
+            Kind::MariaDb => {
+                format!("ALTER USER prosody@'%' IDENTIFIED BY '{}'", quoted.replace('\\', r"\\"))
+            }
+            _ => format!("ALTER ROLE prosody PASSWORD '{quoted}'"),
+        });
+        let url = format!("{}://prosody:{}@db/prosody", kind.scheme(), percent_encoded(password));
+        let images = if name == "printable" { &[TRIXIE, BOOKWORM][..] } else { &[TRIXIE] };
+        for image in images {
+            let suite = if *image == TRIXIE { "trixie" } else { "bookworm" };
+            for is_url in [false, true] {
+                let host = format!("{name}.{}.{suite}.example", if is_url { "url" } else { "settings" });
+                let recipe = if is_url {
+                    prosody(image, &network).env("PROSODY_DATABASE_URL", &url)
+                } else {
+                    with_settings(prosody(image, &network), kind).env("PROSODY_DB_PASSWORD", password)
+                };
+                let recipe = recipe.env("PROSODY_VIRTUAL_HOSTS", &host);
+                keeps_accounts(&mut seen, &format!("{kind:?}, {host}"), recipe, &server, &host);
+            }
+        }
+    }
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn any_password_of_postgresql_17_works() {
+    any_password_works(Kind::PostgreSql17);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn any_password_of_postgresql_15_works() {
+    any_password_works(Kind::PostgreSql15);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn any_password_of_mariadb_works() {
+    any_password_works(Kind::MariaDb);
+}
+
+/// Everything that the Lua that logs in is given by us is looked at, and everything that we say.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn the_password_is_in_no_log_of_ours_nor_where_others_see_it() {
+    // In place of Lua, a program that writes down its arguments and its environment and becomes Lua.
+    let script = r#"
+        mv /usr/bin/lua5.4 /usr/bin/lua5.4.real
+        cat >/usr/bin/lua5.4 <<'END'
+#!/bin/sh
+{ tr '\0' '\n' </proc/$$/cmdline; tr '\0' '\n' </proc/$$/environ; } >/tmp/call.$$
+exec /usr/bin/lua5.4.real "$@"
+END
+        chmod 0755 /usr/bin/lua5.4
+        exec prosody-entrypoint prosody -F
+    "#;
+    let network = Network::new();
+    let mut seen = Observations::default();
+    for kind in [Kind::PostgreSql17, Kind::MariaDb] {
+        let server = kind.start(&network);
+        server.wait();
+        let url = format!("{}://prosody:{PASSWORD}@db/prosody", kind.scheme());
+        for image in [TRIXIE, BOOKWORM] {
+            for (form, recipe) in [
+                ("settings", with_settings(prosody(image, &network), kind)),
+                ("url", prosody(image, &network).env("PROSODY_DATABASE_URL", &url)),
+            ] {
+                let what = format!("{kind:?}, {image}, {form}");
+                let container = recipe
+                    .env("PROSODY_ENTRYPOINT_LOG", "debug")
+                    .with(["--entrypoint", "/bin/sh"])
+                    .command(["-ec", script])
+                    .serve();
+                let calls = container.root("cat /tmp/call.*").ok();
+                seen.that(&format!("{what}: the login was seen"), calls.contains("DBI.Connect"), &calls);
+                seen.that(&format!("{what}: arguments, environment"), !calls.contains(PASSWORD), &calls);
+                let ours = container.since((0, 0)).stderr;
+                seen.that(&format!("{what}: at debug"), ours.contains(" debug\t"), &ours);
+                seen.that(&format!("{what}: our log"), !ours.contains(PASSWORD), &ours);
+            }
+            let wrong = with_settings(prosody(image, &network), kind)
+                .env("PROSODY_DB_USERNAME", "nobody")
+                .env("PROSODY_ENTRYPOINT_LOG", "debug");
+            let answer = ends(&mut seen, &format!("{kind:?}, {image}, refused"), wrong, 78, AT_ONCE, &[]);
+            let ours = &answer.stderr;
+            seen.that(&format!("{kind:?}, {image}, refused: our log"), !ours.contains(PASSWORD), ours);
+        }
+    }
+    seen.report();
+}
+
+// A database that goes away.
+
+fn one_that_goes_away_harms_nothing_of_ours(kind: Kind) {
+    let network = Network::new();
+    let server = kind.start(&network);
+    server.wait();
+    let prosody = with_settings(prosody(TRIXIE, &network).on(&network, &[DOMAIN]), kind).serve();
+    prosody.register_accounts(DOMAIN);
+    let ours = || prosody.root("readlink /run/prosody/current; cd /run/prosody/current/ && md5sum *").ok();
+    let before = ours();
+    let is_healthy = || prosody.exec(["prosody-entrypoint", "healthcheck"]).status == 0;
+    let mut seen = Observations::default();
+
+    docker(["stop", "--time", "30", &server.container.name]).ok();
+    seen.that("healthy without its database", is_healthy(), prosody.logs());
+    // Something that Prosody needs its database for.
+    let login = session(&network, DOMAIN, &["login"]);
+    seen.that("no login without the database", login.status != 0, &login);
+    seen.that("healthy still", is_healthy(), prosody.logs());
+    let mark = prosody.mark();
+    prosody.signal("HUP");
+    eventually("the reload", PATIENCE, || {
+        let said = prosody.since(mark);
+        if said.stderr.contains("Reloading") { Ok(()) } else { Err(said.all()) }
+    });
+    seen.equal("the generation", ours(), before.clone());
+    seen.that("healthy after a reload", is_healthy(), prosody.logs());
+
+    docker(["start", &server.container.name]).ok();
+    server.wait();
+    eventually("Prosody uses it again", PATIENCE, || {
+        let login = session(&network, DOMAIN, &["login"]);
+        if login.status == 0 { Ok(()) } else { Err(format!("{}{}", login.all(), prosody.logs())) }
+    });
+    seen.equal("the generation at last", ours(), before);
+    seen.that("healthy at last", is_healthy(), prosody.logs());
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn postgresql_that_goes_away_harms_nothing_of_ours() {
+    one_that_goes_away_harms_nothing_of_ours(Kind::PostgreSql17);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn mariadb_that_goes_away_harms_nothing_of_ours() {
+    one_that_goes_away_harms_nothing_of_ours(Kind::MariaDb);
+}
+
+// SQLite.
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn an_sqlite_file_that_cannot_be_written_ends_the_start() {
+    let volume = Volume::new();
+    volume.prepare(
+        TRIXIE,
+        "touch /volume/file; mkdir /volume/directory; chown 999:999 /volume /volume/directory",
+    );
+    let mut seen = Observations::default();
+    let missing = &["/nowhere cannot be written", "No such file or directory", "make that directory"][..];
+    let denied = &["/srv cannot be written", "Permission denied", "let Prosody's user write there"];
+    for (what, mount, path, words) in [
+        ("a missing folder", "", "/nowhere/prosody.sqlite", missing),
+        ("a folder that is root's", "", "/srv/prosody.sqlite", denied),
+        (
+            "a file that is root's",
+            ":/data",
+            "/data/file",
+            &["/data/file cannot be written", "Permission denied"],
+        ),
+        (
+            "a folder in place of the file",
+            ":/data",
+            "/data/directory",
+            &["/data/directory cannot be written"],
+        ),
+        (
+            "a read-only mount",
+            ":/data:ro",
+            "/data/prosody.sqlite",
+            &["/data cannot be written", "Read-only file system", "mount a volume there"],
+        ),
+        (
+            "a file on a read-only mount",
+            ":/data:ro",
+            "/data/file",
+            &["/data/file cannot be written", "Read-only"],
+        ),
+    ] {
+        let host = format!(
+            r#"[{{"host":"{DOMAIN}","options":{{"default_storage":"sql","sql":{{"driver":"SQLite3","database":"{path}"}}}}}}]"#
+        );
+        for (form, variables) in [
+            ("settings", &[("DEFAULT_STORAGE", "sql"), ("DB_DRIVER", "SQLite3"), ("DB_NAME", path)][..]),
+            (
+                "store",
+                &[("STORAGE_ARCHIVE", "sql"), ("DB_DRIVER", "SQLite3"), ("DB_NAME", path), ("DB_WAIT", "0")],
+            ),
+            ("url", &[("DATABASE_URL", &format!("sqlite://{path}"))]),
+            ("host", &[("VIRTUAL_HOSTS", &host)]),
+        ] {
+            let mut recipe = Recipe::new(TRIXIE).env("PROSODY_VIRTUAL_HOSTS", DOMAIN);
+            for (name, value) in variables {
+                recipe = recipe.env(&format!("PROSODY_{name}"), value);
+            }
+            let mount = format!("{}{mount}", volume.name);
+            if mount != volume.name {
+                recipe = recipe.with(["--volume", &mount]);
+            }
+            ends(&mut seen, &format!("{what}, {form}"), recipe, 73, AT_ONCE, words);
+        }
+    }
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn an_sqlite_file_that_can_be_written_is_used() {
+    let mut seen = Observations::default();
+    for image in [TRIXIE, BOOKWORM] {
+        for (name, value, file) in [
+            ("PROSODY_DEFAULT_STORAGE", "sqlite", "/var/lib/prosody/prosody.sqlite"),
+            ("PROSODY_DATABASE_URL", "sqlite:///var/lib/prosody/other", "/var/lib/prosody/other"),
+            ("PROSODY_STORAGE_ACCOUNTS", "sqlite", "/var/lib/prosody/prosody.sqlite"),
+        ] {
+            let what = format!("{image}, {name}");
+            let container = Recipe::new(image).env("PROSODY_VIRTUAL_HOSTS", DOMAIN).env(name, value).serve();
+            container.exec(["prosodyctl", "register", "alice", DOMAIN, "secret"]).ok();
+            let files = container
+                .root(&format!("stat -c %u {file}; ls -A /var/lib/prosody; cat {file} | grep -c alice"));
+            seen.equal(&format!("{what}: the account in it, {}", files.all()), files.status, 0);
+            seen.that(&format!("{what}: whose it is"), files.stdout.starts_with("999\n"), &files);
+            seen.that(&format!("{what}: nothing else is left"), !files.stdout.contains("tmp"), &files);
+        }
+    }
+    seen.report();
+}
+
+// The names of stores.
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_store_that_nobody_knows_is_a_warning() {
+    let network = Network::new();
+    let server = Kind::PostgreSql17.start(&network);
+    server.wait();
+    let container = with_settings(prosody(TRIXIE, &network), server.kind)
+        .env("PROSODY_DEFAULT_STORAGE", "internal")
+        .env("PROSODY_STORAGE_ARCHIV", "sql")
+        .env("PROSODY_STORAGE_ACCOUNTS", "sql")
+        .serve();
+    let log = container.logs();
+    let expected = "PROSODY_STORAGE_ARCHIV: neither Prosody nor a module of its collection has a store `archiv`; \
+                    did you mean `archive`?";
+    assert!(log.lines().any(|line| line.contains(" warn\t") && line.ends_with(expected)), "{log}");
+    assert!(!log.contains("PROSODY_STORAGE_ACCOUNTS"), "{log}");
 }

@@ -37,6 +37,19 @@ def says(words, after=0):
     return talk
 
 
+def talks_about_a_password(connection):
+    """PostgreSQL, without TLS, up to the question for a password, to which no answer is heard."""
+    try:
+        while connection.recv(1024)[4:] in (b"\x04\xd2\x16\x2f", b"\x04\xd2\x16\x30"):
+            connection.sendall(b"N")
+        connection.sendall(postgresql(b"R", b"\0\0\0\x0aSCRAM-SHA-256\0\0"))
+        while connection.recv(1024):
+            pass
+    except OSError:
+        pass
+    connection.close()
+
+
 def echoes(connection):
     try:
         while words := connection.recv(1024):
@@ -73,7 +86,7 @@ serve(1003, floods)
 serve(1004, lambda connection: connection.close())
 serve(1005, says(b""))
 # Ready to talk about a password, and then not.
-serve(1006, says(postgresql(b"R", b"\0\0\0\x0aSCRAM-SHA-256\0\0"), after=8))
+serve(1006, talks_about_a_password)
 serve(1007, says(mysql(0, GREETING)))
 # Not yet.
 serve(1008, says(postgresql(b"E", b"SFATAL\0C57P03\0Mthe database system is starting up\0\0"), after=8))
