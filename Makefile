@@ -60,8 +60,11 @@ base-trixie base-bookworm: base-%:
 	@docker/base-image $*
 
 .PHONY: test-images
-test-images: base-trixie ## the images that tests use beside our own
+test-images: base-trixie base-bookworm ## the images that tests use beside our own
 	docker build -t prosody-entrypoint-test-client:latest tests/images/client
+	docker build -t prosody-entrypoint-test-postgresql:17 examples/postgresql/database
+	docker build -t prosody-entrypoint-test-postgresql:15 --build-arg SUITE=bookworm examples/postgresql/database
+	docker build -t prosody-entrypoint-test-mariadb:latest examples/mariadb/database
 
 .PHONY: check
 check: ## the quick part of the tests: no containers

@@ -28,6 +28,10 @@ use crate::settings::types::DbDriver;
 /// How long one try may take.
 const TRY: Duration = Duration::from_secs(3);
 
+/// How long a login may take, also where the time is up: Lua has to start.
+const LOGIN: Duration = Duration::from_secs(9);
+const SHORTEST_LOGIN: Duration = Duration::from_secs(1);
+
 /// The pauses between tries: from the first they double. What costs nothing, a port that is closed or a server that says
 /// that it is starting, is tried again sooner than what is asked of others, names for one.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -143,9 +147,9 @@ fn wait_for(
     let mut pause = FIRST_PAUSE;
     let mut last_line: Option<Instant> = None;
     loop {
-        let left = limit.saturating_sub(start.elapsed()).max(FIRST_PAUSE);
-        let answer = match protocol::probe(database, TRY.min(left)) {
-            Answer::Ready => driver::log_in(database, prosody, user, TRY * 3),
+        let left = |least| limit.saturating_sub(start.elapsed()).max(least);
+        let answer = match protocol::probe(database, TRY.min(left(FIRST_PAUSE))) {
+            Answer::Ready => driver::log_in(database, prosody, user, LOGIN.min(left(SHORTEST_LOGIN))),
             other => other,
         };
         let (why, is_cheap) = match answer {

@@ -130,7 +130,7 @@ fn judge(output: &str, database: &Database) -> Answer {
             Answer::Wrong(format!("Lua has no driver for {driver}: install {package} in the image ({why})"))
         }
         _ if has("too many connections") => Answer::starting(why),
-        _ if has("access denied") && has("to database") => no_database(&why),
+        _ if has("access denied") && has("to database '") => no_database(&why),
         _ if has("access denied") => wrong_password(database, &why),
         _ if has("unknown database") => no_database(&why),
         _ if has("not allowed to connect") => not_let_in(&why),

@@ -68,9 +68,7 @@ pub fn probe(database: &Database, limit: Duration) -> Answer {
     match speaker {
         Ok(speaker) => judge(&speaker, database),
         Err(error) => Answer::not_yet(match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                "it accepts connections and does not answer".to_owned()
-            }
+            _ if is_timeout(&error) => "it accepts connections and does not answer".to_owned(),
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
                 "it closes the connection".to_owned()
             }
@@ -176,6 +174,12 @@ fn ask_postgresql(
     let sent = connection.write_all(&startup(database));
     match read_some(&mut connection) {
         Ok(answer) => Ok(who(&answer)),
+        // A web server may wait for the end of the line.
+        Err(error) if is_timeout(&error) => {
+            connection.set_limit(GREETING)?;
+            connection.write_all(b"\r\n\r\n")?;
+            read_some(&mut connection).map(|answer| who(&answer))
+        }
         Err(error) => sent.and(Err(error)),
     }
 }
@@ -203,11 +207,13 @@ fn listen_to_mysql(
     connection.set_limit(GREETING.min(limit))?;
     match read_some(&mut connection) {
         Ok(answer) => Ok(who(&answer)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            ask_postgresql(connection, database, limit)
-        }
+        Err(error) if is_timeout(&error) => ask_postgresql(connection, database, limit),
         Err(error) => Err(error),
     }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// The beginning of an answer: as much as comes at once.
@@ -226,12 +232,16 @@ fn read_some(connection: &mut Box<dyn Connection>) -> io::Result<Vec<u8>> {
 fn who(answer: &[u8]) -> Speaker {
     match answer {
         [b'H', b'T', b'T', b'P', ..] | [b'<', ..] => Speaker::Web,
+        // A length of three bytes, the number 0, then the protocol's version. No message of PostgreSQL's begins so, while
+        // the length may be any letter.
+        [_, _, 0, 0, 10, ..] => Speaker::MySql,
         [b'R', 0, 0, ..] => Speaker::PostgreSql,
         // A version of the protocol that it does not have: it is PostgreSQL all the same.
         [b'v' | b'N', 0, 0, ..] => Speaker::PostgreSql,
-        [b'E', 0, 0, _, _, fields @ ..] => Speaker::PostgreSqlError(scram::refusal(fields)),
-        // A length of three bytes, the number 0, then the protocol's version or an error.
-        [_, _, 0, 0, 10, ..] => Speaker::MySql,
+        // The first field is the severity; an error of MySQL's may have the length `E`.
+        [b'E', 0, 0, _, _, fields @ ..] if matches!(fields, [] | [b'S', ..]) => {
+            Speaker::PostgreSqlError(scram::refusal(fields))
+        }
         [_, _, 0, 0, 0xff, low, high, rest @ ..] => {
             let message = String::from_utf8_lossy(rest);
             Speaker::MySqlError(u16::from_le_bytes([*low, *high]), message.trim_end_matches('\0').to_owned())
@@ -265,6 +275,11 @@ mod tests {
                 b"\x10\0\0\0\xff\x10\x04Too many connections",
                 Speaker::MySqlError(1040, "Too many connections".into()),
             ),
+            // Of the lengths `E`, `R`, `v` and `N`.
+            (b"E\0\0\0\xff\x69\x04Host", Speaker::MySqlError(1129, "Host".into())),
+            (b"R\0\0\0\x0a8.0.36-1debian\0", Speaker::MySql),
+            (b"v\0\0\0\x0a11.8\0", Speaker::MySql),
+            (b"N\0\0\0\x0a8.0\0", Speaker::MySql),
             (b"HTTP/1.1 400 Bad Request\r\n", Speaker::Web),
             (b"<html>", Speaker::Web),
             (b"220 mail.example ESMTP\r\n", Speaker::Stranger),

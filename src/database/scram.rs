@@ -36,8 +36,10 @@ pub fn log_in(
         let (kind, content) = receive(connection)?;
         match (kind, &content[..]) {
             (b'E', _) => return Ok(Some(refusal(&content))),
+            // In plain text, by MD5, by SASL.
             (b'R', [0, 0, 0, 3 | 5 | 10, ..]) if database.password.is_none() => {
-                return Ok(Some(Refusal { code: "28P01".into(), message: "no password supplied".into() }));
+                let message = "no password supplied".to_owned();
+                return Ok(Some(Refusal { code: "28P01".to_owned(), message }));
             }
             (b'R', [0, 0, 0, 10, mechanisms @ ..]) => {
                 let Some(password) = database.password.as_ref().filter(|_| offers(mechanisms)) else {

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod collection;
+mod database;
 mod docker;
 mod examples;
 mod hostile;
