@@ -11,6 +11,7 @@ mod examples;
 mod hostile;
 mod image;
 mod matrix;
+mod modules;
 mod oracle;
 mod privileges;
 mod reload;
