@@ -13,6 +13,7 @@ mod examples;
 mod hostile;
 mod image;
 mod matrix;
+mod modules;
 mod oracle;
 mod privileges;
 mod reload;
