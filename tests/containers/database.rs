@@ -794,7 +794,8 @@ fn one_that_goes_away_harms_nothing_of_ours(kind: Kind) {
 
     docker(["start", &server.container.name]).ok();
     server.wait();
-    eventually("Prosody uses it again", PATIENCE, || {
+    // A client that gets no answer gives up after a long time of its own.
+    eventually("Prosody uses it again", 3 * PATIENCE, || {
         let login = session(&network, DOMAIN, &["login"]);
         if login.status == 0 { Ok(()) } else { Err(format!("{}{}", login.all(), prosody.logs())) }
     });
