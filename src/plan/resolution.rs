@@ -459,8 +459,9 @@ impl<'a> Walk<'a> {
                 }
                 None if library.is_conditional => {}
                 None => {
+                    let needs = if is_always { "needs" } else { "may need" };
                     let mut why = format!(
-                        "`{module}` needs its library {}.lib.lua, which is not in {}",
+                        "`{module}` {needs} its library {}.lib.lua, which is not in {}",
                         library.name,
                         self.searched()
                     );
