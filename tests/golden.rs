@@ -346,6 +346,41 @@ fn without_prosody_there_is_nothing_to_configure() {
     assert_eq!(output.status.code(), Some(78), "{}", sandbox.stable(&output.stderr));
 }
 
+/// Whatever modules need, and however deep, it comes to an end.
+#[test]
+fn modules_that_need_each_other_come_to_an_end() {
+    const MANY: usize = 5_000;
+    let sandbox = Sandbox::without_prosody();
+    sandbox.install_prosody(VERSIONS[0]);
+    let collection = sandbox.path.join("collection");
+    fs::create_dir(&collection).unwrap();
+    let write = |name: String, source: String| fs::write(collection.join(name), source).unwrap();
+    write("mod_deep.lua".into(), "module:require('l0')".into());
+    for number in 0..MANY {
+        write(format!("l{number}.lib.lua"), format!("module:require('l{}')", (number + 1) % MANY));
+    }
+    let round = |number: usize| format!("module:depends('round_{}')\n", number % 100);
+    for number in 0..100 {
+        write(format!("mod_round_{number}.lua"), (0..100).map(|more| round(number + more)).collect());
+    }
+    // What is no name is not taken for one, and not printed.
+    write(
+        "mod_odd.lua".into(),
+        "module:depends[[a\nb]] module:depends'\u{1b}' module:depends('".to_owned() + &"x".repeat(9999),
+    );
+    let environment = [
+        ("PROSODY_DOMAIN", "chat.example"),
+        ("PROSODY_COMMUNITY_MODULES_DIR", "{temp}/collection"),
+        ("PROSODY_MODULES_ENABLED", "deep, round_0, odd"),
+    ];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let output = sandbox.run(&environment, &["render", "--output", "output"].map(str::to_owned));
+    let log = sandbox.stable(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert_eq!(sandbox.files_below("output")["community-modules"].lines().count(), MANY + 1 + 100 + 1);
+}
+
 /// The folder with this file's data.
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")

@@ -197,8 +197,12 @@ mod tests {
             module:depends(name)
             module:depends(\"auth_\" .. name)
             module:depends(\"\")
-            other:depends('x') depends('y') module.depends('z')";
+            other:depends('x') depends('y') module.depends('z')
+            module:depends[[a\nb]] module:depends('\u{1b}')";
         assert_eq!(modules(source), Vec::<String>::new());
+        let call = |length: usize| format!("module:depends('{}')", "x".repeat(length));
+        assert_eq!(modules(&call(LONGEST)).len(), 1);
+        assert_eq!(modules(&call(LONGEST + 1)), Vec::<String>::new());
     }
 
     #[test]

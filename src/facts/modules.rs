@@ -178,12 +178,16 @@ impl Modules {
         users.any(|folder| self.names_of(folder).all.as_ref().is_none_or(|all| !all.is_empty()))
     }
 
-    /// Who else has a module that is in a folder of the user's.
-    pub fn behind_users(&self, module: &str) -> Option<Origin> {
+    /// Who else has another module of the name of one that is in a folder of the user's, with this file.
+    pub fn behind_users(&self, module: &str, file: &Path) -> Option<Origin> {
         let resource = format!("mod_{module}.lua");
+        // What the user has may be a link to it.
+        let file = fs::canonicalize(file).ok()?;
+        let is_another =
+            |path: PathBuf| fs::canonicalize(path).is_ok_and(|path| path != file && path.is_file());
         let mut others = self.folders.iter().filter(|folder| folder.origin != Origin::User);
         others
-            .find(|folder| self.candidates(folder, module, &resource).any(|path| path.is_file()))
+            .find(|folder| self.candidates(folder, module, &resource).any(is_another))
             .map(|folder| folder.origin)
     }
 
@@ -1046,9 +1050,13 @@ mod tests {
         assert_eq!(collection, expected);
         assert!(modules.has_users());
         assert_eq!(
-            ["a", "b", "d", "muc", "z"].map(|name| modules.behind_users(name)),
+            ["a", "b", "d", "muc", "z"]
+                .map(|name| modules.behind_users(name, &place.path().join("own/mod_a.lua"))),
             [Some(Origin::Prosody), None, Some(Origin::Collection), Some(Origin::Prosody), None]
         );
+        // The image in use today makes its users such links.
+        symlink("../collection/mod_d", place.path().join("own/mod_d")).unwrap();
+        assert_eq!(modules.behind_users("d", &place.path().join("own/mod_d/mod_d.lua")), None);
     }
 
     fn missing(modules: &Modules, libraries: &[&'static str]) -> Vec<&'static str> {

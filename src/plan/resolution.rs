@@ -316,7 +316,8 @@ struct Walk<'a> {
     conditional: VecDeque<(String, Reason)>,
     modules: Vec<Module>,
     places: HashMap<String, usize>,
-    libraries: HashSet<(String, PathBuf, bool)>,
+    /// The libraries of modules that were taken, each with its module, and whether that loads it in any case.
+    taken: HashSet<(String, PathBuf, bool)>,
     /// The libraries of Lua's that modules outside of Prosody load, each with the module and whether it is certain.
     lua: BTreeMap<String, Vec<(String, bool)>>,
     links: BTreeMap<OsString, PathBuf>,
@@ -332,7 +333,7 @@ impl<'a> Walk<'a> {
             conditional: VecDeque::new(),
             modules: Vec::new(),
             places: HashMap::new(),
-            libraries: HashSet::new(),
+            taken: HashSet::new(),
             lua: BTreeMap::new(),
             links: BTreeMap::new(),
             fingerprints: Vec::new(),
@@ -363,7 +364,7 @@ impl<'a> Walk<'a> {
         match &found.file {
             Some(file) => {
                 self.remark(&name, &found, file, report);
-                self.take(&name, file, is_certain, true, report);
+                self.take(&name, file, is_certain, report);
             }
             None => self.missing(&name, &found, is_certain, report),
         }
@@ -374,7 +375,7 @@ impl<'a> Walk<'a> {
         let path = file.path.display();
         self.remark_on_files(name, found, report);
         if file.origin == Origin::User {
-            if let Some(other) = self.facts.modules.behind_users(name) {
+            if let Some(other) = self.facts.modules.behind_users(name, &file.path) {
                 let other = match other {
                     Origin::Collection => "the one in the collection",
                     Origin::Prosody | Origin::User => "Prosody's own",
@@ -403,32 +404,30 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes a file of a module's, its own or a library: a link to it where it needs one, and what it needs itself.
-    /// `is_certain` says whether the module is there in any case, `is_always` whether it loads this file in any case.
-    fn take(&mut self, module: &str, file: &File, is_certain: bool, is_always: bool, report: &mut Report) {
-        let modules = &self.facts.modules;
-        if let Some(name) = file.top.file_name().filter(|_| file.origin == Origin::Collection) {
-            self.links.insert(name.to_owned(), file.top.clone());
-        }
-        if file.digest != 0 {
-            self.fingerprints.push((file.path.clone(), file.digest));
-        }
-        let is_own = file.origin == Origin::Prosody;
-        let source = if is_own && !self.reads_own { None } else { modules.source(file) };
-        if let Some(source) = source {
-            self.follow(module, &source, is_own, is_certain, is_always, report);
+    /// Takes a module's file, and then its libraries: a link to each that needs one, and what they need. `is_certain` says
+    /// whether the module is there in any case.
+    fn take(&mut self, module: &str, file: &File, is_certain: bool, report: &mut Report) {
+        // Each with whether the module loads it in any case.
+        let mut files = VecDeque::from([(file.clone(), true)]);
+        while let Some((file, is_always)) = files.pop_front() {
+            if let Some(name) = file.top.file_name().filter(|_| file.origin == Origin::Collection) {
+                self.links.insert(name.to_owned(), file.top.clone());
+            }
+            if file.digest != 0 {
+                self.fingerprints.push((file.path.clone(), file.digest));
+            }
+            let is_own = file.origin == Origin::Prosody;
+            let source = if is_own && !self.reads_own { None } else { self.facts.modules.source(&file) };
+            let Some(source) = source else { continue };
+            self.follow(module, &source, is_certain, is_always);
+            if !is_own {
+                files.extend(self.libraries(module, &source, is_certain, is_always, report));
+            }
         }
     }
 
-    fn follow(
-        &mut self,
-        module: &str,
-        source: &ModuleSource,
-        is_own: bool,
-        is_certain: bool,
-        is_always: bool,
-        report: &mut Report,
-    ) {
+    /// Notes which modules a file needs.
+    fn follow(&mut self, module: &str, source: &ModuleSource, is_certain: bool, is_always: bool) {
         for need in source.modules.iter().filter(|need| need.name != module) {
             let is_conditional = need.is_conditional || !is_always;
             let reason = Reason::NeededBy { module: module.to_owned(), is_conditional };
@@ -443,24 +442,34 @@ impl<'a> Walk<'a> {
                 None => needs.push(Need { is_conditional, ..need.clone() }),
             }
         }
-        if is_own {
-            return;
-        }
+    }
+
+    /// The libraries that a file loads, those of modules that were not taken yet, each with whether that is in any case.
+    fn libraries(
+        &mut self,
+        module: &str,
+        source: &ModuleSource,
+        is_certain: bool,
+        is_always: bool,
+        report: &mut Report,
+    ) -> Vec<(File, bool)> {
+        let mut libraries = Vec::new();
         for library in &source.libraries {
             let is_always = is_always && !library.is_conditional;
             let found = self.facts.modules.library(module, &library.name);
             match &found.file {
                 Some(file) => {
                     // What a module may load, it may load in any case elsewhere.
-                    if self.libraries.insert((module.to_owned(), file.path.clone(), is_always)) {
+                    if self.taken.insert((module.to_owned(), file.path.clone(), is_always)) {
                         self.remark_on_files(module, &found, report);
-                        self.take(module, file, is_certain, is_always, report);
+                        libraries.push((file.clone(), is_always));
                     }
                 }
                 None if library.is_conditional => {}
                 None => {
+                    let needs = if is_always { "needs" } else { "may need" };
                     let mut why = format!(
-                        "`{module}` needs its library {}.lib.lua, which is not in {}",
+                        "`{module}` {needs} its library {}.lib.lua, which is not in {}",
                         library.name,
                         self.searched()
                     );
@@ -474,6 +483,7 @@ impl<'a> Walk<'a> {
             let users = self.lua.entry(library.name.clone()).or_default();
             users.push((module.to_owned(), is_certain && is_always));
         }
+        libraries
     }
 
     /// Says that a module is nowhere.
