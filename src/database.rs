@@ -7,6 +7,7 @@ mod driver;
 mod protocol;
 mod scram;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
@@ -88,6 +89,16 @@ impl Database {
     }
 }
 
+/// Who will use a database.
+pub struct Who<'a> {
+    /// The Prosody that is to be started.
+    pub prosody: &'a Prosody,
+    /// As whom.
+    pub user: &'a User,
+    /// With which environment.
+    pub environment: &'a [(OsString, OsString)],
+}
+
 /// What a try gives.
 #[derive(Debug, PartialEq)]
 enum Answer {
@@ -118,38 +129,26 @@ impl Answer {
 ///
 /// 69 where one did not come in time; 78 where waiting does not mend it: user, password, database, driver, protocol; 73
 /// where an SQLite file cannot be written.
-pub fn wait(
-    databases: &[Database],
-    limit: Duration,
-    prosody: &Prosody,
-    data_dir: &Path,
-    user: &User,
-) -> Result<(), Failure> {
+pub fn wait(databases: &[Database], limit: Duration, who: &Who, data_dir: &Path) -> Result<(), Failure> {
     let start = Instant::now();
     for database in databases {
         if database.driver == DbDriver::Sqlite3 {
             let file = data_dir.join(&database.name);
-            privileges::as_user(user, || can_write(&file))?;
+            privileges::as_user(who.user, || can_write(&file))?;
         } else if !limit.is_zero() {
-            wait_for(database, start, limit, prosody, user)?;
+            wait_for(database, start, limit, who)?;
         }
     }
     Ok(())
 }
 
-fn wait_for(
-    database: &Database,
-    start: Instant,
-    limit: Duration,
-    prosody: &Prosody,
-    user: &User,
-) -> Result<(), Failure> {
+fn wait_for(database: &Database, start: Instant, limit: Duration, who: &Who) -> Result<(), Failure> {
     let mut pause = FIRST_PAUSE;
     let mut last_line: Option<Instant> = None;
     loop {
         let left = |least| limit.saturating_sub(start.elapsed()).max(least);
         let answer = match protocol::probe(database, TRY.min(left(FIRST_PAUSE))) {
-            Answer::Ready => driver::log_in(database, prosody, user, LOGIN.min(left(SHORTEST_LOGIN))),
+            Answer::Ready => driver::log_in(database, who, LOGIN.min(left(SHORTEST_LOGIN))),
             other => other,
         };
         let (why, is_cheap) = match answer {
@@ -230,7 +229,11 @@ fn can_write(file: &Path) -> Result<(), Failure> {
     let probe = OpenOptions::new().write(true).custom_flags(O_TMPFILE).mode(0o600).open(directory);
     match probe {
         // The file system knows no nameless files: what can be told without one is told.
-        Err(error) if error.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => Ok(()),
+        Err(error)
+            if [Some(nix::libc::EOPNOTSUPP), Some(nix::libc::EISDIR)].contains(&error.raw_os_error()) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(failure(directory.to_owned(), error)),
         Ok(_) => Ok(()),
     }

@@ -29,7 +29,7 @@ use crate::plan::{Hosts, MAIN_FILE, ROOT_ANCHOR};
 use crate::privileges;
 use crate::self_signed::{self, Request, Store};
 use crate::settings::types::{Domain, Kind};
-use crate::settings::{Mistake, Report, Settings, catalogue};
+use crate::settings::{Mistake, Report, Settings, catalogue, source};
 
 /// The folder of modules that an image in use today fills for its users.
 const MODULES_ENABLED_DIR: &str = "/opt/prosody-modules-enabled";
@@ -76,8 +76,8 @@ pub struct Facts {
     pub ipv6: bool,
     /// The folders of modules that count where `PROSODY_PLUGIN_PATHS` is not set.
     pub default_plugin_paths: Vec<PathBuf>,
-    /// The files that Prosody can read a secret from by itself, by the secret that is their one line.
-    pub secret_files: BTreeMap<String, String>,
+    /// The files that Prosody can read a secret from by itself, by the field of the setting.
+    pub secret_files: BTreeMap<&'static str, String>,
     /// Whether DNSSEC's trust anchor is installed.
     pub has_root_anchor: bool,
     /// Which hosts have certificates; empty until [`Facts::find_certificates`].
@@ -365,19 +365,17 @@ pub fn read_user_files(settings: &Settings, config_dir: &Path) -> Result<UserFil
     )
 }
 
-/// The files of secrets that are their one line as Prosody reads it (`FileLine`, since 13.0), by the secret. A secret that
-/// two settings share is none of them: one might change without the other.
-fn secret_files(settings: &Settings) -> BTreeMap<String, String> {
+/// The files of secrets that are their one line as Prosody reads it (`FileLine`, since 13.0), by the setting's field.
+fn secret_files(settings: &Settings) -> BTreeMap<&'static str, String> {
     let secrets = catalogue::settings().filter(|setting| setting.secret);
-    let given: Vec<_> = secrets.filter_map(|setting| settings.source.given.get(setting.field)).collect();
-    let is_shared = |value: &str| given.iter().filter(|other| other.value == value).count() > 1;
-    let found = given.iter().filter_map(|given| {
+    let found = secrets.filter_map(|setting| {
+        let given = settings.source.given.get(setting.field)?;
         let path = given.file.as_deref()?.to_str().filter(|path| path.starts_with('/'))?;
-        let is_one_line = !given.value.contains(['\r', '\n']) && !is_shared(&given.value);
-        // Prosody reads it as the user that it runs as.
-        let content = is_one_line.then(|| read(Path::new(path)).ok()).flatten()?;
+        // Prosody reads it as the user that it runs as, and takes what is in the first line.
+        let content = source::read_bytes(Path::new(path)).ok()?;
         let line = content.strip_suffix(b"\n").unwrap_or(&content);
-        (line == given.value.as_bytes()).then(|| (given.value.clone(), path.to_owned()))
+        let is_one_line = !given.value.contains(['\r', '\n']) && line == given.value.as_bytes();
+        is_one_line.then(|| (setting.field, path.to_owned()))
     });
     found.collect()
 }

@@ -213,10 +213,11 @@ pub fn hidden(value: &Value) -> Value {
     }
 }
 
-/// The same value with every secret in it that is the one line of a file written as a reference to it, `FileLine("…")`.
-pub fn refer(value: &Value, files: &BTreeMap<String, String>) -> Value {
+/// The same value with every secret in it that is a setting's and the one line of a file written as a reference to that
+/// file, `FileLine("…")`. The files are by the settings' fields.
+pub fn refer(value: &Value, files: &BTreeMap<&'static str, String>) -> Value {
     if let Some(secret) = value.downcast_object_ref::<Secret>() {
-        let file = files.get(secret.expose()).cloned();
+        let file = secret.setting.and_then(|field| files.get(field)).cloned();
         return Secret { file, ..secret.clone() }.into_value();
     }
     match value.kind() {
@@ -467,6 +468,8 @@ fn indent(out: &mut dyn fmt::Write, tables: usize) -> fmt::Result {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     text: String,
+    /// The setting that it is the value of, by its field.
+    setting: Option<&'static str>,
     /// A file whose one line it is, for Prosody to read it there.
     file: Option<String>,
 }
@@ -474,7 +477,12 @@ pub struct Secret {
 impl Secret {
     /// Takes the text.
     pub fn new(text: String) -> Secret {
-        Secret { text, file: None }
+        Secret { text, setting: None, file: None }
+    }
+
+    /// Notes that it is the value of a setting, given by its field, and as it stands there.
+    pub fn set_setting(&mut self, field: &'static str) {
+        self.setting = Some(field);
     }
 
     /// The text itself, for who has to use it.

@@ -224,7 +224,7 @@ pub fn make(
             settings.variable("log_level")
         ));
     }
-    let state = state::describe(facts, &hosts, &state_options, &files, &resolution.fingerprints);
+    let state = state::describe(settings, facts, &hosts, &state_options, &files, &resolution.fingerprints);
     let mut links = links(facts, &files);
     links.extend(resolution.links);
     Plan {

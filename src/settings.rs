@@ -56,6 +56,15 @@ impl Settings {
             stores: BTreeMap::new(),
             source: Source::default(),
         };
+        // Where such a secret ends up whole, Prosody can read it itself.
+        for (field, secret) in [
+            ("component_secret", &mut settings.hosts.component_secret),
+            ("ldap_password", &mut settings.authentication.ldap_password),
+            ("turn_secret", &mut settings.network.turn_secret),
+            ("db_password", &mut settings.storage.db_password),
+        ] {
+            secret.iter_mut().for_each(|secret| secret.set_setting(field));
+        }
         for (store, given) in &source.stores {
             match Name::parse(&given.value) {
                 Ok(backend) => drop(settings.stores.insert(store.clone(), backend)),

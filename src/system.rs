@@ -299,6 +299,10 @@ pub fn resolve_names_with_files_and_dns() {
     unsafe extern "C" {
         fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
     }
-    // SAFETY: glibc's (nss.h), with two strings that end and that it copies what it needs of. No other thread runs.
-    unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
+    // SAFETY: glibc's (nss.h, stdlib.h), with strings that end and that it copies. No other thread runs. A server of
+    // names that is silent is asked once, for a second (resolv.conf(5)): who waits asks again.
+    unsafe {
+        __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr());
+        libc::setenv(c"RES_OPTIONS".as_ptr(), c"timeout:1 attempts:1".as_ptr(), 0);
+    }
 }

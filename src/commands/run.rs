@@ -107,9 +107,13 @@ fn configure(is_server: bool) -> Result<Ready, Failure> {
         log_report(&report);
     }
     apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
-    if is_server {
+    let main_file = facts.runtime_dir.join(CURRENT).join(MAIN_FILE);
+    let own_environment = without_settings(&settings, &facts.user_files.environment());
+    if is_server && !plan.databases.is_empty() {
         let limit = settings.storage.db_wait.map_or(DB_WAIT, |wait| wait.0);
-        database::wait(&plan.databases, limit, &facts.prosody, &facts.data_dir, &facts.identity)?;
+        let environment = environment(own_environment.clone(), &main_file, &facts.data_dir);
+        let who = database::Who { prosody: &facts.prosody, user: &facts.identity, environment: &environment };
+        database::wait(&plan.databases, limit, &who, &facts.data_dir)?;
     }
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
@@ -123,13 +127,7 @@ fn configure(is_server: bool) -> Result<Ready, Failure> {
             plan.generation.display()
         );
     }
-    let environment = without_settings(&settings, &facts.user_files.environment());
-    Ok(Ready {
-        user: facts.identity,
-        main_file: facts.runtime_dir.join(CURRENT).join(MAIN_FILE),
-        data_dir: facts.data_dir,
-        environment,
-    })
+    Ok(Ready { user: facts.identity, main_file, data_dir: facts.data_dir, environment: own_environment })
 }
 
 /// A `prosody.cfg.lua` of the user's own is the configuration: nothing is rendered, and its environment is whole.

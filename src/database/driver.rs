@@ -10,10 +10,8 @@ use anyhow::Context;
 use nix::unistd::geteuid;
 
 use super::protocol;
-use super::scram::Refusal;
-use super::{Answer, Database};
-use crate::facts::prosody::Prosody;
-use crate::identity::User;
+use super::scram::{self, Refusal};
+use super::{Answer, Database, Who};
 use crate::settings::types::DbDriver;
 
 const SCRIPT: &str = include_str!("log_in.lua");
@@ -21,9 +19,10 @@ const SCRIPT: &str = include_str!("log_in.lua");
 /// How often it is looked whether the script has ended, which takes some 10 ms.
 const STEP: Duration = Duration::from_millis(1);
 
-/// Logs in, as Prosody's user. Where Prosody's Lua is not known, or does not run, nothing can be said against it.
-pub fn log_in(database: &Database, prosody: &Prosody, user: &User, limit: Duration) -> Answer {
-    match run(database, prosody, user, limit) {
+/// Logs in, as Prosody's user and with the environment that Prosody will have, from which libpq takes what is not in the
+/// configuration. Where Prosody's Lua is not known, or does not run, nothing can be said against it.
+pub fn log_in(database: &Database, who: &Who, limit: Duration) -> Answer {
+    match run(database, who, limit) {
         Ok(Some(output)) if database.driver == DbDriver::PostgreSql && output.starts_with("refused") => {
             match protocol::why_refused(database, limit) {
                 Some(refusal) => judge_refusal(&refusal, database),
@@ -40,25 +39,19 @@ pub fn log_in(database: &Database, prosody: &Prosody, user: &User, limit: Durati
 }
 
 /// What the script says; nothing where it took longer than it may.
-fn run(
-    database: &Database,
-    prosody: &Prosody,
-    user: &User,
-    limit: Duration,
-) -> anyhow::Result<Option<String>> {
-    let interpreter = prosody.interpreter.as_ref().context("Prosody's program names no Lua")?;
-    let environment = std::env::vars_os().filter(|(name, _)| {
-        let name = name.to_string_lossy();
-        // LUA_INIT is code.
-        name == "PATH" || (name.starts_with("LUA_") && !name.starts_with("LUA_INIT"))
-    });
+fn run(database: &Database, who: &Who, limit: Duration) -> anyhow::Result<Option<String>> {
+    let interpreter = who.prosody.interpreter.as_ref().context("Prosody's program names no Lua")?;
+    // LUA_INIT is code.
+    let environment =
+        who.environment.iter().filter(|(name, _)| !name.to_string_lossy().starts_with("LUA_INIT"));
+    let environment = environment.map(|(name, value)| (name, value));
     let mut command = Command::new(interpreter);
     // As one argument: Lua takes none behind `-e` that begins with a dash, as a comment does.
-    command.arg(format!("-e{SCRIPT}")).env_clear().envs(environment).env("HOME", "/nonexistent");
+    command.arg(format!("-e{SCRIPT}")).env_clear().envs(environment);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     if geteuid().is_root() {
         // With these, no group of ours is left either.
-        command.gid(user.gid).uid(user.uid);
+        command.gid(who.user.gid).uid(who.user.uid);
     }
     let mut child = command.spawn().context("running Lua")?;
     let input = input(database);
@@ -147,6 +140,10 @@ fn judge_refusal(refusal: &Refusal, database: &Database) -> Answer {
         "3D000" => no_database(why),
         // No such role where no password is asked for, a line of pg_hba.conf, a role that may not log in.
         "28000" => not_let_in(why),
+        scram::UNTOLD => Answer::Wrong(format!(
+            "the server refuses the login: user {:?}, password or database are wrong; its own log says which",
+            database.username.as_deref().unwrap_or_default()
+        )),
         "42501" => no_database(why),
         _ => Answer::not_yet(why.clone()),
     }
@@ -168,6 +165,6 @@ fn no_database(why: &str) -> Answer {
 
 fn not_let_in(why: &str) -> Answer {
     Answer::Wrong(format!(
-        "the server does not let this user or host in ({why}): allow it there, or correct the user"
+        "the server does not let this user or host in ({why}): correct user or password, or allow them there"
     ))
 }

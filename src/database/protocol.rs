@@ -19,6 +19,19 @@ const LONGEST: usize = 1024;
 const POSTGRESQL_SOCKETS: &str = "/var/run/postgresql";
 const MYSQL_SOCKET: &str = "/run/mysqld/mysqld.sock";
 
+/// A login to MySQL of nobody, without a password (Protocol::HandshakeResponse41): length and number of the packet,
+/// capabilities (LONG_PASSWORD, PROTOCOL_41, SECURE_CONNECTION), longest packet, charset, 23 times nothing, user, password.
+const NO_LOGIN: [u8; 38] = {
+    let mut packet = [0; 38];
+    packet[0] = 34;
+    packet[3] = 1;
+    packet[4] = 0x01;
+    packet[5] = 0x82;
+    packet[11] = 1;
+    packet[12] = 33;
+    packet
+};
+
 /// A connection of either kind.
 trait Connection: Read + Write {
     fn set_limit(&self, limit: Duration) -> io::Result<()>;
@@ -206,7 +219,15 @@ fn listen_to_mysql(
 ) -> io::Result<Speaker> {
     connection.set_limit(GREETING.min(limit))?;
     match read_some(&mut connection) {
-        Ok(answer) => Ok(who(&answer)),
+        Ok(answer) => {
+            let speaker = who(&answer);
+            if speaker == Speaker::MySql {
+                // A server blocks a host from which too many hung up here (max_connect_errors): a login that it refuses
+                // does not count.
+                let _ = connection.write_all(&NO_LOGIN).and_then(|()| read_some(&mut connection).map(drop));
+            }
+            Ok(speaker)
+        }
         Err(error) if is_timeout(&error) => ask_postgresql(connection, database, limit),
         Err(error) => Err(error),
     }

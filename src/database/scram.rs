@@ -16,6 +16,9 @@ use super::Database;
 const LONGEST: usize = 16 * 1024;
 const MOST_ROUNDS: u32 = 1_000_000;
 
+/// In place of an SQLSTATE, where the server wants the password in a way in which it is not given here.
+pub const UNTOLD: &str = "untold";
+
 /// Why a server refuses a login.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
@@ -58,6 +61,10 @@ pub fn log_in(
                 send(connection, answer.ok_or(io::ErrorKind::InvalidData)?.as_bytes())?;
             }
             (b'R', [0, 0, 0, 0 | 12, ..]) | (b'S' | b'K' | b'N' | b'v', _) => {}
+            // In plain text and by MD5 it would not be asked for here.
+            (b'R', [0, 0, 0, 3 | 5, ..]) => {
+                return Ok(Some(Refusal { code: UNTOLD.into(), message: String::new() }));
+            }
             // Ready for a query, or a question that is not answered here.
             _ => return Ok(None),
         }

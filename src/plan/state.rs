@@ -15,6 +15,7 @@ use crate::facts::Facts;
 use crate::facts::lua_source::{self, Summary};
 use crate::identity::User;
 use crate::lua::{self, Dialect, Secrets};
+use crate::settings::Settings;
 
 /// The state's file, in each generation.
 pub const STATE_FILE: &str = "state";
@@ -53,6 +54,7 @@ const PLACES: [&str; 8] =
 ///
 /// `files` are those that were rendered, `modules` the files of modules outside of Prosody, each with a digest.
 pub fn describe(
+    settings: &Settings,
     facts: &Facts,
     hosts: &Hosts,
     options: &Options,
@@ -91,8 +93,9 @@ pub fn describe(
         line(&mut text, format_args!("module\t{}\t{digest:x}", field(&path.to_string_lossy())));
     }
     // A reference is the same whatever the file says.
-    for (secret, path) in &facts.secret_files {
-        line(&mut text, format_args!("file\t{}\t{}", field(path), digest(secret)));
+    for (field_name, path) in &facts.secret_files {
+        let value = settings.source.given.get(field_name).map_or("", |given| given.value.as_str());
+        line(&mut text, format_args!("file\t{}\t{}", field(path), digest(value)));
     }
     for (path, digest) in user_files.chain(certificates) {
         // A name with a tab or an end of a line in it is nobody's but an attacker's.

@@ -40,6 +40,11 @@ impl Setting {
         format!("{PREFIX}{}", self.field.to_ascii_uppercase())
     }
 
+    /// Whether the value is one secret and no more, which has one line as a rule.
+    pub fn kind_is_secret(&self) -> bool {
+        (self.kind)() == Secret::kind()
+    }
+
     /// Whether a value may be shown in a message.
     pub fn shows(&self, value: &str) -> bool {
         !self.secret && !(self.hides)(value)

@@ -83,11 +83,24 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
         source.variables.push(name.clone());
         let given = if is_file {
             match read_file(Path::new(value)) {
-                Ok(text) if text.is_empty() => {
+                Ok((text, _)) if text.is_empty() => {
                     report.warning(format!("{name}: {value} is empty, which is the same as not setting it"));
                     continue;
                 }
-                Ok(text) => Given { variable: name.clone(), file: Some(value.into()), value: text },
+                Ok((text, doubt)) => {
+                    if let Some(what) = doubt {
+                        report.notice(format!(
+                            "{name}: {value} has {what}, which is not taken as a part of the value"
+                        ));
+                    }
+                    let is_secret = matches!(&meaning, Meaning::Setting(setting) if setting.kind_is_secret());
+                    if is_secret && text.contains(['\r', '\n']) {
+                        report.notice(format!(
+                            "{name}: {value} has several lines, all of which are the secret"
+                        ));
+                    }
+                    Given { variable: name.clone(), file: Some(value.into()), value: text }
+                }
                 Err(why) => {
                     // What is no absolute path may be the secret itself, given to the wrong name.
                     let is_shown = value.starts_with('/')
@@ -221,10 +234,27 @@ fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String>) -> bool 
     name.match_indices("_ENV_").any(|(at, _)| linked(&name[..at]))
 }
 
-/// The content of a settings file less one trailing newline.
+/// The content of a settings file, less one line end at its end and the mark that some editors put at its beginning. What
+/// was left out that may have been meant is in the second value.
 ///
 /// It must be a regular file of at most 16 MiB in UTF-8. The error says which of these it is not.
-fn read_file(path: &Path) -> Result<String, String> {
+fn read_file(path: &Path) -> Result<(String, Option<&'static str>), String> {
+    let bytes = read_bytes(path)?;
+    let text = String::from_utf8(bytes).map_err(|_| "the file's content is not UTF-8".to_owned())?;
+    let unmarked = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let line = unmarked.strip_suffix('\n').unwrap_or(unmarked);
+    let value = line.strip_suffix('\r').filter(|_| line.len() < unmarked.len()).unwrap_or(line);
+    let doubt = match (unmarked.len() < text.len(), value.len() < line.len()) {
+        (true, true) => Some("a byte order mark at its beginning and a carriage return at its end"),
+        (true, false) => Some("a byte order mark at its beginning"),
+        (false, true) => Some("a carriage return at its end"),
+        (false, false) => None,
+    };
+    Ok((value.to_owned(), doubt))
+}
+
+/// The content of a regular file of at most 16 MiB.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     // Without O_NONBLOCK a FIFO would hold the start for ever.
     let file =
         OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY).open(path);
@@ -250,11 +280,7 @@ fn read_file(path: &Path) -> Result<String, String> {
     if bytes.len() as u64 > FILE_LIMIT {
         return Err(too_large());
     }
-    let mut text = String::from_utf8(bytes).map_err(|_| "the file's content is not UTF-8".to_owned())?;
-    if text.ends_with('\n') {
-        text.pop();
-    }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// The reason of an I/O error without Rust's `(os error 2)` behind it.

@@ -479,7 +479,7 @@ fn a_hostile_nsswitch_loads_nothing_into_us() {
     let server = Recipe::new(TRIXIE)
         .env("PROSODY_DOMAIN", DOMAIN)
         .env("PROSODY_USER", "daemon")
-        .env("PROSODY_DATA_DIR", "/var/lib/prosody/daemon")
+        .env("PROSODY_DATA_DIR", "/srv/daemon")
         .env("PROSODY_TURN_HOST", "turn.example")
         .env("PROSODY_TURN_SECRET", SECRET)
         .file("/etc/nsswitch.conf", switch)
