@@ -4,6 +4,8 @@
 # What this machine trusts. On a network that inspects TLS, cargo in the image's build stage has to
 # trust it too; the image itself takes nothing of it.
 CA_BUNDLE ?= /etc/ssl/certs/ca-certificates.crt
+# Which folder of examples/ `make up` starts and `make down` ends.
+EXAMPLE ?= compose
 # How long `make fuzz` runs each target, in seconds.
 FUZZ_SECONDS ?= 60
 
@@ -25,15 +27,15 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 .PHONY: up
-up: ## start a server to log in to, with an account [DOMAIN=localhost] [PUBLISH=127.0.0.1]
+up: ## start a server to log in to, with an account [DOMAIN=localhost] [PUBLISH=127.0.0.1] [EXAMPLE=compose]
 	@docker/needs docker compose
-	@examples/compose/server running || $(MAKE) --no-print-directory image-trixie
-	@examples/compose/server up
+	@examples/server running $(EXAMPLE) || { [ $$? = 1 ] && $(MAKE) --no-print-directory image-trixie; }
+	@examples/server up $(EXAMPLE)
 
 .PHONY: down
-down: ## end what `make up` started; its data stays, unless VOLUMES=1
+down: ## end what `make up` started; its data stays, unless VOLUMES=1 [EXAMPLE=compose]
 	@docker/needs docker compose
-	@examples/compose/server down $(if $(VOLUMES),--volumes)
+	@examples/server down $(EXAMPLE) $(if $(VOLUMES),--volumes)
 
 .PHONY: binary
 binary: ## the static binary, at target/prosody-entrypoint
@@ -58,8 +60,11 @@ base-trixie base-bookworm: base-%:
 	@docker/base-image $*
 
 .PHONY: test-images
-test-images: base-trixie ## the images that tests use beside our own
+test-images: base-trixie base-bookworm ## the images that tests use beside our own
 	docker build -t prosody-entrypoint-test-client:latest tests/images/client
+	docker build -t prosody-entrypoint-test-postgresql:17 examples/postgresql/database
+	docker build -t prosody-entrypoint-test-postgresql:15 --build-arg SUITE=bookworm examples/postgresql/database
+	docker build -t prosody-entrypoint-test-mariadb:latest examples/mariadb/database
 
 .PHONY: check
 check: ## the quick part of the tests: no containers

@@ -18,7 +18,7 @@ HEADING = ("what", "ours", "peer", "ratio, difference", "promise", "")
 def measure(engine, directory):
     """Returns the rows of the table."""
     tools = Toolbox(engine, directory)
-    rows = process_start(tools) + many_hosts(tools, directory)
+    rows = process_start(tools) + many_modules(tools, directory) + many_hosts(tools, directory)
     engine.remove(Toolbox.NAME)
     return rows + server_start(engine, directory) + binary_size()
 
@@ -72,6 +72,41 @@ def process_start(tools):
     ours, peer = statistics.median(ours), statistics.median(peer)
     return [("start to exec, PROSODY_DOMAIN", ms(ours), f"{ms(peer)} (tini -- true)", f"× {ratio:.2f}", "≤ × 1.5",
              ratio <= 1.5)]
+
+
+def many_modules(tools, directory):
+    """50 modules out of a collection of 500, each as large as the real ones are in the middle, beside the same start
+    without them, and the links made as shell entrypoints do."""
+    collection = directory / "collection"
+    body = 'local function on_event(event)\n\tmodule:log("debug", "an event from %s", event.origin.host);\nend\n' * 60
+    for number in range(500):
+        folder = collection / f"mod_bench_{number}"
+        folder.mkdir(parents=True)
+        # Half of them need another one that is wanted.
+        need = f'module:depends("bench_{number + 10}")\n' if number % 20 == 0 else ""
+        (folder / f"{folder.name}.lua").write_text(f'local st = require "util.stanza";\n{need}{body}')
+    names = [f"bench_{number}" for number in range(0, 500, 10)]
+    (directory / "links").write_text(
+        "rm -rf /run/links && mkdir /run/links\n"
+        f'for name in {" ".join(names)}; do ln -s "/bench/collection/mod_$name" "/run/links/mod_$name"; done\n'
+    )
+    plain = [DOMAIN, "PROSODY_COMMUNITY_MODULES_DIR=/bench/collection"]
+    with_modules = f'env PROSODY_MODULES_ENABLED={",".join(names)} prosody-entrypoint true'
+    commands = [with_modules, "env PROSODY_MODULES_ENABLED=ping prosody-entrypoint true", "sh /bench/links"]
+    times = {command: [] for command in commands}
+    for turn in range(ROUNDS):
+        shifted = commands[turn % 3:] + commands[:turn % 3]
+        for command, runs in zip(shifted, tools.hyperfine(plain, 3, RUNS // 2, *shifted)):
+            times[command].append(statistics.median(runs))
+    ratio, (modules, without, links) = (
+        statistics.median(one / other for one, other in zip(times[commands[0]], times[commands[1]])),
+        (statistics.median(times[command]) for command in commands),
+    )
+    return [
+        ("start to exec, 50 modules of 500", ms(modules), f"{ms(without)} (no modules)", f"× {ratio:.2f}",
+         "≤ 6 ms or × 1.7", modules <= 0.006 or ratio <= 1.7),
+        ("", "", f"{ms(links)} (ln -s in a shell)", f"× {modules / links:.2f}", "", None),
+    ]
 
 
 def many_hosts(tools, directory):

@@ -17,7 +17,7 @@ pub struct Cli {
 }
 
 /// The names of [`Command`]'s variants: what is not among them is a program to run.
-pub const COMMANDS: &[&str] = &["render", "validate", "settings", "healthcheck", "help"];
+pub const COMMANDS: &[&str] = &["render", "validate", "settings", "modules", "healthcheck", "help"];
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -27,6 +27,8 @@ pub enum Command {
     Validate,
     /// List all settings
     Settings(Settings),
+    /// List the server's modules, from where each is and why it is there, or search the community's
+    Modules(Modules),
     /// Succeed when the server answers an XMPP stream for its first host
     Healthcheck,
     /// Run any program under PID 1 alone, with tini's command line: `init -h` lists its options
@@ -62,6 +64,16 @@ pub struct Settings {
     /// How to show them
     #[arg(long, value_enum, default_value_t = Format::Table, conflicts_with = "effective")]
     pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Modules {
+    /// Show them as JSON, with all that is known
+    #[arg(long)]
+    pub json: bool,
+    /// List the community's modules with WORD in their name or summary instead; ends with 1 where there is none
+    #[arg(long, value_name = "WORD")]
+    pub search: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -2,6 +2,7 @@
 
 pub mod healthcheck;
 pub mod init;
+pub mod modules;
 pub mod prosodyctl;
 pub mod reload;
 pub mod render;

@@ -16,6 +16,8 @@ impl ExitStatus {
     pub const SUCCESS: Self = Self(0);
     /// The command line is wrong (`EX_USAGE`).
     pub const USAGE: Self = Self(64);
+    /// A service that is needed never came (`EX_UNAVAILABLE`).
+    pub const UNAVAILABLE: Self = Self(69);
     /// The kernel refused what every program may do, a fork for one (`EX_OSERR`).
     pub const OS_ERROR: Self = Self(71);
     /// A place that must be writable is not (`EX_CANTCREAT`).

@@ -5,6 +5,7 @@ pub mod lua_source;
 pub mod module_source;
 pub mod modules;
 pub mod prosody;
+pub mod readme;
 pub mod running;
 pub mod user_files;
 
@@ -28,7 +29,7 @@ use crate::plan::{Hosts, MAIN_FILE, ROOT_ANCHOR};
 use crate::privileges;
 use crate::self_signed::{self, Request, Store};
 use crate::settings::types::{Domain, Kind};
-use crate::settings::{Mistake, Report, Settings};
+use crate::settings::{Mistake, Report, Settings, catalogue};
 
 /// The folder of modules that an image in use today fills for its users.
 const MODULES_ENABLED_DIR: &str = "/opt/prosody-modules-enabled";
@@ -75,6 +76,8 @@ pub struct Facts {
     pub ipv6: bool,
     /// The folders of modules that count where `PROSODY_PLUGIN_PATHS` is not set.
     pub default_plugin_paths: Vec<PathBuf>,
+    /// The files that Prosody can read a secret from by itself, by the secret that is their one line.
+    pub secret_files: BTreeMap<String, String>,
     /// Whether DNSSEC's trust anchor is installed.
     pub has_root_anchor: bool,
     /// Which hosts have certificates; empty until [`Facts::find_certificates`].
@@ -239,6 +242,10 @@ impl Facts {
             }
             identity => identity?,
         };
+        let secret_files = match prosody.is_13() {
+            true => privileges::as_user(&identity, || secret_files(settings)),
+            false => BTreeMap::new(),
+        };
         let hostname = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
         let has_data_of_hostname = Domain::parse(&hostname).is_ok_and(|host| {
             let directory = data_dir.join(prosody::data_name(&host.to_string()));
@@ -248,6 +255,7 @@ impl Facts {
             identity,
             prosody,
             modules,
+            secret_files,
             entries: entries(&config_dir),
             user_files,
             has_data_of_hostname,
@@ -355,6 +363,23 @@ pub fn read_user_files(settings: &Settings, config_dir: &Path) -> Result<UserFil
         templates_dir.unwrap_or(Path::new("templates")),
         extra.unwrap_or(Path::new("conf.d/*.cfg.lua")),
     )
+}
+
+/// The files of secrets that are their one line as Prosody reads it (`FileLine`, since 13.0), by the secret. A secret that
+/// two settings share is none of them: one might change without the other.
+fn secret_files(settings: &Settings) -> BTreeMap<String, String> {
+    let secrets = catalogue::settings().filter(|setting| setting.secret);
+    let given: Vec<_> = secrets.filter_map(|setting| settings.source.given.get(setting.field)).collect();
+    let is_shared = |value: &str| given.iter().filter(|other| other.value == value).count() > 1;
+    let found = given.iter().filter_map(|given| {
+        let path = given.file.as_deref()?.to_str().filter(|path| path.starts_with('/'))?;
+        let is_one_line = !given.value.contains(['\r', '\n']) && !is_shared(&given.value);
+        // Prosody reads it as the user that it runs as.
+        let content = is_one_line.then(|| read(Path::new(path)).ok()).flatten()?;
+        let line = content.strip_suffix(b"\n").unwrap_or(&content);
+        (line == given.value.as_bytes()).then(|| (given.value.clone(), path.to_owned()))
+    });
+    found.collect()
 }
 
 /// Whom Prosody runs as.

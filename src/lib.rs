@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod cli;
 pub mod commands;
+pub mod database;
 pub mod directory;
 pub mod exit_status;
 pub mod facts;

@@ -6,6 +6,7 @@
 //! and section 3.4.9 (3.4.8 in 5.2), "Table Constructors".
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
@@ -212,6 +213,26 @@ pub fn hidden(value: &Value) -> Value {
     }
 }
 
+/// The same value with every secret in it that is the one line of a file written as a reference to it, `FileLine("…")`.
+pub fn refer(value: &Value, files: &BTreeMap<String, String>) -> Value {
+    if let Some(secret) = value.downcast_object_ref::<Secret>() {
+        let file = files.get(secret.expose()).cloned();
+        return Secret { file, ..secret.clone() }.into_value();
+    }
+    match value.kind() {
+        ValueKind::Seq => value.try_iter().into_iter().flatten().map(|item| refer(&item, files)).collect(),
+        ValueKind::Map => {
+            let keys = value.try_iter().into_iter().flatten();
+            let pairs = keys.filter_map(|key| {
+                let item = value.get_item(&key).ok()?;
+                Some((key, refer(&item, files)))
+            });
+            Value::from_pairs(pairs)
+        }
+        _ => value.clone(),
+    }
+}
+
 /// A number or boolean that is not shown.
 struct HiddenScalar(Value);
 
@@ -238,12 +259,18 @@ fn write_value(
     nesting: Nesting,
 ) -> Result<(), Error> {
     if let Some(secret) = value.downcast_object_ref::<Secret>() {
-        return match dialect.secrets {
-            Secrets::Written => {
+        return match (&secret.file, dialect.secrets) {
+            (Some(file), _) => {
+                // Prosody 13.0's configuration has it as a function.
+                out.write_str("FileLine(")?;
+                write_string(out, file.as_bytes())?;
+                Ok(out.write_str(")")?)
+            }
+            (None, Secrets::Written) => {
                 out.write_str(SECRET_MARK)?;
                 write_string(out, secret.expose().as_bytes())
             }
-            Secrets::Hidden => write_string(out, PLACEHOLDER.as_bytes()),
+            (None, Secrets::Hidden) => write_string(out, PLACEHOLDER.as_bytes()),
         };
     }
     if let Some(HiddenScalar(scalar)) = value.downcast_object_ref() {
@@ -438,17 +465,21 @@ fn indent(out: &mut dyn fmt::Write, tables: usize) -> fmt::Result {
 /// Text that only [`write`] puts into its output, and that nothing else prints: in messages, in logs and in
 /// whatever a template makes of it, `<secret>` stands in its place.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    /// A file whose one line it is, for Prosody to read it there.
+    file: Option<String>,
+}
 
 impl Secret {
     /// Takes the text.
     pub fn new(text: String) -> Secret {
-        Secret(text)
+        Secret { text, file: None }
     }
 
     /// The text itself, for who has to use it.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// For a template's context, or as an item of a list or table.
@@ -475,7 +506,7 @@ impl Object for Secret {
     }
 
     fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
-        Some(self.0.cmp(&other.downcast_ref::<Self>()?.0))
+        Some(self.text.cmp(&other.downcast_ref::<Self>()?.text))
     }
 }
 

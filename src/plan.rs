@@ -22,10 +22,12 @@ use self::hosts::Options;
 use self::render::Renderer;
 pub use self::resolution::{LINKED, Module, Reason, Role};
 pub use self::state::{Changes, STATE_FILE, State, add_warning};
+use crate::database::Database;
 use crate::facts::Facts;
 use crate::lua::Secrets;
 use crate::privileges;
 use crate::self_signed::Request;
+use crate::settings::types::LogLevel;
 use crate::settings::{Mistake, Report, Settings};
 
 /// The main file's name, and the name of a configuration file of the user's own.
@@ -78,6 +80,9 @@ pub struct Plan {
     pub certificates: Vec<Request>,
     /// The virtual hosts that are served, those of the user's own files not among them.
     pub virtual_hosts: Vec<String>,
+    /// The databases that data are kept in.
+    #[serde(skip)]
+    pub databases: Vec<Database>,
     /// The modules that are loaded, or can be.
     #[serde(skip)]
     pub modules: Vec<Module>,
@@ -104,10 +109,9 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
             ));
         }
     }
-    for (field, why) in [
-        ("db_wait", "this version does not wait for a database"),
-        ("certificate_reload", "this version does not watch certificates: send SIGHUP after a renewal"),
-    ] {
+    for (field, why) in
+        [("certificate_reload", "this version does not watch certificates: send SIGHUP after a renewal")]
+    {
         if settings.is_given(field) {
             report.warning(format!("{}: {why}", settings.variable(field)));
         }
@@ -211,6 +215,15 @@ pub fn make(
     }
     files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts)));
 
+    let databases = storage::databases(&state_options, &hosts);
+    let has_password = databases.iter().any(|database| database.password.is_some());
+    if has_password && settings.observability.log_level == Some(LogLevel::Debug) {
+        report.notice(format!(
+            "{}: at debug Prosody writes the database's URL with its password into its own log: choose another level \
+             where others can read the log",
+            settings.variable("log_level")
+        ));
+    }
     let state = state::describe(facts, &hosts, &state_options, &files, &resolution.fingerprints);
     let mut links = links(facts, &files);
     links.extend(resolution.links);
@@ -220,6 +233,7 @@ pub fn make(
         links,
         files,
         certificates: facts.certificates.to_make.clone(),
+        databases,
         virtual_hosts: hosts.virtual_hosts.into_iter().map(|host| host.name).collect(),
         modules: resolution.modules,
     }

@@ -88,11 +88,13 @@ pub fn require(user: &User, more: &[Capability]) -> Result<(), Failure> {
 /// Runs `work` with the file system looking at us as at `user` (setfsuid(2)): root's rights over files are set aside, so
 /// that no link or name which that user planted leads further than it may go itself. Files that are made are its own.
 ///
-/// Where we are not root, there is nothing to set aside.
+/// Our supplementary groups go for good: Prosody has none. Where we are not root, there is nothing to set aside.
 pub fn as_user<T>(user: &User, work: impl FnOnce() -> T) -> T {
     if !geteuid().is_root() {
         return work();
     }
+    // Where this is not allowed, nor is it to become that user.
+    let _ = setgroups(&[]);
     // In this order, because with the user the right to change the group is not lost (only those over files are).
     let group = setfsgid(Gid::from_raw(user.gid));
     let root = setfsuid(Uid::from_raw(user.uid));

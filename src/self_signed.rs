@@ -17,8 +17,11 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 use rcgen::string::Ia5String;
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm, SigningKey,
 };
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{ASN1Time, GeneralName, parse_x509_pem};
@@ -83,8 +86,38 @@ pub fn make(names: &[&str], now: OffsetDateTime) -> Result<Pair, rcgen::Error> {
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate()?;
-    let certificate = params.self_signed(&key)?;
+    let certificate = params.self_signed(&Signer::new(&key)?)?;
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+/// What signs with a key of [`make`]. rcgen's own signing takes keys of any algorithm, and brings the arithmetic of
+/// RSA and Ed25519 along.
+struct Signer(EcdsaKeyPair);
+
+impl Signer {
+    fn new(key: &KeyPair) -> Result<Self, rcgen::Error> {
+        let random = SystemRandom::new();
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.serialized_der(), &random)
+            .map(Self)
+            .map_err(|error| rcgen::Error::RingKeyRejected(error.to_string()))
+    }
+}
+
+impl PublicKeyData for Signer {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.public_key().as_ref()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl SigningKey for Signer {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature = self.0.sign(&SystemRandom::new(), message);
+        Ok(signature.map_err(|_| rcgen::Error::RingUnspecified)?.as_ref().to_vec())
+    }
 }
 
 /// The directory of self-signed certificates in a data directory.
@@ -204,6 +237,7 @@ mod tests {
     use crate::identity::User;
     use crate::privileges;
     use crate::test_dir::TestDir;
+    use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
     use std::fs;
     use std::os::unix::fs::symlink;
 
@@ -244,6 +278,22 @@ mod tests {
         assert!(!store.is_usable("other.example", &[], me(), now()));
         let somebody_else = Uid::from_raw(me().as_raw() + 1);
         assert!(!store.is_usable("chat.example", &[], somebody_else, now()));
+    }
+
+    #[test]
+    fn the_certificate_is_for_its_key_and_signed_with_it() {
+        let pair = pair();
+        let (_, certificate) = parse_x509_pem(pair.certificate.as_bytes()).unwrap();
+        let certificate = certificate.parse_x509().unwrap();
+        let (_, key) = parse_x509_pem(pair.key.as_bytes()).unwrap();
+        let random = SystemRandom::new();
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &key.contents, &random).unwrap();
+
+        let public_key = &certificate.public_key().subject_public_key.data;
+        assert_eq!(public_key.as_ref(), key.public_key().as_ref());
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public_key)
+            .verify(certificate.tbs_certificate.as_ref(), &certificate.signature_value.data)
+            .unwrap();
     }
 
     #[test]

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
-use nix::libc::{self, c_ulong};
+use nix::libc::{self, c_char, c_int, c_ulong};
 use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
 use std::os::fd::{BorrowedFd, RawFd};
@@ -16,6 +16,10 @@ use std::process::ExitStatus;
 ///
 /// The standard library's own start would look at the main thread's stack first, with all of the C library's formatted
 /// input for that, and take signals that PID 1 needs. What else it does is in [`prepare`].
+///
+/// Of the static program it also says that its stack has no frames to show. There are no tables to find them by
+/// (docker/build-binary) and no symbols to name them, and without frames the reader of debug information that the
+/// standard library would show them with is left out: a twentieth of the file.
 #[macro_export]
 macro_rules! main_function {
     ($run:path) => {
@@ -25,6 +29,15 @@ macro_rules! main_function {
         extern "C" fn main() -> i32 {
             $crate::system::prepare();
             $run()
+        }
+
+        // SAFETY: it is libgcc's name, whose place it takes; only the standard library calls it, to show or keep a
+        // backtrace, with these arguments, which it leaves alone. The result is `_URC_END_OF_STACK`.
+        #[cfg(target_feature = "crt-static")]
+        #[allow(unsafe_code, non_snake_case)]
+        #[unsafe(no_mangle)]
+        extern "C" fn _Unwind_Backtrace(_show: *const (), _argument: *mut ()) -> i32 {
+            5
         }
     };
 }
@@ -279,4 +292,13 @@ pub fn set_capabilities(capabilities: Capabilities) -> nix::Result<()> {
         libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), std::ptr::from_ref(&words))
     })
     .map(drop)
+}
+/// Has names of hosts resolved by `/etc/hosts` and DNS, whatever `nsswitch.conf` says: its other services are libraries of
+/// the image's own C library, which this program, linked statically, could load and would be harmed by.
+pub fn resolve_names_with_files_and_dns() {
+    unsafe extern "C" {
+        fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
+    }
+    // SAFETY: glibc's (nss.h), with two strings that end and that it copies what it needs of. No other thread runs.
+    unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
 }

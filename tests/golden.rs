@@ -99,6 +99,16 @@ golden! { cases, renders:
     modules_for_components_that_are_not_there
     modules_for_two_components
     modules_that_are_passed_over
+    modules_list
+    modules_list_json
+    modules_list_of_own_main_file
+    modules_search
+    modules_search_all
+    modules_search_elsewhere
+    modules_search_json
+    modules_search_slip
+    modules_search_star
+    modules_search_without_a_collection
     network_hostname
     no_self_signed_certificates
     not_encrypted
@@ -172,6 +182,8 @@ golden! { failures, is_refused:
     invitations_without_their_module
     ldap_without_a_base
     modules_for_another_prosody
+    modules_list
+    modules_search
     modules_that_exclude_each_other
     modules_that_exclude_each_other_by_choice
     modules_that_exclude_each_other_on_a_host
@@ -268,6 +280,52 @@ fn a_file_that_may_not_be_read_is_named() {
          PROSODY_DB_PASSWORD_FILE=\"{temp}/odd/secret\": the file cannot be read: Permission denied\n"
     );
     assert_eq!(output.status.code(), Some(78));
+}
+
+/// `docker exec --user` comes as somebody else than the server, with the environment of the container.
+#[test]
+fn anybody_may_ask_for_modules() {
+    let sandbox = Sandbox::without_prosody();
+    sandbox.install_prosody(VERSIONS[0]);
+    let program = sandbox.path.join("bin/entrypoint");
+    fs::copy(BINARY, &program).unwrap();
+    for (arguments, status) in [(&["modules"][..], 0), (&["modules", "--search", "x"], 1)] {
+        let mut command = sandbox.command(&program);
+        if geteuid().is_root() {
+            command.uid(SOMEBODY).gid(SOMEBODY);
+        }
+        command.env("PROSODY_DOMAIN", "chat.example").env("PROSODY_UID", "5").env("PROSODY_USER", "nobody");
+        command.env("PROSODY_COMMUNITY_MODULES_DIR", "/nonexistent");
+        let output = command.args(arguments).output().unwrap();
+        let log = sandbox.stable(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {log}");
+        assert!(!log.contains("PROSODY_UID"), "{arguments:?}: {log}");
+    }
+}
+
+/// A link in a collection that Prosody's user can write to leads root no further than that user.
+#[test]
+fn a_summary_is_not_taken_from_what_prosody_may_not_read() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let sandbox = Sandbox::without_prosody();
+    sandbox.install_prosody(VERSIONS[0]);
+    let module = sandbox.path.join("collection/mod_x");
+    fs::create_dir_all(&module).unwrap();
+    fs::write(module.join("mod_x.lua"), "--").unwrap();
+    let secret = sandbox.path.join("odd/secret");
+    fs::write(&secret, "S3CRET").unwrap();
+    std::os::unix::fs::symlink(&secret, module.join("README.md")).unwrap();
+    let search = |mode| {
+        fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
+        let collection =
+            ("PROSODY_COMMUNITY_MODULES_DIR".to_owned(), module.parent().unwrap().display().to_string());
+        let output = sandbox.run(&[collection], &["modules", "--search", "x"].map(str::to_owned));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(search(0o644).contains("S3CRET"));
+    assert_eq!(search(0o600), "MODULE  FROM        SUMMARY\nx       collection\n");
 }
 
 #[test]

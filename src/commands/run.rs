@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::getppid;
 
 use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse, reload, report_failure, wrong};
 use crate::apply;
+use crate::database;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{self, CURRENT, Places};
 use crate::identity::User;
@@ -17,6 +19,9 @@ use crate::plan::MAIN_FILE;
 use crate::privileges;
 use crate::settings::catalogue::PREFIX;
 use crate::settings::{Mistake, Report, Settings, catalogue, source};
+
+/// How long a start waits for a database where `PROSODY_DB_WAIT` does not say otherwise.
+const DB_WAIT: Duration = Duration::from_secs(60);
 
 /// The variable from which `prosody` and `prosodyctl` take the configuration file.
 pub const CONFIG_VARIABLE: &str = "PROSODY_CONFIG";
@@ -102,6 +107,10 @@ fn configure(is_server: bool) -> Result<Ready, Failure> {
         log_report(&report);
     }
     apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
+    if is_server {
+        let limit = settings.storage.db_wait.map_or(DB_WAIT, |wait| wait.0);
+        database::wait(&plan.databases, limit, &facts.prosody, &facts.data_dir, &facts.identity)?;
+    }
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
         apply::announce(&plan, &facts.runtime_dir, getppid(), &facts.identity)?;

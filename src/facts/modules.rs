@@ -200,17 +200,16 @@ impl Modules {
 
     /// The names of the modules in the collection, each with the name of its place there.
     pub fn collection(&self) -> BTreeMap<String, PathBuf> {
-        let collection = self.folders.iter().filter(|folder| folder.origin == Origin::Collection);
-        collection
-            .flat_map(|folder| {
-                self.modules_in(folder).map(|module| {
-                    let [file, dir] = [format!("mod_{module}.lua"), format!("mod_{module}")];
-                    let mut places = [dir.as_str(), module, &file].into_iter();
-                    let place = places.find(|name| self.names_of(folder).may_hold(name));
-                    (module.to_owned(), folder.path.join(place.unwrap_or(module)))
-                })
-            })
-            .collect()
+        let mut modules = BTreeMap::new();
+        for folder in self.folders.iter().filter(|folder| folder.origin == Origin::Collection) {
+            for module in self.modules_in(folder) {
+                let is_there = |name: &String| self.names_of(folder).may_hold(name);
+                let mut folders = [format!("mod_{module}"), module.to_owned()].into_iter();
+                let place = folders.find(is_there).unwrap_or_else(|| format!("mod_{module}.lua"));
+                modules.insert(module.to_owned(), folder.path.join(place));
+            }
+        }
+        modules
     }
 
     fn modules_in<'a>(&'a self, folder: &'a Folder) -> impl Iterator<Item = &'a str> {
@@ -259,8 +258,13 @@ impl Modules {
             .into_iter()
             .chain(scripts)
             .flat_map(|path| [path.join(format!("{name}.lua")), path.join(format!("{name}/init.lua"))]);
+        // A library in C may have others in it: `ssl.x509` is in `ssl.so`.
+        let root = name.split('/').next().unwrap_or_default();
         let compiled = ["/usr/local/lib/", "/usr/lib/", &format!("/usr/lib/{ARCH}-linux-gnu/")]
-            .map(|path| PathBuf::from(format!("{path}lua/{version}/{name}.so")));
+            .map(|path| PathBuf::from(format!("{path}lua/{version}")));
+        let compiled = compiled
+            .into_iter()
+            .flat_map(|path| [path.join(format!("{name}.so")), path.join(format!("{root}.so"))]);
         own.into_iter().chain(scripts).chain(compiled).any(|path| path.is_file())
     }
 

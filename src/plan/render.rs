@@ -46,11 +46,12 @@ impl<'a> Renderer<'a> {
         let written =
             |name: &str| settings.anything.options.as_ref().is_some_and(|all| all.get(name).is_some());
         let (mut mentioned, mut other_options) = (Options::new(), Options::new());
-        for (name, value) in options {
+        let value = |value: &Value| lua::refer(value, &facts.secret_files);
+        for (name, option) in options {
             match written(name) {
-                true if is_mentioned(name) => drop(mentioned.insert(name.clone(), lua::hidden(value))),
-                true => drop(other_options.insert(name.clone(), lua::hidden(value))),
-                false => drop(mentioned.insert(name.clone(), value.clone())),
+                true if is_mentioned(name) => drop(mentioned.insert(name.clone(), lua::hidden(option))),
+                true => drop(other_options.insert(name.clone(), lua::hidden(option))),
+                false => drop(mentioned.insert(name.clone(), value(option))),
             }
         }
         let virtual_hosts: Vec<Value> = hosts
@@ -171,15 +172,15 @@ fn section(
     names_certificate: bool,
     facts: &Facts,
 ) -> Value {
-    let certificate = facts.certificates.self_signed.get(name);
-    let options = match certificate {
-        Some(path) if !names_certificate => {
-            let mut options = options.clone();
-            options.insert("certificate".into(), Value::from(path.to_string_lossy().into_owned()));
-            hosts::pairs(&options)
-        }
-        _ => hosts::pairs(options),
-    };
+    let mut options = options.clone();
+    if !facts.secret_files.is_empty() {
+        options.values_mut().for_each(|value| *value = lua::refer(value, &facts.secret_files));
+    }
+    let certificate = facts.certificates.self_signed.get(name).filter(|_| !names_certificate);
+    if let Some(path) = certificate {
+        options.insert("certificate".into(), Value::from(path.to_string_lossy().into_owned()));
+    }
+    let options = hosts::pairs(&options);
     let module = component.map(|component| component.module.as_deref().map_or(Value::from(()), Value::from));
     let mut section = vec![("name", Value::from(name)), ("options", options)];
     section.extend(module.map(|module| ("module", module)));

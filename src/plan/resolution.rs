@@ -293,8 +293,8 @@ impl Roots<'_> {
     }
 }
 
-/// The strings in a value: itself, or those in a list or table.
-fn each_text(value: &Value, take: &mut dyn FnMut(&str, bool)) {
+/// The strings in a value, itself or those in a list or table, each with whether it is a secret.
+pub fn each_text(value: &Value, take: &mut dyn FnMut(&str, bool)) {
     if let Some(secret) = value.downcast_object_ref::<Secret>() {
         take(secret.expose(), true);
     } else if let Some(text) = value.as_str() {

@@ -90,6 +90,10 @@ pub fn describe(
     for (path, digest) in modules {
         line(&mut text, format_args!("module\t{}\t{digest:x}", field(&path.to_string_lossy())));
     }
+    // A reference is the same whatever the file says.
+    for (secret, path) in &facts.secret_files {
+        line(&mut text, format_args!("file\t{}\t{}", field(path), digest(secret)));
+    }
     for (path, digest) in user_files.chain(certificates) {
         // A name with a tab or an end of a line in it is nobody's but an attacker's.
         let path = field(&path.to_string_lossy());

@@ -1,19 +1,103 @@
 //! Where data go: the storage backends, the `sql` table, and how long archives are kept.
 
-use super::hosts::Options;
+use super::hosts::{Hosts, Options};
+use super::modules::names;
+use super::resolution::each_text;
+use crate::database::Database;
+use crate::lua::Secret;
+use crate::settings::nearest::nearest;
+use crate::settings::types::{DbDriver, Kind, Lua};
 use minijinja::Value;
 
-use crate::lua::Secret;
-use crate::settings::types::{DbDriver, Lua};
 use crate::settings::{Mistake, Report, Settings};
 
 /// The SQLite file that the storage `sqlite` uses, in the data directory.
 const SQLITE_FILE: &str = "prosody.sqlite";
 
+/// The stores that Prosody 13.0 and 0.12 and the modules of Debian's collection open, by `open_store`, by the older
+/// `datamanager`, or as the name under which a module looks for a driver of many stores.
+const STORES: [&str; 48] = [
+    "account_activity",
+    "account_details",
+    "account_flags",
+    "account_roles",
+    "accounts",
+    "accounts_cleanup",
+    "archive",
+    "archive_cleanup",
+    "archive_prefs",
+    "auth_tokens",
+    "blocklist",
+    "client_certs",
+    "cloud_notify",
+    "config",
+    "cron",
+    "fast_tokens",
+    "firewall_marks",
+    "hashes",
+    "invite_api_keys",
+    "invite_token",
+    "invites_tracking",
+    "lastlog",
+    "lastlog2",
+    "mod_carbons_copies",
+    "muc_activity",
+    "muc_log",
+    "muc_log_cleanup",
+    "offline",
+    "password_reset",
+    "pep",
+    "pep_data",
+    "persistent",
+    "privacy",
+    "private",
+    "pubsub_data",
+    "pubsub_nodes",
+    "roles",
+    "roster",
+    "skeletons",
+    "smacks_h",
+    "state",
+    "tombstones",
+    "unified_push",
+    "upload_stats",
+    "uploads",
+    "user_index",
+    "vcard",
+    "vcard_muc",
+];
+
 /// Adds the options of the storage fragment.
 pub fn options(settings: &Settings, options: &mut Options, report: &mut Report) {
+    find_unknown_stores(settings, report);
     backends(settings, options, report);
     expiry(settings, options);
+}
+
+/// A store that nothing opens may be that of a module of the user's own: its name is the module's unless that says
+/// otherwise.
+fn find_unknown_stores(settings: &Settings, report: &mut Report) {
+    let (modules, hosts) = (&settings.modules, &settings.hosts);
+    let mut own = names(&modules.modules_enabled);
+    own.extend(names(&modules.modules_available));
+    own.extend(names(&hosts.muc_modules));
+    let of_hosts = hosts.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.modules_enabled);
+    let of_components =
+        hosts.components.iter().flat_map(|list| &list.0).map(|component| &component.modules_enabled);
+    own.extend(of_hosts.chain(of_components).flat_map(|set| set.iter()).map(|name| name.as_str()));
+    for store in settings.stores.keys().map(String::as_str) {
+        if STORES.contains(&store) || own.contains(&store) {
+            continue;
+        }
+        let meant = match nearest(store, STORES.into_iter()) {
+            Some(found) => format!("; did you mean `{found}`?"),
+            None => String::new(),
+        };
+        report.warning(format!(
+            "{}: neither Prosody nor a module of its collection has a store `{store}`{meant}",
+            settings.source.stores[store].variable
+        ));
+    }
 }
 
 fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
@@ -124,6 +208,48 @@ fn sql_table(settings: &Settings) -> Value {
         table.extend(storage.db_password.as_ref().map(|password| ("password", secret(password))));
     }
     Value::from_pairs(table)
+}
+
+/// The databases that hosts keep data in, each once. As Prosody looks them up: a host's own option, else the global one
+/// (`core/storagemanager.lua`, `mod_storage_sql`).
+pub fn databases(options: &Options, hosts: &Hosts) -> Vec<Database> {
+    let mut databases = Vec::new();
+    let virtual_hosts = hosts.virtual_hosts.iter().map(|host| &host.options);
+    let components = hosts.components.iter().map(|component| &component.options);
+    for host in virtual_hosts.chain(components) {
+        let option = |name: &str| host.get(name).or_else(|| options.get(name));
+        let mut is_sql = false;
+        for value in ["default_storage", "storage"].iter().filter_map(|name| option(name)) {
+            each_text(value, &mut |backend, _| is_sql |= backend == "sql");
+        }
+        let database = option("sql").filter(|_| is_sql).and_then(database);
+        databases.extend(database.filter(|database| !databases.contains(database)));
+    }
+    databases
+}
+
+/// What an `sql` table says; nothing where that is not enough for Prosody either.
+fn database(table: &Value) -> Option<Database> {
+    let text = |name: &str| {
+        let item = table.get_item(&Value::from(name)).ok()?;
+        let mut found = None;
+        each_text(&item, &mut |text, _| found = Some(text.to_owned()));
+        found.or_else(|| i64::try_from(item).ok().map(|number| number.to_string()))
+    };
+    let driver = DbDriver::parse(&text("driver")?).ok()?;
+    let name = text("database");
+    Some(Database {
+        driver,
+        name: if driver == DbDriver::Sqlite3 {
+            name.unwrap_or_else(|| SQLITE_FILE.to_owned())
+        } else {
+            name?
+        },
+        host: text("host"),
+        port: text("port").and_then(|port| port.parse().ok()),
+        username: text("username"),
+        password: text("password").map(Secret::new),
+    })
 }
 
 /// Durations are whole seconds: 0.12 reads `"12h"` as 12 seconds.

@@ -127,17 +127,17 @@ section! {
 section! {
     /// What Prosody loads.
     Modules "Modules"
-    modules_enabled: Set<Name> = "", "Added to the default modules.", decides [modules_enabled], aliases ["PROSODY_ENABLE_MODULES"];
+    modules_enabled: Set<Name> = "", "Added to the default modules. Community modules among them are linked from the collection, with what they need; those for rooms are loaded on the `muc` components.", decides [modules_enabled], aliases ["PROSODY_ENABLE_MODULES"];
     modules_disabled: Set<Name> = "", "Taken from the default and the auto-loaded modules. `PROSODY_MODULES_ENABLED` wins over it.", decides [modules_disabled], aliases ["PROSODY_DISABLE_MODULES"];
-    modules_available: Set<Name> = "", "Community modules to make available without enabling them. Not supported by this version: a module that Prosody does not have itself is an error.";
-    plugin_paths: List<PluginPath> = "`modules` below the configuration directory, and `/opt/prosody-modules-enabled` where it exists", "Searched before Prosody's own modules.", decides [plugin_paths];
-    community_modules_dir: Path = "`/opt/prosody-modules-available`", "The collection that community modules are linked from. Not used by this version.";
+    modules_available: Set<Name> = "", "Community modules to make available without enabling them, for files of your own.";
+    plugin_paths: List<PluginPath> = "`modules` below the configuration directory, and `/opt/prosody-modules-enabled` where it exists", "Searched before Prosody's own modules and the collection: what is there wins.", decides [plugin_paths];
+    community_modules_dir: Path = "`/opt/prosody-modules-available`", "The collection that community modules are linked from. A module that Prosody has itself is never taken from it.";
 }
 
 section! {
     /// Who may log in and register.
     Authentication "Authentication and registration"
-    authentication: Name = "`internal_hashed`", "The authentication provider.", option authentication;
+    authentication: Name = "`internal_hashed`", "The authentication provider; one of the community's is linked by itself.", option authentication;
     ldap_server: Text = "`localhost`", "The directory server, for the provider `ldap`.", option ldap_server;
     ldap_base: Text = "", "Where the search begins. Required with the provider `ldap`.", option ldap_base;
     ldap_rootdn: Text = "", "The name to bind with for the search.", option ldap_rootdn;
@@ -213,7 +213,7 @@ section! {
     db_name: Text = "`prosody`", "The database's name. With SQLite3, a file in the data directory.", decides [sql];
     db_username: Text = "`prosody`", "The user to log in with.", decides [sql];
     db_password: Secret = "", "The password to log in with.", decides [sql], secret: true;
-    db_wait: Wait = "`60s`", "How long a start waits for the database. This version does not wait: setting it has no effect yet.";
+    db_wait: Wait = "`60s`", "How long a start waits for the database. `0` does not wait, and does not look whether it is there.";
     archive_expires_after: ArchiveDuration = "`1w`", "How long messages are kept, in rooms too. With `PROSODY_ARCHIVE_EXPIRY_DAYS`: an error; over `PROSODY_RETENTION_DAYS` it wins.", decides [archive_expires_after, muc_log_expires_after];
     muc_log_expires_after: ArchiveDuration = "", "How long rooms keep messages.", decides [muc_log_expires_after];
     default_archive_policy: ArchivePolicy = "`true`", "Whose messages are archived by default: everyone's, nobody's, or contacts' (`roster`).", option default_archive_policy;

@@ -1,11 +1,12 @@
 """What users of a new server do first, done by a client that others wrote.
 
-usage: session.py DOMAIN USER:PASSWORD USER:PASSWORD [STEP…]
+usage: session.py DOMAIN USER:PASSWORD USER:PASSWORD [STEP…] [--text TEXT]
 
 Steps, in this order: login, direct-tls, message, archive, room, upload. All of them where none is
 named. One line is printed for each that worked, `STEP: what was seen`; the first that does not ends
 the script with its reason and status 1. Certificates are not verified (they are self-signed in
-the tests), but nothing is ever sent without TLS: slixmpp is told to refuse plain text.
+the tests), but nothing is ever sent without TLS: slixmpp is told to refuse plain text. TEXT is what
+the message says; by default one that no other run has, so that a run finds its own in the archive.
 """
 
 import argparse
@@ -183,8 +184,7 @@ if __name__ == "__main__":
     parser.add_argument("domain")
     parser.add_argument("accounts", nargs=2, type=account, metavar="USER:PASSWORD")
     parser.add_argument("steps", nargs="*", metavar="STEP")
+    parser.add_argument("--text", default=f"Grüße, ]] \"' {{{{ }}}} {uuid.uuid4()}")
     arguments = parser.parse_args()
-    # Unlike any other text, so that a second run on the same data finds its own message.
-    arguments.text = f"Grüße, ]] \"' {{{{ }}}} {uuid.uuid4()}"
     arguments.accounts = [(f"{user}@{arguments.domain}", password) for user, password in arguments.accounts]
     sys.exit(asyncio.run(main(arguments)))

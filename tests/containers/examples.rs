@@ -1,36 +1,93 @@
 //! The examples, run as their readers would run them.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
+use std::{env, fs};
 
-use crate::docker::{TRIXIE, client, docker, require, unique};
+use crate::docker::{Answer, PATIENCE, TRIXIE, client, docker, eventually, require, unique};
 
-/// One run of `examples/compose/server`, under a project name and on an address of its own.
+/// One example, from a copy of `examples` in which nothing was started yet, under a project name and on an address of its
+/// own.
 struct Example {
+    name: &'static str,
+    examples: PathBuf,
     project: String,
+    address: &'static str,
 }
 
 impl Example {
-    fn server(&self, arguments: &[&str]) -> (bool, String) {
-        let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/compose/server"))
-            .args(arguments)
-            .env("COMPOSE_PROJECT_NAME", &self.project)
-            .env("DOMAIN", "localhost")
-            .env("PUBLISH", "127.0.0.77")
-            .output()
-            .expect("the script runs");
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    fn new(name: &'static str, address: &'static str) -> Self {
+        require(TRIXIE);
+        let project = unique(name);
+        let examples = env::temp_dir().join(&project);
+        let copied = Command::new("cp")
+            .args(["-R", concat!(env!("CARGO_MANIFEST_DIR"), "/examples")])
+            .arg(&examples)
+            .status();
+        assert!(copied.is_ok_and(|status| status.success()), "the examples cannot be copied");
+        let example = Example { name, examples, project, address };
+        let _ = fs::remove_dir_all(example.file("secrets"));
+        example
     }
 
-    fn container(&self) -> String {
+    fn file(&self, path: &str) -> PathBuf {
+        self.examples.join(self.name).join(path)
+    }
+
+    /// What `make up` and `make down` run.
+    fn server(&self, arguments: &[&str]) -> Answer {
+        let (verb, options) = arguments.split_first().unwrap();
+        Command::new(self.examples.join("server"))
+            .args([verb, self.name])
+            .args(options)
+            .env("COMPOSE_PROJECT_NAME", &self.project)
+            .env("DOMAIN", "localhost")
+            .env("PUBLISH", self.address)
+            .output()
+            .expect("the script runs")
+            .into()
+    }
+
+    #[track_caller]
+    fn up(&self) -> String {
+        let answer = self.server(&["up"]);
+        assert_eq!(answer.status, 0, "{}", answer.all());
+        answer.stdout
+    }
+
+    fn container(&self, service: &str) -> String {
+        let project = format!("label=com.docker.compose.project={}", self.project);
+        let service = format!("label=com.docker.compose.service={service}");
+        docker(["ps", "--quiet", "--filter", &project, "--filter", &service]).ok()
+    }
+
+    fn volumes(&self) -> String {
         let filter = format!("label=com.docker.compose.project={}", self.project);
-        docker(["ps", "--quiet", "--filter", &filter]).ok()
+        docker(["volume", "ls", "--quiet", "--filter", &filter]).ok()
+    }
+
+    /// Runs the client's steps as two accounts, beside the server.
+    fn session(&self, accounts: [&str; 2], steps: &[&str]) -> Answer {
+        client(&format!("container:{}", self.container("prosody")), "localhost", accounts, steps)
+    }
+
+    #[track_caller]
+    fn wait_until_it_serves(&self) {
+        let container = self.container("prosody");
+        eventually("the server answers", PATIENCE, || {
+            match docker(["exec", &container, "prosody-entrypoint", "healthcheck"]) {
+                Answer { status: 0, .. } => Ok(()),
+                answer => Err(answer.all()),
+            }
+        });
     }
 }
 
 impl Drop for Example {
     fn drop(&mut self) {
         self.server(&["down", "--volumes"]);
+        let _ = fs::remove_dir_all(&self.examples);
     }
 }
 
@@ -42,21 +99,123 @@ fn value<'a>(printed: &'a str, name: &str) -> &'a str {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn a_client_logs_in_with_what_make_up_prints() {
-    require(TRIXIE);
-    let example = Example { project: unique("compose") };
+    let example = Example::new("compose", "127.0.0.77");
 
-    let (succeeded, printed) = example.server(&["up"]);
-    assert!(succeeded, "{printed}");
+    let printed = example.up();
     assert_eq!(value(&printed, "JID:"), "admin@localhost");
     assert_eq!(value(&printed, "connect:"), "127.0.0.77:5222");
     let account = format!("admin:{}", value(&printed, "password:"));
-    let container = example.container();
-    let answer = client(&format!("container:{container}"), "localhost", [&account, &account], &["login"]);
+    let container = example.container("prosody");
+    let answer = example.session([&account, &account], &["login"]);
     assert_eq!(answer.status, 0, "{}", answer.all());
 
     // Again, with nothing changed between: the same container, and a way to a new password.
-    let (succeeded, printed) = example.server(&["up"]);
-    assert!(succeeded, "{printed}");
+    let printed = example.up();
     assert!(value(&printed, "password:").contains("prosodyctl passwd admin@localhost"), "{printed}");
-    assert_eq!(example.container(), container);
+    assert_eq!(example.container("prosody"), container);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn messages_in_postgresql_survive_down_and_up() {
+    let example = Example::new("postgresql", "127.0.0.78");
+    messages_survive_down_and_up(
+        &example,
+        &["psql", "--dbname=prosody", "--tuples-only", "--no-align", "--command"],
+    );
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn messages_in_mariadb_survive_down_and_up() {
+    let example = Example::new("mariadb", "127.0.0.79");
+    let mariadb = ["mariadb", "--no-defaults", "--database=prosody", "--skip-column-names", "--execute"];
+    messages_survive_down_and_up(&example, &mariadb);
+}
+
+/// `sql` is the command in the database's container that takes a query.
+fn messages_survive_down_and_up(example: &Example, sql: &[&str]) {
+    let text = unique("message");
+    // As bob's and as alice's own.
+    let is_in_the_database = || {
+        let database = example.container("database");
+        let query = format!("SELECT COUNT(*) FROM prosodyarchive WHERE value LIKE '%{text}%'");
+        let command = ["exec", &database].into_iter().chain(sql.iter().copied()).chain([query.as_str()]);
+        assert_eq!(docker(command).ok(), "2");
+    };
+
+    let printed = example.up();
+    assert_eq!(value(&printed, "JID:"), "admin@localhost");
+    assert_eq!(value(&printed, "connect:"), format!("{}:5222", example.address));
+    let admin = format!("admin:{}", value(&printed, "password:"));
+    let alice = "alice:secret-a";
+    let prosody = example.container("prosody");
+    docker(["exec", &prosody, "prosodyctl", "register", "alice", "localhost", "secret-a"]).ok();
+    let answer = example.session([alice, &admin], &["login", "message", "archive", "--text", &text]);
+    assert_eq!(answer.status, 0, "{}", answer.all());
+    is_in_the_database();
+
+    // The password: on this machine in a folder that is closed to others, and in nothing that Docker shows.
+    let mode = |path| fs::metadata(example.file(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("secrets"), mode("secrets/database-password")), (0o700, 0o444));
+    let password = fs::read_to_string(example.file("secrets/database-password")).unwrap();
+    for service in ["prosody", "database"] {
+        let container = example.container(service);
+        let inspected = docker(["inspect", &container]).ok();
+        assert!(!inspected.contains(password.trim()), "{inspected}");
+        assert!(inspected.contains(r#""ReadonlyRootfs": true"#), "{inspected}");
+        eventually(&format!("{service} is healthy"), PATIENCE, || {
+            match docker(["inspect", "--format", "{{json .State.Health}}", &container]).ok() {
+                health if health.contains(r#""Status":"healthy""#) => Ok(()),
+                health => Err(health),
+            }
+        });
+    }
+
+    // Again, with nothing changed between: the same containers, and a way to a new password.
+    let printed = example.up();
+    assert!(value(&printed, "password:").contains("prosodyctl passwd admin@localhost"), "{printed}");
+    assert_eq!(example.container("prosody"), prosody);
+
+    // The data and the password stay, and are used.
+    let down = example.server(&["down"]);
+    assert_eq!(down.status, 0, "{}", down.all());
+    assert_eq!((example.container("prosody"), example.container("database")), (String::new(), String::new()));
+    let kept = example.volumes();
+    assert_eq!(kept.lines().count(), 2, "{kept}");
+    let line = format!("make down EXAMPLE={} VOLUMES=1 removes them", example.name);
+    assert!(
+        down.stderr.contains(&line) && kept.lines().all(|volume| down.stderr.contains(volume)),
+        "{down:?}"
+    );
+    let printed = example.up();
+    assert!(value(&printed, "password:").contains("set already"), "{printed}");
+    let answer = example.session([alice, &admin], &["login", "archive", "--text", &text]);
+    assert_eq!(answer.status, 0, "{}", answer.all());
+    is_in_the_database();
+
+    // A server that is there before its database.
+    let (prosody, database) = (example.container("prosody"), example.container("database"));
+    docker(["stop", &prosody, &database]).ok();
+    docker(["start", &prosody]).ok();
+    eventually("the server waits", PATIENCE, || {
+        let logs = docker(["logs", &prosody]).all();
+        let after = logs.rsplit("Serving localhost").next().unwrap();
+        if after.contains("Waiting up to 60 s") { Ok(()) } else { Err(logs) }
+    });
+    docker(["start", &database]).ok();
+    example.wait_until_it_serves();
+    let answer = example.session([alice, &admin], &["login", "archive", "--text", &text]);
+    assert_eq!(answer.status, 0, "{}", answer.all());
+
+    // Volumes without the password that they were made with are no start that fails later, nor data that is gone.
+    example.server(&["down"]).ok();
+    fs::rename(example.file("secrets/database-password"), example.file("kept")).unwrap();
+    let answer = example.server(&["up"]);
+    assert_ne!(answer.status, 0, "{answer:?}");
+    assert!(answer.stderr.contains("put it back"), "{answer:?}");
+    assert_eq!(example.volumes(), kept);
+
+    let down = example.server(&["down", "--volumes"]);
+    assert_eq!((down.status, example.volumes()), (0, String::new()), "{}", down.all());
 }

@@ -72,8 +72,40 @@ fn the_image_is_as_described(image: &str) {
         ("the trust anchor of DNSSEC", "ls /usr/share/dns/root.ds", "/usr/share/dns/root.ds"),
         (
             "the Lua libraries of every driver and option",
-            "for library in DBI dbd.postgresql dbd.mysql dbd.sqlite3 lunbound lualdap luaevent ssl lfs lxp socket; do \
+            "for library in DBI dbd.postgresql dbd.mysql dbd.sqlite3 lunbound lualdap luaevent cyrussasl ssl lfs lxp socket; do \
                 lua5.4 -e \"require '$library'\" || echo $library; done 2>&1",
+            "",
+        ),
+        (
+            "what is not Prosody's own among its modules",
+            "find /usr/lib/prosody ! -type d -exec dpkg -S {} + 2>&1 | grep -v '^prosody: '",
+            "",
+        ),
+        (
+            "folders of the collection without a module",
+            "cd /opt/prosody-modules-available && for folder in */; do name=${folder%/}; \
+                ls $name/$name.lua $name/${name#mod_}/$name.lua 2>/dev/null | grep -q . || echo $name; done",
+            "",
+        ),
+        (
+            "what is beside the modules' folders",
+            "cd /opt/prosody-modules-available && find . -mindepth 1 -maxdepth 1 ! -type d | sort",
+            "./copyright\n./ldap.lib.lua",
+        ),
+        (
+            "READMEs of short, long and nested modules",
+            "cd /opt/prosody-modules-available && \
+                grep -l '^summary:' mod_auth_ha1/README.md mod_firewall/README.md mod_auth_dovecot/README.md",
+            "mod_auth_ha1/README.md\nmod_firewall/README.md\nmod_auth_dovecot/README.md",
+        ),
+        (
+            "READMEs elsewhere, packed files, links",
+            "cd /opt/prosody-modules-available && find . -iname 'README*' ! -path './mod_*/README.md' -o -name '*.gz' -o -type l",
+            "",
+        ),
+        (
+            "what of the collection is not root's, not readable by all or writable by others",
+            "find /opt/prosody-modules-available ! -user 0 -o ! -group 0 -o ! -perm -444 -o -perm /022 -o -type d ! -perm -111",
             "",
         ),
         (
@@ -84,6 +116,12 @@ fn the_image_is_as_described(image: &str) {
     ] {
         seen.equal(what, in_image(image, script).as_str(), expected);
     }
+    let [modules, readmes] = ["mod_*", "mod_*/README.md"].map(|pattern| {
+        let count = in_image(image, &format!("cd /opt/prosody-modules-available && ls -d {pattern} | wc -l"));
+        count.parse::<usize>().unwrap_or(0)
+    });
+    seen.that("the whole collection", modules > 75, modules);
+    seen.that("a README for nearly every module", readmes + 10 >= modules, readmes);
     let size = in_image(image, "stat -c %s /usr/local/bin/prosody-entrypoint");
     seen.that("a binary of 4 MB at most", size.parse::<u64>().is_ok_and(|size| size <= 4_000_000), &size);
     seen.report();

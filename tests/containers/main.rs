@@ -6,6 +6,8 @@
 //! volume has a name of its own that begins with `pe-test-`, and is removed when its test ends.
 
 mod bad_input;
+mod collection;
+mod database;
 mod docker;
 mod examples;
 mod hostile;
@@ -16,5 +18,7 @@ mod oracle;
 mod privileges;
 mod reload;
 mod run;
+mod secrets;
 mod stop;
 mod terminal;
+mod upgrade;

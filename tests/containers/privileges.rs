@@ -486,9 +486,13 @@ fn a_hostile_nsswitch_loads_nothing_into_us() {
         .file(&format!("{place}/libnss_evil.so.2"), library())
         .serve();
     let mut seen = Observations::default();
-    for arguments in
-        [&["render", "--dry-run"][..], &["settings", "--effective"], &["healthcheck"], &["validate"]]
-    {
+    for arguments in [
+        &["render", "--dry-run"][..],
+        &["settings", "--effective"],
+        &["healthcheck"],
+        &["modules"],
+        &["validate"],
+    ] {
         let all = ["exec", &server.name, "prosody-entrypoint"].into_iter().chain(arguments.iter().copied());
         let answer = docker(all);
         seen.equal(&format!("{arguments:?}: {}", answer.all()), answer.status, 0);

@@ -1,0 +1,364 @@
+//! The modules that a start would load, from where and why; and a search of the community's collection.
+
+use std::collections::BTreeSet;
+
+use anyhow::anyhow;
+use nix::unistd::geteuid;
+use serde_json::{Map, Value};
+
+use super::render::print;
+use super::{Wish, log_report, make_plan, read_settings, wrong};
+use crate::apply;
+use crate::cli::Modules as Options;
+use crate::exit_status::{ExitStatus, Failure};
+use crate::facts::modules::{Modules, Origin};
+use crate::facts::{Facts, Places, readme, several};
+use crate::lua::Secrets;
+use crate::plan::{Module, Reason, Role};
+use crate::privileges;
+use crate::settings::nearest::nearest;
+use crate::settings::{Mistake, Report, Settings};
+
+/// A cell that is wider moves the rest of its own line, and not that of all others.
+const WIDEST: usize = 44;
+
+/// How many characters of a summary a line has room for.
+const LONGEST_SUMMARY: usize = 80;
+
+/// How many settings are shown that ask for one module.
+const SHOWN: usize = 3;
+
+/// Ends with 1 where a search finds nothing.
+pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
+    let (mut settings, report) = read_settings();
+    // Nothing is written or started, so that anybody may ask who comes through `docker exec`.
+    if !geteuid().is_root() {
+        let entrypoint = &mut settings.entrypoint;
+        (entrypoint.user, entrypoint.uid, entrypoint.gid) = (None, None, None);
+    }
+    let places = Places::find(&settings);
+    match &options.search {
+        Some(word) => search(&settings, places, report, word, options.json),
+        None => list(&settings, places, report, options.json),
+    }
+}
+
+/// Shows what a start would load.
+fn list(settings: &Settings, places: Places, report: Report, as_json: bool) -> Result<ExitStatus, Failure> {
+    if let Some(main_file) = places.own_main_file() {
+        tracing::warn!("{} is the configuration: which modules it loads is not known", main_file.display());
+        return Ok(ExitStatus::SUCCESS);
+    }
+    let wish = Wish {
+        secrets: Secrets::Hidden,
+        generation: &apply::next_generation,
+        user: None,
+        reads_own_modules: true,
+    };
+    let (_, plan, report) = make_plan(settings, places, report, &wish)?;
+    log_report(&report);
+    let mut modules: Vec<&Module> = Vec::new();
+    for module in &plan.modules {
+        modules.insert(modules.partition_point(|other| other.name < module.name), module);
+    }
+    if as_json {
+        print_json(modules.into_iter().map(as_object).collect())?;
+    } else {
+        print(&table(&["MODULE", "FROM", "WHY", "NEEDS"], modules.into_iter().map(as_row).collect()))?;
+    }
+    Ok(ExitStatus::SUCCESS)
+}
+
+fn origin(module: &Module) -> Option<&'static str> {
+    module.file.as_ref().map(|file| file.origin.name())
+}
+
+fn as_row(module: &Module) -> Vec<String> {
+    // What is so in some cases only has a question mark.
+    let name = |name: &str, is_conditional| format!("{name}{}", if is_conditional { "?" } else { "" });
+    let mut why = Vec::new();
+    let mut users = Vec::new();
+    for reason in &module.reasons {
+        match reason {
+            Reason::NeededBy { module, is_conditional } => users.push(name(module, *is_conditional)),
+            Reason::Asked { .. } => why.push(reason.to_string()),
+        }
+    }
+    if why.len() > SHOWN {
+        let more = why.len() - SHOWN;
+        why.truncate(SHOWN);
+        why.push(format!("and {more} more"));
+    }
+    if !users.is_empty() {
+        why.push(format!("needed by {}", several(&users)));
+    }
+    let needs: Vec<String> = module.needs.iter().map(|need| name(&need.name, need.is_conditional)).collect();
+    vec![module.name.clone(), origin(module).unwrap_or("missing").to_owned(), why.join("; "), several(&needs)]
+}
+
+fn as_object(module: &Module) -> Value {
+    let path = module.file.as_ref().map(|file| file.path.to_string_lossy());
+    let mut shown =
+        object(&[("name", Some(&module.name)), ("from", origin(module)), ("path", path.as_deref())], None);
+    let needs =
+        module.needs.iter().map(|need| object(&[("name", Some(&need.name))], Some(need.is_conditional)));
+    shown["needs"] = needs.collect();
+    shown["reasons"] = module.reasons.iter().map(reason_as_object).collect();
+    shown
+}
+
+fn reason_as_object(reason: &Reason) -> Value {
+    let (kind, by, host, is_conditional) = match reason {
+        Reason::NeededBy { module, is_conditional } => ("needed", module, None, Some(*is_conditional)),
+        Reason::Asked { by, role, .. } => {
+            let (kind, host) = match role {
+                Role::Enabled => ("enabled", None),
+                Role::EnabledOn(host) => ("enabled", Some(host.as_str())),
+                Role::Available => ("available", None),
+                Role::Component(host) => ("component", Some(host.as_str())),
+                Role::Authentication => ("authentication", None),
+                Role::Authorization => ("authorization", None),
+                Role::Storage => ("storage", None),
+            };
+            (kind, by, host, None)
+        }
+    };
+    object(&[("kind", Some(kind)), ("by", Some(by)), ("host", host)], is_conditional)
+}
+
+/// A module of the collection.
+struct Entry {
+    name: String,
+    summary: String,
+    /// Where it is taken from when it is enabled, which need not be the collection.
+    origin: Option<Origin>,
+    /// Why it is not taken from there, or will not load.
+    problem: Option<String>,
+    /// Its place in the collection.
+    path: String,
+}
+
+/// Shows what the collection has. But for where that is, the settings may be wrong.
+fn search(
+    settings: &Settings,
+    places: Places,
+    mut report: Report,
+    word: &str,
+    as_json: bool,
+) -> Result<ExitStatus, Failure> {
+    let setting = |variable: &str| variable.strip_suffix("_FILE").unwrap_or(variable).to_owned();
+    let variable = settings.variable("community_modules_dir");
+    report.retain(|name| setting(name) == setting(&variable));
+    if let Some(mistake) = report.mistakes().first() {
+        return Err(wrong(mistake.clone()));
+    }
+    let facts = Facts::gather(settings, places, &mut Report::default())?;
+    let modules = &facts.modules;
+    let words = words(word);
+    // A link that Prosody's user made must not lead further than that user may look.
+    let (hits, others, hint) = privileges::as_user(&facts.identity, || {
+        let is_hit = |entry: &Entry| words.iter().all(|word| entry.has(word));
+        let (hits, others): (Vec<Entry>, Vec<Entry>) = collection(modules).partition(is_hit);
+        let hint = if hits.is_empty() { hint(&words, &others, modules) } else { String::new() };
+        (hits, others, hint)
+    });
+    modules.problems().for_each(|problem| tracing::warn!("{problem}"));
+    if as_json {
+        print_json(hits.iter().map(Entry::as_object).collect())?;
+    } else if !hits.is_empty() {
+        print(&table(&["MODULE", "FROM", "SUMMARY"], hits.iter().map(Entry::as_row).collect()))?;
+    }
+    if !hits.is_empty() {
+        return Ok(ExitStatus::SUCCESS);
+    }
+    let folder = modules.folders().last().map(|(folder, _)| folder.display().to_string()).unwrap_or_default();
+    let why = match &others[..] {
+        [] => format!("there are no modules in {folder}: {variable} says where they are"),
+        _ => format!("no module in {folder} has it in its name or summary{hint}"),
+    };
+    // Shown as a wrong value is: without control characters, and cut where it is long.
+    let mistake = Mistake::new("--search", &why).with_value(word);
+    Err(Failure::new(ExitStatus::exited(1), anyhow!("{mistake}")))
+}
+
+/// What is looked for: every one of these words, without the prefix that all modules have.
+fn words(text: &str) -> Vec<String> {
+    let words = text.split_whitespace().map(str::to_lowercase);
+    words.map(|word| word.strip_prefix("mod_").unwrap_or(&word).to_owned()).collect()
+}
+
+/// All modules of the collection, by name.
+fn collection(modules: &Modules) -> impl Iterator<Item = Entry> {
+    modules.collection().into_iter().map(|(name, path)| {
+        let found = modules.find(&name);
+        let problems: Vec<&str> = found
+            .problem
+            .iter()
+            .map(|problem| &problem.what)
+            .chain(&found.passed_over)
+            .map(String::as_str)
+            .collect();
+        Entry {
+            summary: readme::summary(&path),
+            origin: found.file.as_ref().map(|file| file.origin),
+            problem: (!problems.is_empty()).then(|| problems.join("; ")),
+            path: path.to_string_lossy().into_owned(),
+            name,
+        }
+    })
+}
+
+impl Entry {
+    fn text(&self) -> String {
+        format!("{} {}", self.name, self.summary).to_lowercase()
+    }
+
+    fn has(&self, word: &str) -> bool {
+        self.text().contains(word)
+    }
+
+    fn as_row(&self) -> Vec<String> {
+        let mut summary = readme::cut(&self.summary, LONGEST_SUMMARY);
+        if let Some(problem) = &self.problem {
+            summary.push_str(&format!(" ({problem})"));
+        }
+        vec![self.name.clone(), self.origin.map_or("unusable", Origin::name).to_owned(), summary]
+    }
+
+    fn as_object(&self) -> Value {
+        let members = [
+            ("name", Some(self.name.as_str())),
+            ("summary", Some(&self.summary)),
+            ("from", self.origin.map(Origin::name)),
+            ("problem", self.problem.as_deref()),
+            ("path", Some(&self.path)),
+        ];
+        object(&members, None)
+    }
+}
+
+/// Where else there is such a module; else what a word may be a slip for.
+fn hint(words: &[String], entries: &[Entry], modules: &Modules) -> String {
+    let names = modules.names();
+    let elsewhere = names.iter().filter(|name| words.iter().all(|word| name.contains(word)));
+    let elsewhere: Vec<String> = elsewhere
+        .filter_map(|name| Some(format!("{name} ({})", modules.find(name).file.as_ref()?.origin.name())))
+        .collect();
+    if !elsewhere.is_empty() {
+        return format!(", but there is {}", several(&elsewhere));
+    }
+    let texts: Vec<String> = entries.iter().map(Entry::text).collect();
+    let mut parts = BTreeSet::new();
+    for text in &texts {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+        parts.extend(words.filter(|word| word.len() > 2));
+    }
+    let word = words.join(" ");
+    let mut near: Vec<&str> = Vec::new();
+    while near.len() < SHOWN {
+        let known = names.iter().map(String::as_str).chain(parts.iter().copied());
+        match nearest(&word, known.filter(|one| !near.contains(one))) {
+            Some(one) => near.push(one),
+            None => break,
+        }
+    }
+    if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
+}
+
+/// An object of those members that have a value.
+fn object(members: &[(&str, Option<&str>)], is_conditional: Option<bool>) -> Value {
+    let mut object = Map::new();
+    for (name, text) in members {
+        if let Some(text) = text {
+            object.insert((*name).to_owned(), (*text).into());
+        }
+    }
+    if let Some(is_conditional) = is_conditional {
+        object.insert("conditional".to_owned(), is_conditional.into());
+    }
+    Value::Object(object)
+}
+
+fn print_json(objects: Vec<Value>) -> Result<(), Failure> {
+    print(&format!("{:#}\n", Value::Array(objects)))
+}
+
+/// Columns for a terminal, with no blanks at the end of a line.
+fn table(heading: &[&str], mut rows: Vec<Vec<String>>) -> String {
+    rows.insert(0, heading.iter().map(|&cell| cell.to_owned()).collect());
+    let mut widths = vec![0; heading.len()];
+    for row in &rows {
+        for (cell, widest) in row.iter().zip(&mut widths) {
+            let width = cell.chars().count();
+            if width <= WIDEST {
+                *widest = width.max(*widest);
+            }
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        for (cell, &width) in row.iter().zip(&widths) {
+            // Names of files can have anything in them.
+            text.push_str(&format!("{:width$}  ", cell.replace(char::is_control, "?")));
+        }
+        text.truncate(text.trim_end_matches(' ').len());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::module_source::Need;
+
+    #[test]
+    fn long_lists_are_cut_in_the_table_alone() {
+        let on = |host: usize| Reason::Asked {
+            by: "PROSODY_VIRTUAL_HOSTS".to_owned(),
+            role: Role::EnabledOn(format!("{host}.example")),
+            is_default: false,
+            is_hidden: false,
+        };
+        let needed =
+            |user: usize| Reason::NeededBy { module: format!("m{user}"), is_conditional: user % 2 == 0 };
+        let need = |number: usize| Need { name: format!("n{number}"), is_conditional: true, is_soft: false };
+        let module = Module {
+            name: "x".to_owned(),
+            file: None,
+            reasons: (1..=5).map(on).chain((1..=7).map(needed)).collect(),
+            needs: (1..=6).map(need).collect(),
+        };
+        let why = "PROSODY_VIRTUAL_HOSTS, on 1.example; PROSODY_VIRTUAL_HOSTS, on 2.example; \
+                   PROSODY_VIRTUAL_HOSTS, on 3.example; and 2 more; needed by m1, m2?, m3, m4?, m5 and 2 more";
+        assert_eq!(as_row(&module), ["x", "missing", why, "n1?, n2?, n3?, n4?, n5? and 1 more"]);
+
+        let shown = as_object(&module);
+        assert_eq!(shown["reasons"].as_array().map(Vec::len), Some(12));
+        assert_eq!(shown["needs"].as_array().map(Vec::len), Some(6));
+        assert_eq!(shown.get("from"), None);
+    }
+
+    #[test]
+    fn a_table_has_columns_and_nothing_for_a_terminal_to_act_on() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let wide = "w".repeat(WIDEST + 1);
+        let rows = vec![
+            row(["ü", "b\x1b[2J", ""]),
+            row(["long", "", "d"]),
+            row([&wide, "e", "f"]),
+            row(["", "", ""]),
+        ];
+        assert_eq!(
+            table(&["A", "B", "C"], rows),
+            format!("A     B      C\nü     b?[2J\nlong         d\n{wide}  e      f\n\n")
+        );
+    }
+
+    #[test]
+    fn words_are_looked_for_as_modules_are_named() {
+        assert_eq!(words("  mod_REST\tOAuth "), ["rest", "oauth"]);
+        assert_eq!(words("mod_"), [""]);
+        assert!(words(" ").is_empty());
+    }
+}

@@ -1,0 +1,237 @@
+//! Databases that have to be there before Prosody is: it would start without them, and run without its data.
+//!
+//! First the server's own protocol is spoken, as far as its first answer, which costs next to nothing and tells a server
+//! that is not up yet from something else on that port. Then Prosody's own driver logs in once, as Prosody's user.
+
+mod driver;
+mod protocol;
+mod scram;
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use nix::libc::O_TMPFILE;
+
+use crate::exit_status::{ExitStatus, Failure};
+use crate::facts::prosody::Prosody;
+use crate::identity::User;
+use crate::lua::Secret;
+use crate::privileges;
+use crate::settings::types::DbDriver;
+
+/// How long one try may take.
+const TRY: Duration = Duration::from_secs(3);
+
+/// How long a login may take, also where the time is up: Lua has to start.
+const LOGIN: Duration = Duration::from_secs(9);
+const SHORTEST_LOGIN: Duration = Duration::from_secs(1);
+
+/// The pauses between tries: from the first they double. What costs nothing, a port that is closed or a server that says
+/// that it is starting, is tried again sooner than what is asked of others, names for one.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_CHEAP_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a line says that it is still not there.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// A database, as `mod_storage_sql` is told of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Database {
+    /// Its kind.
+    pub driver: DbDriver,
+    /// The server's name or address, or where its socket is; with SQLite the file. `None` is the driver's default.
+    pub host: Option<String>,
+    /// The server's port, where it is not the kind's own.
+    pub port: Option<u16>,
+    /// The database's name; with SQLite its file.
+    pub name: String,
+    /// Who logs in.
+    pub username: Option<String>,
+    /// With which password.
+    pub password: Option<Secret>,
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let kind = match self.driver {
+            DbDriver::PostgreSql => "PostgreSQL",
+            DbDriver::MySql => "MySQL",
+            DbDriver::Sqlite3 => return write!(f, "the SQLite database {}", self.name),
+        };
+        write!(f, "the {kind} database {:?} on {}", self.name, self.server())
+    }
+}
+
+impl Database {
+    /// The server, for a sentence.
+    fn server(&self) -> String {
+        match &self.host {
+            Some(host) if host.starts_with('/') => host.clone(),
+            Some(host) if host.contains(':') => format!("[{host}]:{}", self.port()),
+            Some(host) => format!("{host}:{}", self.port()),
+            None => "the local socket".to_owned(),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.port.unwrap_or(match self.driver {
+            DbDriver::MySql => 3306,
+            DbDriver::PostgreSql | DbDriver::Sqlite3 => 5432,
+        })
+    }
+}
+
+/// What a try gives.
+#[derive(Debug, PartialEq)]
+enum Answer {
+    /// It is there.
+    Ready,
+    /// It is there, and its tables are not as this Prosody wants them.
+    NeedsUpgrade,
+    /// It may be later.
+    NotYet { why: String, is_cheap: bool },
+    /// Waiting does not mend it.
+    Wrong(String),
+}
+
+impl Answer {
+    fn not_yet(why: impl Into<String>) -> Self {
+        Answer::NotYet { why: why.into(), is_cheap: false }
+    }
+
+    fn starting(why: impl Into<String>) -> Self {
+        Answer::NotYet { why: why.into(), is_cheap: true }
+    }
+}
+
+/// Waits until all databases can be used, for so long at most. With no time at all, nothing is looked at but SQLite's
+/// files.
+///
+/// # Errors
+///
+/// 69 where one did not come in time; 78 where waiting does not mend it: user, password, database, driver, protocol; 73
+/// where an SQLite file cannot be written.
+pub fn wait(
+    databases: &[Database],
+    limit: Duration,
+    prosody: &Prosody,
+    data_dir: &Path,
+    user: &User,
+) -> Result<(), Failure> {
+    let start = Instant::now();
+    for database in databases {
+        if database.driver == DbDriver::Sqlite3 {
+            let file = data_dir.join(&database.name);
+            privileges::as_user(user, || can_write(&file))?;
+        } else if !limit.is_zero() {
+            wait_for(database, start, limit, prosody, user)?;
+        }
+    }
+    Ok(())
+}
+
+fn wait_for(
+    database: &Database,
+    start: Instant,
+    limit: Duration,
+    prosody: &Prosody,
+    user: &User,
+) -> Result<(), Failure> {
+    let mut pause = FIRST_PAUSE;
+    let mut last_line: Option<Instant> = None;
+    loop {
+        let left = |least| limit.saturating_sub(start.elapsed()).max(least);
+        let answer = match protocol::probe(database, TRY.min(left(FIRST_PAUSE))) {
+            Answer::Ready => driver::log_in(database, prosody, user, LOGIN.min(left(SHORTEST_LOGIN))),
+            other => other,
+        };
+        let (why, is_cheap) = match answer {
+            Answer::Ready | Answer::NeedsUpgrade => {
+                if last_line.is_some() {
+                    let took = start.elapsed().as_secs_f32();
+                    tracing::info!("{} is there, after {took:.1} s", sentence(database));
+                }
+                if answer == Answer::NeedsUpgrade {
+                    tracing::error!(
+                        "{} has tables of an earlier Prosody, and some of what is stored in them is lost until they are \
+                         upgraded: make a backup, run `docker exec -it CONTAINER prosodyctl mod_storage_sql upgrade`, \
+                         or `docker run -it --rm OPTIONS IMAGE mod_storage_sql upgrade` with this container's options, \
+                         answer y, and restart",
+                        sentence(database)
+                    );
+                }
+                return Ok(());
+            }
+            Answer::Wrong(why) => {
+                return Err(Failure::new(ExitStatus::CONFIGURATION, anyhow!("{database}: {why}")));
+            }
+            Answer::NotYet { why, is_cheap } => (why, is_cheap),
+        };
+        if start.elapsed() >= limit {
+            return Err(Failure::new(
+                ExitStatus::UNAVAILABLE,
+                anyhow!(
+                    "{database} did not come within {} s: {why}: start it, correct where it is, or give it more time \
+                     with PROSODY_DB_WAIT",
+                    limit.as_secs()
+                ),
+            ));
+        }
+        match last_line {
+            None => tracing::info!("Waiting up to {} s for {database}: {why}", limit.as_secs()),
+            Some(line) if line.elapsed() >= LINE_EVERY => {
+                tracing::info!("Still waiting for {database}, {} s so far: {why}", start.elapsed().as_secs());
+            }
+            Some(_) => {}
+        }
+        if last_line.is_none_or(|line| line.elapsed() >= LINE_EVERY) {
+            last_line = Some(Instant::now());
+        }
+        let left = limit.saturating_sub(start.elapsed());
+        sleep(pause.min(left));
+        pause = (pause * 2).min(if is_cheap { LONGEST_CHEAP_PAUSE } else { LONGEST_PAUSE });
+    }
+}
+
+/// A database at the beginning of a sentence.
+fn sentence(database: &Database) -> String {
+    let text = database.to_string();
+    format!("T{}", text.strip_prefix('t').unwrap_or(&text))
+}
+
+/// Whether Prosody can write an SQLite file, and in its directory, where SQLite keeps its journal.
+fn can_write(file: &Path) -> Result<(), Failure> {
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    let failure = |path: PathBuf, error: io::Error| {
+        let what = match error.kind() {
+            io::ErrorKind::NotFound => "make that directory, or name another file",
+            io::ErrorKind::ReadOnlyFilesystem => "mount a volume there, or name another file",
+            _ => "let Prosody's user write there, or name another file",
+        };
+        let path = path.display();
+        Failure::new(
+            ExitStatus::CANNOT_WRITE,
+            anyhow!("the SQLite database {}: {path} cannot be written: {error}: {what}", file.display()),
+        )
+    };
+    match OpenOptions::new().read(true).write(true).open(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failure(file.to_owned(), error));
+        }
+        _ => {}
+    }
+    let probe = OpenOptions::new().write(true).custom_flags(O_TMPFILE).mode(0o600).open(directory);
+    match probe {
+        // The file system knows no nameless files: what can be told without one is told.
+        Err(error) if error.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => Ok(()),
+        Err(error) => Err(failure(directory.to_owned(), error)),
+        Ok(_) => Ok(()),
+    }
+}

@@ -1,0 +1,30 @@
+-- Logs in to a database as mod_storage_sql will, and says how that went: one word, and what the driver said.
+local function item()
+	local length = tonumber(io.read("*l"))
+	if length > 0 then return io.read(length) end
+	return length == 0 and "" or nil
+end
+local driver, name, username, password, host, port = item(), item(), item(), item(), item(), item()
+local function say(word, why)
+	io.write(word, "\n", tostring(why or ""))
+	os.exit(0)
+end
+local found, DBI = pcall(require, "DBI")
+if not found then say("missing", DBI) end
+local called, connection, why = pcall(DBI.Connect, driver, name, username, password, host, tonumber(port))
+if not called then say("missing", connection) end
+if not connection then say("refused", why) end
+-- mod_storage_sql asks for an upgrade of these (upgrade_table); with other drivers it upgrades by itself.
+if driver == "MySQL" then
+	local function has_rows(query, ...)
+		local statement = connection:prepare(query)
+		return statement and statement:execute(...) and statement:rowcount() > 0
+	end
+	local charset = has_rows("SHOW CHARACTER SET WHERE `Charset` = 'utf8mb4'") and "utf8mb4" or "utf8"
+	if has_rows("SHOW COLUMNS FROM `prosody` WHERE `Field` = 'value' AND `Type` = 'text'")
+		or has_rows("SHOW INDEX FROM `prosodyarchive` WHERE `key_name` = 'prosodyarchive_index' AND `non_unique` = 0")
+		or has_rows("SELECT 1 FROM `information_schema`.`columns` WHERE `TABLE_NAME` LIKE 'prosody%' AND `TABLE_SCHEMA` = ? "
+			.. "AND (`CHARACTER_SET_NAME` <> ? OR `COLLATION_NAME` <> ?)", name, charset, charset .. "_bin")
+	then say("old") end
+end
+say("ready")

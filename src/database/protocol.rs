@@ -1,0 +1,291 @@
+//! The first words of the protocols of PostgreSQL and MySQL, without a library: enough to tell who answers.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use super::scram::{self, Refusal};
+use super::{Answer, Database};
+use crate::settings::types::DbDriver;
+
+/// How long a server that speaks first may take to do so, before it is asked whether it is another one.
+const GREETING: Duration = Duration::from_millis(500);
+
+/// How much of an answer is read: PostgreSQL's errors have some 100 bytes.
+const LONGEST: usize = 1024;
+
+/// Where libpq and MySQL's library look for a socket on Debian, where nothing is named.
+const POSTGRESQL_SOCKETS: &str = "/var/run/postgresql";
+const MYSQL_SOCKET: &str = "/run/mysqld/mysqld.sock";
+
+/// A connection of either kind.
+trait Connection: Read + Write {
+    fn set_limit(&self, limit: Duration) -> io::Result<()>;
+}
+
+impl Connection for TcpStream {
+    fn set_limit(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))?;
+        self.set_write_timeout(Some(limit))
+    }
+}
+
+impl Connection for UnixStream {
+    fn set_limit(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))?;
+        self.set_write_timeout(Some(limit))
+    }
+}
+
+/// What answers on a port or a socket.
+#[derive(Debug, PartialEq)]
+enum Speaker {
+    /// PostgreSQL, ready to talk about a password.
+    PostgreSql,
+    /// PostgreSQL, with an error.
+    PostgreSqlError(Refusal),
+    /// MySQL or MariaDB.
+    MySql,
+    /// MySQL, with an error: its number and message.
+    MySqlError(u16, String),
+    /// A web server.
+    Web,
+    /// Something else.
+    Stranger,
+}
+
+/// Looks who answers, and what that means. Takes `limit` at most for each of connecting and answering.
+pub fn probe(database: &Database, limit: Duration) -> Answer {
+    let connection = match connect(database, limit) {
+        Ok(connection) => connection,
+        Err(answer) => return answer,
+    };
+    let speaker = match database.driver {
+        DbDriver::PostgreSql => ask_postgresql(connection, database, limit),
+        _ => listen_to_mysql(connection, database, limit),
+    };
+    match speaker {
+        Ok(speaker) => judge(&speaker, database),
+        Err(error) => Answer::not_yet(match error.kind() {
+            _ if is_timeout(&error) => "it accepts connections and does not answer".to_owned(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                "it closes the connection".to_owned()
+            }
+            _ => error.to_string(),
+        }),
+    }
+}
+
+/// Whether PostgreSQL says that it will let us in later: "the database system is starting up", "… is shutting down",
+/// "sorry, too many clients already".
+pub fn is_busy(refusal: &Refusal) -> bool {
+    matches!(refusal.code.as_str(), "57P03" | "53300")
+}
+
+/// Why PostgreSQL refuses a login, where it tells.
+pub fn why_refused(database: &Database, limit: Duration) -> Option<Refusal> {
+    let mut connection = connect(database, limit).ok()?;
+    connection.write_all(&startup(database)).ok()?;
+    scram::log_in(&mut *connection, database).ok()?
+}
+
+fn judge(speaker: &Speaker, database: &Database) -> Answer {
+    let other = |what: &str, why: &str| {
+        Answer::Wrong(format!(
+            "{what} answers there{why}: correct PROSODY_DB_DRIVER, the URL's scheme, host or port"
+        ))
+    };
+    match (database.driver, speaker) {
+        (DbDriver::PostgreSql, Speaker::PostgreSqlError(refusal)) if is_busy(refusal) => {
+            Answer::starting(refusal.message.clone())
+        }
+        // What else it has to say, it says to the driver too.
+        (DbDriver::PostgreSql, Speaker::PostgreSql | Speaker::PostgreSqlError(..)) => Answer::Ready,
+        (DbDriver::MySql, Speaker::MySql) => Answer::Ready,
+        // Too many connections; server shutdown in progress
+        (DbDriver::MySql, Speaker::MySqlError(1040 | 1053, message)) => Answer::starting(message.clone()),
+        (DbDriver::MySql, Speaker::MySqlError(number, message)) => {
+            Answer::Wrong(format!("it refuses this host: {message} (error {number})"))
+        }
+        (_, Speaker::PostgreSql | Speaker::PostgreSqlError(..)) => other("PostgreSQL", ", and not MySQL"),
+        (_, Speaker::MySql | Speaker::MySqlError(..)) => other("MySQL or MariaDB", ", and not PostgreSQL"),
+        (_, Speaker::Web) => other("a web server", ""),
+        (_, Speaker::Stranger) => other("something that is no database of this kind", ""),
+    }
+}
+
+fn connect(database: &Database, limit: Duration) -> Result<Box<dyn Connection>, Answer> {
+    let host = match (&database.host, database.driver) {
+        (Some(host), _) => host.clone(),
+        (None, DbDriver::PostgreSql) => POSTGRESQL_SOCKETS.to_owned(),
+        (None, _) => MYSQL_SOCKET.to_owned(),
+    };
+    if host.starts_with('/') {
+        let path = match database.driver {
+            DbDriver::PostgreSql => format!("{host}/.s.PGSQL.{}", database.port()),
+            _ => host,
+        };
+        let stream = UnixStream::connect(&path).map_err(|error| refused(&format!("{path}: "), &error))?;
+        return ready(stream, limit);
+    }
+    crate::system::resolve_names_with_files_and_dns();
+    let addresses = (host.as_str(), database.port()).to_socket_addrs();
+    let addresses: Vec<_> = addresses
+        .map_err(|error| Answer::not_yet(format!("the name {host} does not resolve ({error})")))?
+        .collect();
+    let start = Instant::now();
+    let mut last = Answer::not_yet(format!("the name {host} has no address"));
+    for address in addresses {
+        let left = limit.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(stream) => return ready(stream, limit),
+            Err(error) => last = refused("", &error),
+        }
+    }
+    Err(last)
+}
+
+fn ready(stream: impl Connection + 'static, limit: Duration) -> Result<Box<dyn Connection>, Answer> {
+    stream.set_limit(limit).map_err(|error| Answer::not_yet(error.to_string()))?;
+    Ok(Box::new(stream))
+}
+
+fn refused(before: &str, error: &io::Error) -> Answer {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Answer::starting(format!("{before}connection refused")),
+        io::ErrorKind::NotFound => Answer::starting(format!("{before}there is no such socket")),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            Answer::not_yet(format!("{before}no answer at all, as behind a firewall"))
+        }
+        io::ErrorKind::PermissionDenied => Answer::Wrong(format!("{before}{error}: let this user reach it")),
+        _ => Answer::not_yet(format!("{before}{error}")),
+    }
+}
+
+/// PostgreSQL waits to be spoken to (PostgreSQL's manual, 53.2.1 and 53.7: StartupMessage).
+fn ask_postgresql(
+    mut connection: Box<dyn Connection>,
+    database: &Database,
+    limit: Duration,
+) -> io::Result<Speaker> {
+    connection.set_limit(limit)?;
+    // Whoever speaks first may have closed already: what it said is to be read all the same.
+    let sent = connection.write_all(&startup(database));
+    match read_some(&mut connection) {
+        Ok(answer) => Ok(who(&answer)),
+        // A web server may wait for the end of the line.
+        Err(error) if is_timeout(&error) => {
+            connection.set_limit(GREETING)?;
+            connection.write_all(b"\r\n\r\n")?;
+            read_some(&mut connection).map(|answer| who(&answer))
+        }
+        Err(error) => sent.and(Err(error)),
+    }
+}
+
+fn startup(database: &Database) -> Vec<u8> {
+    const VERSION_3: u32 = 196_608;
+    let mut words = VERSION_3.to_be_bytes().to_vec();
+    let user = database.username.as_deref().unwrap_or("prosody");
+    for text in ["user", user, "database", &database.name] {
+        words.extend(text.bytes().filter(|byte| *byte != 0));
+        words.push(0);
+    }
+    words.push(0);
+    let mut message = u32::try_from(words.len() + 4).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+    message.extend(words);
+    message
+}
+
+/// MySQL speaks first (MySQL's internals manual, "Connection Phase"). Who keeps silent is asked whether it is another.
+fn listen_to_mysql(
+    mut connection: Box<dyn Connection>,
+    database: &Database,
+    limit: Duration,
+) -> io::Result<Speaker> {
+    connection.set_limit(GREETING.min(limit))?;
+    match read_some(&mut connection) {
+        Ok(answer) => Ok(who(&answer)),
+        Err(error) if is_timeout(&error) => ask_postgresql(connection, database, limit),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// The beginning of an answer: as much as comes at once.
+fn read_some(connection: &mut Box<dyn Connection>) -> io::Result<Vec<u8>> {
+    let mut answer = vec![0; LONGEST];
+    let length = connection.read(&mut answer)?;
+    if length == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    answer.truncate(length);
+    // One that is cut short says who it is all the same, but not which error.
+    Ok(answer)
+}
+
+/// Tells who speaks by the first words.
+fn who(answer: &[u8]) -> Speaker {
+    match answer {
+        [b'H', b'T', b'T', b'P', ..] | [b'<', ..] => Speaker::Web,
+        // A length of three bytes, the number 0, then the protocol's version. No message of PostgreSQL's begins so, while
+        // the length may be any letter.
+        [_, _, 0, 0, 10, ..] => Speaker::MySql,
+        [b'R', 0, 0, ..] => Speaker::PostgreSql,
+        // A version of the protocol that it does not have: it is PostgreSQL all the same.
+        [b'v' | b'N', 0, 0, ..] => Speaker::PostgreSql,
+        // The first field is the severity; an error of MySQL's may have the length `E`.
+        [b'E', 0, 0, _, _, fields @ ..] if matches!(fields, [] | [b'S', ..]) => {
+            Speaker::PostgreSqlError(scram::refusal(fields))
+        }
+        [_, _, 0, 0, 0xff, low, high, rest @ ..] => {
+            let message = String::from_utf8_lossy(rest);
+            Speaker::MySqlError(u16::from_le_bytes([*low, *high]), message.trim_end_matches('\0').to_owned())
+        }
+        _ => Speaker::Stranger,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_is_known_by_the_first_words() {
+        let error = b"E\0\0\0\x60SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0";
+        for (answer, expected) in [
+            (&b"R\0\0\0\x08\0\0\0\x05salt"[..], Speaker::PostgreSql),
+            (
+                &error[..],
+                Speaker::PostgreSqlError(Refusal {
+                    code: "57P03".into(),
+                    message: "the database system is starting up".into(),
+                }),
+            ),
+            (
+                b"E\0\0\0\x06",
+                Speaker::PostgreSqlError(Refusal { code: String::new(), message: String::new() }),
+            ),
+            (b"\x4a\0\0\0\x0a8.0.1-MariaDB\0", Speaker::MySql),
+            (
+                b"\x10\0\0\0\xff\x10\x04Too many connections",
+                Speaker::MySqlError(1040, "Too many connections".into()),
+            ),
+            // Of the lengths `E`, `R`, `v` and `N`.
+            (b"E\0\0\0\xff\x69\x04Host", Speaker::MySqlError(1129, "Host".into())),
+            (b"R\0\0\0\x0a8.0.36-1debian\0", Speaker::MySql),
+            (b"v\0\0\0\x0a11.8\0", Speaker::MySql),
+            (b"N\0\0\0\x0a8.0\0", Speaker::MySql),
+            (b"HTTP/1.1 400 Bad Request\r\n", Speaker::Web),
+            (b"<html>", Speaker::Web),
+            (b"220 mail.example ESMTP\r\n", Speaker::Stranger),
+            (b"x", Speaker::Stranger),
+        ] {
+            assert_eq!(who(answer), expected, "{answer:?}");
+        }
+    }
+}

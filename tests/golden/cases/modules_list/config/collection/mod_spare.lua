@@ -1,0 +1,1 @@
+-- Available, and not enabled.

@@ -1,0 +1,4 @@
+if module:get_option_boolean("tokens_over_mail") then
+	module:depends("mail");
+	module:depends("nowhere");
+end

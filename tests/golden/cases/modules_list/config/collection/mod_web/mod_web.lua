@@ -1,0 +1,2 @@
+module:depends("http");
+module:depends("tokens");

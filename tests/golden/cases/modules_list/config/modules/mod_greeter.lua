@@ -1,0 +1,1 @@
+local greeting = module:get_option_string("greeting");

@@ -1,0 +1,1 @@
+-- Nobody asks for it.
