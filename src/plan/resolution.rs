@@ -715,22 +715,31 @@ fn find_unused_providers(roots: &[(String, Reason)], report: &mut Report) {
 fn find_disabled_needs(modules: &[Module], settings: &Settings, hosts: &Hosts, report: &mut Report) {
     let enabled = names(&settings.modules.modules_enabled);
     let disabled = names(&settings.modules.modules_disabled);
-    let loaded = loaded(modules, |role| *role != Role::Available);
+    let everywhere = loaded(modules, |role| *role != Role::Available);
+    // What is left out is loaded for a component on that component alone.
+    let is_components = |host: &str| hosts.components.iter().any(|component| component.name == host);
+    let on_virtual_hosts = loaded(modules, |role| match role {
+        Role::Available | Role::Component(_) => false,
+        Role::EnabledOn(host) => !is_components(host),
+        _ => true,
+    });
     for name in disabled.iter().filter(|name| !enabled.contains(name)) {
         let variable = settings.variable("modules_disabled");
-        let [certain, possible] = users(&loaded, name, &[]);
+        let is_left_out = is_only_left_out(name);
+        let [certain, possible] = users(if is_left_out { &on_virtual_hosts } else { &everywhere }, name, &[]);
         if !certain.is_empty() {
             let users = several(&certain);
-            report.warning(match is_only_left_out(name) {
+            report.warning(match is_left_out {
                 true => format!("{variable}: {name} is loaded all the same, for it is needed by {users}: disable these too"),
                 false => format!("{variable}: {name} is needed by {users}, which will not load: disable these too, or leave {name} enabled"),
             });
         }
         if !possible.is_empty() {
-            report.notice(format!(
-                "{variable}: {name} may be needed by {}: disable these too, or leave {name} enabled",
-                several(&possible)
-            ));
+            let users = several(&possible);
+            report.notice(match is_left_out {
+                true => format!("{variable}: {name} may be loaded all the same, for it may be needed by {users}: disable these too"),
+                false => format!("{variable}: {name} may be needed by {users}: disable these too, or leave {name} enabled"),
+            });
         }
     }
     for host in &hosts.virtual_hosts {
@@ -742,7 +751,7 @@ fn find_disabled_needs(modules: &[Module], settings: &Settings, hosts: &Hosts, r
             Role::EnabledOn(on) => *on == host.name,
             _ => false,
         };
-        let loaded = self::loaded(modules, is_here);
+        let loaded = loaded(modules, is_here);
         for name in &off {
             let variable = settings.variable("virtual_hosts");
             let [certain, possible] = users(&loaded, name, &off);

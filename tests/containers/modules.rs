@@ -1,7 +1,7 @@
 //! Modules of the community and of the user's own, as the image's Prosody loads them.
 
 use crate::docker::{
-    Answer, BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, eventually,
+    Answer, BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually,
 };
 
 const DOMAIN: &str = "chat.example";
@@ -130,11 +130,51 @@ fn the_links_of_a_running_server_stay() {
     seen.equal("nothing waits for a restart", waits, 0);
 
     // With the server its generation is gone.
-    crate::docker::docker(["restart", &server.name]).ok();
+    docker(["restart", &server.name]).ok();
     server.wait_until_it_serves();
     let generations = server.root("cd /run/prosody && ls -d generation-*").stdout;
     seen.that("the first is gone", !generations.lines().any(|name| name == first), &generations);
     seen.equal("links after a restart", links(&server), vec!["mod_rest".to_owned()]);
+    seen.report();
+}
+
+/// Prosody reads a module when it loads it, so that a reload has a word to say about one that has changed, and refuses
+/// what the next start would refuse.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_reload_names_a_module_that_has_changed() {
+    let own = "/etc/prosody/modules/mod_own.lua";
+    let server = Recipe::new(TRIXIE)
+        .env("PROSODY_DOMAIN", DOMAIN)
+        .env("PROSODY_MODULES_ENABLED", "own")
+        .file(own, OWN)
+        .serve();
+    let reload = |content: &str| {
+        server.put(own, content.as_bytes());
+        let (_, before) = server.mark();
+        server.signal("HUP");
+        eventually("the reload", PATIENCE, || {
+            let said = docker(["logs", &server.name]).stderr[before..].to_owned();
+            if said.contains("Reloading") || said.contains("Not reloaded") { Ok(said) } else { Err(said) }
+        })
+    };
+    let mut seen = Observations::default();
+    let said = reload("module:log(\"info\", \"this is another one\");\n");
+    let waits = format!("without effect before a restart: the module's file {own}\n");
+    seen.that("it waits for a restart", said.contains(&waits), &said);
+    let by_hand = shell(&server, &["module", "reload", "own", DOMAIN]);
+    seen.that("or is loaded by hand", by_hand.stdout.contains("OK: "), &by_hand);
+    seen.that("as it is now", server.logs().contains("this is another one"), server.logs());
+
+    let said = reload("module:depends(\"nothing_of_the_kind\");\n");
+    let refusal = "PROSODY_MODULES_ENABLED: `own` needs `nothing_of_the_kind`, and there is no module";
+    seen.that(
+        "what cannot be loaded is refused",
+        said.contains("Not reloaded") && said.contains(refusal),
+        &said,
+    );
+    let said = reload(OWN);
+    seen.that("what can be loaded again is not", !said.contains("Not reloaded"), &said);
     seen.report();
 }
 

@@ -5,7 +5,6 @@ plugin_paths = {
 }
 
 modules_enabled = {
-	"disco";
 	"roster";
 	"saslauth";
 	"tls";
@@ -19,7 +18,6 @@ modules_enabled = {
 	"vcard4";
 	"vcard_legacy";
 	"csi_simple";
-	"invites";
 	"invites_adhoc";
 	"invites_register";
 	"ping";

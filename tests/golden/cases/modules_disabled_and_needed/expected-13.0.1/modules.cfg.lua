@@ -5,7 +5,6 @@ plugin_paths = {
 }
 
 modules_enabled = {
-	"disco";
 	"roster";
 	"saslauth";
 	"tls";
@@ -21,7 +20,6 @@ modules_enabled = {
 	"account_activity";
 	"cloud_notify";
 	"csi_simple";
-	"invites";
 	"invites_adhoc";
 	"invites_register";
 	"ping";
