@@ -33,8 +33,8 @@ const TRY: Duration = Duration::from_secs(3);
 const LOGIN: Duration = Duration::from_secs(9);
 const SHORTEST_LOGIN: Duration = Duration::from_secs(1);
 
-/// The pauses between tries: from the first they double. What costs nothing, a port that is closed or a server that says
-/// that it is starting, is tried again sooner than what is asked of others, names for one.
+/// The pauses between tries: from the first they double. What costs next to nothing, a name that does not resolve, a port
+/// that is closed or a server that says that it is starting, is tried again sooner.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_CHEAP_PAUSE: Duration = Duration::from_millis(200);

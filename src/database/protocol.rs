@@ -145,7 +145,7 @@ fn connect(database: &Database, limit: Duration) -> Result<Box<dyn Connection>, 
     crate::system::resolve_names_with_files_and_dns();
     let addresses = (host.as_str(), database.port()).to_socket_addrs();
     let addresses: Vec<_> = addresses
-        .map_err(|error| Answer::not_yet(format!("the name {host} does not resolve ({error})")))?
+        .map_err(|error| Answer::starting(format!("the name {host} does not resolve ({error})")))?
         .collect();
     let start = Instant::now();
     let mut last = Answer::not_yet(format!("the name {host} has no address"));
