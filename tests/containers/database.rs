@@ -347,7 +347,7 @@ fn one_that_comes_up_late_is_used(kind: Kind) {
     let mut seen = Observations::default();
     seen.that("why it waits", lines[0].contains("the name db does not resolve"), &log);
     seen.that("one line at the end", lines.last().unwrap().contains("is there, after"), &log);
-    // The promise is 0.3 s; the rest is for a busy machine, and for the kernel: Docker gives the name before the interface
+    // The promise is 0.3 s: ten times that tells "happens" from "never". and for the kernel: Docker gives the name before the interface
     // is up, and who tries to connect in between is not answered before it asks again, a second later.
     let late = late(&prosody, &server);
     seen.that("used soon after it accepts connections", late < 2.0, late);
