@@ -347,10 +347,10 @@ fn one_that_comes_up_late_is_used(kind: Kind) {
     let mut seen = Observations::default();
     seen.that("why it waits", lines[0].contains("the name db does not resolve"), &log);
     seen.that("one line at the end", lines.last().unwrap().contains("is there, after"), &log);
-    // The promise is 0.3 s: ten times that tells "happens" from "never". and for the kernel: Docker gives the name before the interface
-    // is up, and who tries to connect in between is not answered before it asks again, a second later.
+    // The promise is 0.3 s, and Docker gives the name before the interface is up: who tries to connect in between is not
+    // answered before the kernel asks again, a second later. Ten times the promise tells "happens" from "never".
     let late = late(&prosody, &server);
-    seen.that("used soon after it accepts connections", late < 2.0, late);
+    seen.that("used soon after it accepts connections", late < 3.0, late);
     prosody.exec(["prosodyctl", "register", "alice", DOMAIN, "secret"]).ok();
     seen.equal("accounts in the database", server.accounts(DOMAIN).as_str(), "alice");
     seen.report();
@@ -392,7 +392,7 @@ fn the_log_says_when_waiting_begins_goes_on_and_ends() {
     );
     // The promise is 0.3 s.
     let late = late(&prosody, &server);
-    assert!(late < 1.0, "used {late} s after it accepted connections");
+    assert!(late < 3.0, "used {late} s after it accepted connections");
     let between = time_of(&prosody, "Still waiting") - time_of(&prosody, "Waiting up to");
     assert!(between > 9.5, "{between} s between two lines: {log}");
 }
