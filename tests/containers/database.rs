@@ -818,8 +818,8 @@ fn one_that_goes_away_harms_nothing_of_ours(kind: Kind) {
     if prosody.runs() {
         seen.equal("the generation at last", ours(), before);
     } else {
-        // LuaDBI's driver for PostgreSQL frees statements of a connection that is gone: where it crashes depends on
-        // Lua's collector. A container's restart policy is for that.
+        // With LuaDBI's driver for PostgreSQL, Prosody crashes now and then when it connects again. A container's restart
+        // policy is for that.
         assert_eq!(
             (kind, &*prosody.inspect("{{.State.ExitCode}}")),
             (Kind::PostgreSql17, "139"),
