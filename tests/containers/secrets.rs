@@ -49,7 +49,7 @@ enum By {
 }
 
 /// A server with a group's secrets, at debug. The files are in a volume, as long as it is kept.
-fn serve(image: &str, group: usize, by: By) -> (Container, Option<Volume>) {
+fn serve(image: &str, group: usize, by: By) -> (Option<Volume>, Container) {
     let mut recipe = Recipe::new(image)
         .env("PROSODY_DOMAIN", DOMAIN)
         .env("PROSODY_ENTRYPOINT_LOG", "debug")
@@ -64,7 +64,7 @@ fn serve(image: &str, group: usize, by: By) -> (Container, Option<Volume>) {
         for (name, value) in GROUPS[group] {
             recipe = recipe.env(name, value);
         }
-        return (recipe.serve(), None);
+        return (None, recipe.serve());
     }
     let volume = Volume::new();
     let mode = if by == By::RootsFile { "0400" } else { "0444" };
@@ -74,7 +74,8 @@ fn serve(image: &str, group: usize, by: By) -> (Container, Option<Volume>) {
         recipe = recipe.env(&format!("{name}_FILE"), &format!("/run/secrets/{name}"));
     }
     volume.prepare(image, &script);
-    (recipe.volume(&volume, "/run/secrets").serve(), Some(volume))
+    let server = recipe.volume(&volume, "/run/secrets").serve();
+    (Some(volume), server)
 }
 
 #[test]
@@ -95,7 +96,8 @@ fn observe(image: &str) {
     let mut seen = Observations::default();
     for group in 0..GROUPS.len() {
         for by in [By::Environment, By::RootsFile, By::EveryonesFile] {
-            let (server, _files) = serve(image, group, by);
+            // The server goes first, and then what it uses.
+            let (_files, server) = serve(image, group, by);
             observe_server(&mut seen, &format!("group {group}, {by:?}"), &server, by, image, group);
         }
     }
