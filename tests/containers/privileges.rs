@@ -109,20 +109,21 @@ fn observe_pid_1(seen: &mut Observations, what: &str, server: &Container, kept: 
     }
 }
 
-/// The processes whose arguments have this text, with their environments, as the user that they run as sees them.
+/// The processes whose arguments have this text, with their environments and arguments, as the user that they run as sees
+/// them.
 fn environments(server: &Container, user: &str, argument: &str) -> Vec<String> {
     let script = format!(
         "for process in /proc/[0-9]*; do
              grep -qs {argument} $process/cmdline && ! grep -qs 'for process' $process/cmdline \
-                 && tr '\\0' '\\n' <$process/environ && echo END
+                 && tr '\\0' '\\n' <$process/environ && tr '\\0' '\\n' <$process/cmdline && echo END
          done"
     );
     let answer = server.as_user(user, &script);
     answer.stdout.split("END\n").filter(|text| !text.is_empty()).map(str::to_owned).collect()
 }
 
-/// The environment of `prosodyctl shell` while it waits for input.
-fn environment_of_prosodyctl(server: &Container, asking: &str, running: &str) -> String {
+/// The environment and the arguments of `prosodyctl shell` while it waits for input.
+pub fn environment_of_prosodyctl(server: &Container, asking: &str, running: &str) -> String {
     let start = || {
         Command::new("docker")
             .args(["exec", "--interactive", "--user", asking, &server.name, "prosodyctl", "shell"])

@@ -1,13 +1,11 @@
 //! Secrets stay secret: a marker is planted in every setting that is one, and looked for wherever others can look.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
 
 use prosody_entrypoint::settings::catalogue;
 
-use crate::docker::{
-    BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually, require,
-};
+use crate::docker::{BOOKWORM, Container, Observations, Recipe, TRIXIE, Volume, docker, require};
+use crate::privileges::environment_of_prosodyctl;
 
 const DOMAIN: &str = "chat.example";
 
@@ -137,7 +135,7 @@ fn observe_server(
         let of_init = server.root(&format!("tr '\\0' '\\n' </proc/1/{file}"));
         hidden(seen, &format!("PID 1's {file}"), &of_init.all());
     }
-    hidden(seen, "prosodyctl's environment", &environment_of_prosodyctl(server));
+    hidden(seen, "prosodyctl's environment", &environment_of_prosodyctl(server, "0", "999:999"));
 
     for command in [
         "prosody-entrypoint render --dry-run",
@@ -167,28 +165,6 @@ fn observe_server(
     let open =
         server.root("find -L /run/prosody/current -type f -perm /007 ! -path '*/community-modules/*'").stdout;
     seen.equal(&format!("{what}: files that everyone can read"), open.as_str(), "");
-}
-
-/// What `prosodyctl shell` has in its environment while it waits for input.
-fn environment_of_prosodyctl(server: &Container) -> String {
-    let mut shell = Command::new("docker")
-        .args(["exec", "--interactive", &server.name, "prosodyctl", "shell"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let script = "for process in /proc/[0-9]*; do
-        grep -qs /usr/bin/prosodyctl $process/cmdline && ! grep -qs 'for process' $process/cmdline \\
-            && tr '\\0' '\\n' <$process/environ && tr '\\0' ' ' <$process/cmdline
-    done";
-    let found = eventually("prosodyctl runs", PATIENCE, || {
-        let found = server.as_prosody(script).stdout;
-        if found.contains("PROSODY_CONFIG=") { Ok(found) } else { Err(found) }
-    });
-    drop(shell.stdin.take());
-    shell.wait().unwrap();
-    found
 }
 
 #[test]
