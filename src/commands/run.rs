@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use nix::unistd::getppid;
 
-use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse, reload, report_failure, wrong};
+use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse, reload, report_failure};
+use super::{watch_certificates, wrong};
 use crate::apply;
 use crate::database;
 use crate::exit_status::{ExitStatus, Failure};
@@ -19,6 +20,7 @@ use crate::plan::MAIN_FILE;
 use crate::privileges;
 use crate::settings::catalogue::PREFIX;
 use crate::settings::{Mistake, Report, Settings, catalogue, source};
+use crate::watch::{self, Watch};
 
 /// How long a start waits for a database where `PROSODY_DB_WAIT` does not say otherwise.
 const DB_WAIT: Duration = Duration::from_secs(60);
@@ -32,16 +34,26 @@ pub const CONFIG_VARIABLE: &str = "PROSODY_CONFIG";
 pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let command = resolve(arguments);
     let is_server = Path::new(&command[0]).file_name() == Some(OsStr::new("prosody"));
-    let reload: Option<Reload> = if is_server { Some(&reload::run) } else { None };
-    init::supervise(&Options::entrypoint(), reload, || report_failure(&become_program(command, is_server)))
+    // PID 1 is to be told of events, so it is the one to make this. The child says what is watched.
+    let watch = is_server.then(Watch::new);
+    let events = watch.as_ref().and_then(|watch| watch.as_ref().ok());
+    let run = |server, cause| reload::run(server, cause, events);
+    let reload = is_server.then_some(Reload { run: &run, watch: events });
+    init::supervise(&Options::entrypoint(), reload, || {
+        report_failure(&become_program(command, watch.as_ref()))
+    })
 }
 
+/// What the server's certificates are watched with, or why they cannot be. Other programs have no use for it.
+type MaybeWatch<'a> = Option<&'a nix::Result<Watch>>;
+
 /// In the child: everything up to the exec, which does not return.
-fn become_program(command: Vec<OsString>, is_server: bool) -> Failure {
+fn become_program(command: Vec<OsString>, watch: MaybeWatch) -> Failure {
+    let is_server = watch.is_some();
     if is_server {
         init::ignore_hangup();
     }
-    match configure(is_server) {
+    match configure(watch) {
         Ok(ready) => match ready.exec(command, is_server) {
             Ok(never) => match never {},
             Err(failure) => failure,
@@ -89,10 +101,16 @@ impl Ready {
 }
 
 /// Writes the configuration, unless the user has one.
-fn configure(is_server: bool) -> Result<Ready, Failure> {
+fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
+    let is_server = watch.is_some();
     let (settings, report) = read_settings();
     let places = Places::find(&settings);
-    if let Some(main_file) = places.own_main_file() {
+    let own_main_file = places.own_main_file();
+    // Before certificates are read: what happens to them later, an event tells of.
+    if let Some(watch) = watch {
+        start_watching(watch, &settings, &places, own_main_file.is_some());
+    }
+    if let Some(main_file) = own_main_file {
         return own_configuration(&settings, report, places, main_file, is_server);
     }
 
@@ -130,6 +148,22 @@ fn configure(is_server: bool) -> Result<Ready, Failure> {
     Ok(Ready { user: facts.identity, main_file, data_dir: facts.data_dir, environment: own_environment })
 }
 
+/// Has certificates watched. Where that is not possible, the server does without.
+fn start_watching(watch: &nix::Result<Watch>, settings: &Settings, places: &Places, own_configuration: bool) {
+    match watch {
+        Ok(watch) => {
+            let watched = watch_certificates(watch, settings, places, own_configuration);
+            for problem in watched.iter().flat_map(|watched| &watched.problems) {
+                tracing::warn!("{problem}");
+            }
+        }
+        Err(error) if settings.tls.certificate_reload.is_none_or(|on| on.0) => {
+            tracing::warn!("{}", watch::refused(*error));
+        }
+        Err(_) => {}
+    }
+}
+
 /// A `prosody.cfg.lua` of the user's own is the configuration: nothing is rendered, and its environment is whole.
 fn own_configuration(
     settings: &Settings,
@@ -147,8 +181,8 @@ fn own_configuration(
         return Err(wrong(Mistake::about(&format!("{}: {why}", main_file.display()))));
     }
     // The others have no effect, and may be variables that this very file reads.
-    let entrypoint: Vec<&str> =
-        catalogue::Entrypoint::SECTION.settings.iter().map(|setting| setting.field).collect();
+    let entrypoint = catalogue::Entrypoint::SECTION.settings.iter().map(|setting| setting.field);
+    let entrypoint: Vec<&str> = entrypoint.chain(["certificate_reload"]).collect();
     let of_entrypoint: Vec<String> = entrypoint.iter().map(|field| settings.variable(field)).collect();
     report.retain(|variable| {
         of_entrypoint.iter().any(|name| variable.strip_suffix("_FILE").unwrap_or(variable) == name)

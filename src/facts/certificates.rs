@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::iter;
@@ -59,26 +59,51 @@ pub fn find(directory: &Path, hosts: &[&str], now: OffsetDateTime) -> io::Result
 /// link's target's). What cannot be looked at is left out.
 pub fn fingerprints(directory: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
-    add_fingerprints(directory, DEPTH, &mut found);
-    found.sort();
-    found
-}
-
-fn add_fingerprints(path: &Path, depth: usize, found: &mut Vec<(PathBuf, u64)>) {
-    let Ok(entries) = fs::read_dir(path) else {
-        return;
-    };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let Ok(metadata) = fs::metadata(&path) else { continue };
-        if metadata.is_file() {
+    let mut add = |path: PathBuf, metadata: Option<&Metadata>| {
+        if let Some(metadata) = metadata.filter(|metadata| metadata.is_file()) {
             let mut hasher = DefaultHasher::new();
             (metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()).hash(&mut hasher);
             found.push((path, hasher.finish()));
-        } else if metadata.is_dir()
-            && depth > 1
-            && !path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."))
-        {
-            add_fingerprints(&path, depth - 1, found);
+        }
+    };
+    // Of a directory both are the same, and no file.
+    for file in [directory.to_owned(), key_of_single_file(directory)] {
+        let metadata = fs::metadata(&file).ok();
+        add(file, metadata.as_ref());
+    }
+    for_each_entry(directory, DEPTH, &mut |entry, metadata| add(entry.path(), metadata));
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// What to watch so as to see that certificates in a directory change: it, its folders, and the links in them. It may
+/// also be one file.
+pub fn watched(directory: &Path) -> Vec<PathBuf> {
+    let mut found = vec![directory.to_owned(), key_of_single_file(directory)];
+    for_each_entry(directory, DEPTH, &mut |entry, metadata| {
+        let is_link = || entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        if metadata.is_some_and(Metadata::is_dir) || is_link() {
+            found.push(entry.path());
+        }
+    });
+    found
+}
+
+/// Shows everything in a directory and its folders, as far as Prosody looks, with what is known of it: of a link, of what
+/// it leads to, if that is there.
+fn for_each_entry(directory: &Path, depth: usize, show: &mut dyn FnMut(&DirEntry, Option<&Metadata>)) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let metadata = fs::metadata(&path).ok();
+        if !metadata.as_ref().is_some_and(Metadata::is_dir) {
+            show(&entry, metadata.as_ref());
+        } else if depth > 1 && !entry.file_name().as_bytes().starts_with(b".") {
+            show(&entry, metadata.as_ref());
+            for_each_entry(&path, depth - 1, show);
         }
     }
 }

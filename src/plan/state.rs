@@ -196,6 +196,18 @@ impl<'a> State<'a> {
         files.map(PathBuf::from).collect()
     }
 
+    /// Whether the files below a directory, or it where it is a file, are others than `now` says.
+    pub fn has_changed_below(&self, directory: &Path, now: &[(PathBuf, u64)]) -> bool {
+        let now: BTreeMap<String, String> = now
+            .iter()
+            .map(|(path, digest)| (field(&path.to_string_lossy()), format!("{digest:x}")))
+            .collect();
+        let counts = |path: &str| Path::new(path).starts_with(directory) || now.contains_key(path);
+        let before =
+            self.files.iter().filter(|(path, _)| counts(path)).map(|(path, digest)| (*path, *digest));
+        !before.eq(now.iter().map(|(path, digest)| (path.as_str(), digest.as_str())))
+    }
+
     /// What is different in `new` from the state that a server was started with.
     pub fn changes(&self, new: &State) -> Changes {
         let mut changes = Changes::default();

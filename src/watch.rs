@@ -1,0 +1,341 @@
+//! Watching files and directories: the kernel tells when something about them changes (inotify(7)).
+//!
+//! A [`Watch`] belongs to PID 1 and to what it forks: all of them have the same queue of events. PID 1 asks the kernel for a
+//! signal when something comes, and reads nothing; its first child says what is watched, and the child that it forks for a
+//! reload reads what has happened. Which watch is for what is nowhere kept: to add the same again gives the same.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::unistd::{geteuid, read};
+
+use crate::system;
+
+/// What comes and goes in a directory, and the directory itself.
+const COMING_AND_GOING: AddWatchFlags = AddWatchFlags::IN_CREATE
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_MOVED_FROM)
+    .union(AddWatchFlags::IN_MOVED_TO)
+    .union(ITSELF_GONE);
+
+/// A directory that is not where it was, or not any more.
+const ITSELF_GONE: AddWatchFlags =
+    AddWatchFlags::IN_DELETE_SELF.union(AddWatchFlags::IN_MOVE_SELF).union(AddWatchFlags::IN_UNMOUNT);
+
+/// What files are: a writer is finished, or they are readable to others than before.
+const CONTENT: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE.union(AddWatchFlags::IN_ATTRIB);
+
+/// Leaves what a watch is for already: one directory may be in two places. (nix has no name for it.)
+const MASK_ADD: AddWatchFlags = AddWatchFlags::from_bits_retain(libc::IN_MASK_ADD);
+
+/// How many links a path may go through, as in the kernel (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// How often is looked again at what changes while watches are added. Then its own events tell of it.
+const ATTEMPTS: usize = 5;
+
+/// The kernel's queue of what happens to what is watched.
+pub struct Watch(Inotify);
+
+impl Watch {
+    /// Makes the queue, with nothing watched yet. From here on the kernel sends SIGIO to this process, and to none that it
+    /// forks, for what comes into it. No program that is executed inherits it.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE where the user has too many of them, and others where the kernel has none: see [`refused`].
+    pub fn new() -> nix::Result<Self> {
+        let watch = Self(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
+        system::own_signals_of(watch.0.as_fd())?;
+        watch.set_flags(OFlag::O_NONBLOCK | OFlag::O_ASYNC)?;
+        Ok(watch)
+    }
+
+    /// No signal tells of what comes from here on.
+    pub fn pause(&self) {
+        // It has succeeded before.
+        let _ = self.set_flags(OFlag::O_NONBLOCK);
+    }
+
+    /// The opposite of [`Watch::pause`]. What came meanwhile is to be asked for.
+    pub fn resume(&self) {
+        // It has succeeded before.
+        let _ = self.set_flags(OFlag::O_NONBLOCK | OFlag::O_ASYNC);
+    }
+
+    fn set_flags(&self, flags: OFlag) -> nix::Result<()> {
+        fcntl(&self.0, FcntlArg::F_SETFL(flags)).map(drop)
+    }
+
+    /// Whether there is something to read.
+    pub fn has_events(&self) -> bool {
+        system::readable_bytes(self.0.as_fd()).is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// Forgets what has come. PID 1 does this too, so it allocates nothing.
+    pub fn discard(&self) {
+        let mut events = [0; 4096];
+        while read(&self.0, &mut events).is_ok_and(|length| length > 0) {}
+    }
+
+    /// Watches what `find` names, by absolute paths: of a directory all that is in it, of a file that file alone; of what
+    /// is not there that it appears; of links, wherever in a path they are, that they lead elsewhere.
+    ///
+    /// What is watched already stays so. `find` is asked again, until nothing has changed while watches were added: what
+    /// is read after this is as it was when watching began, or an event tells of it.
+    pub fn add(&self, find: impl Fn() -> Vec<PathBuf>) -> Watched {
+        let mut places = Places::of(&find());
+        let mut attempt = 1;
+        loop {
+            let watched = self.add_places(&places);
+            let now = Places::of(&find());
+            if attempt == ATTEMPTS || now == places {
+                return watched;
+            }
+            places = now;
+            attempt += 1;
+        }
+    }
+
+    fn add_places(&self, places: &Places) -> Watched {
+        let mut watched = Watched { directories: BTreeMap::new(), problems: places.problems.clone() };
+        for (path, interest) in &places.directories {
+            let content = if interest.in_content { CONTENT } else { AddWatchFlags::empty() };
+            let flags = COMING_AND_GOING | content | AddWatchFlags::IN_ONLYDIR | MASK_ADD;
+            match self.0.add_watch(path, flags) {
+                Ok(descriptor) => watched.directories.entry(descriptor).or_default().add(interest),
+                // It has gone since it was looked at.
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(error) => {
+                    watched.problems.push(not_watched(path, error));
+                    // Neither will there be any for the others.
+                    if error == Errno::ENOSPC {
+                        break;
+                    }
+                }
+            }
+        }
+        watched
+    }
+
+    /// Reads what has come until nothing did for a time of `quiet`, or a time of `at_most` is over: whoever writes files
+    /// is finished then, or never is. Tells whether any of it is about what is watched.
+    pub fn settle(&self, watched: &Watched, quiet: Duration, at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
+        let mut is_relevant = false;
+        loop {
+            is_relevant |= self.take(watched);
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || !self.wait(quiet.min(left)) {
+                return is_relevant;
+            }
+        }
+    }
+
+    /// Waits until something comes, or a time of `limit` is over. True where there is something to read.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let mut queue = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        poll(&mut queue, limit).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Reads all that is there.
+    fn take(&self, watched: &Watched) -> bool {
+        let mut is_relevant = false;
+        while let Ok(events) = self.0.read_events() {
+            for event in events {
+                is_relevant |= watched.is_relevant(&event);
+                // Nobody has to hear of it again.
+                if watched.is_foreign(&event) {
+                    // It may be gone already.
+                    let _ = self.0.rm_watch(event.wd);
+                }
+            }
+        }
+        is_relevant
+    }
+}
+
+/// What is watched, and what could not be.
+pub struct Watched {
+    directories: BTreeMap<WatchDescriptor, Interest>,
+    /// What is not watched and why, a sentence each, with what to do.
+    pub problems: Vec<String>,
+}
+
+impl Watched {
+    fn is_relevant(&self, event: &InotifyEvent) -> bool {
+        // It follows on something that was relevant, or on our own call.
+        if event.mask.contains(AddWatchFlags::IN_IGNORED) {
+            return false;
+        }
+        // In the overflow of the queue anything can have been.
+        if event.mask.intersects(ITSELF_GONE | AddWatchFlags::IN_Q_OVERFLOW) {
+            return true;
+        }
+        match self.directories.get(&event.wd) {
+            Some(interest) => {
+                interest.in_everything
+                    || event.name.as_ref().is_some_and(|name| interest.in_names.contains(name))
+            }
+            // It was watched, until just this happened.
+            None => true,
+        }
+    }
+
+    /// Whether an event is of a directory that need not be watched any more.
+    fn is_foreign(&self, event: &InotifyEvent) -> bool {
+        let is_over = event.mask.intersects(AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_Q_OVERFLOW);
+        !is_over && !self.directories.contains_key(&event.wd)
+    }
+}
+
+/// What of a directory counts.
+#[derive(Debug, Default, PartialEq)]
+struct Interest {
+    in_everything: bool,
+    in_names: BTreeSet<OsString>,
+    /// Whether what is written into its files counts, and not only that they come and go.
+    in_content: bool,
+}
+
+impl Interest {
+    fn add(&mut self, other: &Self) {
+        self.in_everything |= other.in_everything;
+        self.in_content |= other.in_content;
+        self.in_names.extend(other.in_names.iter().cloned());
+    }
+}
+
+/// The directories that have to be watched for some paths.
+#[derive(Debug, Default, PartialEq)]
+struct Places {
+    /// By their paths without links.
+    directories: BTreeMap<PathBuf, Interest>,
+    /// What could not be looked at.
+    problems: Vec<String>,
+    /// What was seen to be a directory.
+    known: HashSet<PathBuf>,
+}
+
+impl Places {
+    fn of(paths: &[PathBuf]) -> Self {
+        let mut places = Self::default();
+        for path in paths {
+            if let Err((place, error)) = places.follow(path) {
+                places.problems.push(not_watched(&place, error));
+            }
+        }
+        places.known.clear();
+        places
+    }
+
+    /// Goes along a path as the kernel does, and notes each place where it could come to lead elsewhere.
+    fn follow(&mut self, path: &Path) -> Result<(), (PathBuf, Errno)> {
+        let mut directory = PathBuf::from("/");
+        let mut links = 0;
+        let mut rest: Vec<PathBuf> = Vec::new();
+        let push = |rest: &mut Vec<PathBuf>, path: &Path| {
+            rest.extend(path.components().rev().map(|component| PathBuf::from(component.as_os_str())));
+        };
+        push(&mut rest, path);
+        while let Some(part) = rest.pop() {
+            let name = match part.components().next() {
+                Some(Component::RootDir) => {
+                    directory = "/".into();
+                    continue;
+                }
+                Some(Component::ParentDir) => {
+                    directory.pop();
+                    continue;
+                }
+                Some(Component::Normal(name)) => name,
+                _ => continue,
+            };
+            let entry = directory.join(name);
+            if self.known.contains(&entry) {
+                directory = entry;
+                continue;
+            }
+            let error = |error: io::Error| (entry.clone(), errno(&error));
+            match fs::symlink_metadata(&entry) {
+                Ok(found) if found.is_dir() => {
+                    self.known.insert(entry.clone());
+                    directory = entry;
+                }
+                Ok(found) if found.is_symlink() => {
+                    self.name(&directory, name, false);
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err((entry, Errno::ELOOP));
+                    }
+                    push(&mut rest, &fs::read_link(&entry).map_err(error)?);
+                }
+                Ok(_) => {
+                    self.name(&directory, name, true);
+                    return Ok(());
+                }
+                Err(found) if found.kind() == io::ErrorKind::NotFound => {
+                    self.name(&directory, name, false);
+                    return Ok(());
+                }
+                Err(found) => return Err(error(found)),
+            }
+        }
+        let interest = self.directories.entry(directory).or_default();
+        (interest.in_everything, interest.in_content) = (true, true);
+        Ok(())
+    }
+
+    /// Notes a name in a directory.
+    fn name(&mut self, directory: &Path, name: &OsStr, in_content: bool) {
+        let interest = self.directories.entry(directory.to_owned()).or_default();
+        interest.in_names.insert(name.to_owned());
+        interest.in_content |= in_content;
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or_default())
+}
+
+/// Why nothing is watched where [`Watch::new`] fails, and what to do.
+pub fn refused(error: Errno) -> String {
+    match error {
+        Errno::EMFILE => {
+            "Certificates are not watched: this user's inotify instances on the host are used up: raise \
+                          fs.inotify.max_user_instances there, or send SIGHUP after a renewal"
+                .to_owned()
+        }
+        _ => format!(
+            "Certificates are not watched: the kernel does not tell of changes (inotify: {}): send SIGHUP after a renewal",
+            error.desc()
+        ),
+    }
+}
+
+/// Why a place is not watched, and what to do.
+fn not_watched(path: &Path, error: Errno) -> String {
+    let path = path.display();
+    match error {
+        Errno::ENOSPC => format!(
+            "{path} is not watched: this user's inotify watches on the host are used up: raise \
+             fs.inotify.max_user_watches there, or send SIGHUP after a renewal"
+        ),
+        Errno::EACCES => format!(
+            "{path} is not watched: uid {} may not read it: let it, or send SIGHUP after a renewal",
+            geteuid()
+        ),
+        _ => format!("{path} is not watched: {}: send SIGHUP after a renewal", error.desc()),
+    }
+}
