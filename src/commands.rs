@@ -120,8 +120,12 @@ fn watch_certificates(
         true => places.config_dir.join(DEFAULT_CERTIFICATES),
         false => facts::certificate_directory(settings, &places.config_dir),
     };
-    let is_on = settings.tls.certificate_reload.is_none_or(|on| on.0);
-    is_on.then(|| watch.add(|| certificates::watched(&directory)))
+    is_reloading(settings).then(|| watch.add(|| certificates::watched(&directory)))
+}
+
+/// Whether certificates that change are to be served without anybody's doing.
+fn is_reloading(settings: &Settings) -> bool {
+    settings.tls.certificate_reload.is_none_or(|on| on.0)
 }
 
 /// Ends here where something is wrong.

@@ -29,8 +29,10 @@ const COMING_AND_GOING: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(ITSELF_GONE);
 
 /// A directory that is not where it was, or not any more.
-const ITSELF_GONE: AddWatchFlags =
-    AddWatchFlags::IN_DELETE_SELF.union(AddWatchFlags::IN_MOVE_SELF).union(AddWatchFlags::IN_UNMOUNT);
+const ITSELF_GONE: AddWatchFlags = AddWatchFlags::IN_DELETE_SELF.union(AddWatchFlags::IN_MOVE_SELF);
+
+/// What the kernel tells unasked. After the overflow of its queue anything can have been.
+const WITHOUT_ASKING: AddWatchFlags = AddWatchFlags::IN_UNMOUNT.union(AddWatchFlags::IN_Q_OVERFLOW);
 
 /// What files are: a writer is finished, or they are readable to others than before.
 const CONTENT: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE.union(AddWatchFlags::IN_ATTRIB);
@@ -179,8 +181,7 @@ impl Watched {
         if event.mask.contains(AddWatchFlags::IN_IGNORED) {
             return false;
         }
-        // In the overflow of the queue anything can have been.
-        if event.mask.intersects(ITSELF_GONE | AddWatchFlags::IN_Q_OVERFLOW) {
+        if event.mask.intersects(ITSELF_GONE | WITHOUT_ASKING) {
             return true;
         }
         match self.directories.get(&event.wd) {
@@ -337,5 +338,266 @@ fn not_watched(path: &Path, error: Errno) -> String {
             geteuid()
         ),
         _ => format!("{path} is not watched: {}: send SIGHUP after a renewal", error.desc()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_dir::TestDir;
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+
+    const QUIET: Duration = Duration::from_millis(50);
+    const AT_MOST: Duration = Duration::from_secs(20);
+
+    /// A queue of events that the test harness gets no signal for.
+    fn watch() -> Watch {
+        let watch = Watch::new().unwrap();
+        watch.pause();
+        watch
+    }
+
+    /// A directory, and what watches a path below it.
+    struct Case {
+        root: TestDir,
+        path: PathBuf,
+        watch: Watch,
+    }
+
+    impl Case {
+        /// `prepare` makes what is there when watching begins.
+        fn new(path: &str, prepare: impl FnOnce(&TestDir)) -> Self {
+            let root = TestDir::new();
+            prepare(&root);
+            let case = Self { path: root.path().join(path), root, watch: watch() };
+            assert_eq!(case.add().problems, [""; 0]);
+            assert!(!case.watch.has_events());
+            case
+        }
+
+        fn add(&self) -> Watched {
+            self.watch.add(|| vec![self.path.clone()])
+        }
+
+        fn at(&self, path: &str) -> PathBuf {
+            self.root.path().join(path)
+        }
+
+        /// Whether what happens is seen, as a forked child would: it does not know what was watched before.
+        fn sees(&self, happen: impl FnOnce(&TestDir)) -> bool {
+            happen(&self.root);
+            let is_relevant = self.watch.settle(&self.add(), QUIET, AT_MOST);
+            assert!(!self.watch.has_events());
+            is_relevant
+        }
+    }
+
+    #[test]
+    fn files_of_a_directory_are_seen() {
+        let case = Case::new("certs", |root| root.write("certs/a.pem", "one"));
+        assert!(!case.sees(|_| ()));
+        assert!(!case.sees(|root| drop(fs::read(root.path().join("certs/a.pem")).unwrap())));
+        assert!(!case.sees(|root| root.write("beside.pem", "")));
+        assert!(case.sees(|root| root.write("certs/a.pem", "two")));
+        assert!(case.sees(|root| root.write("certs/b.pem", "")));
+        assert!(case.sees(|root| root.set_mode("certs/b.pem", 0o600)));
+        assert!(case.sees(|_| fs::rename(case.at("certs/a.pem"), case.at("certs/c.pem")).unwrap()));
+        assert!(case.sees(|_| fs::remove_file(case.at("certs/c.pem")).unwrap()));
+        assert!(case.sees(|_| fs::rename(case.at("beside.pem"), case.at("certs/d.pem")).unwrap()));
+    }
+
+    #[test]
+    fn of_one_file_the_others_beside_it_are_not() {
+        let case = Case::new("certs/a.pem", |root| root.write("certs/a.pem", "one"));
+        assert!(!case.sees(|root| root.write("certs/b.pem", "")));
+        assert!(case.sees(|root| root.write("certs/a.pem", "two")));
+        let new = case.at("certs/new");
+        assert!(!case.sees(|_| fs::write(&new, "three").unwrap()));
+        assert!(case.sees(|_| fs::rename(&new, &case.path).unwrap()));
+        assert!(case.sees(|root| root.write("certs/a.pem", "four")));
+    }
+
+    #[test]
+    fn a_directory_that_appears_later_is_seen_and_then_watched() {
+        let case = Case::new("a/b/certs", |_| ());
+        assert!(!case.sees(|root| root.write("other/file", "")));
+        assert!(case.sees(|_| fs::create_dir(case.at("a")).unwrap()));
+        assert!(!case.sees(|root| root.write("a/other", "")));
+        assert!(case.sees(|root| root.write("a/b/certs/a.pem", "")));
+        assert!(case.sees(|root| root.write("a/b/certs/b.pem", "")));
+        // Of the directories above there is nothing more to hear.
+        case.sees(|root| root.write("a/once", ""));
+        case.sees(|root| root.write("once", ""));
+        assert!(!case.sees(|root| root.write("a/twice", "")));
+        fs::write(case.at("twice"), "").unwrap();
+        assert!(!case.watch.has_events());
+    }
+
+    #[test]
+    fn a_directory_that_is_replaced_is_watched_again() {
+        let case = Case::new("certs", |root| root.write("certs/a.pem", ""));
+        assert!(case.sees(|_| fs::rename(case.at("certs"), case.at("old")).unwrap()));
+        assert!(case.sees(|root| root.write("certs/a.pem", "")));
+        assert!(case.sees(|root| root.write("certs/a.pem", "new")));
+        assert!(case.sees(|_| fs::remove_dir_all(case.at("certs")).unwrap()));
+        assert!(case.sees(|root| root.write("certs/a.pem", "")));
+    }
+
+    #[test]
+    fn a_link_that_is_swapped_by_rename_is_seen_wherever_it_is() {
+        let prepare = |root: &TestDir| {
+            for version in ["one", "two"] {
+                root.write(&format!("{version}/live/a.pem"), version);
+            }
+            symlink("one", root.path().join("current")).unwrap();
+        };
+        for path in ["current/live", "current/live/a.pem", "current"] {
+            let case = Case::new(path, prepare);
+            let swapped = case.sees(|root| {
+                symlink("two", root.path().join("new")).unwrap();
+                fs::rename(root.path().join("new"), root.path().join("current")).unwrap();
+            });
+            assert!(swapped, "{path}");
+            let content = if path == "current" { "two/b.pem" } else { "two/live/a.pem" };
+            assert!(case.sees(|root| root.write(content, "three")), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_renewal_as_certbot_does_it_is_seen() {
+        let case = Case::new("live/a.example/fullchain.pem", |root| {
+            root.write("archive/a.example/fullchain1.pem", "one");
+            root.write("live/a.example/README", "");
+            let link = root.path().join("live/a.example/fullchain.pem");
+            symlink("../../archive/a.example/fullchain1.pem", link).unwrap();
+        });
+        assert!(!case.sees(|root| root.write("archive/a.example/fullchain2.pem", "two")));
+        let renewed = case.sees(|_| {
+            fs::remove_file(&case.path).unwrap();
+            symlink("../../archive/a.example/fullchain2.pem", &case.path).unwrap();
+        });
+        assert!(renewed);
+        assert!(case.sees(|root| root.write("archive/a.example/fullchain2.pem", "written late")));
+    }
+
+    #[test]
+    fn a_volume_of_kubernetes_is_seen_when_it_is_replaced() {
+        let case = Case::new("certs/tls.crt", |root| {
+            root.write("certs/..2030_01/tls.crt", "one");
+            symlink("..2030_01", root.path().join("certs/..data")).unwrap();
+            symlink("..data/tls.crt", root.path().join("certs/tls.crt")).unwrap();
+        });
+        for (old, new) in [("..2030_01", "..2030_02"), ("..2030_02", "..2030_03")] {
+            let replaced = case.sees(|root| {
+                root.write(&format!("certs/{new}/tls.crt"), new);
+                symlink(new, root.path().join("certs/..data_tmp")).unwrap();
+                fs::rename(root.path().join("certs/..data_tmp"), root.path().join("certs/..data")).unwrap();
+                fs::remove_dir_all(root.path().join("certs").join(old)).unwrap();
+            });
+            assert!(replaced, "{new}");
+        }
+    }
+
+    #[test]
+    fn a_storm_is_over_in_one_go() {
+        let case = Case::new("certs", |root| root.write("certs/0.pem", ""));
+        let storm = case.sees(|root| {
+            (0..10_000).for_each(|number| root.write(&format!("certs/{}.pem", number % 7), ""));
+        });
+        assert!(storm);
+    }
+
+    #[test]
+    fn a_queue_that_overflows_counts() {
+        let case = Case::new("certs/a.pem", |root| root.write("certs/a.pem", ""));
+        let limit: usize =
+            fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+        let overflow = case.sees(|root| {
+            // What is the same as the last is not queued.
+            (0..=limit).for_each(|number| root.write(&format!("certs/{}", number % 2), ""));
+        });
+        assert!(overflow);
+        assert!(case.sees(|root| root.write("certs/a.pem", "")));
+    }
+
+    #[test]
+    fn waits_until_the_writer_is_finished_but_not_for_ever() {
+        let case = Case::new("certs", |root| root.write("certs/a.pem", ""));
+        let (path, quiet) = (case.at("certs/a.pem"), Duration::from_millis(200));
+        let writer = std::thread::spawn(move || {
+            for _ in 0..10 {
+                fs::File::create(&path).unwrap().write_all(b"x").unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Instant::now()
+        });
+        assert!(case.watch.wait(AT_MOST));
+        assert!(case.watch.settle(&case.add(), quiet, AT_MOST));
+        let settled = Instant::now();
+        assert!(settled > writer.join().unwrap());
+
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::write(case.at("certs/a.pem"), "").unwrap();
+                }
+            });
+            assert!(case.watch.settle(&case.add(), AT_MOST, quiet));
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        case.watch.discard();
+        assert!(!case.watch.has_events());
+        assert!(!case.watch.wait(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_comes_while_watches_are_added_is_found() {
+        let root = TestDir::new();
+        let path = root.path().join("certs");
+        let (watch, asked) = (watch(), std::cell::Cell::new(0));
+        let watched = watch.add(|| {
+            asked.set(asked.get() + 1);
+            // As if it came between two looks.
+            if asked.get() == 2 {
+                fs::create_dir(&path).unwrap();
+            }
+            vec![path.clone()]
+        });
+        assert_eq!(asked.get(), 3);
+        watch.discard();
+        root.write("certs/a.pem", "");
+        assert!(watch.settle(&watched, QUIET, AT_MOST));
+    }
+
+    #[test]
+    fn loops_and_odd_paths_end() {
+        let root = TestDir::new();
+        root.write("file", "");
+        symlink("loop", root.path().join("loop")).unwrap();
+        symlink("/", root.path().join("root")).unwrap();
+        let find = || {
+            ["loop/x", "file/x", "../../../../../..", "./file", "root/proc/self/fd/0/x"]
+                .map(|path| root.path().join(path))
+                .to_vec()
+        };
+        let (watch, looped) = (watch(), root.path().join("loop"));
+        let expected = not_watched(&looped, Errno::ELOOP);
+        assert!(watch.add(find).problems.contains(&expected));
+    }
+
+    #[test]
+    fn what_cannot_be_watched_is_said_with_what_to_do() {
+        let path = Path::new("/certs");
+        for (sentence, word) in [
+            (not_watched(path, Errno::ENOSPC), "raise fs.inotify.max_user_watches"),
+            (not_watched(path, Errno::EACCES), "may not read it"),
+            (not_watched(path, Errno::EIO), "send SIGHUP"),
+            (refused(Errno::EMFILE), "raise fs.inotify.max_user_instances"),
+            (refused(Errno::ENOSYS), "send SIGHUP"),
+        ] {
+            assert!(sentence.contains(word) && sentence.contains("not watched"), "{sentence}");
+        }
     }
 }

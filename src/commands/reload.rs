@@ -19,7 +19,7 @@ use crate::facts::running::Running;
 use crate::facts::{self, CURRENT, Facts, Places, certificates, several};
 use crate::init::Cause;
 use crate::lua::Secrets;
-use crate::plan::{Changes, HEALTH_FILE, LINKED, MAIN_FILE, Plan, STATE_FILE, State};
+use crate::plan::{self, Changes, HEALTH_FILE, LINKED, MAIN_FILE, Plan, STATE_FILE, State};
 use crate::self_signed::Request;
 use crate::settings::Settings;
 use crate::watch::{Watch, Watched};
@@ -73,9 +73,6 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     if cause == Cause::FilesChanged && !have_certificates_changed(&settings, &places) {
         return Ok(false);
     }
-    for problem in watched.iter().flat_map(|watched| &watched.problems) {
-        tracing::warn!("{problem}");
-    }
     if let Some(main_file) = places.own_main_file() {
         let error = anyhow!("{} is new: restart the container to use it, or remove it", main_file.display());
         return Err(Failure::new(ExitStatus::CONFIGURATION, error));
@@ -95,7 +92,9 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         user: user.clone(),
         reads_own_modules: false,
     };
-    let (facts, plan, report) = make_plan(&settings, places, report, &wish)?;
+    let (facts, mut plan, report) = make_plan(&settings, places, report, &wish)?;
+    let unwatched = watched.map(|watched| watched.problems).unwrap_or_default();
+    unwatched.iter().for_each(|problem| plan::add_warning(&mut plan.state, problem));
     let last = fs::read_to_string(before.join(STATE_FILE)).unwrap_or_default();
     let (last, new) = (State::parse(&last), State::parse(&plan.state));
     // What was taken up since the start, without effect, is nothing to compare with.
@@ -120,7 +119,8 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     let rendered = rendered_differences(&before, &plan);
     let files = last.changed_files(&new);
     if !rendered.is_empty() || !files.is_empty() || !plan.certificates.is_empty() {
-        for warning in report.warnings().filter(|warning| !last.has_warned(warning)) {
+        let warnings = report.warnings().chain(unwatched.iter().map(String::as_str));
+        for warning in warnings.filter(|warning| !last.has_warned(warning)) {
             tracing::warn!("{warning}");
         }
         apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::unistd::getppid;
 
 use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse, reload, report_failure};
-use super::{watch_certificates, wrong};
+use super::{is_reloading, watch_certificates, wrong};
 use crate::apply;
 use crate::database;
 use crate::exit_status::{ExitStatus, Failure};
@@ -16,7 +16,7 @@ use crate::facts::{self, CURRENT, Places};
 use crate::identity::User;
 use crate::init::{self, Command, Kind, Options, Reload};
 use crate::lua::Secrets;
-use crate::plan::MAIN_FILE;
+use crate::plan::{self, MAIN_FILE};
 use crate::privileges;
 use crate::settings::catalogue::PREFIX;
 use crate::settings::{Mistake, Report, Settings, catalogue, source};
@@ -107,11 +107,12 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
     let places = Places::find(&settings);
     let own_main_file = places.own_main_file();
     // Before certificates are read: what happens to them later, an event tells of.
-    if let Some(watch) = watch {
-        start_watching(watch, &settings, &places, own_main_file.is_some());
-    }
+    let start = |watch| start_watching(watch, &settings, &places, own_main_file.is_some());
+    let unwatched = watch.map(start).unwrap_or_default();
     if let Some(main_file) = own_main_file {
-        return own_configuration(&settings, report, places, main_file, is_server);
+        let ready = own_configuration(&settings, report, places, main_file, is_server)?;
+        unwatched.iter().for_each(|problem| tracing::warn!("{problem}"));
+        return Ok(ready);
     }
 
     let wish = Wish {
@@ -120,9 +121,13 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
         user: None,
         reads_own_modules: false,
     };
-    let (facts, plan, report) = make_plan(&settings, places, report, &wish)?;
+    let (facts, mut plan, report) = make_plan(&settings, places, report, &wish)?;
     if is_server {
         log_report(&report);
+    }
+    for problem in unwatched {
+        tracing::warn!("{problem}");
+        plan::add_warning(&mut plan.state, &problem);
     }
     apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
     let main_file = facts.runtime_dir.join(CURRENT).join(MAIN_FILE);
@@ -148,19 +153,19 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
     Ok(Ready { user: facts.identity, main_file, data_dir: facts.data_dir, environment: own_environment })
 }
 
-/// Has certificates watched. Where that is not possible, the server does without.
-fn start_watching(watch: &nix::Result<Watch>, settings: &Settings, places: &Places, own_configuration: bool) {
+/// Has certificates watched. Returns what is not, a sentence each: the server does without.
+fn start_watching(
+    watch: &nix::Result<Watch>,
+    settings: &Settings,
+    places: &Places,
+    own_configuration: bool,
+) -> Vec<String> {
     match watch {
-        Ok(watch) => {
-            let watched = watch_certificates(watch, settings, places, own_configuration);
-            for problem in watched.iter().flat_map(|watched| &watched.problems) {
-                tracing::warn!("{problem}");
-            }
-        }
-        Err(error) if settings.tls.certificate_reload.is_none_or(|on| on.0) => {
-            tracing::warn!("{}", watch::refused(*error));
-        }
-        Err(_) => {}
+        Ok(watch) => watch_certificates(watch, settings, places, own_configuration)
+            .map(|watched| watched.problems)
+            .unwrap_or_default(),
+        Err(error) if is_reloading(settings) => vec![watch::refused(*error)],
+        Err(_) => Vec::new(),
     }
 }
 

@@ -378,6 +378,35 @@ mod tests {
     }
 
     #[test]
+    fn folders_and_links_are_watched_and_files_told_apart() {
+        let directory = TestDir::new();
+        directory.write("a.pem", "");
+        directory.write("live/a/fullchain.pem", "");
+        directory.write("live/a/deep/x.pem", "");
+        directory.write("..2030/tls.crt", "");
+        let at = |path: &str| directory.path().join(path);
+        symlink("..2030/tls.crt", at("tls.crt")).unwrap();
+        symlink("gone", at("live/dangling")).unwrap();
+        let mut places = watched(directory.path());
+        (places.sort(), places.dedup());
+        let root = directory.path().to_owned();
+        assert_eq!(places, [root, at("live"), at("live/a"), at("live/dangling"), at("tls.crt")]);
+
+        let before = fingerprints(directory.path());
+        let files: Vec<&PathBuf> = before.iter().map(|(path, _)| path).collect();
+        assert_eq!(files, [&at("a.pem"), &at("live/a/fullchain.pem"), &at("tls.crt")]);
+        assert_eq!(fingerprints(directory.path()), before);
+        directory.write("..2031/tls.crt", "");
+        (symlink("..2031/tls.crt", at("new")).unwrap(), fs::rename(at("new"), at("tls.crt")).unwrap());
+        assert_ne!(fingerprints(directory.path()), before);
+        let (certificate, key) = (at("live/a/fullchain.pem"), at("live/a/privkey.pem"));
+        assert_eq!(watched(&certificate), [certificate.clone(), key.clone()]);
+        assert_eq!(fingerprints(&certificate).len(), 1);
+        directory.write("live/a/privkey.pem", "");
+        assert_eq!(fingerprints(&certificate).len(), 2);
+    }
+
+    #[test]
     fn a_fifo_is_not_opened() {
         let directory = TestDir::new();
         let path = directory.path().join("tls.crt");

@@ -371,6 +371,22 @@ mod tests {
     }
 
     #[test]
+    fn files_below_a_directory_are_compared() {
+        let state =
+            State::parse("file\t/certs/a\t1\nfile\t/certs/b\tff\nfile\t/certs-other\t1\nfile\t/key\t2\n");
+        let has_changed = |directory: &str, now: &[(&str, u64)]| {
+            let now: Vec<(PathBuf, u64)> = now.iter().map(|(path, digest)| (path.into(), *digest)).collect();
+            state.has_changed_below(Path::new(directory), &now)
+        };
+        assert!(!has_changed("/certs", &[("/certs/a", 1), ("/certs/b", 255)]));
+        assert!(has_changed("/certs", &[("/certs/a", 2), ("/certs/b", 255)]));
+        assert!(has_changed("/certs", &[("/certs/a", 1)]));
+        assert!(has_changed("/certs", &[("/certs/a", 1), ("/certs/b", 255), ("/certs/c", 1)]));
+        assert!(!has_changed("/empty", &[]));
+        assert!(!has_changed("/certs/a", &[("/certs/a", 1), ("/key", 2)]));
+    }
+
+    #[test]
     fn a_warning_is_known_again() {
         let mut text = BEFORE.to_owned();
         add_warning(&mut text, "one");
