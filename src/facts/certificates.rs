@@ -388,7 +388,8 @@ mod tests {
         symlink("..2030/tls.crt", at("tls.crt")).unwrap();
         symlink("gone", at("live/dangling")).unwrap();
         let mut places = watched(directory.path());
-        (places.sort(), places.dedup());
+        places.sort();
+        places.dedup();
         let root = directory.path().to_owned();
         assert_eq!(places, [root, at("live"), at("live/a"), at("live/dangling"), at("tls.crt")]);
 
@@ -397,7 +398,8 @@ mod tests {
         assert_eq!(files, [&at("a.pem"), &at("live/a/fullchain.pem"), &at("tls.crt")]);
         assert_eq!(fingerprints(directory.path()), before);
         directory.write("..2031/tls.crt", "");
-        (symlink("..2031/tls.crt", at("new")).unwrap(), fs::rename(at("new"), at("tls.crt")).unwrap());
+        symlink("..2031/tls.crt", at("new")).unwrap();
+        fs::rename(at("new"), at("tls.crt")).unwrap();
         assert_ne!(fingerprints(directory.path()), before);
         let (certificate, key) = (at("live/a/fullchain.pem"), at("live/a/privkey.pem"));
         assert_eq!(watched(&certificate), [certificate.clone(), key.clone()]);
