@@ -4,7 +4,7 @@
 //! signal when something comes, and reads nothing; its first child says what is watched, and the child that it forks for a
 //! reload reads what has happened. Which watch is for what is nowhere kept: to add the same again gives the same.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -19,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use nix::unistd::{geteuid, read};
 
+use crate::facts::several;
 use crate::system;
 
 /// What comes and goes in a directory, and the directory itself.
@@ -110,16 +111,19 @@ impl Watch {
     }
 
     fn add_places(&self, places: &Places) -> Watched {
-        let mut watched = Watched { directories: BTreeMap::new(), problems: places.problems.clone() };
+        let mut directories = BTreeMap::new();
+        let mut problems = places.problems.clone();
         for (path, interest) in &places.directories {
             let content = if interest.in_content { CONTENT } else { AddWatchFlags::empty() };
             let flags = COMING_AND_GOING | content | AddWatchFlags::IN_ONLYDIR | MASK_ADD;
             match self.0.add_watch(path, flags) {
-                Ok(descriptor) => watched.directories.entry(descriptor).or_default().add(interest),
+                Ok(descriptor) => {
+                    directories.entry(descriptor).or_insert_with(Interest::default).add(interest);
+                }
                 // It has gone since it was looked at.
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {}
                 Err(error) => {
-                    watched.problems.push(not_watched(path, error));
+                    problems.push((path.clone(), error));
                     // Neither will there be any for the others.
                     if error == Errno::ENOSPC {
                         break;
@@ -127,7 +131,7 @@ impl Watch {
                 }
             }
         }
-        watched
+        Watched { directories, problems: not_watched(problems) }
     }
 
     /// Reads what has come until nothing did for a time of `quiet`, or a time of `at_most` is over: whoever writes files
@@ -224,17 +228,17 @@ struct Places {
     /// By their paths without links.
     directories: BTreeMap<PathBuf, Interest>,
     /// What could not be looked at.
-    problems: Vec<String>,
+    problems: Vec<(PathBuf, Errno)>,
     /// What was seen to be a directory.
-    known: HashSet<PathBuf>,
+    known: BTreeSet<PathBuf>,
 }
 
 impl Places {
     fn of(paths: &[PathBuf]) -> Self {
         let mut places = Self::default();
         for path in paths {
-            if let Err((place, error)) = places.follow(path) {
-                places.problems.push(not_watched(&place, error));
+            if let Err(problem) = places.follow(path) {
+                places.problems.push(problem);
             }
         }
         places.known.clear();
@@ -325,20 +329,26 @@ pub fn refused(error: Errno) -> String {
     }
 }
 
-/// Why a place is not watched, and what to do.
-fn not_watched(path: &Path, error: Errno) -> String {
-    let path = path.display();
-    match error {
-        Errno::ENOSPC => format!(
-            "{path} is not watched: this user's inotify watches on the host are used up: raise \
-             fs.inotify.max_user_watches there, or send SIGHUP after a renewal"
-        ),
-        Errno::EACCES => format!(
-            "{path} is not watched: uid {} may not read it: let it, or send SIGHUP after a renewal",
-            geteuid()
-        ),
-        _ => format!("{path} is not watched: {}: send SIGHUP after a renewal", error.desc()),
-    }
+/// Which places are not watched and why, a sentence for each reason, with what to do.
+fn not_watched(mut places: Vec<(PathBuf, Errno)>) -> Vec<String> {
+    places.sort_by(|one, other| (one.1 as i32, &one.0).cmp(&(other.1 as i32, &other.0)));
+    places.dedup();
+    let say = |places: &[(PathBuf, Errno)]| {
+        let paths: Vec<String> = places.iter().map(|(path, _)| path.display().to_string()).collect();
+        let what = several(&paths);
+        match places[0].1 {
+            Errno::ENOSPC => format!(
+                "Not watched: {what}: this user's inotify watches on the host are used up: raise \
+                 fs.inotify.max_user_watches there, or send SIGHUP after a renewal"
+            ),
+            Errno::EACCES => format!(
+                "Not watched: {what}: uid {} may not read that: let it, or send SIGHUP after a renewal",
+                geteuid()
+            ),
+            error => format!("Not watched: {what}: {}: send SIGHUP after a renewal", error.desc()),
+        }
+    };
+    places.chunk_by(|one, other| one.1 == other.1).map(say).collect()
 }
 
 #[cfg(test)]
@@ -583,21 +593,45 @@ mod tests {
                 .to_vec()
         };
         let (watch, looped) = (watch(), root.path().join("loop"));
-        let expected = not_watched(&looped, Errno::ELOOP);
-        assert!(watch.add(find).problems.contains(&expected));
+        let expected = not_watched(vec![(looped, Errno::ELOOP)]);
+        assert!(watch.add(find).problems.contains(&expected[0]));
     }
 
     #[test]
     fn what_cannot_be_watched_is_said_with_what_to_do() {
-        let path = Path::new("/certs");
-        for (sentence, word) in [
-            (not_watched(path, Errno::ENOSPC), "raise fs.inotify.max_user_watches"),
-            (not_watched(path, Errno::EACCES), "may not read it"),
-            (not_watched(path, Errno::EIO), "send SIGHUP"),
-            (refused(Errno::EMFILE), "raise fs.inotify.max_user_instances"),
-            (refused(Errno::ENOSYS), "send SIGHUP"),
+        let say = |errors: &[Errno]| {
+            let places = errors.iter().enumerate();
+            not_watched(places.map(|(number, error)| (format!("/certs/{number}").into(), *error)).collect())
+        };
+        for (sentences, words) in [
+            (say(&[Errno::ENOSPC]), ["/certs/0", "raise fs.inotify.max_user_watches"]),
+            (say(&[Errno::EACCES; 9]), ["/certs/0, /certs/1", "may not read"]),
+            (say(&[Errno::EIO]), ["/certs/0", "send SIGHUP"]),
+            (vec![refused(Errno::EMFILE)], ["are not watched", "raise fs.inotify.max_user_instances"]),
+            (vec![refused(Errno::ENOSYS)], ["are not watched", "send SIGHUP"]),
         ] {
-            assert!(sentence.contains(word) && sentence.contains("not watched"), "{sentence}");
+            assert_eq!(sentences.len(), 1, "{sentences:?}");
+            assert!(words.iter().all(|word| sentences[0].contains(word)), "{sentences:?}");
         }
+        assert_eq!(say(&[Errno::EACCES, Errno::EIO, Errno::EACCES]).len(), 2);
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_a_problem_and_the_rest_is_watched() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let (root, watch) = (TestDir::new(), watch());
+        root.set_mode("", 0o755);
+        root.write("certs/locked/a.pem", "");
+        root.set_mode("certs/locked", 0o700);
+        let paths = ["certs", "certs/locked", "certs/locked/a/b"].map(|path| root.path().join(path)).to_vec();
+        let user = crate::identity::User { name: None, uid: 12345, gid: 12345 };
+        let watched = crate::privileges::as_user(&user, || watch.add(|| paths.clone()));
+        assert_eq!(watched.problems.len(), 1, "{:?}", watched.problems);
+        let words = ["certs/locked, ", "certs/locked/a", "may not read"];
+        assert!(words.iter().all(|word| watched.problems[0].contains(word)), "{:?}", watched.problems);
+        root.write("certs/b.pem", "");
+        assert!(watch.settle(&watched, QUIET, AT_MOST));
     }
 }
