@@ -21,6 +21,7 @@ pub mod self_signed;
 pub mod settings;
 pub mod system;
 pub mod templates;
+pub mod watch;
 
 #[cfg(test)]
 mod test_dir;
