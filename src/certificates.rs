@@ -205,3 +205,6 @@ impl Certificates {
         names
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,3 +223,115 @@ fn computes(curve: &[u8], scalar: &[u8], point: &[u8]) -> Option<bool> {
     let random = SystemRandom::new();
     Some(EcdsaKeyPair::from_private_key_and_public_key(algorithm, &scalar, point, &random).is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificates::x509::Certificate;
+    use std::fs;
+
+    fn file(name: &str) -> Vec<u8> {
+        fs::read(format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
+    fn fits(key: &str, certificate: &str) -> Option<bool> {
+        let certificate = file(&format!("{certificate}.crt"));
+        let block = pem::blocks(&certificate).next().unwrap().unwrap();
+        let certificate = Certificate::read(block.decode().unwrap()).unwrap();
+        let keys = Keys::read(&file(&format!("{key}.key")));
+        assert_eq!((keys.keys.len(), keys.flaw), (1, None), "{key}");
+        keys.keys[0].fits(&certificate.public_key)
+    }
+
+    fn flaw(text: &[u8]) -> Flaw {
+        let keys = Keys::read(text);
+        assert!(keys.keys.is_empty());
+        keys.flaw.unwrap()
+    }
+
+    #[test]
+    fn a_key_fits_its_own_certificate_and_no_other() {
+        let certificates = ["rsa", "rsa-pss", "p256", "p384", "p521", "ed25519", "ed448"];
+        for (key, certificate) in [
+            ("rsa", "rsa"),
+            ("rsa.pkcs1", "rsa"),
+            ("rsa-pss", "rsa-pss"),
+            ("p256", "p256"),
+            ("p256.sec1", "p256"),
+            ("p256.compressed", "p256"),
+            ("p256.no-public", "p256"),
+            ("p384", "p384"),
+            ("p384.sec1", "p384"),
+            ("p384.compressed", "p384"),
+            ("p384.no-public", "p384"),
+            ("p521", "p521"),
+            ("p521.sec1", "p521"),
+            ("p521.compressed", "p521"),
+        ] {
+            for other in certificates {
+                assert_eq!(fits(key, other), Some(other == certificate), "{key}, {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_computed_is_not_known() {
+        for (key, certificate) in [("p521.no-public", "p521"), ("ed25519", "ed25519")] {
+            assert_eq!(fits(key, certificate), None, "{key}");
+            assert_eq!(fits(key, "rsa"), Some(false), "{key}");
+        }
+        // The one that rcgen makes has its public half (RFC 5958, version 2).
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let keys = Keys::read(key.serialize_pem().as_bytes());
+        assert_eq!(keys.keys[0].fits(&rcgen::PublicKeyData::subject_public_key_info(&key)), Some(true));
+    }
+
+    #[test]
+    fn another_key_on_the_same_curve_does_not_fit() {
+        let [a, b] = [(); 2].map(|()| rcgen::KeyPair::generate().unwrap());
+        let keys = Keys::read(a.serialize_pem().as_bytes());
+        assert_eq!(keys.keys[0].fits(&rcgen::PublicKeyData::subject_public_key_info(&a)), Some(true));
+        assert_eq!(keys.keys[0].fits(&rcgen::PublicKeyData::subject_public_key_info(&b)), Some(false));
+        assert_eq!(keys.keys[0].fits(b"nonsense"), Some(false));
+    }
+
+    #[test]
+    fn a_key_with_a_passphrase_is_said_to_have_one() {
+        for name in ["rsa.pkcs1-encrypted.key", "rsa.pkcs8-encrypted.key"] {
+            let why = "is encrypted: remove the passphrase with `openssl pkey`";
+            assert_eq!(flaw(&file(name)), Flaw::lasting(why), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_algorithm_is_named() {
+        let ed448 = flaw(&file("ed448.key"));
+        assert!(ed448.why.contains("Ed448") && !ed448.is_incomplete, "{ed448:?}");
+        let openssh = b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
+        assert_eq!(flaw(openssh), Flaw::lasting("is in a format that is not read (OPENSSH PRIVATE KEY)"));
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_as_a_whole_is_incomplete() {
+        let whole = file("p256.key");
+        for end in 0..whole.len() - 1 {
+            assert!(flaw(&whole[..end]).is_incomplete, "{end}");
+        }
+        for kind in ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"] {
+            for content in ["", "MAA=", "####"] {
+                let text = format!("-----BEGIN {kind}-----\n{content}\n-----END {kind}-----\n");
+                assert_eq!(flaw(text.as_bytes()), Flaw::incomplete("is damaged"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_the_same_key_and_is_not_shown_otherwise() {
+        let text = file("rsa.pkcs1.key");
+        let keys = Keys::read(&text);
+        let mut written = String::new();
+        keys.keys[0].write(&mut written);
+        assert_eq!(written.as_bytes(), text);
+        assert_eq!(format!("{:?}", keys.keys[0]), "Key(<secret>)");
+    }
+}
