@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod apply;
+pub mod certificates;
 pub mod cli;
 pub mod commands;
 pub mod database;
