@@ -23,7 +23,8 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::{Running, STARTED_FILE};
 use crate::facts::{self, CURRENT, SERVER_DIR};
 use crate::identity::User;
-use crate::plan::{File as PlannedFile, HEALTH_FILE, Link, Plan, STATE_FILE};
+use crate::plan::certificates::FOLDER;
+use crate::plan::{File as PlannedFile, HEALTH_FILE, Import, Link, Plan, STATE_FILE};
 use crate::privileges::{self, Capability};
 use crate::self_signed::{self, Store};
 
@@ -113,7 +114,8 @@ pub fn write_to(path: &Path, plan: &Plan) -> Result<(), Failure> {
     let write = || {
         let opened = directory::make(path, Mode::from_bits_truncate(0o755))?;
         let before = entries(&opened)?;
-        let written = write_files(&opened, &plan.files, &plan.links, None);
+        let written = write_files(&opened, &plan.files, &plan.links, None)
+            .and_then(|()| write_certificates(&opened, &plan.imports, None));
         if written.is_err() {
             // What is half written goes, so that the next try finds the directory as this one did.
             for name in entries(&opened)?.iter().filter(|name| !before.contains(name)) {
@@ -305,6 +307,7 @@ fn write_generation(runtime: &OwnedFd, plan: &Plan, owner: &User) -> anyhow::Res
             own(&directory, &fstat(&directory)?, gid, DIRECTORY_MODE)?;
         }
         write_files(&directory, &plan.files, &plan.links, group)?;
+        write_certificates(&directory, &plan.imports, Some(owner))?;
         write_file(&directory, Path::new(STATE_FILE), &plan.state, group)?;
         // Where another process was first with this number, its generation is not empty, and ours is not taken.
         Ok(renameat(runtime, &incomplete, runtime, name)?)
@@ -349,6 +352,34 @@ fn write_files(
         made.with_context(|| format!("linking {}", link.path.display()))?;
     }
     Ok(())
+}
+
+/// Writes certificates with their keys, which are Prosody's own alone. Their folder is there in any case: Prosody looks
+/// for it.
+fn write_certificates(directory: &OwnedFd, imports: &[Import], owner: Option<&User>) -> anyhow::Result<()> {
+    let root_for = owner.filter(|_| geteuid().is_root());
+    let folder = make_folder(directory, Path::new(FOLDER), root_for.map(|owner| owner.gid))?;
+    if imports.is_empty() {
+        return Ok(());
+    }
+    let write = || -> anyhow::Result<()> {
+        for import in imports {
+            let name = Path::new(import.path.file_name().unwrap_or_default());
+            create(&folder, name)
+                .map_err(anyhow::Error::from)
+                .and_then(|mut file| Ok(file.write_all(import.pair.pem().as_bytes())?))
+                .with_context(|| format!("writing {}", import.path.display()))?;
+        }
+        Ok(())
+    };
+    let Some(owner) = root_for else {
+        return write();
+    };
+    // Made by itself, they are Prosody's without a right to give files away, which a container may lack. The generation is
+    // not in force yet, so nobody reads what its group could put there.
+    fchmod(&folder, SHARED_MODE)?;
+    privileges::as_user(owner, write)?;
+    Ok(fchmod(&folder, DIRECTORY_MODE)?)
 }
 
 /// A folder in a generation, for its group to read.

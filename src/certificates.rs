@@ -13,7 +13,7 @@ mod x509;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -71,11 +71,14 @@ pub struct PassedOver {
     pub why: String,
     /// Whether a writer who has not finished may be the reason, so that another look is worth it.
     pub is_incomplete: bool,
+    /// Whether nothing is wrong with it but that there is a better one.
+    pub is_worse: bool,
 }
 
 impl PassedOver {
     fn new(path: PathBuf, flaw: Flaw) -> PassedOver {
-        PassedOver { path, why: flaw.why.into_owned(), is_incomplete: flaw.is_incomplete }
+        let Flaw { why, is_incomplete, is_worse } = flaw;
+        PassedOver { path, why: why.into_owned(), is_incomplete, is_worse }
     }
 }
 
@@ -90,17 +93,23 @@ impl fmt::Display for PassedOver {
 struct Flaw {
     why: Cow<'static, str>,
     is_incomplete: bool,
+    is_worse: bool,
 }
 
 impl Flaw {
     /// One that a writer at work causes.
     fn incomplete(why: impl Into<Cow<'static, str>>) -> Flaw {
-        Flaw { why: why.into(), is_incomplete: true }
+        Flaw { why: why.into(), is_incomplete: true, is_worse: false }
     }
 
     /// One that stays until somebody does something.
     fn lasting(why: impl Into<Cow<'static, str>>) -> Flaw {
-        Flaw { why: why.into(), is_incomplete: false }
+        Flaw { why: why.into(), is_incomplete: false, is_worse: false }
+    }
+
+    /// One that is only that another certificate is better.
+    fn worse(why: String) -> Flaw {
+        Flaw { why: why.into(), is_incomplete: false, is_worse: true }
     }
 }
 
@@ -161,6 +170,13 @@ impl Certificates {
         directories.sort_unstable();
         directories.dedup();
         directories.clone()
+    }
+
+    /// The names of all certificates, in Unicode, wildcards left out.
+    pub fn names(&self) -> Vec<String> {
+        let all = self.leaves.iter().flat_map(|leaf| leaf.certificate.domains());
+        let names: BTreeSet<String> = all.filter(|name| !name.starts_with('*')).collect();
+        names.into_iter().collect()
     }
 
     /// The files that look like certificates and could not be read as such, whatever names they may be for, and the

@@ -10,13 +10,17 @@ pub mod run;
 pub mod settings;
 pub mod validate;
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use time::OffsetDateTime;
 
+use crate::certificates::{self, Certificates, Source};
 use crate::exit_status::{ExitStatus, Failure};
-use crate::facts::{self, DEFAULT_CERTIFICATES, Facts, Places, certificates};
+use crate::facts::running::Running;
+use crate::facts::{CURRENT, DEFAULT_CERTIFICATES, Facts, Places};
 use crate::identity::User;
 use crate::log;
 use crate::lua::Secrets;
@@ -61,9 +65,11 @@ struct Wish<'a> {
     user: Option<User>,
     /// Whether what Prosody's own modules need is looked at too.
     reads_own_modules: bool,
+    /// Where a running server's certificates are, which it keeps where there are no others.
+    served_certificates: Option<&'a Path>,
 }
 
-/// From settings to a plan that can be applied.
+/// From settings to a plan that can be applied. Certificates are looked at where that was not done yet.
 ///
 /// # Errors
 ///
@@ -73,6 +79,7 @@ fn make_plan(
     places: Places,
     mut report: Report,
     wish: &Wish,
+    found: Option<Certificates>,
 ) -> Result<(Facts, Plan, Report), Failure> {
     let facts = Facts::gather(settings, places, &mut report);
     let mut facts = match facts {
@@ -95,32 +102,60 @@ fn make_plan(
     }
     plan::check(settings, &facts, &mut report);
     let hosts = Hosts::decide(settings, &facts, &mut report);
-    facts.find_certificates(settings, &hosts, &mut report);
+    let found = found.unwrap_or_else(|| {
+        let sources = plan::certificates::sources(settings, &facts.config_dir);
+        certificates::look(&sources, OffsetDateTime::now_utc())
+    });
+    let served = wish.served_certificates;
+    let decision = plan::certificates::decide(settings, &facts, &hosts, &found, served, &mut report);
     let generation = (wish.generation)(&facts.runtime_dir);
     let manner = plan::Manner {
         generation: &generation,
         secrets: wish.secrets,
         reads_own_modules: wish.reads_own_modules,
     };
-    let mut plan = plan::make(settings, &facts, hosts, manner, &mut report);
+    let mut plan = plan::make(settings, &facts, hosts, decision, manner, &mut report);
     let report = refuse(settings, report)?;
     report.warnings().for_each(|warning| plan::add_warning(&mut plan.state, warning));
     Ok((facts, plan, report))
 }
 
-/// Has the certificates watched, with `own_configuration` where Prosody looks for them by itself. `None` where they are
-/// not to be.
+/// What was found of certificates while they are watched.
+struct Looked {
+    watched: Watched,
+    certificates: Certificates,
+}
+
+/// Has the certificates watched and looks at them, with `own_configuration` where Prosody looks for them by itself. `None`
+/// where they are not to be watched.
 fn watch_certificates(
     watch: &Watch,
     settings: &Settings,
     places: &Places,
     own_configuration: bool,
-) -> Option<Watched> {
-    let directory = match own_configuration {
-        true => places.config_dir.join(DEFAULT_CERTIFICATES),
-        false => facts::certificate_directory(settings, &places.config_dir),
+) -> Option<Looked> {
+    if !is_reloading(settings) {
+        return None;
+    }
+    let sources = match own_configuration {
+        true => vec![Source { path: places.config_dir.join(DEFAULT_CERTIFICATES), only: None }],
+        false => plan::certificates::sources(settings, &places.config_dir),
     };
-    is_reloading(settings).then(|| watch.add(|| certificates::watched(&directory)))
+    let last = RefCell::new(None);
+    let watched = watch.add(|| {
+        let found = certificates::look(&sources, OffsetDateTime::now_utc());
+        let directories = found.directories();
+        last.replace(Some(found));
+        directories
+    });
+    // It was looked at once at least.
+    Some(Looked { watched, certificates: last.into_inner()? })
+}
+
+/// Where the certificates of the server are that runs here, if one does with what we rendered.
+fn served_certificates(places: &Places) -> Option<PathBuf> {
+    let folder = places.runtime_dir.join(CURRENT).join(plan::certificates::FOLDER);
+    Running::find(places).map(|_| folder)
 }
 
 /// Whether certificates that change are to be served without anybody's doing.

@@ -1,6 +1,5 @@
 //! What is there: the only code that looks at the image and at the user's files. It reads and never writes.
 
-pub mod certificates;
 pub mod lua_source;
 pub mod module_source;
 pub mod modules;
@@ -9,7 +8,7 @@ pub mod readme;
 pub mod running;
 pub mod user_files;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -18,16 +17,14 @@ use std::path::{Path, PathBuf};
 use minijinja::Value;
 use minijinja::value::ValueKind;
 use nix::unistd::{AccessFlags, Pid, Uid, faccessat, geteuid, gethostname};
-use time::OffsetDateTime;
 
 use self::modules::Modules;
 use self::prosody::Prosody;
 use self::user_files::{Problem, UserFiles};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::identity::{Requested, User};
-use crate::plan::{Hosts, MAIN_FILE, ROOT_ANCHOR};
+use crate::plan::{MAIN_FILE, ROOT_ANCHOR};
 use crate::privileges;
-use crate::self_signed::{self, Request, Store};
 use crate::settings::types::{Domain, Kind};
 use crate::settings::{Mistake, Report, Settings, catalogue, source};
 
@@ -84,26 +81,10 @@ pub struct Facts {
     pub secret_files: BTreeMap<&'static str, String>,
     /// Whether DNSSEC's trust anchor is installed.
     pub has_root_anchor: bool,
-    /// Which hosts have certificates; empty until [`Facts::find_certificates`].
-    pub certificates: Certificates,
-}
-
-/// Where hosts get their certificates.
-#[derive(Debug, Default)]
-pub struct Certificates {
-    /// Prosody's option `certificates`.
-    pub directory: PathBuf,
-    /// Whether it has one for any host.
-    pub found_any: bool,
-    /// The self-signed certificate's file, by host; what is below such a host shares it.
-    pub self_signed: BTreeMap<String, PathBuf>,
-    /// Self-signed certificates that are not there yet, or not usable any more.
-    pub to_make: Vec<Request>,
-    /// What tells one content of the directory from another, by file.
-    pub fingerprints: Vec<(PathBuf, u64)>,
 }
 
 /// The places that settings name, which even an own `prosody.cfg.lua` has.
+#[derive(Debug, Clone)]
 pub struct Places {
     /// The user's input.
     pub config_dir: PathBuf,
@@ -191,7 +172,7 @@ pub fn is_writable(directory: &Path) -> bool {
 }
 
 impl Facts {
-    /// Looks at everything but certificates. What the user can mend is added to the report.
+    /// Looks at everything. What the user can mend is added to the report.
     ///
     /// # Errors
     ///
@@ -267,78 +248,10 @@ impl Facts {
             ipv6: Path::new("/proc/net/if_inet6").exists(),
             default_plugin_paths,
             has_root_anchor: Path::new(ROOT_ANCHOR).exists(),
-            certificates: Certificates::default(),
             config_dir,
             data_dir,
             runtime_dir,
         })
-    }
-
-    /// Looks which hosts have a certificate, and which self-signed ones are there for the others.
-    pub fn find_certificates(&mut self, settings: &Settings, hosts: &Hosts, report: &mut Report) {
-        let setting = settings.tls.certificates.as_ref();
-        let directory = certificate_directory(settings, &self.config_dir);
-        let names: Vec<&str> = hosts.names().collect();
-        let now = OffsetDateTime::now_utc();
-        let found = certificates::find(&directory, &names, now).unwrap_or_else(|error| {
-            report.warning(format!(
-                "{}: {} cannot be read: {error}; certificates in it do not count",
-                settings.variable("certificates"),
-                directory.display()
-            ));
-            vec![false; names.len()]
-        });
-        let found_any = found.contains(&true);
-        let without: Vec<&str> =
-            names.iter().zip(found).filter(|(_, found)| !found).map(|(name, _)| *name).collect();
-        let fingerprints = certificates::fingerprints(&directory);
-        self.certificates = Certificates { directory, found_any, fingerprints, ..Certificates::default() };
-        if without.is_empty() {
-            return;
-        }
-        if settings.tls.self_signed_certificates.is_some_and(|on| !on.0) {
-            report.warning(format!(
-                "PROSODY_SELF_SIGNED_CERTIFICATES: it is off, and there is no certificate for {} in {}: nobody can \
-                 connect to them with TLS",
-                several(&without),
-                self.certificates.directory.display()
-            ));
-            return;
-        }
-        report.notice(format!(
-            "No certificate for {} in {}: using a self-signed one, which clients warn about and other servers refuse",
-            several(&without),
-            self.certificates.directory.display()
-        ));
-        let uid = Uid::from_raw(self.identity.uid);
-        let open = || Store::open(&self.data_dir).ok().flatten();
-        let store = privileges::as_user(&self.identity, open);
-        let is_kept = |host: &str, names: &[&str]| {
-            let is_usable = |store: &Store| store.is_usable(host, names, uid, now);
-            privileges::as_user(&self.identity, || store.as_ref().is_some_and(is_usable))
-        };
-        for (host, names) in group(&without) {
-            // A host's name was checked where it was read, so that it has a form for certificates.
-            let ascii = |name: &&str| Some(Domain::parse(name).ok()?.ascii().into_owned());
-            let (Some(host_ascii), names_ascii) =
-                (ascii(&host), names.iter().filter_map(ascii).collect::<Vec<_>>())
-            else {
-                continue;
-            };
-            let all: Vec<&str> = names_ascii.iter().map(String::as_str).collect();
-            // What is below the host has no certificate of its own: Prosody gives it that of the domain above.
-            let path = self_signed::certificate_path(&self.data_dir, &host_ascii);
-            self.certificates.self_signed.insert(host.to_owned(), path);
-            if !is_kept(&host_ascii, &all) {
-                self.certificates.to_make.push(Request { host: host_ascii, names: names_ascii });
-            }
-        }
-        // Prosody complains about a directory that is not there; ours has certificates in it.
-        if setting.is_none() && !self.certificates.directory.is_dir() {
-            if let Some(path) = self.certificates.self_signed.values().next().and_then(|path| path.parent()) {
-                self.certificates.directory = path.to_owned();
-            }
-        }
     }
 }
 
@@ -410,31 +323,6 @@ fn entries(config_dir: &Path) -> Vec<OsString> {
     names
 }
 
-/// Puts hosts that need a certificate together: a host with those below it.
-fn group<'a>(hosts: &[&'a str]) -> Vec<(&'a str, Vec<&'a str>)> {
-    let all: HashSet<&str> = hosts.iter().copied().collect();
-    let mut place: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
-    let parent = |host: &'a str| {
-        let mut parents = host.match_indices('.').map(|(at, _)| &host[at + 1..]);
-        parents.find(|parent| all.contains(parent))
-    };
-    for host in hosts.iter().copied().filter(|host| parent(host).is_none()) {
-        place.insert(host, groups.len());
-        groups.push((host, vec![host]));
-    }
-    for host in hosts.iter().copied() {
-        let mut top = host;
-        while let Some(above) = parent(top) {
-            top = above;
-        }
-        if top != host {
-            groups[place[top]].1.push(host);
-        }
-    }
-    groups
-}
-
 /// A file's content in as few system calls as there can be. [`fs::read`] asks for the size first, which is a round trip
 /// of its own where the image is on FUSE.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -469,19 +357,6 @@ pub fn generations(runtime_dir: &Path) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hosts_share_the_certificate_of_the_domain_above() {
-        let hosts = ["a.example", "b.example", "rooms.a.example", "x.rooms.a.example", "lone.test"];
-        assert_eq!(
-            group(&hosts),
-            [
-                ("a.example", vec!["a.example", "rooms.a.example", "x.rooms.a.example"]),
-                ("b.example", vec!["b.example"]),
-                ("lone.test", vec!["lone.test"]),
-            ]
-        );
-    }
 
     #[test]
     fn a_long_list_is_cut() {

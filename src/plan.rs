@@ -2,6 +2,7 @@
 //!
 //! Nothing here looks at the disk and nothing writes to it.
 
+pub mod certificates;
 mod global;
 mod health;
 mod hosts;
@@ -12,16 +13,19 @@ mod state;
 mod storage;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use minijinja::Value;
 use serde::Serialize;
 
+use self::certificates::Decision;
 pub use self::global::ROOT_ANCHOR;
 pub use self::hosts::Hosts;
 use self::hosts::Options;
 use self::render::Renderer;
 pub use self::resolution::{LINKED, Module, Reason, Role};
 pub use self::state::{Changes, STATE_FILE, State, add_warning};
+use crate::certificates::Pair;
 use crate::database::Database;
 use crate::facts::Facts;
 use crate::lua::Secrets;
@@ -67,8 +71,28 @@ pub struct Link {
     pub target: PathBuf,
 }
 
-/// Everything that a start writes.
+/// A certificate to write with its key, with mode 0600, for Prosody's user.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Import {
+    /// Below the generation's directory.
+    pub path: PathBuf,
+    /// The file that it comes from.
+    pub certificate: PathBuf,
+    /// The file that its key comes from.
+    pub key: PathBuf,
+    /// Both.
+    #[serde(skip)]
+    pub pair: Rc<Pair>,
+}
+
+impl Import {
+    fn new(path: PathBuf, pair: Rc<Pair>) -> Self {
+        Self { path, certificate: pair.certificate.clone(), key: pair.key.clone(), pair }
+    }
+}
+
+/// Everything that a start writes.
+#[derive(Debug, Serialize)]
 pub struct Plan {
     /// The directory that files and links are below.
     pub generation: PathBuf,
@@ -76,8 +100,13 @@ pub struct Plan {
     pub files: Vec<File>,
     /// The links.
     pub links: Vec<Link>,
+    /// The certificates that were chosen.
+    pub imports: Vec<Import>,
     /// The self-signed certificates to make in the data directory.
     pub certificates: Vec<Request>,
+    /// What each host gets.
+    #[serde(skip)]
+    pub decision: Decision,
     /// The virtual hosts that are served, those of the user's own files not among them.
     pub virtual_hosts: Vec<String>,
     /// The databases that data are kept in.
@@ -101,13 +130,11 @@ impl Plan {
 /// Finds what is wrong with the settings on this Prosody, as far as that needs no plan.
 pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     check_places(settings, facts, report);
-    for field in ["accounts", "import_certificate_directories", "import_certificate_hostnames"] {
-        if settings.is_given(field) {
-            report.mistake(Mistake::new(
-                &settings.variable(field),
-                "this version does not support it yet: leave it out",
-            ));
-        }
+    if settings.is_given("accounts") {
+        report.mistake(Mistake::new(
+            &settings.variable("accounts"),
+            "this version does not support it yet: leave it out",
+        ));
     }
 }
 
@@ -161,6 +188,7 @@ pub fn make(
     settings: &Settings,
     facts: &Facts,
     mut hosts: Hosts,
+    decision: Decision,
     manner: Manner,
     report: &mut Report,
 ) -> Plan {
@@ -172,7 +200,6 @@ pub fn make(
     let asked = privileges::as_user(&facts.identity, || {
         modules::options(settings, facts, &mut hosts, &mut options, report)
     });
-    certificates(facts, &hosts, &mut options);
     if let Some(written) = &settings.anything.options {
         hosts::merge(&mut options, written, Value::clone);
     }
@@ -186,9 +213,11 @@ pub fn make(
         let paths: Value = paths.into_iter().flatten().chain([linked]).collect();
         options.insert("plugin_paths".into(), paths);
     }
+    name_certificates(settings, generation, &decision, &mut options);
+    name_hosts_in_ascii(&mut hosts, options.contains_key("http_host"));
 
     let mut files = Vec::new();
-    let render = Renderer::new(settings, facts, &hosts, &options, secrets, report);
+    let render = Renderer::new(settings, facts, &hosts, &decision, &options, secrets, report);
     let mut includes: Vec<PathBuf> = Vec::new();
     for fragment in FRAGMENTS {
         if let Some(content) = render.fragment(fragment, report) {
@@ -217,29 +246,63 @@ pub fn make(
             settings.variable("log_level")
         ));
     }
-    let state = state::describe(settings, facts, &hosts, &state_options, &files, &resolution.fingerprints);
+    let state =
+        state::describe(settings, facts, &hosts, &decision, &state_options, &files, &resolution.fingerprints);
     let mut links = links(facts, &files);
     links.extend(resolution.links);
+    let mut imports = Vec::new();
+    for (pair, names) in decision.imports() {
+        let mut names = names.into_iter();
+        let Some(first) = names.next() else { continue };
+        // Another name for the same is a link beside it.
+        links.extend(names.map(|name| Link {
+            path: Path::new(certificates::FOLDER).join(name),
+            target: first.clone().into(),
+        }));
+        imports.push(Import::new(Path::new(certificates::FOLDER).join(first), pair));
+    }
     Plan {
         state,
         generation: generation.to_owned(),
         links,
         files,
-        certificates: facts.certificates.to_make.clone(),
+        certificates: decision.to_make.clone(),
+        imports,
+        decision,
         databases,
         virtual_hosts: hosts.virtual_hosts.into_iter().map(|host| host.name).collect(),
         modules: resolution.modules,
     }
 }
 
-/// Where Prosody finds certificates for ports that serve no host in particular.
-fn certificates(facts: &Facts, hosts: &Hosts, options: &mut Options) {
-    let path = |path: &Path| Value::from(path.to_string_lossy().into_owned());
-    options.insert("certificates".into(), path(&facts.certificates.directory));
-    let first = hosts.names().find_map(|name| facts.certificates.self_signed.get(name));
-    if let Some(certificate) = first.filter(|_| !facts.certificates.found_any) {
-        for option in ["https_certificate", "c2s_direct_tls_certificate", "s2s_direct_tls_certificate"] {
-            options.insert(option.into(), path(certificate));
+/// Where Prosody finds certificates: each by the name of its host, and one for those who name no host at a port. What
+/// stands in `PROSODY_OPTIONS` stays.
+fn name_certificates(settings: &Settings, generation: &Path, decision: &Decision, options: &mut Options) {
+    let written = settings.anything.options.as_ref();
+    let mut name = |option: &str, path: &Path| {
+        if written.is_none_or(|written| written.get(option).is_none()) {
+            options.insert(option.into(), Value::from(path.to_string_lossy().into_owned()));
+        }
+    };
+    name("certificates", &generation.join(certificates::FOLDER));
+    if let Some(file) = decision.default_file(generation) {
+        for service in ["https", "c2s_direct_tls", "s2s_direct_tls"] {
+            name(&format!("{service}_certificate"), &file);
+        }
+    }
+}
+
+/// Says how clients call a host with a name that is not ASCII where TLS begins with that (RFC 6066, section 3), so that
+/// they get its certificate there: Prosody (`core/portmanager.lua`) compares it with the host's own name otherwise.
+fn name_hosts_in_ascii(hosts: &mut Hosts, has_http_host: bool) {
+    let virtual_hosts = hosts.virtual_hosts.iter_mut().map(|host| (&host.name, &mut host.options));
+    let components = hosts.components.iter_mut().map(|host| (&host.name, &mut host.options));
+    for (name, options) in virtual_hosts.chain(components) {
+        let Some(ascii) = certificates::ascii(name).filter(|ascii| ascii != name) else { continue };
+        let has_http_host = has_http_host || options.contains_key("http_host");
+        let https = Some("https_host").filter(|_| !has_http_host);
+        for option in ["c2s_direct_tls_host", "s2s_direct_tls_host"].into_iter().chain(https) {
+            options.entry(option.into()).or_insert_with(|| Value::from(ascii.as_str()));
         }
     }
 }

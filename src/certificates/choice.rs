@@ -305,10 +305,9 @@ impl Certificates {
             return Ok(text);
         }
         Err(match &keys.flaw {
-            Some(flaw) => Flaw {
-                why: format!("its key {} {}", path.display(), flaw.why).into(),
-                is_incomplete: flaw.is_incomplete,
-            },
+            Some(flaw) => {
+                Flaw { why: format!("its key {} {}", path.display(), flaw.why).into(), ..flaw.clone() }
+            }
             None => Flaw::incomplete(format!("{} is the key of another certificate", path.display())),
         })
     }
@@ -341,7 +340,7 @@ impl Certificates {
 /// Why the one that was chosen is better than another.
 fn better(rank: Rank, best: Rank, chosen: &Pair, certificate: &Certificate) -> Flaw {
     let path = chosen.certificate.display();
-    Flaw::lasting(if rank.is_expired {
+    Flaw::worse(if rank.is_expired {
         format!("expired on {}", certificate.not_after.date())
     } else if rank.is_partial != best.is_partial {
         format!("is for XMPP clients or for servers alone, {path} is for both")

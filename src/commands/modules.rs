@@ -54,8 +54,9 @@ fn list(settings: &Settings, places: Places, report: Report, as_json: bool) -> R
         generation: &apply::next_generation,
         user: None,
         reads_own_modules: true,
+        served_certificates: None,
     };
-    let (_, plan, report) = make_plan(settings, places, report, &wish)?;
+    let (_, plan, report) = make_plan(settings, places, report, &wish, None)?;
     log_report(&report);
     let mut modules: Vec<&Module> = Vec::new();
     for module in &plan.modules {

@@ -12,17 +12,17 @@ use anyhow::anyhow;
 use nix::unistd::Pid;
 use signal_hook::consts::SIGHUP;
 
-use super::{Wish, gone, make_plan, read_settings, watch_certificates};
+use super::{Looked, Wish, gone, make_plan, read_settings, watch_certificates};
 use crate::apply;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
-use crate::facts::{self, CURRENT, Facts, Places, certificates, several};
+use crate::facts::{self, CURRENT, Facts, Places, several};
 use crate::init::Cause;
 use crate::lua::Secrets;
 use crate::plan::{self, Changes, HEALTH_FILE, LINKED, MAIN_FILE, Plan, STATE_FILE, State};
 use crate::self_signed::Request;
 use crate::settings::Settings;
-use crate::watch::{Watch, Watched};
+use crate::watch::Watch;
 
 /// How long Prosody may take until it can be signalled; with many hosts it is busy with its start for so long.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -32,6 +32,9 @@ const QUIET: Duration = Duration::from_millis(150);
 
 /// How long that may take. What happens later is another reload's.
 const AT_MOST: Duration = Duration::from_millis(500);
+
+/// How long what is only half there may be somebody's who is just writing it.
+const WRITING: Duration = Duration::from_secs(10);
 
 /// The status where the server is not to be told.
 const NOTHING_TO_TELL: ExitStatus = ExitStatus::exited(1);
@@ -61,8 +64,8 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     let (settings, report) = read_settings();
     let places = Places::of_running(&settings);
     let running = Running::find(&places);
-    let watched = watch.and_then(|watch| look_at(watch, cause, &settings, &places, running.is_none()));
-    if cause == Cause::FilesChanged && watched.is_none() {
+    let looked = watch.and_then(|watch| look_at(watch, cause, &settings, &places, running.is_none()));
+    if cause == Cause::FilesChanged && looked.is_none() {
         return Ok(false);
     }
     let Some(Running { started, .. }) = running else {
@@ -70,9 +73,6 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         tracing::info!("Reloading {}, untouched", main_file.display());
         return Ok(true);
     };
-    if cause == Cause::FilesChanged && !have_certificates_changed(&settings, &places) {
-        return Ok(false);
-    }
     if let Some(main_file) = places.own_main_file() {
         let error = anyhow!("{} is new: restart the container to use it, or remove it", main_file.display());
         return Err(Failure::new(ExitStatus::CONFIGURATION, error));
@@ -83,20 +83,45 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         let error = anyhow!("{}: {error}: restart the container", current.display());
         Failure::new(ExitStatus::CANNOT_WRITE, error)
     })?;
+    let last = fs::read_to_string(before.join(STATE_FILE)).unwrap_or_default();
+    let last = State::parse(&last);
 
     let started = State::parse(&started);
     let user = started.user.clone();
+    let served = before.join(plan::certificates::FOLDER);
     let wish = Wish {
         secrets: Secrets::Written,
         generation: &apply::next_generation,
         user: user.clone(),
         reads_own_modules: false,
+        served_certificates: Some(&served),
     };
-    let (facts, mut plan, report) = make_plan(&settings, places, report, &wish)?;
-    let unwatched = watched.map(|watched| watched.problems).unwrap_or_default();
-    unwatched.iter().for_each(|problem| plan::add_warning(&mut plan.state, problem));
-    let last = fs::read_to_string(before.join(STATE_FILE)).unwrap_or_default();
-    let (last, new) = (State::parse(&last), State::parse(&plan.state));
+    let begin = Instant::now();
+    let (mut settings_report, mut looked) = (report, looked);
+    let (facts, plan, report) = loop {
+        let (watched, found) = looked.map(|looked| (looked.watched, looked.certificates)).unzip();
+        let (facts, mut plan, mut report) =
+            make_plan(&settings, places.clone(), settings_report, &wish, found)?;
+        for problem in watched.into_iter().flat_map(|watched| watched.problems) {
+            plan::add_warning(&mut plan.state, &problem);
+            report.notice(problem);
+        }
+        // Whoever writes certificates may not be finished: then the next event tells of more.
+        let left = WRITING.saturating_sub(begin.elapsed());
+        let is_over = cause == Cause::Hangup || left.is_zero() || last.is_settled(&State::parse(&plan.state));
+        let Some(watch) = watch.filter(|watch| !is_over && watch.wait(left)) else {
+            break (facts, plan, report);
+        };
+        looked = look_at(watch, Cause::FilesChanged, &settings, &places, false);
+        settings_report = read_settings().1;
+    };
+    if cause == Cause::FilesChanged
+        && plan.certificates.is_empty()
+        && !last.has_other_certificates(&State::parse(&plan.state))
+    {
+        return Ok(false);
+    }
+    let new = State::parse(&plan.state);
     // What was taken up since the start, without effect, is nothing to compare with.
     let mut changes = started.changes(&new);
     let now = facts::identity(&settings, &facts.data_dir)?;
@@ -118,15 +143,16 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     }
     let rendered = rendered_differences(&before, &plan);
     let files = last.changed_files(&new);
-    if !rendered.is_empty() || !files.is_empty() || !plan.certificates.is_empty() {
-        let warnings = report.warnings().chain(unwatched.iter().map(String::as_str));
-        for warning in warnings.filter(|warning| !last.has_warned(warning)) {
+    let has_certificates = !plan.certificates.is_empty() || last.has_other_certificates(&new);
+    if has_certificates || !rendered.is_empty() || !files.is_empty() {
+        for warning in report.warnings().filter(|warning| !last.has_warned(warning)) {
             tracing::warn!("{warning}");
         }
         apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     }
     let files: Vec<&Path> = rendered.iter().chain(&files).map(PathBuf::as_path).collect();
     say(&files, &changes, &plan, &facts);
+    plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(true)
 }
 
@@ -138,24 +164,18 @@ fn look_at(
     settings: &Settings,
     places: &Places,
     own_configuration: bool,
-) -> Option<Watched> {
+) -> Option<Looked> {
     let add = || watch_certificates(watch, settings, places, own_configuration);
     match (cause, add()) {
-        (Cause::FilesChanged, Some(watched)) => watch.settle(&watched, QUIET, AT_MOST).then(add).flatten(),
+        (Cause::FilesChanged, Some(looked)) => {
+            watch.settle(&looked.watched, QUIET, AT_MOST).then(add).flatten()
+        }
         // All is read now.
-        (_, watched) => {
+        (_, looked) => {
             watch.discard();
-            watched
+            looked
         }
     }
-}
-
-/// Whether the user's certificates are other files than when the generation in force was made.
-fn have_certificates_changed(settings: &Settings, places: &Places) -> bool {
-    let directory = facts::certificate_directory(settings, &places.config_dir);
-    let state = places.runtime_dir.join(CURRENT).join(STATE_FILE);
-    let state = fs::read_to_string(state).unwrap_or_default();
-    State::parse(&state).has_changed_below(&directory, &certificates::fingerprints(&directory))
 }
 
 /// The rendered files that are not as they were. Each generation names itself in what it renders.
@@ -183,7 +203,7 @@ fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
         let entries = fs::read_dir(generation.join(folder)).into_iter().flatten().flatten().filter(is_link);
         entries.map(|entry| Path::new(folder).join(entry.file_name())).collect::<Vec<PathBuf>>()
     };
-    ["", LINKED].into_iter().flat_map(links).collect()
+    ["", LINKED, plan::certificates::FOLDER].into_iter().flat_map(links).collect()
 }
 
 /// One line: what is different, and what of that waits for a restart.

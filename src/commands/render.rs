@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::{Wish, gone, log_report, make_plan, read_settings};
+use super::{Wish, gone, log_report, make_plan, read_settings, served_certificates};
 use crate::apply;
 use crate::cli::Render;
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
@@ -33,12 +33,15 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     };
     // A difference in a secret is a difference: it is found, and shown as a placeholder.
     let secrets = if shows && !options.diff { Secrets::Hidden } else { Secrets::Written };
-    let (facts, plan, report) = make_plan(
-        &settings,
-        places,
-        report,
-        &Wish { secrets, generation: &generation, user: None, reads_own_modules: false },
-    )?;
+    let served = served_certificates(&places);
+    let wish = Wish {
+        secrets,
+        generation: &generation,
+        user: None,
+        reads_own_modules: false,
+        served_certificates: served.as_deref(),
+    };
+    let (facts, plan, report) = make_plan(&settings, places, report, &wish, None)?;
     log_report(&report);
 
     if options.json {
@@ -76,6 +79,11 @@ fn listing(plan: &Plan) -> String {
     for link in &plan.links {
         let _ = writeln!(text, "{} -> {}", plan.generation.join(&link.path).display(), link.target.display());
     }
+    for import in &plan.imports {
+        let (path, pair) = (plan.generation.join(&import.path), &import.pair);
+        let _ =
+            writeln!(text, "{} <- {}, {}", path.display(), pair.certificate.display(), pair.key.display());
+    }
     for certificate in &plan.certificates {
         let _ = writeln!(text, "a self-signed certificate for {}", certificate.names.join(", "));
     }
@@ -98,6 +106,12 @@ fn differences(plan: &Plan) -> String {
         } else {
             let diff = similar::TextDiff::from_lines(&old, &new);
             let _ = write!(text, "{}", diff.unified_diff().header(&name, &name));
+        }
+    }
+    for import in &plan.imports {
+        let path = plan.generation.join(&import.path);
+        if fs::read(&path).ok().as_deref() != Some(import.pair.pem().as_bytes()) {
+            let _ = writeln!(text, "{} differs: {}", path.display(), import.pair.certificate.display());
         }
     }
     // Files that would no longer be there.

@@ -10,6 +10,7 @@ use nix::unistd::getppid;
 use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse, reload, report_failure};
 use super::{is_reloading, watch_certificates, wrong};
 use crate::apply;
+use crate::certificates::Certificates;
 use crate::database;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{self, CURRENT, Places};
@@ -108,7 +109,7 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
     let own_main_file = places.own_main_file();
     // Before certificates are read: what happens to them later, an event tells of.
     let start = |watch| start_watching(watch, &settings, &places, own_main_file.is_some());
-    let unwatched = watch.map(start).unwrap_or_default();
+    let (unwatched, found) = watch.map(start).unwrap_or_default();
     if let Some(main_file) = own_main_file {
         let ready = own_configuration(&settings, report, places, main_file, is_server)?;
         unwatched.iter().for_each(|problem| tracing::warn!("{problem}"));
@@ -120,10 +121,12 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
         generation: &apply::next_generation,
         user: None,
         reads_own_modules: false,
+        served_certificates: None,
     };
-    let (facts, mut plan, report) = make_plan(&settings, places, report, &wish)?;
+    let (facts, mut plan, report) = make_plan(&settings, places, report, &wish, found)?;
     if is_server {
         log_report(&report);
+        plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
     }
     for problem in unwatched {
         tracing::warn!("{problem}");
@@ -153,19 +156,20 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
     Ok(Ready { user: facts.identity, main_file, data_dir: facts.data_dir, environment: own_environment })
 }
 
-/// Has certificates watched. Returns what is not, a sentence each: the server does without.
+/// Has certificates watched. Returns what is not, a sentence each, for the server does without; and what was found.
 fn start_watching(
     watch: &nix::Result<Watch>,
     settings: &Settings,
     places: &Places,
     own_configuration: bool,
-) -> Vec<String> {
+) -> (Vec<String>, Option<Certificates>) {
     match watch {
-        Ok(watch) => watch_certificates(watch, settings, places, own_configuration)
-            .map(|watched| watched.problems)
-            .unwrap_or_default(),
-        Err(error) if is_reloading(settings) => vec![watch::refused(*error)],
-        Err(_) => Vec::new(),
+        Ok(watch) => match watch_certificates(watch, settings, places, own_configuration) {
+            Some(looked) => (looked.watched.problems, Some(looked.certificates)),
+            None => (Vec::new(), None),
+        },
+        Err(error) if is_reloading(settings) => (vec![watch::refused(*error)], None),
+        Err(_) => (Vec::new(), None),
     }
 }
 

@@ -43,8 +43,9 @@ pub fn run() -> Result<ExitStatus, Failure> {
         generation: &|_| directory.path.clone(),
         user: None,
         reads_own_modules: false,
+        served_certificates: None,
     };
-    let (facts, plan, report) = make_plan(&settings, places, report, &wish)?;
+    let (facts, plan, report) = make_plan(&settings, places, report, &wish, None)?;
     log_report(&report);
     privileges::as_user(&user, || apply::write_to(&directory.path, &plan))?;
     let variables = without_settings(&settings, &facts.user_files.environment());

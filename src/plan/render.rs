@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use minijinja::Value;
 
+use super::certificates::Decision;
 use super::hosts::{self, Component, Hosts, Options};
 use super::{File, MAIN_FILE};
 use crate::facts::Facts;
@@ -38,6 +39,7 @@ impl<'a> Renderer<'a> {
         settings: &Settings,
         facts: &'a Facts,
         hosts: &Hosts,
+        certificates: &Decision,
         options: &Options,
         secrets: Secrets,
         report: &mut Report,
@@ -57,14 +59,14 @@ impl<'a> Renderer<'a> {
         let virtual_hosts: Vec<Value> = hosts
             .virtual_hosts
             .iter()
-            .map(|host| section(&host.name, None, &host.options, host.names_certificate, facts))
+            .map(|host| section(&host.name, None, &host.options, host.names_certificate, certificates, facts))
             .collect();
         let components: Vec<Value> = hosts
             .components
             .iter()
             .map(|component| {
                 let Component { name, options, names_certificate, .. } = component;
-                section(name, Some(component), options, *names_certificate, facts)
+                section(name, Some(component), options, *names_certificate, certificates, facts)
             })
             .collect();
         let context = Value::from_pairs([
@@ -170,13 +172,14 @@ fn section(
     component: Option<&Component>,
     options: &Options,
     names_certificate: bool,
+    certificates: &Decision,
     facts: &Facts,
 ) -> Value {
     let mut options = options.clone();
     if !facts.secret_files.is_empty() {
         options.values_mut().for_each(|value| *value = lua::refer(value, &facts.secret_files));
     }
-    let certificate = facts.certificates.self_signed.get(name).filter(|_| !names_certificate);
+    let certificate = certificates.self_signed.get(name).filter(|_| !names_certificate);
     if let Some(path) = certificate {
         options.insert("certificate".into(), Value::from(path.to_string_lossy().into_owned()));
     }

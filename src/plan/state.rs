@@ -10,6 +10,7 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 
 use super::File;
+use super::certificates::Decision;
 use super::hosts::{Hosts, Options};
 use crate::facts::Facts;
 use crate::facts::lua_source::{self, Summary};
@@ -57,6 +58,7 @@ pub fn describe(
     settings: &Settings,
     facts: &Facts,
     hosts: &Hosts,
+    certificates: &Decision,
     options: &Options,
     files: &[File],
     modules: &[(PathBuf, u64)],
@@ -88,7 +90,14 @@ pub fn describe(
     }
     let user_files = facts.user_files.fragments().filter(|file| file.template.is_none());
     let user_files = user_files.map(|file| (&file.path, file.digest));
-    let certificates = facts.certificates.fingerprints.iter().map(|(path, digest)| (path, *digest));
+    for served in &certificates.served {
+        let Some(pair) = served.pair() else { continue };
+        let (name, path) = (field(&served.name), field(&pair.certificate.to_string_lossy()));
+        line(&mut text, format_args!("certificate\t{name}\t{path}\t{:x}", pair.digest));
+    }
+    for reason in &certificates.unsettled {
+        line(&mut text, format_args!("unsettled\t{}", field(reason)));
+    }
     for (path, digest) in modules {
         line(&mut text, format_args!("module\t{}\t{digest:x}", field(&path.to_string_lossy())));
     }
@@ -97,7 +106,7 @@ pub fn describe(
         let value = settings.source.given.get(field_name).map_or("", |given| given.value.as_str());
         line(&mut text, format_args!("file\t{}\t{}", field(path), digest(value)));
     }
-    for (path, digest) in user_files.chain(certificates) {
+    for (path, digest) in user_files {
         // A name with a tab or an end of a line in it is nobody's but an attacker's.
         let path = field(&path.to_string_lossy());
         line(&mut text, format_args!("file\t{path}\t{digest:x}"));
@@ -156,6 +165,10 @@ pub struct State<'a> {
     files: BTreeMap<&'a str, &'a str>,
     /// The same for the files of modules, which Prosody reads when it loads them.
     modules: BTreeMap<&'a str, &'a str>,
+    /// The file and the digest of the certificate that each name is served with.
+    certificates: BTreeMap<&'a str, (&'a str, &'a str)>,
+    /// What of the certificates may be better in a moment.
+    unsettled: BTreeSet<&'a str>,
     /// The digests of the warnings that were given.
     warnings: BTreeSet<&'a str>,
 }
@@ -178,6 +191,8 @@ impl<'a> State<'a> {
                 ["option", host, name, digest] => drop(state.options.insert((host, name), digest)),
                 ["file", path, digest] => drop(state.files.insert(path, digest)),
                 ["module", path, digest] => drop(state.modules.insert(path, digest)),
+                ["certificate", name, path, digest] => drop(state.certificates.insert(name, (path, digest))),
+                ["unsettled", reason] => drop(state.unsettled.insert(reason)),
                 ["warning", digest] => drop(state.warnings.insert(digest)),
                 _ => {}
             }
@@ -193,19 +208,28 @@ impl<'a> State<'a> {
     /// The files that are different in `new`, of those that Prosody reads besides the rendered ones.
     pub fn changed_files(&self, new: &State) -> Vec<PathBuf> {
         let files = different(&self.files, &new.files).chain(different(&self.modules, &new.modules));
-        files.map(PathBuf::from).collect()
+        let mut files: Vec<PathBuf> = files.map(PathBuf::from).collect();
+        for (name, (path, digest)) in &new.certificates {
+            let is_same = self.certificates.get(name).is_some_and(|(_, before)| before == digest);
+            if !is_same && !files.iter().any(|file| file == Path::new(path)) {
+                files.push(path.into());
+            }
+        }
+        files
     }
 
-    /// Whether the files below a directory, or it where it is a file, are others than `now` says.
-    pub fn has_changed_below(&self, directory: &Path, now: &[(PathBuf, u64)]) -> bool {
-        let now: BTreeMap<String, String> = now
-            .iter()
-            .map(|(path, digest)| (field(&path.to_string_lossy()), format!("{digest:x}")))
-            .collect();
-        let counts = |path: &str| Path::new(path).starts_with(directory) || now.contains_key(path);
-        let before =
-            self.files.iter().filter(|(path, _)| counts(path)).map(|(path, digest)| (*path, *digest));
-        !before.eq(now.iter().map(|(path, digest)| (path.as_str(), digest.as_str())))
+    /// Whether other certificates are served in `new`, or another reason is there to look again.
+    pub fn has_other_certificates(&self, new: &State) -> bool {
+        let served = |state: &State| -> Vec<(String, String)> {
+            let all = state.certificates.iter();
+            all.map(|(name, (_, digest))| ((*name).to_owned(), (*digest).to_owned())).collect()
+        };
+        served(self) != served(new) || self.unsettled != new.unsettled
+    }
+
+    /// Whether `new` has something that may be better in a moment, and was not known to be so.
+    pub fn is_settled(&self, new: &State) -> bool {
+        new.unsettled.is_subset(&self.unsettled)
     }
 
     /// What is different in `new` from the state that a server was started with.
@@ -371,19 +395,18 @@ mod tests {
     }
 
     #[test]
-    fn files_below_a_directory_are_compared() {
-        let state =
-            State::parse("file\t/certs/a\t1\nfile\t/certs/b\tff\nfile\t/certs-other\t1\nfile\t/key\t2\n");
-        let has_changed = |directory: &str, now: &[(&str, u64)]| {
-            let now: Vec<(PathBuf, u64)> = now.iter().map(|(path, digest)| (path.into(), *digest)).collect();
-            state.has_changed_below(Path::new(directory), &now)
-        };
-        assert!(!has_changed("/certs", &[("/certs/a", 1), ("/certs/b", 255)]));
-        assert!(has_changed("/certs", &[("/certs/a", 2), ("/certs/b", 255)]));
-        assert!(has_changed("/certs", &[("/certs/a", 1)]));
-        assert!(has_changed("/certs", &[("/certs/a", 1), ("/certs/b", 255), ("/certs/c", 1)]));
-        assert!(!has_changed("/empty", &[]));
-        assert!(!has_changed("/certs/a", &[("/certs/a", 1), ("/key", 2)]));
+    fn certificates_are_compared_by_what_they_are() {
+        let before = State::parse("certificate\ta.example\t/old\t1\nunsettled\t/broken\n");
+        let same = State::parse("certificate\ta.example\t/new\t1\nunsettled\t/broken\n");
+        assert!(!before.has_other_certificates(&same));
+        assert_eq!(before.changed_files(&same), Vec::<PathBuf>::new());
+        assert!(before.is_settled(&same));
+        let renewed = State::parse("certificate\ta.example\t/new\t2\n");
+        assert!(before.has_other_certificates(&renewed));
+        assert_eq!(before.changed_files(&renewed), [PathBuf::from("/new")]);
+        assert!(before.is_settled(&renewed));
+        let broken = State::parse("certificate\ta.example\t/old\t1\nunsettled\t/broken\nunsettled\t/other\n");
+        assert!(before.has_other_certificates(&broken) && !before.is_settled(&broken));
     }
 
     #[test]
