@@ -678,7 +678,10 @@ fn names_are_compared_as_dns_compares_them() {
     let all: Vec<&str> = hosts.iter().map(|(host, _)| *host).collect();
     let mut seen = Observations::default();
     for image in [TRIXIE, BOOKWORM] {
-        let recipe = Recipe::new(image).env("PROSODY_VIRTUAL_HOSTS", &all.join(",")).env(IMPORT, MOUNT);
+        let recipe = Recipe::new(image)
+            .env("PROSODY_VIRTUAL_HOSTS", &all.join(","))
+            .env("PROSODY_MODULES_ENABLED", "bosh") // for HTTPS
+            .env(IMPORT, MOUNT);
         let server = source.mounted(recipe).serve();
         let mut wire = Wire::of(&server.name);
         for (host, expected) in hosts {
@@ -725,7 +728,10 @@ fn every_kind_of_key_is_served() {
     let hosts: Vec<String> = kinds.iter().map(|(kind, _)| format!("{kind}.example")).collect();
     let mut seen = Observations::default();
     for image in [TRIXIE, BOOKWORM] {
-        let recipe = Recipe::new(image).env("PROSODY_VIRTUAL_HOSTS", &hosts.join(",")).env(IMPORT, MOUNT);
+        let recipe = Recipe::new(image)
+            .env("PROSODY_VIRTUAL_HOSTS", &hosts.join(","))
+            .env("PROSODY_MODULES_ENABLED", "bosh") // for HTTPS
+            .env(IMPORT, MOUNT);
         let server = source.mounted(recipe).serve();
         let mut wire = Wire::of(&server.name);
         for (host, fingerprint) in hosts.iter().zip(&fingerprints) {
