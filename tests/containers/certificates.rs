@@ -211,7 +211,7 @@ fn a_renewal_is_served(image: &str, what: &str, directory: &str, renew: fn(&Pair
     let (old, new) = (authority.issue(&NAMES), authority.issue(&NAMES));
     let source = Source::new();
     source.run(&renew(&old));
-    let server = source.server(image, directory).env("PROSODY_OPTIONS", r#"{"max_resources": 200}"#).serve();
+    let server = source.server(image, directory).serve();
     server.register_accounts(DOMAIN);
     let mut wire = Wire::of(&server.name);
     wire.open_sessions(SESSIONS, DOMAIN);

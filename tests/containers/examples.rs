@@ -224,7 +224,7 @@ fn messages_survive_down_and_up(example: &Example, sql: &[&str]) {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn a_renewed_certificate_is_served_at_once() {
-    const SESSIONS: usize = 10; // as many as one account may have
+    const SESSIONS: usize = 100;
     let example = Example::new("letsencrypt", "127.0.0.80");
     let printed = example.up();
     assert_eq!(value(&printed, "connect:"), "127.0.0.80:5222");
