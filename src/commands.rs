@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use crate::exit_status::{ExitStatus, Failure};
-use crate::facts::{Facts, Places};
+use crate::facts::{self, DEFAULT_CERTIFICATES, Facts, Places, certificates};
 use crate::identity::User;
 use crate::log;
 use crate::lua::Secrets;
@@ -24,6 +24,7 @@ use crate::plan::{self, Hosts, Plan, STATE_FILE};
 use crate::settings::source;
 use crate::settings::types::{LogFormat, LogLevel};
 use crate::settings::{Mistake, Report, Settings};
+use crate::watch::{Watch, Watched};
 
 /// Tells the user why nothing more happens.
 pub fn report_failure(failure: &Failure) -> ExitStatus {
@@ -105,6 +106,26 @@ fn make_plan(
     let report = refuse(settings, report)?;
     report.warnings().for_each(|warning| plan::add_warning(&mut plan.state, warning));
     Ok((facts, plan, report))
+}
+
+/// Has the certificates watched, with `own_configuration` where Prosody looks for them by itself. `None` where they are
+/// not to be.
+fn watch_certificates(
+    watch: &Watch,
+    settings: &Settings,
+    places: &Places,
+    own_configuration: bool,
+) -> Option<Watched> {
+    let directory = match own_configuration {
+        true => places.config_dir.join(DEFAULT_CERTIFICATES),
+        false => facts::certificate_directory(settings, &places.config_dir),
+    };
+    is_reloading(settings).then(|| watch.add(|| certificates::watched(&directory)))
+}
+
+/// Whether certificates that change are to be served without anybody's doing.
+fn is_reloading(settings: &Settings) -> bool {
+    settings.tls.certificate_reload.is_none_or(|on| on.0)
 }
 
 /// Ends here where something is wrong.

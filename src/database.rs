@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use nix::libc::O_TMPFILE;
 
+use self::driver::Login;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::prosody::Prosody;
 use crate::identity::User;
@@ -145,10 +146,15 @@ pub fn wait(databases: &[Database], limit: Duration, who: &Who, data_dir: &Path)
 fn wait_for(database: &Database, start: Instant, limit: Duration, who: &Who) -> Result<(), Failure> {
     let mut pause = FIRST_PAUSE;
     let mut last_line: Option<Instant> = None;
+    // It loads its library while we ask whether anybody is there.
+    let mut login = Login::start(database, who);
     loop {
         let left = |least| limit.saturating_sub(start.elapsed()).max(least);
         let answer = match protocol::probe(database, TRY.min(left(FIRST_PAUSE))) {
-            Answer::Ready => driver::log_in(database, who, LOGIN.min(left(SHORTEST_LOGIN))),
+            Answer::Ready => match login.take().or_else(|| Login::start(database, who)) {
+                Some(login) => login.log_in(database, LOGIN.min(left(SHORTEST_LOGIN))),
+                None => Answer::Ready,
+            },
             other => other,
         };
         let (why, is_cheap) = match answer {

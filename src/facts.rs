@@ -46,6 +46,10 @@ pub const CURRENT: &str = "current";
 /// Where Prosody keeps its process id and its admin socket: the one place in the runtime directory that is its own.
 pub const SERVER_DIR: &str = "server";
 
+/// Where certificates are, below the configuration directory, where settings do not say otherwise. With a configuration of
+/// the user's own it is where Prosody looks for them by itself.
+pub const DEFAULT_CERTIFICATES: &str = "certs";
+
 /// Where settings do not say otherwise.
 const RUNTIME_DIR: &str = "/run/prosody";
 
@@ -272,8 +276,8 @@ impl Facts {
 
     /// Looks which hosts have a certificate, and which self-signed ones are there for the others.
     pub fn find_certificates(&mut self, settings: &Settings, hosts: &Hosts, report: &mut Report) {
-        let setting = settings.tls.certificates.as_ref().map(|path| path.as_ref().to_owned());
-        let directory = setting.clone().unwrap_or_else(|| self.config_dir.join("certs"));
+        let setting = settings.tls.certificates.as_ref();
+        let directory = certificate_directory(settings, &self.config_dir);
         let names: Vec<&str> = hosts.names().collect();
         let now = OffsetDateTime::now_utc();
         let found = certificates::find(&directory, &names, now).unwrap_or_else(|error| {
@@ -336,6 +340,12 @@ impl Facts {
             }
         }
     }
+}
+
+/// Where the user's certificates are.
+pub fn certificate_directory(settings: &Settings, config_dir: &Path) -> PathBuf {
+    let setting = settings.tls.certificates.as_ref();
+    setting.map_or_else(|| config_dir.join(DEFAULT_CERTIFICATES), |path| path.as_ref().to_owned())
 }
 
 /// The folders of modules in `PROSODY_OPTIONS`, which take the place of ours.

@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod apply;
+pub mod certificates;
 pub mod cli;
 pub mod commands;
 pub mod database;
@@ -21,6 +22,7 @@ pub mod self_signed;
 pub mod settings;
 pub mod system;
 pub mod templates;
+pub mod watch;
 
 #[cfg(test)]
 mod test_dir;

@@ -109,13 +109,6 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
             ));
         }
     }
-    for (field, why) in
-        [("certificate_reload", "this version does not watch certificates: send SIGHUP after a renewal")]
-    {
-        if settings.is_given(field) {
-            report.warning(format!("{}: {why}", settings.variable(field)));
-        }
-    }
 }
 
 /// Directories of the system, which are nobody's to give to Prosody.

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int, c_ulong};
 use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -198,6 +198,21 @@ pub fn wait_for_signal(signals: &SigSet) -> nix::Result<Received> {
     // SAFETY: signals with another code have other fields in this place, all of which are integers.
     let sender = unsafe { info.si_pid() };
     Ok(Received { signal, code: info.si_code, sender })
+}
+
+/// Makes this process the one that gets SIGIO (with the code `SI_KERNEL`, which no process can send) while a descriptor
+/// has O_ASYNC and becomes readable, F_SETOWN of fcntl(2). A process that is forked has the descriptor and not the signal.
+pub fn own_signals_of(descriptor: BorrowedFd) -> nix::Result<()> {
+    // SAFETY: takes numbers only.
+    Errno::result(unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETOWN, libc::getpid()) }).map(drop)
+}
+
+/// How many bytes can be read from a descriptor at once, FIONREAD (inotify(7)).
+pub fn readable_bytes(descriptor: BorrowedFd) -> nix::Result<usize> {
+    let mut bytes: c_int = 0;
+    // SAFETY: the kernel writes one integer, which lives during the call.
+    Errno::result(unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or_default())
 }
 
 /// Takes news of one child, waitpid(2), without waiting: which one, and how it ended or what stopped it. One that has

@@ -15,7 +15,8 @@ use nix::unistd::{
 };
 use prosody_entrypoint::exit_status::ExitStatus;
 use prosody_entrypoint::identity::User;
-use prosody_entrypoint::init::{self, Command, Kind, Options};
+use prosody_entrypoint::init::{self, Cause, Command, Kind, Options, Reload};
+use prosody_entrypoint::watch::{Watch, Watched};
 use prosody_entrypoint::{privileges, system};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -690,6 +691,190 @@ fn a_descriptor_in_use_survives_an_exec_that_fails() {
     assert_eq!(failed.code(), 127);
 }
 
+/// A directory of its own for a test.
+fn directory(name: &str) -> PathBuf {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+/// PID 1 of a server that writes the numbers of its signals, and of which a directory is watched. A reload says why it is,
+/// and what `reload` makes of it.
+fn watching(
+    options: &Options,
+    directory: &Path,
+    reload: impl Fn(&Watch, &Watched) -> ExitStatus,
+) -> ExitStatus {
+    let watch = Watch::new().unwrap();
+    let add = || watch.add(|| vec![directory.to_owned()]);
+    let run = |_, cause| {
+        let watched = add();
+        let is_relevant = match cause {
+            Cause::FilesChanged => watch.settle(&watched, Duration::from_millis(200), DEADLINE),
+            Cause::Hangup => true,
+        };
+        eprint_raw(&format!("{cause:?}, {is_relevant}"));
+        reload(&watch, &watched)
+    };
+    let reload = Reload { run: &run, watch: Some(&watch) };
+    let status = init::supervise(options, Some(reload), || {
+        assert_eq!(add().problems, [""; 0]);
+        report_signals()
+    });
+    status.unwrap()
+}
+
+#[test]
+fn a_changed_file_is_a_reload() {
+    let directory = directory("changed");
+    let mut init = Forked::start(|| {
+        watching(&Options::entrypoint(), &directory, |_, _| match directory.join("broken").exists() {
+            true => ExitStatus::CONFIGURATION,
+            false => ExitStatus::SUCCESS,
+        })
+    });
+    assert_eq!(init.line(), "ready");
+    for _ in 0..3 {
+        fs::write(directory.join("a.pem"), "").unwrap();
+        assert_eq!(init.line(), "FilesChanged, true");
+        assert_eq!(init.line(), "1");
+    }
+    // However much happens, it is one reload.
+    (0..1000).for_each(|number| fs::write(directory.join(number.to_string()), "").unwrap());
+    assert_eq!(init.line(), "FilesChanged, true");
+    assert_eq!(init.line(), "1");
+    // One that fails is no signal to the server.
+    fs::write(directory.join("broken"), "").unwrap();
+    assert_eq!(init.line(), "FilesChanged, true");
+    eventually("only the command is left", || init.children().len() == 1);
+    fs::remove_file(directory.join("broken")).unwrap();
+    assert_eq!(init.line(), "FilesChanged, true");
+    assert_eq!(init.line(), "1");
+    init.signal(libc::SIGHUP);
+    assert_eq!(init.line(), "Hangup, true");
+    assert_eq!(init.line(), "1");
+    // Another reload, or SIGIO for the server, would come before this.
+    for _ in 0..2 {
+        init.signal(libc::SIGTERM);
+        assert_eq!(init.line(), "15");
+    }
+    assert_eq!(init.code(), 3);
+}
+
+#[test]
+fn a_change_during_a_reload_makes_another_and_wakes_nobody_before() {
+    let directory = directory("during");
+    let mut init = Forked::start(|| {
+        watching(&Options::entrypoint(), &directory, |_, _| {
+            let _ = std::io::stdin().read(&mut [0]);
+            eprint_raw("done");
+            ExitStatus::SUCCESS
+        })
+    });
+    assert_eq!(init.line(), "ready");
+    fs::write(directory.join("a.pem"), "").unwrap();
+    assert_eq!(init.line(), "FilesChanged, true");
+    let before = init.status("voluntary_ctxt_switches");
+    (0..1000).for_each(|_| fs::write(directory.join("b.pem"), "").unwrap());
+    assert_eq!(init.status("voluntary_ctxt_switches"), before);
+    for again in [true, false] {
+        init.input.as_ref().unwrap().write_all(b"x").unwrap();
+        assert_eq!(init.line(), "done");
+        assert_eq!(init.line(), "1");
+        if again {
+            assert_eq!(init.line(), "FilesChanged, true");
+        }
+    }
+    for _ in 0..2 {
+        init.signal(libc::SIGTERM);
+        assert_eq!(init.line(), "15");
+    }
+    assert_eq!(init.code(), 3);
+}
+
+#[test]
+fn a_reload_that_is_killed_is_not_repeated_for_the_same_change() {
+    let directory = directory("killed");
+    let mut init = Forked::start(|| {
+        let watch = Watch::new().unwrap();
+        // It dies before it has read anything.
+        let run = |_, cause| {
+            eprint_raw(&format!("{cause:?}"));
+            system::send_signal(Pid::this(), libc::SIGKILL).unwrap();
+            unreachable!("the signal has ended this process")
+        };
+        let reload = Reload { run: &run, watch: Some(&watch) };
+        let status = init::supervise(&Options::entrypoint(), Some(reload), || {
+            watch.add(|| vec![directory.clone()]);
+            report_signals()
+        });
+        status.unwrap()
+    });
+    assert_eq!(init.line(), "ready");
+    for _ in 0..3 {
+        fs::write(directory.join("a.pem"), "").unwrap();
+        assert_eq!(init.line(), "FilesChanged");
+        let said = "prosody-entrypoint: the reload was ended by SIGKILL: nothing has changed";
+        assert_eq!(init.line(), said);
+        eventually("only the command is left", || init.children().len() == 1);
+    }
+    for _ in 0..2 {
+        init.signal(libc::SIGTERM);
+        assert_eq!(init.line(), "15");
+    }
+    assert_eq!(init.code(), 3);
+}
+
+#[test]
+fn a_signal_of_somebodys_is_forwarded_where_files_are_watched() {
+    let directory = directory("forwarded");
+    let mut init = Forked::start(|| watching(&Options::entrypoint(), &directory, |_, _| ExitStatus::SUCCESS));
+    assert_eq!(init.line(), "ready");
+    for signal in forwardable().filter(|&signal| signal != libc::SIGHUP) {
+        init.signal(signal);
+        assert_eq!(init.line(), signal.to_string());
+    }
+    let with_value = libc::sigval { sival_ptr: std::ptr::null_mut() };
+    // SAFETY: takes numbers only.
+    assert_eq!(unsafe { libc::sigqueue(init.pid.as_raw(), libc::SIGIO, with_value) }, 0);
+    assert_eq!(init.line(), libc::SIGIO.to_string());
+    init.signal(libc::SIGTERM);
+    assert_eq!(init.line(), "15");
+    assert_eq!(init.code(), 3);
+}
+
+#[test]
+fn sleeps_while_nothing_happens_to_what_is_watched() {
+    let directory = directory("asleep");
+    let mut init = Forked::start(|| {
+        let watch = Watch::new().unwrap();
+        let run = |_, _| unreachable!("nothing is reloaded");
+        let reload = Reload { run: &run, watch: Some(&watch) };
+        let status = init::supervise(&Options::entrypoint(), Some(reload), || {
+            watch.add(|| vec![directory.clone()]);
+            exec(&Command { kind: Kind::Server, ..shell("echo ready; sleep 1.2; echo later; read line") })
+        });
+        status.unwrap()
+    });
+    init.line();
+    let mut before = String::new();
+    eventually("PID 1 waits", || {
+        before = init.status("voluntary_ctxt_switches");
+        init.status("State").starts_with('S')
+    });
+    assert!(fs::read_dir(&directory).unwrap().next().is_none());
+    assert_eq!(init.line(), "later");
+    assert_eq!(init.status("voluntary_ctxt_switches"), before);
+    assert_eq!(init.status("Threads"), "1");
+    let command = init.children()[0];
+    let is_inotify =
+        |path: &str| fs::read_link(path).is_ok_and(|file| file == Path::new("anon_inode:inotify"));
+    assert!(is_inotify(&format!("/proc/{}/fd/3", init.pid)));
+    assert!(!is_inotify(&format!("/proc/{command}/fd/3")));
+    init.end();
+}
+
 /// The system's allocator, with a count of what was asked of it.
 struct Counting;
 
@@ -747,6 +932,40 @@ fn allocates_nothing_once_the_child_runs() {
     });
     assert!(reaped > 0);
     assert_eq!(busy, idle);
+}
+
+#[test]
+fn a_reload_costs_pid_1_no_allocation() {
+    let directory = directory("allocations");
+    let count = |reloads: usize| {
+        let init = Forked::start(|| {
+            let watch = Watch::new().unwrap();
+            let run = |_, _| {
+                watch.settle(&watch.add(|| vec![directory.clone()]), Duration::ZERO, Duration::ZERO);
+                ExitStatus::SUCCESS
+            };
+            let reload = Reload { run: &run, watch: Some(&watch) };
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let status = init::supervise(&Options::entrypoint(), Some(reload), || {
+                watch.add(|| vec![directory.clone()]);
+                let set = system::all_signals();
+                system::block_exactly(&set).unwrap();
+                let signals = SignalFd::new(&set).unwrap();
+                let signal = || signals.read_signal().unwrap().unwrap().ssi_signo as i32;
+                for _ in 0..reloads {
+                    fs::write(directory.join("a.pem"), "").unwrap();
+                    while signal() != libc::SIGHUP {}
+                }
+                ExitStatus::SUCCESS
+            });
+            eprint_raw(&format!("allocations: {}", ALLOCATIONS.load(Ordering::Relaxed) - before));
+            status.unwrap()
+        });
+        let (output, code) = init.end();
+        assert_eq!(code, 0, "{output}");
+        field(&output, "allocations")
+    };
+    assert_eq!(count(20), count(0));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What SIGHUP does while a server runs: read everything again, and apply it.
+//! What SIGHUP does while a server runs, and a changed certificate: read everything again, and apply it.
 //!
 //! It runs in a process that PID 1 forks for it. Only where it succeeds is SIGHUP sent on to Prosody.
 
@@ -12,28 +12,43 @@ use anyhow::anyhow;
 use nix::unistd::Pid;
 use signal_hook::consts::SIGHUP;
 
-use super::{Wish, gone, make_plan, read_settings};
+use super::{Wish, gone, make_plan, read_settings, watch_certificates};
 use crate::apply;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
-use crate::facts::{self, CURRENT, Facts, Places, several};
+use crate::facts::{self, CURRENT, Facts, Places, certificates, several};
+use crate::init::Cause;
 use crate::lua::Secrets;
-use crate::plan::{Changes, HEALTH_FILE, LINKED, MAIN_FILE, Plan, STATE_FILE, State};
+use crate::plan::{self, Changes, HEALTH_FILE, LINKED, MAIN_FILE, Plan, STATE_FILE, State};
 use crate::self_signed::Request;
+use crate::settings::Settings;
+use crate::watch::{Watch, Watched};
 
 /// How long Prosody may take until it can be signalled; with many hosts it is busy with its start for so long.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// For how long nothing may happen to certificates until whoever writes them is taken to be finished.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// How long that may take. What happens later is another reload's.
+const AT_MOST: Duration = Duration::from_millis(500);
+
+/// The status where the server is not to be told.
+const NOTHING_TO_TELL: ExitStatus = ExitStatus::exited(1);
+
 /// Plans and applies again, for the server with this process id.
 ///
 /// The status is success where the server is to be told.
-pub fn run(server: Pid) -> ExitStatus {
+pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
     // Before this, its own start may not be over: that writes too, and reads what would be written here.
     if !wait_until_it_can_reload(server) {
-        return ExitStatus::exited(1);
+        // It would be waited for as long again.
+        watch.inspect(|watch| watch.discard());
+        return NOTHING_TO_TELL;
     }
-    match reload() {
-        Ok(()) => ExitStatus::SUCCESS,
+    match reload(cause, watch) {
+        Ok(true) => ExitStatus::SUCCESS,
+        Ok(false) => NOTHING_TO_TELL,
         Err(Failure { status, error }) => {
             let error = error.context("Not reloaded, the server goes on as it was");
             super::report_failure(&Failure { status, error })
@@ -41,14 +56,23 @@ pub fn run(server: Pid) -> ExitStatus {
     }
 }
 
-fn reload() -> Result<(), Failure> {
+/// Whether the server is to be told.
+fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     let (settings, report) = read_settings();
     let places = Places::of_running(&settings);
-    let Some(Running { started, .. }) = Running::find(&places) else {
+    let running = Running::find(&places);
+    let watched = watch.and_then(|watch| look_at(watch, cause, &settings, &places, running.is_none()));
+    if cause == Cause::FilesChanged && watched.is_none() {
+        return Ok(false);
+    }
+    let Some(Running { started, .. }) = running else {
         let main_file = places.config_dir.join(MAIN_FILE);
         tracing::info!("Reloading {}, untouched", main_file.display());
-        return Ok(());
+        return Ok(true);
     };
+    if cause == Cause::FilesChanged && !have_certificates_changed(&settings, &places) {
+        return Ok(false);
+    }
     if let Some(main_file) = places.own_main_file() {
         let error = anyhow!("{} is new: restart the container to use it, or remove it", main_file.display());
         return Err(Failure::new(ExitStatus::CONFIGURATION, error));
@@ -68,7 +92,9 @@ fn reload() -> Result<(), Failure> {
         user: user.clone(),
         reads_own_modules: false,
     };
-    let (facts, plan, report) = make_plan(&settings, places, report, &wish)?;
+    let (facts, mut plan, report) = make_plan(&settings, places, report, &wish)?;
+    let unwatched = watched.map(|watched| watched.problems).unwrap_or_default();
+    unwatched.iter().for_each(|problem| plan::add_warning(&mut plan.state, problem));
     let last = fs::read_to_string(before.join(STATE_FILE)).unwrap_or_default();
     let (last, new) = (State::parse(&last), State::parse(&plan.state));
     // What was taken up since the start, without effect, is nothing to compare with.
@@ -93,14 +119,43 @@ fn reload() -> Result<(), Failure> {
     let rendered = rendered_differences(&before, &plan);
     let files = last.changed_files(&new);
     if !rendered.is_empty() || !files.is_empty() || !plan.certificates.is_empty() {
-        for warning in report.warnings().filter(|warning| !last.has_warned(warning)) {
+        let warnings = report.warnings().chain(unwatched.iter().map(String::as_str));
+        for warning in warnings.filter(|warning| !last.has_warned(warning)) {
             tracing::warn!("{warning}");
         }
         apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     }
     let files: Vec<&Path> = rendered.iter().chain(&files).map(PathBuf::as_path).collect();
     say(&files, &changes, &plan, &facts);
-    Ok(())
+    Ok(true)
+}
+
+/// Takes what has happened to certificates, and watches those that are there now. `None` where nothing has happened, or
+/// they are not watched.
+fn look_at(
+    watch: &Watch,
+    cause: Cause,
+    settings: &Settings,
+    places: &Places,
+    own_configuration: bool,
+) -> Option<Watched> {
+    let add = || watch_certificates(watch, settings, places, own_configuration);
+    match (cause, add()) {
+        (Cause::FilesChanged, Some(watched)) => watch.settle(&watched, QUIET, AT_MOST).then(add).flatten(),
+        // All is read now.
+        (_, watched) => {
+            watch.discard();
+            watched
+        }
+    }
+}
+
+/// Whether the user's certificates are other files than when the generation in force was made.
+fn have_certificates_changed(settings: &Settings, places: &Places) -> bool {
+    let directory = facts::certificate_directory(settings, &places.config_dir);
+    let state = places.runtime_dir.join(CURRENT).join(STATE_FILE);
+    let state = fs::read_to_string(state).unwrap_or_default();
+    State::parse(&state).has_changed_below(&directory, &certificates::fingerprints(&directory))
 }
 
 /// The rendered files that are not as they were. Each generation names itself in what it renders.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use nix::unistd::getppid;
 
-use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse, reload, report_failure, wrong};
+use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse, reload, report_failure};
+use super::{is_reloading, watch_certificates, wrong};
 use crate::apply;
 use crate::database;
 use crate::exit_status::{ExitStatus, Failure};
@@ -15,10 +16,11 @@ use crate::facts::{self, CURRENT, Places};
 use crate::identity::User;
 use crate::init::{self, Command, Kind, Options, Reload};
 use crate::lua::Secrets;
-use crate::plan::MAIN_FILE;
+use crate::plan::{self, MAIN_FILE};
 use crate::privileges;
 use crate::settings::catalogue::PREFIX;
 use crate::settings::{Mistake, Report, Settings, catalogue, source};
+use crate::watch::{self, Watch};
 
 /// How long a start waits for a database where `PROSODY_DB_WAIT` does not say otherwise.
 const DB_WAIT: Duration = Duration::from_secs(60);
@@ -32,16 +34,26 @@ pub const CONFIG_VARIABLE: &str = "PROSODY_CONFIG";
 pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let command = resolve(arguments);
     let is_server = Path::new(&command[0]).file_name() == Some(OsStr::new("prosody"));
-    let reload: Option<Reload> = if is_server { Some(&reload::run) } else { None };
-    init::supervise(&Options::entrypoint(), reload, || report_failure(&become_program(command, is_server)))
+    // PID 1 is to be told of events, so it is the one to make this. The child says what is watched.
+    let watch = is_server.then(Watch::new);
+    let events = watch.as_ref().and_then(|watch| watch.as_ref().ok());
+    let run = |server, cause| reload::run(server, cause, events);
+    let reload = is_server.then_some(Reload { run: &run, watch: events });
+    init::supervise(&Options::entrypoint(), reload, || {
+        report_failure(&become_program(command, watch.as_ref()))
+    })
 }
 
+/// What the server's certificates are watched with, or why they cannot be. Other programs have no use for it.
+type MaybeWatch<'a> = Option<&'a nix::Result<Watch>>;
+
 /// In the child: everything up to the exec, which does not return.
-fn become_program(command: Vec<OsString>, is_server: bool) -> Failure {
+fn become_program(command: Vec<OsString>, watch: MaybeWatch) -> Failure {
+    let is_server = watch.is_some();
     if is_server {
         init::ignore_hangup();
     }
-    match configure(is_server) {
+    match configure(watch) {
         Ok(ready) => match ready.exec(command, is_server) {
             Ok(never) => match never {},
             Err(failure) => failure,
@@ -89,11 +101,18 @@ impl Ready {
 }
 
 /// Writes the configuration, unless the user has one.
-fn configure(is_server: bool) -> Result<Ready, Failure> {
+fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
+    let is_server = watch.is_some();
     let (settings, report) = read_settings();
     let places = Places::find(&settings);
-    if let Some(main_file) = places.own_main_file() {
-        return own_configuration(&settings, report, places, main_file, is_server);
+    let own_main_file = places.own_main_file();
+    // Before certificates are read: what happens to them later, an event tells of.
+    let start = |watch| start_watching(watch, &settings, &places, own_main_file.is_some());
+    let unwatched = watch.map(start).unwrap_or_default();
+    if let Some(main_file) = own_main_file {
+        let ready = own_configuration(&settings, report, places, main_file, is_server)?;
+        unwatched.iter().for_each(|problem| tracing::warn!("{problem}"));
+        return Ok(ready);
     }
 
     let wish = Wish {
@@ -102,9 +121,13 @@ fn configure(is_server: bool) -> Result<Ready, Failure> {
         user: None,
         reads_own_modules: false,
     };
-    let (facts, plan, report) = make_plan(&settings, places, report, &wish)?;
+    let (facts, mut plan, report) = make_plan(&settings, places, report, &wish)?;
     if is_server {
         log_report(&report);
+    }
+    for problem in unwatched {
+        tracing::warn!("{problem}");
+        plan::add_warning(&mut plan.state, &problem);
     }
     apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
     let main_file = facts.runtime_dir.join(CURRENT).join(MAIN_FILE);
@@ -130,6 +153,22 @@ fn configure(is_server: bool) -> Result<Ready, Failure> {
     Ok(Ready { user: facts.identity, main_file, data_dir: facts.data_dir, environment: own_environment })
 }
 
+/// Has certificates watched. Returns what is not, a sentence each: the server does without.
+fn start_watching(
+    watch: &nix::Result<Watch>,
+    settings: &Settings,
+    places: &Places,
+    own_configuration: bool,
+) -> Vec<String> {
+    match watch {
+        Ok(watch) => watch_certificates(watch, settings, places, own_configuration)
+            .map(|watched| watched.problems)
+            .unwrap_or_default(),
+        Err(error) if is_reloading(settings) => vec![watch::refused(*error)],
+        Err(_) => Vec::new(),
+    }
+}
+
 /// A `prosody.cfg.lua` of the user's own is the configuration: nothing is rendered, and its environment is whole.
 fn own_configuration(
     settings: &Settings,
@@ -147,8 +186,8 @@ fn own_configuration(
         return Err(wrong(Mistake::about(&format!("{}: {why}", main_file.display()))));
     }
     // The others have no effect, and may be variables that this very file reads.
-    let entrypoint: Vec<&str> =
-        catalogue::Entrypoint::SECTION.settings.iter().map(|setting| setting.field).collect();
+    let entrypoint = catalogue::Entrypoint::SECTION.settings.iter().map(|setting| setting.field);
+    let entrypoint: Vec<&str> = entrypoint.chain(["certificate_reload"]).collect();
     let of_entrypoint: Vec<String> = entrypoint.iter().map(|field| settings.variable(field)).collect();
     report.retain(|variable| {
         of_entrypoint.iter().any(|name| variable.strip_suffix("_FILE").unwrap_or(variable) == name)

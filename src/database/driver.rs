@@ -1,12 +1,14 @@
 //! The driver that Prosody itself uses, LuaDBI in Prosody's own Lua, logging in once.
 
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::geteuid;
 
 use super::protocol;
@@ -16,91 +18,103 @@ use crate::settings::types::DbDriver;
 
 const SCRIPT: &str = include_str!("log_in.lua");
 
-/// How often it is looked whether the script has ended, which takes some 10 ms.
-const STEP: Duration = Duration::from_millis(1);
+/// A process of Lua's that is about to log in. It ends by itself where this is dropped.
+pub struct Login {
+    child: Child,
+    input: ChildStdin,
+    output: ChildStdout,
+}
 
-/// Logs in, as Prosody's user and with the environment that Prosody will have, from which libpq takes what is not in the
-/// configuration. Where Prosody's Lua is not known, or does not run, nothing can be said against it.
-pub fn log_in(database: &Database, who: &Who, limit: Duration) -> Answer {
-    match run(database, who, limit) {
-        Ok(Some(output)) if database.driver == DbDriver::PostgreSql && output.starts_with("refused") => {
-            match protocol::why_refused(database, limit) {
-                Some(refusal) => judge_refusal(&refusal, database),
-                None => judge(&output, database),
+impl Login {
+    /// Starts Lua, as Prosody's user and with the environment that Prosody will have, from which libpq takes what is not
+    /// in the configuration. It loads the driver, and waits. Nothing where Prosody's Lua is not known, or does not run:
+    /// nothing can be said against the database then.
+    pub fn start(database: &Database, who: &Who) -> Option<Self> {
+        let started = Self::spawn(database, who);
+        started.inspect_err(|error| tracing::debug!("{database}: not logged in: {error:#}")).ok()
+    }
+
+    fn spawn(database: &Database, who: &Who) -> anyhow::Result<Self> {
+        let interpreter = who.prosody.interpreter.as_ref().context("Prosody's program names no Lua")?;
+        // LUA_INIT is code.
+        let environment =
+            who.environment.iter().filter(|(name, _)| !name.to_string_lossy().starts_with("LUA_INIT"));
+        let environment = environment.map(|(name, value)| (name, value));
+        let mut command = Command::new(interpreter);
+        // As one argument: Lua takes none behind `-e` that begins with a dash, as a comment does.
+        command.arg(format!("-e{SCRIPT}")).env_clear().envs(environment);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        if geteuid().is_root() {
+            // With these, no group of ours is left either.
+            command.gid(who.user.gid).uid(who.user.uid);
+        }
+        let mut child = command.spawn().context("running Lua")?;
+        let output = child.stdout.take().context("reading from Lua")?;
+        let mut input = child.stdin.take().context("writing to Lua")?;
+        input.write_all(&item(Some(database.driver.as_str())))?;
+        Ok(Self { child, input, output })
+    }
+
+    /// Logs in.
+    pub fn log_in(self, database: &Database, limit: Duration) -> Answer {
+        match self.run(database, limit) {
+            Ok(Some(output)) if database.driver == DbDriver::PostgreSql && output.starts_with("refused") => {
+                match protocol::why_refused(database, limit) {
+                    Some(refusal) => judge_refusal(&refusal, database),
+                    None => judge(&output, database),
+                }
+            }
+            Ok(Some(output)) => judge(&output, database),
+            Ok(None) => Answer::not_yet("the driver gets no answer"),
+            Err(error) => {
+                tracing::debug!("{database}: not logged in: {error:#}");
+                Answer::Ready
             }
         }
-        Ok(Some(output)) => judge(&output, database),
-        Ok(None) => Answer::not_yet("the driver gets no answer"),
-        Err(error) => {
-            tracing::debug!("{database}: not logged in: {error:#}");
-            Answer::Ready
+    }
+
+    /// What the script says; nothing where it takes longer than it may.
+    fn run(mut self, database: &Database, limit: Duration) -> anyhow::Result<Option<String>> {
+        self.input.write_all(&input(database))?;
+        let start = Instant::now();
+        let mut output = Vec::new();
+        loop {
+            let left =
+                PollTimeout::try_from(limit.saturating_sub(start.elapsed())).unwrap_or(PollTimeout::MAX);
+            let mut ready = [PollFd::new(self.output.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, left) {
+                Ok(0) => {
+                    self.child.kill()?;
+                    self.child.wait()?;
+                    return Ok(None);
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let mut some = [0; 4096];
+            match self.output.read(&mut some)? {
+                0 => break,
+                length => output.extend(&some[..length]),
+            }
         }
+        self.child.wait()?;
+        anyhow::ensure!(!output.is_empty(), "Lua said nothing");
+        Ok(Some(String::from_utf8_lossy(&output).into_owned()))
     }
 }
 
-/// What the script says; nothing where it took longer than it may.
-fn run(database: &Database, who: &Who, limit: Duration) -> anyhow::Result<Option<String>> {
-    let interpreter = who.prosody.interpreter.as_ref().context("Prosody's program names no Lua")?;
-    // LUA_INIT is code.
-    let environment =
-        who.environment.iter().filter(|(name, _)| !name.to_string_lossy().starts_with("LUA_INIT"));
-    let environment = environment.map(|(name, value)| (name, value));
-    let mut command = Command::new(interpreter);
-    // As one argument: Lua takes none behind `-e` that begins with a dash, as a comment does.
-    command.arg(format!("-e{SCRIPT}")).env_clear().envs(environment);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    if geteuid().is_root() {
-        // With these, no group of ours is left either.
-        command.gid(who.user.gid).uid(who.user.uid);
-    }
-    let mut child = command.spawn().context("running Lua")?;
-    let input = input(database);
-    child.stdin.take().context("writing to Lua")?.write_all(&input)?;
-    if !ends_within(&mut child, limit)? {
-        child.kill()?;
-        child.wait()?;
-        return Ok(None);
-    }
-    let mut output = String::new();
-    child.stdout.take().context("reading from Lua")?.take(4096).read_to_string(&mut output)?;
-    anyhow::ensure!(!output.is_empty(), "Lua said nothing");
-    Ok(Some(output))
-}
-
-fn ends_within(child: &mut Child, limit: Duration) -> anyhow::Result<bool> {
-    let start = Instant::now();
-    while child.try_wait()?.is_none() {
-        if start.elapsed() > limit {
-            return Ok(false);
-        }
-        sleep(STEP);
-    }
-    Ok(true)
-}
-
-/// What the script reads: each item after its length, or -1 where there is none. No secret is in arguments or in the
-/// environment.
+/// What the script reads after the driver's name. No secret is in arguments or in the environment.
 fn input(database: &Database) -> Vec<u8> {
     let port = database.port.map(|port| port.to_string());
     let password = database.password.as_ref().map(|password| password.expose());
-    let mut input = Vec::new();
-    for item in [
-        Some(database.driver.as_str()),
-        Some(&database.name),
-        database.username.as_deref(),
-        password,
-        database.host.as_deref(),
-        port.as_deref(),
-    ] {
-        match item {
-            Some(text) => {
-                input.extend(format!("{}\n", text.len()).bytes());
-                input.extend(text.bytes());
-            }
-            None => input.extend(b"-1\n"),
-        }
-    }
-    input
+    let host = database.host.as_deref();
+    let username = database.username.as_deref();
+    [Some(&*database.name), username, password, host, port.as_deref()].into_iter().flat_map(item).collect()
+}
+
+/// An item after its length, or -1 where there is none.
+fn item(text: Option<&str>) -> Vec<u8> {
+    text.map_or_else(|| b"-1\n".to_vec(), |text| format!("{}\n{text}", text.len()).into_bytes())
 }
 
 /// What the script's words mean. The messages are those of MySQL's library, in English because of the empty environment.

@@ -1,15 +1,20 @@
 -- Logs in to a database as mod_storage_sql will, and says how that went: one word, and what the driver said.
 local function item()
 	local length = tonumber(io.read("*l"))
+	-- Whoever asked has gone.
+	if not length then os.exit(1) end
 	if length > 0 then return io.read(length) end
 	return length == 0 and "" or nil
 end
-local driver, name, username, password, host, port = item(), item(), item(), item(), item(), item()
+local driver = item()
 local function say(word, why)
 	io.write(word, "\n", tostring(why or ""))
 	os.exit(0)
 end
 local found, DBI = pcall(require, "DBI")
+-- The driver's library is loaded while it is found out whether anybody is there to log in to.
+if found then pcall(require, "dbd." .. driver:lower()) end
+local name, username, password, host, port = item(), item(), item(), item(), item()
 if not found then say("missing", DBI) end
 local called, connection, why = pcall(DBI.Connect, driver, name, username, password, host, tonumber(port))
 if not called then say("missing", connection) end

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::iter;
@@ -59,26 +59,51 @@ pub fn find(directory: &Path, hosts: &[&str], now: OffsetDateTime) -> io::Result
 /// link's target's). What cannot be looked at is left out.
 pub fn fingerprints(directory: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
-    add_fingerprints(directory, DEPTH, &mut found);
-    found.sort();
-    found
-}
-
-fn add_fingerprints(path: &Path, depth: usize, found: &mut Vec<(PathBuf, u64)>) {
-    let Ok(entries) = fs::read_dir(path) else {
-        return;
-    };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let Ok(metadata) = fs::metadata(&path) else { continue };
-        if metadata.is_file() {
+    let mut add = |path: PathBuf, metadata: Option<&Metadata>| {
+        if let Some(metadata) = metadata.filter(|metadata| metadata.is_file()) {
             let mut hasher = DefaultHasher::new();
             (metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()).hash(&mut hasher);
             found.push((path, hasher.finish()));
-        } else if metadata.is_dir()
-            && depth > 1
-            && !path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"."))
-        {
-            add_fingerprints(&path, depth - 1, found);
+        }
+    };
+    // Of a directory both are the same, and no file.
+    for file in [directory.to_owned(), key_of_single_file(directory)] {
+        let metadata = fs::metadata(&file).ok();
+        add(file, metadata.as_ref());
+    }
+    for_each_entry(directory, DEPTH, &mut |entry, metadata| add(entry.path(), metadata));
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// What to watch so as to see that certificates in a directory change: it, its folders, and the links in them. It may
+/// also be one file.
+pub fn watched(directory: &Path) -> Vec<PathBuf> {
+    let mut found = vec![directory.to_owned(), key_of_single_file(directory)];
+    for_each_entry(directory, DEPTH, &mut |entry, metadata| {
+        let is_link = || entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        if metadata.is_some_and(Metadata::is_dir) || is_link() {
+            found.push(entry.path());
+        }
+    });
+    found
+}
+
+/// Shows everything in a directory and its folders, as far as Prosody looks, with what is known of it: of a link, of what
+/// it leads to, if that is there.
+fn for_each_entry(directory: &Path, depth: usize, show: &mut dyn FnMut(&DirEntry, Option<&Metadata>)) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let metadata = fs::metadata(&path).ok();
+        if !metadata.as_ref().is_some_and(Metadata::is_dir) {
+            show(&entry, metadata.as_ref());
+        } else if depth > 1 && !entry.file_name().as_bytes().starts_with(b".") {
+            show(&entry, metadata.as_ref());
+            for_each_entry(&path, depth - 1, show);
         }
     }
 }
@@ -350,6 +375,37 @@ mod tests {
         {
             assert_eq!(found(&directory.path().join(file), "chat.example"), expected, "{file}");
         }
+    }
+
+    #[test]
+    fn folders_and_links_are_watched_and_files_told_apart() {
+        let directory = TestDir::new();
+        directory.write("a.pem", "");
+        directory.write("live/a/fullchain.pem", "");
+        directory.write("live/a/deep/x.pem", "");
+        directory.write("..2030/tls.crt", "");
+        let at = |path: &str| directory.path().join(path);
+        symlink("..2030/tls.crt", at("tls.crt")).unwrap();
+        symlink("gone", at("live/dangling")).unwrap();
+        let mut places = watched(directory.path());
+        places.sort();
+        places.dedup();
+        let root = directory.path().to_owned();
+        assert_eq!(places, [root, at("live"), at("live/a"), at("live/dangling"), at("tls.crt")]);
+
+        let before = fingerprints(directory.path());
+        let files: Vec<&PathBuf> = before.iter().map(|(path, _)| path).collect();
+        assert_eq!(files, [&at("a.pem"), &at("live/a/fullchain.pem"), &at("tls.crt")]);
+        assert_eq!(fingerprints(directory.path()), before);
+        directory.write("..2031/tls.crt", "");
+        symlink("..2031/tls.crt", at("new")).unwrap();
+        fs::rename(at("new"), at("tls.crt")).unwrap();
+        assert_ne!(fingerprints(directory.path()), before);
+        let (certificate, key) = (at("live/a/fullchain.pem"), at("live/a/privkey.pem"));
+        assert_eq!(watched(&certificate), [certificate.clone(), key.clone()]);
+        assert_eq!(fingerprints(&certificate).len(), 1);
+        directory.write("live/a/privkey.pem", "");
+        assert_eq!(fingerprints(&certificate).len(), 2);
     }
 
     #[test]

@@ -155,6 +155,11 @@ impl<'a> Tokens<'a> {
         Self { source, position: 0 }
     }
 
+    /// How many bytes were read.
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
     /// The source of the value that is assigned here: a table, or what stands on the line.
     fn assigned(&self) -> Option<&'a [u8]> {
         let mut tokens = self.clone();

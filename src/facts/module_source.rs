@@ -4,10 +4,15 @@
 //! As in [`super::lua_source`], tokens are read and nothing is run: what is in a comment or a string is not mistaken for
 //! code, and a name that a program puts together at run time is not seen.
 
+use memchr::memmem;
+
 use super::lua_source::{Token, Tokens};
 
 /// The longest name that is taken for one: a file's has at most 255 bytes.
 const LONGEST: usize = 255;
+
+/// What begins a line of Prosody 13.0's metadata.
+const METADATA: &[u8] = b"--%";
 
 /// What a module says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,8 +48,9 @@ pub struct Need {
 /// Reads a module's source. Takes any bytes, and a time that grows with their number.
 pub fn read(source: &[u8]) -> ModuleSource {
     let mut found = ModuleSource { is_lua: begins_as_lua(source), ..ModuleSource::default() };
-    // As Prosody sees it, a line ends with a line feed, the last one too.
-    for line in source.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n")) {
+    // As Prosody sees it, a line ends with a line feed, the last one too. Hardly any module has such a line.
+    let lines = if memmem::find(source, METADATA).is_some() { source } else { &[] };
+    for line in lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n")) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let line = line.rsplit(|byte| *byte == b'\r').next().unwrap_or_default();
         if let Some((key, values)) = metadata(line) {
@@ -57,11 +63,18 @@ pub fn read(source: &[u8]) -> ModuleSource {
         }
     }
 
+    // Most modules say what they need where they begin: behind the last word of that kind there is nothing to find.
+    let last =
+        [&b"depends"[..], b"require"].into_iter().filter_map(|word| memmem::find_iter(source, word).last());
+    let Some(last) = last.max() else {
+        return found;
+    };
     let mut tokens = Tokens::new(source);
     // How many blocks are open (`function`, `if`, `do`, `repeat`: each ends with `end` or `until`).
     let mut depth = 0_usize;
     let mut before = [Token::Symbol(b';'); 2];
-    while let Some(token) = tokens.next() {
+    while tokens.position() <= last {
+        let Some(token) = tokens.next() else { break };
         if let Token::Name(name) = token {
             match name {
                 b"function" | b"if" | b"do" | b"repeat" => depth += 1,
@@ -147,7 +160,7 @@ fn add(list: &mut Vec<Need>, name: &str, is_conditional: bool, is_soft: bool) {
 
 /// The key and the values of a line `--% key: value, value`.
 fn metadata(line: &[u8]) -> Option<(&str, Vec<String>)> {
-    let line = std::str::from_utf8(line.strip_prefix(b"--%")?).ok()?;
+    let line = std::str::from_utf8(line.strip_prefix(METADATA)?).ok()?;
     let (key, values) = line.split_once(':')?;
     let values = values.split([',', ' ']).map(str::trim).filter(|value| !value.is_empty());
     Some((key.trim_start_matches(' '), values.map(str::to_owned).collect()))

@@ -95,6 +95,14 @@ pub struct Found {
     pub problem: Option<Problem>,
 }
 
+impl Found {
+    fn pass_over(&mut self, why: String) {
+        if !self.passed_over.contains(&why) {
+            self.passed_over.push(why);
+        }
+    }
+}
+
 /// What is wrong with a file that Prosody takes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
@@ -308,6 +316,8 @@ impl Modules {
             return found;
         }
         for folder in &self.folders {
+            // Where nothing is: of these only links to nothing are worth a word.
+            let mut absent = Vec::new();
             for path in self.candidates(folder, plugin, resource) {
                 // Prosody's own are good for this Prosody.
                 if folder.origin == Origin::Prosody {
@@ -330,35 +340,36 @@ impl Modules {
                         found.file = Some(self.file(folder, path, None, 0));
                         return found;
                     }
+                    Err(error) if is_absent(&error) => {
+                        absent.push(path);
+                        continue;
+                    }
                     Err(error) => match self.obstacle(folder, &path, &error) {
                         Some(why) => why,
                         None => continue,
                     },
                 };
-                if !found.passed_over.contains(&why) {
-                    found.passed_over.push(why);
+                found.pass_over(why);
+            }
+            for path in absent {
+                let top = folder.top(&path);
+                let dangling = [path, top].into_iter().find(|path| is_link(path) && !path.exists());
+                if let Some(dangling) = dangling {
+                    found.pass_over(format!("{} is a link to nothing", dangling.display()));
                 }
             }
         }
         found
     }
 
-    /// What is worth a word where Prosody cannot open a file, and passes it over.
+    /// What is worth a word where Prosody cannot open a file that is there, and passes it over.
     fn obstacle(&self, folder: &Folder, path: &Path, error: &io::Error) -> Option<String> {
+        // Where its names cannot be read, that has been said of the folder.
+        self.names_of(folder).all.as_ref()?;
         let top = folder.top(path);
-        match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                let dangling = [path, &top].into_iter().find(|path| is_link(path) && !path.exists())?;
-                Some(format!("{} is a link to nothing", dangling.display()))
-            }
-            // That has been said of the folder.
-            _ if self.names_of(folder).all.is_none() => None,
-            _ => {
-                let is_hidden = fs::metadata(path).is_err();
-                let what = if is_hidden { &top } else { path };
-                Some(format!("{} cannot be read by Prosody's user: {}", what.display(), reason(error)))
-            }
-        }
+        let is_hidden = fs::metadata(path).is_err();
+        let what = if is_hidden { &top } else { path };
+        Some(format!("{} cannot be read by Prosody's user: {}", what.display(), reason(error)))
     }
 
     fn file(&self, folder: &Folder, path: PathBuf, source: Option<Rc<ModuleSource>>, digest: u64) -> File {
@@ -454,7 +465,7 @@ impl Names {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
             // To Prosody such a folder is empty too.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(error) if is_absent(&error) => {
                 return Self { all: Some(HashSet::new()), problem: None };
             }
             Err(error) => {
@@ -488,6 +499,11 @@ impl Names {
 fn is_plain(name: &str) -> bool {
     let is_normal = |part| matches!(part, Component::Normal(_));
     !name.is_empty() && !name.contains('\0') && Path::new(name).components().all(is_normal)
+}
+
+/// Whether nothing is there.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn is_link(path: &Path) -> bool {
@@ -530,8 +546,10 @@ fn read(path: &Path) -> io::Result<Content> {
     if metadata.len() > LONGEST {
         return too_large();
     }
-    let mut content = Vec::with_capacity(metadata.len() as usize + 1);
-    if file.take(LONGEST + 1).read_to_end(&mut content).is_err() {
+    // One that says its size is not asked for its end as well.
+    let limit = if metadata.is_file() && metadata.len() > 0 { metadata.len() } else { LONGEST + 1 };
+    let mut content = Vec::with_capacity(metadata.len() as usize);
+    if file.take(limit).read_to_end(&mut content).is_err() {
         return nonsense("can be opened and not read, and that ends Prosody: remove it", true);
     }
     if content.len() as u64 > LONGEST {

@@ -1,8 +1,8 @@
 //! PID 1: starts one child, forwards signals to it, reaps everything, and ends as the child ended.
 //!
 //! It does nothing else, so that nothing can go wrong in it: the child configures itself and then becomes the command,
-//! and a reload is another child. One thread, no allocation once the child runs, and the kernel wakes it only when there
-//! is something to do.
+//! and a reload is another child, whether SIGHUP or a changed file asks for it. One thread, no allocation once the child
+//! runs, and the kernel wakes it only when there is something to do.
 
 mod command;
 mod options;
@@ -16,13 +16,14 @@ pub use voice::Voice;
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::privileges;
 use crate::system::{self, Received};
+use crate::watch::Watch;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::libc::{SI_KERNEL, SI_USER};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{ForkResult, Pid, getpid, setpgid};
-use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGTSTP};
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGPIPE, SIGQUIT, SIGTSTP};
 use signal_hook::low_level::signal_name;
 use std::os::unix::process::ExitStatusExt;
 use std::{fmt, process};
@@ -39,9 +40,25 @@ const SYNCHRONOUS: [Signal; 7] = [
     Signal::SIGTRAP,
 ];
 
-/// What SIGHUP means to a server: a forked child runs this, given the server's process id, and the server gets the signal
-/// only where it succeeds.
-pub type Reload<'a> = &'a dyn Fn(Pid) -> ExitStatus;
+/// What makes a server read its files again.
+#[derive(Clone, Copy)]
+pub struct Reload<'a> {
+    /// A forked child runs this, given the server's process id. The server gets SIGHUP only where it succeeds.
+    ///
+    /// It is to take what there is to read from the watch, early on: what is there when it has ended makes another one.
+    pub run: &'a dyn Fn(Pid, Cause) -> ExitStatus,
+    /// What tells of changed files.
+    pub watch: Option<&'a Watch>,
+}
+
+/// Why there is a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody sent SIGHUP.
+    Hangup,
+    /// The kernel told of something that is watched.
+    FilesChanged,
+}
 
 /// Runs `child` in a forked process and stays as its PID 1 until that process has ended: every signal is passed on to
 /// it, and every orphan that the kernel hands to us is reaped.
@@ -150,7 +167,7 @@ struct Init<'a> {
     child: Pid,
     /// The terminal that the child has from us.
     terminal: Option<Terminal>,
-    /// The process that prepares a reload.
+    /// The process that prepares a reload. While it runs, the kernel does not tell of changed files.
     reloading: Option<Pid>,
     /// Whether another SIGHUP came meanwhile.
     once_more: bool,
@@ -208,11 +225,25 @@ impl Init<'_> {
             // The kernel's own: the terminal went away, which is nothing to a server.
             (SIGHUP, Some(_)) if received.code == SI_KERNEL => {}
             (SIGHUP, Some(_)) if self.reloading.is_some() => self.once_more = true,
-            (SIGHUP, Some(reload)) => self.start_reload(reload),
+            (SIGHUP, Some(reload)) => self.start_reload(reload, Cause::Hangup),
+            (SIGIO, Some(Reload { watch: Some(_), .. })) if received.code == SI_KERNEL => {}
             (signal, _) => {
                 self.options.voice.debug(format_args!("Passing signal: '{}'", Name(signal)));
                 self.forwarded |= bit(signal);
                 self.forward(signal);
+            }
+        }
+        // One that somebody sent may stand for one of the kernel's too: there is only one pending at a time (signal(7)).
+        if received.signal == SIGIO {
+            self.take_up_changes();
+        }
+    }
+
+    /// Starts a reload where there is news of changed files, unless one runs, after which this is looked at again.
+    fn take_up_changes(&mut self) {
+        if let (None, Some(reload @ Reload { watch: Some(watch), .. })) = (self.reloading, self.reload) {
+            if watch.has_events() {
+                self.start_reload(reload, Cause::FilesChanged);
             }
         }
     }
@@ -253,14 +284,25 @@ impl Init<'_> {
         }
     }
 
-    fn start_reload(&mut self, reload: Reload) {
+    fn start_reload(&mut self, reload: Reload, cause: Cause) {
         self.once_more = false;
         match system::fork() {
-            Ok(ForkResult::Child) => end_child(|| reload(self.child)),
-            Ok(ForkResult::Parent { child }) => self.reloading = Some(child),
-            Err(error) => self.options.voice.warn(format_args!(
-                "SIGHUP had no effect: forking: {error}: is the container's limit of processes reached?"
-            )),
+            Ok(ForkResult::Child) => end_child(|| (reload.run)(self.child, cause)),
+            Ok(ForkResult::Parent { child }) => {
+                self.reloading = Some(child);
+                if let Some(watch) = reload.watch {
+                    watch.pause();
+                }
+            }
+            Err(error) => {
+                let what = match cause {
+                    Cause::Hangup => "SIGHUP",
+                    Cause::FilesChanged => "a changed file",
+                };
+                self.options.voice.warn(format_args!(
+                    "{what} had no effect: forking: {error}: is the container's limit of processes reached?"
+                ));
+            }
         }
     }
 
@@ -273,8 +315,18 @@ impl Init<'_> {
                 .voice
                 .warn(format_args!("the reload was ended by {}: nothing has changed", Name(signal)));
         }
-        if let (true, Some(reload)) = (self.once_more, self.reload) {
-            self.start_reload(reload);
+        let Some(reload) = self.reload else { return };
+        if let Some(watch) = reload.watch {
+            // What ended it might end the next one as well, and so on.
+            if status.signal().is_some() {
+                watch.discard();
+            }
+            watch.resume();
+        }
+        if self.once_more {
+            self.start_reload(reload, Cause::Hangup);
+        } else {
+            self.take_up_changes();
         }
     }
 

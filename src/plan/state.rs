@@ -196,6 +196,18 @@ impl<'a> State<'a> {
         files.map(PathBuf::from).collect()
     }
 
+    /// Whether the files below a directory, or it where it is a file, are others than `now` says.
+    pub fn has_changed_below(&self, directory: &Path, now: &[(PathBuf, u64)]) -> bool {
+        let now: BTreeMap<String, String> = now
+            .iter()
+            .map(|(path, digest)| (field(&path.to_string_lossy()), format!("{digest:x}")))
+            .collect();
+        let counts = |path: &str| Path::new(path).starts_with(directory) || now.contains_key(path);
+        let before =
+            self.files.iter().filter(|(path, _)| counts(path)).map(|(path, digest)| (*path, *digest));
+        !before.eq(now.iter().map(|(path, digest)| (path.as_str(), digest.as_str())))
+    }
+
     /// What is different in `new` from the state that a server was started with.
     pub fn changes(&self, new: &State) -> Changes {
         let mut changes = Changes::default();
@@ -356,6 +368,22 @@ mod tests {
             restart(&[("host\ta.ex", ""), ("option\ta.ex", "")], ""),
             set(&["the removal of a.example"])
         );
+    }
+
+    #[test]
+    fn files_below_a_directory_are_compared() {
+        let state =
+            State::parse("file\t/certs/a\t1\nfile\t/certs/b\tff\nfile\t/certs-other\t1\nfile\t/key\t2\n");
+        let has_changed = |directory: &str, now: &[(&str, u64)]| {
+            let now: Vec<(PathBuf, u64)> = now.iter().map(|(path, digest)| (path.into(), *digest)).collect();
+            state.has_changed_below(Path::new(directory), &now)
+        };
+        assert!(!has_changed("/certs", &[("/certs/a", 1), ("/certs/b", 255)]));
+        assert!(has_changed("/certs", &[("/certs/a", 2), ("/certs/b", 255)]));
+        assert!(has_changed("/certs", &[("/certs/a", 1)]));
+        assert!(has_changed("/certs", &[("/certs/a", 1), ("/certs/b", 255), ("/certs/c", 1)]));
+        assert!(!has_changed("/empty", &[]));
+        assert!(!has_changed("/certs/a", &[("/certs/a", 1), ("/key", 2)]));
     }
 
     #[test]

@@ -162,7 +162,7 @@ section! {
     certificates: Path = "`certs` below the configuration directory", "Where certificates are looked for.", decides [certificates];
     import_certificate_directories: List<Path> = "", "More places to look for certificates. Not supported by this version: setting it is an error.";
     import_certificate_hostnames: List<Domain> = "", "Import certificates for these only. Not supported by this version: setting it is an error.";
-    certificate_reload: Boolean = "`true`", "Serve a renewed certificate without a restart. This version does not watch: after a renewal send SIGHUP.";
+    certificate_reload: Boolean = "`true`", "Serve a renewed certificate without a restart.";
     self_signed_certificates: Boolean = "`true`", "Make a certificate for a host that has none, kept in the data directory, with a warning in the log.";
     tls_profile: TlsProfile = "`intermediate`", "Which protocol versions and ciphers are offered.", option tls_profile;
     c2s_require_encryption: Boolean = "`true`", "Whether clients must use TLS.", option c2s_require_encryption;

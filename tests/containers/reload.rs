@@ -91,6 +91,8 @@ fn takes_up_what_changed(image: &str) {
         .env("PROSODY_EXTERNAL_COMPONENTS", "gateway.example")
         .env("PROSODY_COMPONENT_SECRET_FILE", "/srv/secret")
         .env("PROSODY_OPTIONS_FILE", "/srv/options")
+        // Each change is to wait for its signal.
+        .env("PROSODY_CERTIFICATE_RELOAD", "false")
         .file("/srv/hosts", DOMAIN)
         .file("/srv/secret", "first-secret")
         .file("/srv/options", "{}")
@@ -185,6 +187,62 @@ fn a_reload_takes_up_what_changed_on_13_0() {
 #[ignore = "needs Docker and the images: make test"]
 fn a_reload_takes_up_what_changed_on_0_12() {
     takes_up_what_changed(BOOKWORM);
+}
+
+/// Certificates that change while the server runs, and nobody says so.
+fn takes_up_certificates(image: &str) {
+    let (old, old_key) = certificate();
+    let (new, new_key) = certificate();
+    let pair = |folder: &str| ["crt", "key"].map(|kind| format!("{folder}/{DOMAIN}.{kind}"));
+    let [crt, key] = pair("/etc/prosody/certs");
+    let [new_crt, new_key_file] = pair("/srv");
+    let server = Recipe::new(image)
+        .env("PROSODY_DOMAIN", DOMAIN)
+        .file(&crt, &old)
+        .file(&key, &old_key)
+        .file(&new_crt, &new)
+        .file(&new_key_file, &new_key)
+        .serve();
+    let mut seen = Observations::default();
+    seen.equal("the certificate before", served(&server, "5223"), without_space(&old));
+
+    let before = server.mark();
+    server.root("mkdir /etc/prosody/certs/folder; ls /etc/prosody/certs; chmod 755 /etc/prosody/certs").ok();
+    server.root(&format!("cp {new_crt} {new_key_file} /etc/prosody/certs/")).ok();
+    eventually("the new certificate", PATIENCE, || match served(&server, "5223") {
+        served if served == without_space(&new) => Ok(()),
+        other => Err(other),
+    });
+    seen.equal("on the other port too", served(&server, "5222"), without_space(&new));
+    // A folder without certificates is none that changed, and the folder is watched by now.
+    server.root(&format!("mv {crt} {key} /etc/prosody/certs/folder/")).ok();
+    eventually("what has gone", PATIENCE, || {
+        let said = server.since(before);
+        if received(&server) == 2 { Ok(()) } else { Err(said.all()) }
+    });
+    server.root(&format!("cp {new_crt} {new_key_file} /etc/prosody/certs/folder/")).ok();
+    eventually("what is in the folder", PATIENCE, || {
+        let said = server.since(before);
+        if received(&server) == 3 { Ok(()) } else { Err(said.all()) }
+    });
+    let said = server.since(before).stderr;
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("Reloading, changed: ")).collect();
+    seen.equal("one line each, and no other", (lines.len(), said.lines().count()), (3, 4));
+    seen.that("the files are named", lines[0].contains(&format!("certs/{DOMAIN}.crt")), &said);
+    seen.that("those of a folder too", lines[2].contains(&format!("certs/folder/{DOMAIN}.crt")), &said);
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn changed_certificates_are_taken_up_on_13_0() {
+    takes_up_certificates(TRIXIE);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn changed_certificates_are_taken_up_on_0_12() {
+    takes_up_certificates(BOOKWORM);
 }
 
 /// What waits for a restart is not there yet: the health check does not ask for it, and once it is taken back nothing
@@ -541,6 +599,11 @@ fn a_configuration_of_the_users_own_is_reloaded_untouched() {
         eventually("the new level", PATIENCE, || match server.logs() {
             logs if logs.contains("debug\t") => Ok(()),
             logs => Err(logs),
+        });
+        server.root("mkdir -p /etc/prosody/certs && echo >/etc/prosody/certs/own.example.crt").ok();
+        eventually("Prosody is told of certificates", PATIENCE, || match received(&server) {
+            2 => Ok(()),
+            _ => Err(server.logs()),
         });
         let rendered = server.root("find /run/prosody -name '*.lua' -o -name 'generation-*'").ok();
         assert_eq!(rendered, "", "something was rendered");

@@ -1,0 +1,210 @@
+//! Certificates as ACME clients and people leave them on disk: found in every layout, and chosen by what they say.
+//!
+//! A certificate serves a name if that is among its subject alternative names (RFC 6125; RFC 6120, section 13.7.1.2), if
+//! it is valid, and if its private key is there. The name of its file says nothing about it, only where its key may be.
+
+mod choice;
+mod der;
+mod files;
+mod key;
+mod pem;
+mod sources;
+mod x509;
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use time::OffsetDateTime;
+
+pub use self::choice::{Choice, Pair};
+use self::choice::{Entry, Leaf};
+use self::key::Keys;
+use self::sources::Found;
+use self::x509::Certificate;
+
+/// A place where certificates are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// A directory, or the file of one certificate.
+    pub path: PathBuf,
+    /// The names (in ASCII, in lower case) that it is for; nothing where it is for all.
+    pub only: Option<Vec<String>>,
+}
+
+/// What a certificate is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// XMPP, for clients and servers.
+    Xmpp,
+    /// HTTPS.
+    Https,
+}
+
+/// Everything that was found, and what was read of keys since.
+pub struct Certificates {
+    now: OffsetDateTime,
+    /// The names that each source is for.
+    only: Vec<Option<Vec<String>>>,
+    found: Found,
+    leaves: Vec<Leaf>,
+    /// Which of them have a name, wildcards as they stand.
+    by_name: HashMap<String, Vec<Entry>>,
+    /// Which of them have a name only as their common name.
+    by_common_name: HashMap<String, Vec<usize>>,
+    keys: RefCell<HashMap<PathBuf, Rc<Keys>>>,
+    /// The names of the files with keys in folders beside those that were looked at.
+    private_folders: RefCell<HashMap<PathBuf, Rc<Vec<OsString>>>>,
+    pairs: RefCell<HashMap<usize, Result<Rc<Pair>, PassedOver>>>,
+}
+
+/// A file that is not used, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedOver {
+    /// The file.
+    pub path: PathBuf,
+    /// Why, as it stands after the file's name: `expired on 2026-03-01`.
+    pub why: String,
+    /// Whether a writer who has not finished may be the reason, so that another look is worth it.
+    pub is_incomplete: bool,
+}
+
+impl PassedOver {
+    fn new(path: PathBuf, flaw: Flaw) -> PassedOver {
+        PassedOver { path, why: flaw.why.into_owned(), is_incomplete: flaw.is_incomplete }
+    }
+}
+
+impl fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.why)
+    }
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Flaw {
+    why: Cow<'static, str>,
+    is_incomplete: bool,
+}
+
+impl Flaw {
+    /// One that a writer at work causes.
+    fn incomplete(why: impl Into<Cow<'static, str>>) -> Flaw {
+        Flaw { why: why.into(), is_incomplete: true }
+    }
+
+    /// One that stays until somebody does something.
+    fn lasting(why: impl Into<Cow<'static, str>>) -> Flaw {
+        Flaw { why: why.into(), is_incomplete: false }
+    }
+}
+
+/// Looks through the sources and reads every certificate in them. Files of keys are read only when a certificate is
+/// about to be chosen. What is missing or cannot be read is no error, but one of the [`Certificates::problems`].
+pub fn look(sources: &[Source], now: OffsetDateTime) -> Certificates {
+    let found = sources::look(sources);
+    let mut leaves: Vec<Leaf> = Vec::new();
+    let mut by_certificate: HashMap<&[u8], Vec<usize>> = HashMap::new();
+    let mut by_name: HashMap<String, Vec<Entry>> = HashMap::new();
+    let mut by_common_name: HashMap<String, Vec<usize>> = HashMap::new();
+    for (number, file) in found.files.iter().enumerate() {
+        for certificate in &file.certificates {
+            if certificate.names.is_empty() && certificate.common_name.is_none() {
+                continue;
+            }
+            // The end is of the signature, which tells all but all apart.
+            let end = &certificate.der[certificate.der.len().saturating_sub(32)..];
+            let same = by_certificate.entry(end).or_default();
+            if let Some(leaf) = same.iter().find(|leaf| leaves[**leaf].certificate.der == certificate.der) {
+                leaves[*leaf].files.push(number);
+                continue;
+            }
+            same.push(leaves.len());
+            for name in &certificate.names {
+                let entry = Entry { leaf: leaves.len(), usage: name.usage };
+                by_name.entry(name.domain.clone()).or_default().push(entry);
+            }
+            if let Some(name) = &certificate.common_name {
+                by_common_name.entry(name.clone()).or_default().push(leaves.len());
+            }
+            leaves.push(Leaf { certificate: Rc::clone(certificate), files: vec![number] });
+        }
+    }
+    for leaf in &mut leaves {
+        // The longest chain first; then as they were found.
+        leaf.files.sort_by_key(|file| std::cmp::Reverse(found.files[*file].certificates.len()));
+    }
+    Certificates {
+        now,
+        only: sources.iter().map(|source| source.only.clone()).collect(),
+        leaves,
+        by_name,
+        by_common_name,
+        found,
+        keys: RefCell::default(),
+        private_folders: RefCell::default(),
+        pairs: RefCell::default(),
+    }
+}
+
+impl Certificates {
+    /// Every directory that was looked at, the directories that links to files lead to, and what is missing of both:
+    /// what a watcher has to watch. Each once, in their order; there are more after [`Certificates::choose`], where
+    /// keys are links.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        let mut directories = self.found.directories.borrow_mut();
+        directories.sort_unstable();
+        directories.dedup();
+        directories.clone()
+    }
+
+    /// The files that look like certificates and could not be read as such, whatever names they may be for, and the
+    /// directories that could not be looked into.
+    pub fn problems(&self) -> &[PassedOver] {
+        &self.found.problems
+    }
+
+    /// Whether a file is of a source that is for this name.
+    fn is_for(&self, file: usize, name: &str) -> bool {
+        let only = self.only[self.found.files[file].source].as_ref();
+        only.is_none_or(|only| only.iter().any(|allowed| allowed == name))
+    }
+
+    /// The keys in a file, which is read once.
+    fn keys_of(&self, path: &Path) -> Rc<Keys> {
+        if let Some(keys) = self.keys.borrow().get(path) {
+            return Rc::clone(keys);
+        }
+        if let Some(directory) = path.parent() {
+            self.found.watch_target(directory, path.read_link().ok().map(OsString::from));
+        }
+        let keys = match files::read_key(path) {
+            Ok(text) => Keys::read(&text),
+            Err(flaw) => Keys { keys: Vec::new(), flaw: Some(flaw) },
+        };
+        let keys = Rc::new(keys);
+        self.keys.borrow_mut().insert(path.to_owned(), Rc::clone(&keys));
+        keys
+    }
+
+    /// The names of the files with keys in a folder beside one with certificates.
+    fn keys_beside(&self, path: &Path) -> Rc<Vec<OsString>> {
+        if let Some(names) = self.private_folders.borrow().get(path) {
+            return Rc::clone(names);
+        }
+        let names = Rc::new(sources::keys_in(path));
+        if !names.is_empty() {
+            self.found.directories.borrow_mut().push(path.to_owned());
+        }
+        self.private_folders.borrow_mut().insert(path.to_owned(), Rc::clone(&names));
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests;

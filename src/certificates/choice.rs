@@ -1,0 +1,383 @@
+//! Which certificate a name gets, and why not another.
+
+use std::cmp::Reverse;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use time::OffsetDateTime;
+
+use super::x509::Usage;
+use super::{Certificate, Certificates, Flaw, PassedOver, Service, pem};
+
+/// More of a chain than this is none. OpenSSL verifies no longer ones (SSL_CTX_set_verify_depth(3)).
+const LONGEST_CHAIN: usize = 100;
+
+/// What a name gets.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// The certificate with its key; nothing where none fits.
+    pub pair: Option<Rc<Pair>>,
+    /// The other certificates with the name, each with why it is not used.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A certificate and its key, which belong together.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// The file with the certificate.
+    pub certificate: PathBuf,
+    /// The file with the key.
+    pub key: PathBuf,
+    /// The domains that it is for, in Unicode.
+    pub names: Vec<String>,
+    /// From when it is valid.
+    pub not_before: OffsetDateTime,
+    /// Until when it is valid.
+    pub not_after: OffsetDateTime,
+    /// Who issued it: the common name, or else the organisation.
+    pub issuer: String,
+    /// The certificate's SHA-256 fingerprint in hexadecimal, without colons.
+    pub fingerprint: String,
+    /// Whether it has expired. It is used where there is no other.
+    pub is_expired: bool,
+    /// Whether it was signed with its own key.
+    pub is_self_signed: bool,
+    /// Another number for another content of [`Pair::pem`].
+    pub digest: u64,
+    pem: String,
+}
+
+impl Pair {
+    /// The certificate, its chain in order as far as that is there, and the key. It is secret, for the key's sake.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Pair")
+            .field("certificate", &self.certificate)
+            .field("key", &self.key)
+            .field("names", &self.names)
+            .field("not_before", &self.not_before)
+            .field("not_after", &self.not_after)
+            .field("issuer", &self.issuer)
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A certificate that may serve, with all the files that it is in.
+pub(super) struct Leaf {
+    pub(super) certificate: Rc<Certificate>,
+    pub(super) files: Vec<usize>,
+}
+
+/// A certificate that has a certain name.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) leaf: usize,
+    pub(super) usage: Usage,
+}
+
+/// How good a certificate is for a name; the least is the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    is_expired: bool,
+    is_partial: bool,
+    is_self_signed: bool,
+    not_after: Reverse<OffsetDateTime>,
+    is_wildcard: bool,
+}
+
+impl Certificates {
+    /// Chooses for a name, in ASCII and in lower case (`xn--…`).
+    ///
+    /// Of several that fit it is the one valid longest. A self-signed one, or one for XMPP clients or servers alone, is
+    /// taken where there is no other; an expired one likewise, after those. One that is not valid yet is never taken.
+    pub fn choose(&self, name: &str, service: Service) -> Choice {
+        let mut choice = Choice::default();
+        let mut chosen: Option<(Rank, Rc<Pair>)> = None;
+        let mut candidates = self.candidates(name, service);
+        candidates.sort_by_key(|(_, rank)| *rank);
+        for (leaf, rank) in candidates {
+            let why_not = match self.unfit(leaf, rank) {
+                Some(why) => Some(why),
+                None => chosen.as_ref().map(|(best, pair)| better(rank, *best, pair, self.certificate(leaf))),
+            };
+            if let Some(why) = why_not {
+                choice.passed_over.push(self.pass_over(leaf, name, why));
+                continue;
+            }
+            match self.pair(leaf, name) {
+                Ok(pair) => chosen = Some((rank, pair)),
+                Err(passed_over) => choice.passed_over.push(passed_over),
+            }
+        }
+        choice.pair = chosen.map(|(_, pair)| pair);
+        self.explain_near_misses(name, &mut choice);
+        choice
+    }
+
+    fn certificate(&self, leaf: usize) -> &Certificate {
+        &self.leaves[leaf].certificate
+    }
+
+    /// The certificates that have the name, with their ranks.
+    fn candidates(&self, name: &str, service: Service) -> Vec<(usize, Rank)> {
+        let mut usages: Vec<(usize, bool, Vec<Usage>)> = Vec::new();
+        let wildcard = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+        for (is_wildcard, name_there) in [(false, Some(name)), (true, wildcard.as_deref())] {
+            for entry in name_there.and_then(|name| self.by_name.get(name)).into_iter().flatten() {
+                if service == Service::Https && entry.usage != Usage::All {
+                    continue;
+                }
+                match usages.iter_mut().find(|(leaf, ..)| *leaf == entry.leaf) {
+                    Some((_, _, usages)) => usages.push(entry.usage),
+                    None => usages.push((entry.leaf, is_wildcard, vec![entry.usage])),
+                }
+            }
+        }
+        let is_for = |leaf: usize| self.leaves[leaf].files.iter().any(|file| self.is_for(*file, name));
+        usages.retain(|(leaf, ..)| is_for(*leaf));
+        let rank = |(leaf, is_wildcard, usages): (usize, bool, Vec<Usage>)| {
+            let certificate = self.certificate(leaf);
+            let has = |usage| usages.contains(&usage);
+            let rank = Rank {
+                is_expired: certificate.not_after < self.now,
+                is_partial: !(has(Usage::All)
+                    || has(Usage::Xmpp)
+                    || has(Usage::XmppClients) && has(Usage::XmppServers)),
+                is_self_signed: certificate.is_self_signed(),
+                not_after: Reverse(certificate.not_after),
+                is_wildcard,
+            };
+            (leaf, rank)
+        };
+        usages.into_iter().map(rank).collect()
+    }
+
+    /// Why a certificate serves nobody, whatever its key.
+    fn unfit(&self, leaf: usize, rank: Rank) -> Option<Flaw> {
+        let certificate = self.certificate(leaf);
+        if certificate.not_before > self.now {
+            return Some(Flaw::lasting(format!("is not valid before {}", certificate.not_before.date())));
+        }
+        // Of its own kind are those that `openssl req -x509` makes for a single server.
+        (certificate.is_ca && !rank.is_self_signed)
+            .then(|| Flaw::lasting("is the certificate of an authority, not of a server"))
+    }
+
+    fn pass_over(&self, leaf: usize, name: &str, flaw: Flaw) -> PassedOver {
+        let files = &self.leaves[leaf].files;
+        let file = files.iter().find(|file| self.is_for(**file, name)).unwrap_or(&files[0]);
+        PassedOver::new(self.found.files[*file].path.clone(), flaw)
+    }
+
+    /// Says why certificates are not used that have the name, but not as it counts.
+    fn explain_near_misses(&self, name: &str, choice: &mut Choice) {
+        for leaf in self.by_common_name.get(name).into_iter().flatten() {
+            let why = "has no subject alternative name, and its common name does not count: have it issued again \
+                       with the name as a DNS name";
+            choice.passed_over.push(self.pass_over(*leaf, name, Flaw::lasting(why)));
+        }
+        if choice.pair.is_some() {
+            return;
+        }
+        let mut parent = name;
+        while let Some((_, above)) = parent.split_once('.') {
+            parent = above;
+            let Some((_, domain)) = above.split_once('.') else { break };
+            for entry in self.by_name.get(&format!("*.{domain}")).into_iter().flatten() {
+                let why = format!("*.{domain} in it stands for one label only");
+                choice.passed_over.push(self.pass_over(entry.leaf, name, Flaw::lasting(why)));
+            }
+        }
+    }
+
+    /// A certificate with its key, from the first of its files that has one beside it.
+    fn pair(&self, leaf: usize, name: &str) -> Result<Rc<Pair>, PassedOver> {
+        if let Some(pair) = self.pairs.borrow().get(&leaf) {
+            return pair.clone();
+        }
+        let pair = self.read_pair(leaf, name);
+        self.pairs.borrow_mut().insert(leaf, pair.clone());
+        pair
+    }
+
+    fn read_pair(&self, leaf: usize, name: &str) -> Result<Rc<Pair>, PassedOver> {
+        let certificate = self.certificate(leaf);
+        let mut worst: Option<Flaw> = None;
+        for file in &self.leaves[leaf].files {
+            let found = &self.found.files[*file];
+            match self.key(*file, certificate) {
+                Ok((key, text)) => {
+                    let mut pem = String::new();
+                    for certificate in self.chain(leaf) {
+                        pem::write(&mut pem, "CERTIFICATE", &certificate.der);
+                    }
+                    pem.push_str(&text);
+                    let mut hasher = DefaultHasher::new();
+                    pem.hash(&mut hasher);
+                    return Ok(Rc::new(Pair {
+                        certificate: found.path.clone(),
+                        key,
+                        names: certificate.domains(),
+                        not_before: certificate.not_before,
+                        not_after: certificate.not_after,
+                        issuer: certificate.issuer(),
+                        fingerprint: certificate.fingerprint(),
+                        is_expired: certificate.not_after < self.now,
+                        is_self_signed: certificate.is_self_signed(),
+                        digest: hasher.finish(),
+                        pem,
+                    }));
+                }
+                Err(Some(flaw)) => worst = Some(flaw),
+                Err(None) => {}
+            }
+        }
+        let flaw = worst.unwrap_or_else(|| Flaw::incomplete("has no key beside it"));
+        Err(self.pass_over(leaf, name, flaw))
+    }
+
+    /// The key of a certificate in a file: the file with it, and its text. The error says what is wrong with what
+    /// should be it; nothing where there is none.
+    fn key(&self, file: usize, certificate: &Certificate) -> Result<(PathBuf, String), Option<Flaw>> {
+        let file = &self.found.files[file];
+        let folder = &self.found.folders[file.folder];
+        let private = folder.path.parent().unwrap_or(&folder.path).join("private");
+        let likely = likely_keys(&folder.path, &file.path);
+        let take =
+            |path: PathBuf, is_likely| self.fitting(&path, certificate, is_likely).map(|key| (path, key));
+
+        let mut flaw = None;
+        let mut note = |result: Result<(PathBuf, String), Flaw>| match result {
+            Ok(found) => Some(found),
+            Err(found) => {
+                flaw.get_or_insert(found);
+                None
+            }
+        };
+        if file.has_key {
+            if let Some(found) = note(take(file.path.clone(), true)) {
+                return Ok(found);
+            }
+        }
+        let is_there = |names: &[OsString], name: &&OsString| names.binary_search(name).is_ok();
+        for name in likely.iter().filter(|name| is_there(&folder.keys, name)) {
+            if let Some(found) = note(take(folder.path.join(name), true)) {
+                return Ok(found);
+            }
+        }
+        let beside = self.keys_beside(&private);
+        for name in likely.iter().filter(|name| is_there(&beside, name)) {
+            if let Some(found) = note(take(private.join(name), true)) {
+                return Ok(found);
+            }
+        }
+        let others = folder.keys.iter().map(|name| folder.path.join(name));
+        let others: Vec<_> = others.chain(beside.iter().map(|name| private.join(name))).collect();
+        let is_only_one = others.len() == 1;
+        for path in others {
+            match take(path, false) {
+                Ok(found) => return Ok(found),
+                // It can be none but this.
+                Err(found) if is_only_one => flaw = flaw.or(Some(found)),
+                Err(_) => {}
+            }
+        }
+        Err(flaw)
+    }
+
+    /// The text of the key in a file that belongs to a certificate. One of which that cannot be told does if it is
+    /// where the certificate's key should be.
+    fn fitting(&self, path: &Path, certificate: &Certificate, is_likely: bool) -> Result<String, Flaw> {
+        let keys = self.keys_of(path);
+        let fits = |key: &&super::key::Key| key.fits(&certificate.public_key).unwrap_or(is_likely);
+        if let Some(key) = keys.keys.iter().find(fits) {
+            let mut text = String::new();
+            key.write(&mut text);
+            return Ok(text);
+        }
+        Err(match &keys.flaw {
+            Some(flaw) => Flaw {
+                why: format!("its key {} {}", path.display(), flaw.why).into(),
+                is_incomplete: flaw.is_incomplete,
+            },
+            None => Flaw::incomplete(format!("{} is the key of another certificate", path.display())),
+        })
+    }
+
+    /// A certificate and those of who issued it, each after the one that it is for, from its own files first and then
+    /// from those beside them. What stands for itself is a root, and taken only where it is in the same file.
+    fn chain(&self, leaf: usize) -> Vec<Rc<Certificate>> {
+        let leaf = &self.leaves[leaf];
+        let files = || leaf.files.iter().map(|file| &self.found.files[*file]);
+        let mut chain = vec![Rc::clone(&leaf.certificate)];
+        while chain.len() < LONGEST_CHAIN {
+            let last = &chain[chain.len() - 1];
+            if last.is_self_signed() {
+                break;
+            }
+            let is_next = |other: &&Rc<Certificate>| {
+                other.is_issuer_of(last) && !chain.iter().any(|known| known.der == other.der)
+            };
+            let own = files().flat_map(|file| &file.certificates);
+            let beside = files().flat_map(|file| &self.found.folders[file.folder].issuers);
+            let mut beside = beside.filter(|other| !other.is_self_signed());
+            let next = own.clone().find(is_next).or_else(|| beside.find(is_next));
+            let Some(next) = next.map(Rc::clone) else { break };
+            chain.push(next);
+        }
+        chain
+    }
+}
+
+/// Why the one that was chosen is better than another.
+fn better(rank: Rank, best: Rank, chosen: &Pair, certificate: &Certificate) -> Flaw {
+    let path = chosen.certificate.display();
+    Flaw::lasting(if rank.is_expired {
+        format!("expired on {}", certificate.not_after.date())
+    } else if rank.is_partial != best.is_partial {
+        format!("is for XMPP clients or for servers alone, {path} is for both")
+    } else if rank.is_self_signed != best.is_self_signed {
+        format!("is self-signed, {path} is not")
+    } else if rank.not_after != best.not_after {
+        format!("is replaced by {path}, which is valid longer")
+    } else {
+        format!("is as good as {path}")
+    })
+}
+
+/// The names that the key of a certificate has by the conventions of those who write them.
+fn likely_keys(folder: &Path, file: &Path) -> Vec<OsString> {
+    let (Some(name), Some(stem)) =
+        (file.file_name().and_then(OsStr::to_str), file.file_stem().and_then(OsStr::to_str))
+    else {
+        return Vec::new();
+    };
+    // `chat.key`, mkcert's `chat-key.pem`, and what people make of it.
+    let mut names: Vec<OsString> = [".key", "-key.pem", "_key.pem", ".key.pem"]
+        .iter()
+        .map(|end| format!("{stem}{end}").into())
+        .collect();
+    // certbot's, and traefik-certs-dumper's.
+    for word in ["fullchain", "certificate", "cert", "chain"] {
+        if name.contains(word) {
+            names.push(name.replace(word, "privkey").into());
+            names.push(name.replace(word, "key").into());
+            names.push(format!("{}.key", stem.replace(word, "privatekey")).into());
+            names.push(format!("{}.key", stem.replace(word, "privkey")).into());
+            break;
+        }
+    }
+    // acme.sh's `fullchain.cer` is in the folder of a domain.
+    let folder = folder.file_name().unwrap_or_default().to_string_lossy();
+    names.push(format!("{}.key", folder.strip_suffix("_ecc").unwrap_or(&folder)).into());
+    names
+}

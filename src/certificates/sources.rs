@@ -1,0 +1,496 @@
+//! Looking through the places where certificates are: everything that has a certificate in it is read, and of keys only
+//! the names.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+
+use super::files::{self, Content, LARGEST, Owners, kind};
+use super::pem::{self, CutOff};
+use super::x509::Certificate;
+use super::{Flaw, PassedOver, Source};
+
+/// How deep directories are looked through, the source itself being the first level.
+const DEPTH: usize = 8;
+
+/// How many names are looked at, and how many files opened, before we say that there are too many.
+const MAX_NAMES: usize = 100_000;
+const MAX_FILES: usize = 20_000;
+
+/// How names of files end that have no certificate in them.
+const OTHERS: [&str; 34] = [
+    "txt", "json", "conf", "cfg", "cnf", "ini", "yaml", "yml", "toml", "xml", "lua", "sh", "py", "pl", "md",
+    "html", "log", "csr", "crl", "srl", "pub", "p12", "pfx", "jks", "zip", "gz", "xz", "tar", "bak", "old",
+    "orig", "tmp", "swp", "lock",
+];
+
+/// A directory that was looked at.
+#[derive(Default)]
+pub struct Folder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The names of the files with keys, in their order.
+    pub keys: Vec<OsString>,
+    /// The certificates of authorities in its files.
+    pub issuers: Vec<Rc<Certificate>>,
+}
+
+/// A file with certificates.
+pub struct FoundFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its directory, by its place in [`Found::folders`].
+    pub folder: usize,
+    /// The source, by its place among them.
+    pub source: usize,
+    /// In the order in which they are in it.
+    pub certificates: Vec<Rc<Certificate>>,
+    /// Whether there is a key too.
+    pub has_key: bool,
+}
+
+/// What was found.
+#[derive(Default)]
+pub struct Found {
+    /// Every directory with anything in it that may be of use.
+    pub folders: Vec<Folder>,
+    /// Every file with certificates.
+    pub files: Vec<FoundFile>,
+    /// The directories to watch.
+    pub directories: RefCell<Vec<PathBuf>>,
+    /// What looked like a certificate or key and could not be used.
+    pub problems: Vec<PassedOver>,
+}
+
+/// Looks through the sources.
+pub fn look(sources: &[Source]) -> Found {
+    let mut search = Search { names_left: MAX_NAMES, files_left: MAX_FILES, ..Search::default() };
+    for (number, source) in sources.iter().enumerate() {
+        search.source = number;
+        search.seen.clear();
+        search.look_at(&source.path);
+    }
+    search.found
+}
+
+/// The names of the files with keys in one more directory, in their order.
+pub fn keys_in(path: &Path) -> Vec<OsString> {
+    let mut search = Search { names_left: MAX_NAMES, ..Search::default() };
+    let names = search.open_directory(path).and_then(|directory| search.names(directory.fd.as_fd()));
+    let names = names.unwrap_or_default().into_iter().map(|(name, _)| name);
+    names.filter(|name| is_key_name(name)).collect()
+}
+
+/// Whether a name is one that files with a key and nothing else have.
+fn is_key_name(name: &OsStr) -> bool {
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    name.ends_with(".key")
+        || name.ends_with("key.pem")
+        || name.contains("privkey")
+        || name.contains("privatekey")
+}
+
+/// Whether a name is one that files with certificates have.
+fn is_certificate_name(name: &OsStr) -> bool {
+    ["pem", "crt", "cer", "cert"].iter().any(|end| has_ending(name, end))
+}
+
+fn has_ending(name: &OsStr, ending: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case(ending))
+}
+
+/// Whether a name is one of a file that has no certificate in it.
+fn is_other(name: &OsStr) -> bool {
+    name.as_bytes().ends_with(b"~")
+        || name.as_bytes().starts_with(b"README")
+        || OTHERS.iter().any(|ending| has_ending(name, ending))
+}
+
+/// A search under way.
+#[derive(Default)]
+struct Search {
+    found: Found,
+    source: usize,
+    /// The directories of this source that were looked at, by device and inode.
+    seen: HashSet<(u64, u64)>,
+    /// Certificates that were read, by the end of their text (it is of the signature): most files have the same few
+    /// issuers in them.
+    known: HashMap<Vec<u8>, Known>,
+    names_left: usize,
+    files_left: usize,
+    is_at_limit: bool,
+    buffer: Vec<u8>,
+}
+
+/// The text of a certificate, and what was read in it, if that was one.
+struct Known {
+    text: Vec<u8>,
+    certificate: Option<Rc<Certificate>>,
+}
+
+/// A directory that is open.
+struct Opened {
+    fd: OwnedFd,
+    owners: Owners,
+}
+
+impl Search {
+    fn look_at(&mut self, path: &Path) {
+        match self.open_directory(path) {
+            Ok(directory) => self.directory(path, &directory, DEPTH),
+            // A mount that is empty yet. Whoever watches has to know of it.
+            Err(Errno::ENOENT) => self.watch(path.to_owned()),
+            Err(Errno::ENOTDIR) => self.single_file(path),
+            Err(error) => self.problem(path.to_owned(), files::unreadable(error)),
+        }
+    }
+
+    /// A source that is a file: the keys are beside it.
+    fn single_file(&mut self, path: &Path) {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return;
+        };
+        self.watch(parent.to_owned());
+        let Ok(directory) = self.open_directory(parent) else {
+            return;
+        };
+        let folder = self.found.folders.len();
+        self.found.folders.push(Folder {
+            path: parent.to_owned(),
+            keys: keys_in(parent),
+            ..Folder::default()
+        });
+        let is_link = files::target(&directory.fd, name).is_some();
+        self.file(folder, &directory, name, is_link);
+    }
+
+    fn open_directory(&self, path: &Path) -> nix::Result<Opened> {
+        let (fd, owners) = files::open(path, files::DIRECTORY)?;
+        Ok(Opened { fd, owners })
+    }
+
+    fn directory(&mut self, path: &Path, directory: &Opened, depth: usize) {
+        let stat = match fstat(&directory.fd) {
+            Ok(stat) => stat,
+            Err(error) => return self.problem(path.to_owned(), files::unreadable(error)),
+        };
+        if !self.seen.insert((stat.st_dev, stat.st_ino)) {
+            return;
+        }
+        self.watch(path.to_owned());
+        if let Some(refusal) = files::refusal(&stat, &directory.owners, 0o005) {
+            return self.problem(path.to_owned(), refusal);
+        }
+        let names = match self.names(directory.fd.as_fd()) {
+            Ok(names) => names,
+            Err(error) => return self.problem(path.to_owned(), files::unreadable(error)),
+        };
+        let folder = self.found.folders.len();
+        self.found.folders.push(Folder { path: path.to_owned(), ..Folder::default() });
+
+        let mut names: Vec<_> =
+            names.into_iter().map(|(name, kind)| self.kind(directory, name, kind)).collect();
+        // What has the whole chain comes first, and makes others needless.
+        names.sort_by_cached_key(|(name, ..)| !contains(name, "fullchain"));
+        let mut has_chain = false;
+        for (name, kind, is_link) in names {
+            match kind {
+                SFlag::S_IFDIR if depth > 1 => self.below(path, directory, &name, is_link, depth - 1),
+                SFlag::S_IFDIR => {
+                    self.problem(path.join(&name), Flaw::lasting("is too deep, and not looked into"))
+                }
+                SFlag::S_IFREG if is_key_name(&name) => self.found.folders[folder].keys.push(name),
+                SFlag::S_IFREG if is_other(&name) => {}
+                SFlag::S_IFREG if has_chain && is_part_of_chain(&name, path) => {}
+                SFlag::S_IFREG => {
+                    let length = self.file(folder, directory, &name, is_link);
+                    has_chain = has_chain || (length > 1 && contains(&name, "fullchain"));
+                }
+                // A link to nothing, which is nothing else's name.
+                SFlag::S_IFLNK if is_certificate_name(&name) && !is_key_name(&name) => {
+                    self.problem(path.join(&name), Flaw::incomplete("is a link to nothing"));
+                    self.watch_target(path, directory, &name);
+                }
+                SFlag::S_IFLNK if is_key_name(&name) => self.found.folders[folder].keys.push(name),
+                _ if is_certificate_name(&name) => {
+                    self.problem(path.join(&name), Flaw::lasting("is no regular file"));
+                }
+                _ => {}
+            }
+        }
+        self.found.folders[folder].keys.sort();
+    }
+
+    /// The names in a directory that are not hidden, in their order.
+    fn names(&mut self, directory: impl AsFd) -> nix::Result<Vec<(OsString, Option<Type>)>> {
+        let mut names = Vec::new();
+        let mut entries = Dir::from_fd(directory.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?)?;
+        for entry in entries.iter() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name.starts_with(b".") {
+                continue;
+            }
+            if self.names_left == 0 {
+                self.limit();
+                break;
+            }
+            self.names_left -= 1;
+            names.push((OsStr::from_bytes(name).to_owned(), entry.file_type()));
+        }
+        names.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(names)
+    }
+
+    /// What a name stands for, at the end of links, and whether it is a link; it is one to nothing where that is
+    /// what it stands for. A key is not looked at.
+    fn kind(&self, directory: &Opened, name: OsString, kind: Option<Type>) -> (OsString, SFlag, bool) {
+        let look =
+            |flags| fstatat(&directory.fd, name.as_os_str(), flags).ok().map(|stat| files::kind(&stat));
+        let (kind, is_link) = match kind {
+            Some(Type::File) => (SFlag::S_IFREG, false),
+            Some(Type::Directory) => (SFlag::S_IFDIR, false),
+            Some(Type::Symlink) => (SFlag::S_IFLNK, true),
+            Some(_) => (SFlag::S_IFIFO, false),
+            None => {
+                let found = look(AtFlags::AT_SYMLINK_NOFOLLOW).unwrap_or(SFlag::S_IFIFO);
+                (found, found == SFlag::S_IFLNK)
+            }
+        };
+        if is_link && !is_key_name(&name) {
+            let found = look(AtFlags::empty()).unwrap_or(SFlag::S_IFLNK);
+            return (name, found, true);
+        }
+        (name, kind, is_link)
+    }
+
+    fn below(&mut self, path: &Path, parent: &Opened, name: &OsStr, is_link: bool, depth: usize) {
+        let path = path.join(name);
+        let opened = if is_link {
+            self.open_directory(&path)
+        } else {
+            openat(&parent.fd, name, files::DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
+                .map(|fd| Opened { fd, owners: parent.owners.clone() })
+        };
+        match opened {
+            Ok(directory) => self.directory(&path, &directory, depth),
+            // It went away just now.
+            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) => {}
+            Err(error) => self.problem(path, files::unreadable(error)),
+        }
+    }
+
+    /// Reads a file, and gives how many certificates are in it.
+    fn file(&mut self, folder: usize, directory: &Opened, name: &OsStr, is_link: bool) -> usize {
+        if self.files_left == 0 {
+            self.limit();
+            return 0;
+        }
+        self.files_left -= 1;
+        let path = self.found.folders[folder].path.join(name);
+        let folder_path = self.found.folders[folder].path.clone();
+        if is_link {
+            self.watch_target(&folder_path, directory, name);
+        }
+        match self.read(&path, directory, name, is_link) {
+            Ok(Some(Content::Text)) => self.take(folder, path, name).unwrap_or_else(|(path, flaw)| {
+                self.problem(path, flaw);
+                0
+            }),
+            Ok(Some(Content::Der)) if ["der", "cer", "crt"].iter().any(|ending| has_ending(name, ending)) => {
+                let way = format!(
+                    "is in DER, which is not read: convert it with `openssl x509 -inform der -in {} -out …`",
+                    Path::new(name).display()
+                );
+                self.problem(path, Flaw::lasting(way));
+                0
+            }
+            Ok(_) => 0,
+            Err(flaw) => {
+                if is_certificate_name(name) {
+                    self.problem(path, flaw);
+                }
+                0
+            }
+        }
+    }
+
+    /// Reads a file into the buffer. Nothing where it has gone.
+    fn read(
+        &mut self,
+        path: &Path,
+        directory: &Opened,
+        name: &OsStr,
+        is_link: bool,
+    ) -> Result<Option<Content>, Flaw> {
+        let no_follow = if is_link { OFlag::empty() } else { OFlag::O_NOFOLLOW };
+        let file = match openat(&directory.fd, name, files::FILE | no_follow, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::ENOENT | Errno::ELOOP) => return Ok(None),
+            Err(error) => return Err(files::unreadable(error)),
+        };
+        let (file, stat) = self.trusted(file, path, directory, is_link)?;
+        if kind(&stat) != SFlag::S_IFREG {
+            return Err(Flaw::lasting("is no regular file"));
+        }
+        if usize::try_from(stat.st_size).map_or(true, |size| size > LARGEST) {
+            return Err(Flaw::lasting("is larger than 1 MiB, and not read"));
+        }
+        let content = files::read(&mut File::from(file), &stat, &mut self.buffer);
+        content.map(Some).map_err(|error| {
+            Flaw::lasting(format!("cannot be read: {}", crate::settings::source::reason(&error)))
+        })
+    }
+
+    /// A file that no link of somebody else's led to without right.
+    fn trusted(
+        &self,
+        file: OwnedFd,
+        path: &Path,
+        directory: &Opened,
+        is_link: bool,
+    ) -> Result<(OwnedFd, FileStat), Flaw> {
+        let stat = fstat(&file).map_err(files::unreadable)?;
+        // What everybody may read needs no look at the links.
+        if stat.st_mode & 0o004 != 0 {
+            return Ok((file, stat));
+        }
+        if !is_link {
+            return files::refusal(&stat, &directory.owners, 0o004).map_or(Ok((file, stat)), Err);
+        }
+        let (file, owners) = files::open(path, files::FILE).map_err(files::unreadable)?;
+        let stat = fstat(&file).map_err(files::unreadable)?;
+        files::refusal(&stat, &owners, 0o004).map_or(Ok((file, stat)), Err)
+    }
+
+    /// Takes what is in the buffer. One block that is wrong makes the file one that a writer has not finished.
+    fn take(&mut self, folder: usize, path: PathBuf, name: &OsStr) -> Result<usize, (PathBuf, Flaw)> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let read = self.certificates(&buffer, name);
+        self.buffer = buffer;
+        let (certificates, has_key) = match read {
+            Ok(read) => read,
+            Err(flaw) => return Err((path, flaw)),
+        };
+        let length = certificates.len();
+        if length > 0 {
+            let issuers = &mut self.found.folders[folder].issuers;
+            for certificate in certificates.iter().filter(|certificate| certificate.is_ca) {
+                if !issuers.iter().any(|issuer| Rc::ptr_eq(issuer, certificate)) {
+                    issuers.push(Rc::clone(certificate));
+                }
+            }
+            let source = self.source;
+            self.found.files.push(FoundFile { path, folder, source, certificates, has_key });
+        } else if has_key {
+            self.found.folders[folder].keys.push(name.to_owned());
+        }
+        Ok(length)
+    }
+
+    fn certificates(&mut self, text: &[u8], name: &OsStr) -> Result<(Vec<Rc<Certificate>>, bool), Flaw> {
+        let mut certificates = Vec::new();
+        let mut has_key = false;
+        let mut is_trusted_form = false;
+        let mut unknown = 0;
+        for block in pem::blocks(text) {
+            let block = block.map_err(|CutOff| Flaw::incomplete("is cut off"))?;
+            match block.label {
+                "CERTIFICATE" | "X509 CERTIFICATE" => match self.certificate(&block) {
+                    Ok(Some(certificate)) => certificates.push(certificate),
+                    Ok(None) => unknown += 1,
+                    Err(flaw) => return Err(flaw),
+                },
+                "TRUSTED CERTIFICATE" => is_trusted_form = true,
+                _ => has_key = has_key || block.is_key(),
+            }
+        }
+        if !certificates.is_empty() || has_key {
+            return Ok((certificates, has_key));
+        }
+        match () {
+            () if unknown > 0 => Err(Flaw::incomplete("is damaged: what is in it is no certificate")),
+            () if is_trusted_form => Err(Flaw::lasting(
+                "has a TRUSTED CERTIFICATE, which only OpenSSL's own programs read: convert it with `openssl x509`",
+            )),
+            () if text.is_empty() && is_certificate_name(name) => Err(Flaw::incomplete("is empty")),
+            () if !text.is_empty() && !pem::is_pem(text) => Err(Flaw::incomplete("is cut off")),
+            () => Ok((certificates, has_key)),
+        }
+    }
+
+    /// A certificate; nothing where it cannot be understood, which need not be the one that matters.
+    fn certificate(&mut self, block: &pem::Block) -> Result<Option<Rc<Certificate>>, Flaw> {
+        let end = &block.body[block.body.len().saturating_sub(96)..];
+        match self.known.get(end) {
+            Some(known) if known.text == block.body => return Ok(known.certificate.clone()),
+            _ => {}
+        }
+        let der = block.decode().ok_or_else(|| Flaw::incomplete("is damaged: it is not Base64"))?;
+        let certificate = Certificate::read(der).map(Rc::new);
+        self.known
+            .insert(end.to_owned(), Known { text: block.body.to_owned(), certificate: certificate.clone() });
+        Ok(certificate)
+    }
+
+    fn watch(&self, path: PathBuf) {
+        self.found.directories.borrow_mut().push(path);
+    }
+
+    fn watch_target(&self, path: &Path, directory: &Opened, name: &OsStr) {
+        self.found.watch_target(path, files::target(&directory.fd, name));
+    }
+
+    fn problem(&mut self, path: PathBuf, flaw: Flaw) {
+        self.found.problems.push(PassedOver::new(path, flaw));
+    }
+
+    fn limit(&mut self) {
+        if !self.is_at_limit {
+            self.is_at_limit = true;
+            let path = self.found.directories.borrow().last().cloned().unwrap_or_default();
+            let why =
+                "has too many files in it and below it to look at all of them: name the folders that matter";
+            self.problem(path, Flaw::lasting(why));
+        }
+    }
+}
+
+impl Found {
+    /// Notes the directory that a link in another one leads to. Its path is left as it stands in the link, since `..`
+    /// after a link to a directory leads elsewhere than the name before it says.
+    pub fn watch_target(&self, directory: &Path, target: Option<OsString>) {
+        let Some(parent) = target.as_ref().and_then(|target| Path::new(target).parent()) else {
+            return;
+        };
+        if !parent.as_os_str().is_empty() {
+            self.directories.borrow_mut().push(directory.join(parent));
+        }
+    }
+}
+
+/// Whether a file has a part of what is in the file with the whole chain beside it: certbot's `cert.pem` and
+/// `chain.pem`, acme.sh's `NAME.cer` and `ca.cer`.
+fn is_part_of_chain(name: &OsStr, directory: &Path) -> bool {
+    let folder = directory.file_name().unwrap_or_default().to_string_lossy();
+    let folder = folder.strip_suffix("_ecc").unwrap_or(&folder);
+    match name.to_str() {
+        Some("cert.pem" | "chain.pem" | "ca.cer") => true,
+        Some(name) => name.strip_suffix(".cer") == Some(folder),
+        None => false,
+    }
+}
+
+fn contains(name: &OsStr, word: &str) -> bool {
+    name.as_bytes().windows(word.len()).any(|part| part == word.as_bytes())
+}

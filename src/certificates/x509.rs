@@ -1,0 +1,299 @@
+//! One certificate, and the names that it is for.
+
+use std::fmt::Write as _;
+
+use ring::digest::{SHA256, digest};
+use time::OffsetDateTime;
+use x509_parser::certificate::X509CertificateParser;
+use x509_parser::extensions::{BasicConstraints, SubjectAlternativeName};
+use x509_parser::nom::Parser as _;
+use x509_parser::oid_registry::{OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME};
+use x509_parser::prelude::{FromDer, GeneralName, X509Name};
+
+use super::der::{CONTEXT, Reader};
+use crate::settings::types::{Domain, Kind as _};
+
+/// id-on-xmppAddr (RFC 6120, section 13.7.1.4), 1.3.6.1.5.5.7.8.5
+const XMPP_ADDR: [u8; 8] = [0x2b, 6, 1, 5, 5, 7, 8, 5];
+
+/// id-on-dnsSRV (RFC 4985, section 2), 1.3.6.1.5.5.7.8.7
+const DNS_SRV: [u8; 8] = [0x2b, 6, 1, 5, 5, 7, 8, 7];
+
+/// UTF8String and IA5String.
+const STRINGS: [u8; 2] = [0x0c, 0x16];
+
+/// A certificate.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// All of it, in DER.
+    pub der: Box<[u8]>,
+    subject: Box<[u8]>,
+    issuer: Box<[u8]>,
+    /// The public key with its algorithm (SubjectPublicKeyInfo), in DER.
+    pub public_key: Box<[u8]>,
+    /// From when it is valid.
+    pub not_before: OffsetDateTime,
+    /// Until when it is valid.
+    pub not_after: OffsetDateTime,
+    /// Whether others are signed with its key.
+    pub is_ca: bool,
+    /// Its subject alternative names that a server can have.
+    pub names: Vec<Name>,
+    /// Its common name as far as that is a domain, where there is no subject alternative name at all.
+    pub common_name: Option<String>,
+}
+
+/// A name that a certificate is for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Name {
+    /// In ASCII and in lower case; `*.` before it is a wildcard.
+    pub domain: String,
+    /// What it is for.
+    pub usage: Usage,
+}
+
+/// What a name in a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// Every service (a DNS name).
+    All,
+    /// XMPP (an XmppAddr).
+    Xmpp,
+    /// Connections of XMPP clients (a SRV name).
+    XmppClients,
+    /// Connections of XMPP servers (a SRV name).
+    XmppServers,
+}
+
+impl Certificate {
+    /// Reads a certificate in DER; nothing where it is none.
+    pub fn read(der: Vec<u8>) -> Option<Certificate> {
+        // Of the extensions two are asked for, and the others may be as they like.
+        let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
+        let (rest, parsed) = parser.parse(&der).ok()?;
+        if !rest.is_empty() {
+            return None;
+        }
+        let extension = |oid| {
+            let found = parsed.extensions().iter().find(|extension| extension.oid == oid);
+            found.map(|extension| extension.value)
+        };
+        let alternative_names = match extension(OID_X509_EXT_SUBJECT_ALT_NAME) {
+            Some(value) => Some(SubjectAlternativeName::from_der(value).ok()?.1.general_names),
+            None => None,
+        };
+        let is_ca = match extension(OID_X509_EXT_BASIC_CONSTRAINTS) {
+            Some(value) => BasicConstraints::from_der(value).ok()?.1.ca,
+            None => false,
+        };
+        let common_name = || {
+            let mut names = parsed.subject().iter_common_name();
+            names.find_map(|name| in_ascii(name.as_str().ok()?))
+        };
+        Some(Certificate {
+            subject: parsed.subject().as_raw().into(),
+            issuer: parsed.issuer().as_raw().into(),
+            public_key: parsed.public_key().raw.into(),
+            not_before: parsed.validity().not_before.to_datetime(),
+            not_after: parsed.validity().not_after.to_datetime(),
+            is_ca,
+            common_name: if alternative_names.is_none() { common_name() } else { None },
+            names: alternative_names.iter().flatten().filter_map(name).collect(),
+            der: der.into(),
+        })
+    }
+
+    /// Whether it was signed with its own key, as far as its names tell.
+    pub fn is_self_signed(&self) -> bool {
+        self.subject == self.issuer
+    }
+
+    /// Whether another one was issued by the owner of this one, as far as their names tell.
+    pub fn is_issuer_of(&self, other: &Certificate) -> bool {
+        self.subject == other.issuer
+    }
+
+    /// Who issued it, for people: the common name, or else the organisation, or else all that is said.
+    pub fn issuer(&self) -> String {
+        let Ok((_, issuer)) = X509Name::from_der(&self.issuer) else {
+            return String::new();
+        };
+        let mut parts = issuer.iter_common_name().chain(issuer.iter_organization());
+        parts.find_map(|part| Some(part.as_str().ok()?.to_owned())).unwrap_or_else(|| issuer.to_string())
+    }
+
+    /// The SHA-256 fingerprint, in hexadecimal as `openssl x509 -fingerprint` shows it, without the colons.
+    pub fn fingerprint(&self) -> String {
+        let mut text = String::with_capacity(64);
+        for byte in digest(&SHA256, &self.der).as_ref() {
+            // Writing into a string cannot fail.
+            let _ = write!(text, "{byte:02X}");
+        }
+        text
+    }
+
+    /// The domains that it is for, each once, in Unicode.
+    pub fn domains(&self) -> Vec<String> {
+        let mut domains = Vec::new();
+        for name in &self.names {
+            let (wildcard, domain) = split_wildcard(&name.domain);
+            let shown = format!("{wildcard}{}", idna::domain_to_unicode(domain).0);
+            if !domains.contains(&shown) {
+                domains.push(shown);
+            }
+        }
+        domains
+    }
+}
+
+fn name(name: &GeneralName<'_>) -> Option<Name> {
+    let (text, usage) = match name {
+        GeneralName::DNSName(text) => (*text, Usage::All),
+        GeneralName::OtherName(oid, value) if *oid.as_bytes() == XMPP_ADDR => (string(value)?, Usage::Xmpp),
+        GeneralName::OtherName(oid, value) if *oid.as_bytes() == DNS_SRV => {
+            let text = string(value)?;
+            match text.split_once('.')? {
+                (service, domain) if service.eq_ignore_ascii_case("_xmpp-client") => {
+                    (domain, Usage::XmppClients)
+                }
+                (service, domain) if service.eq_ignore_ascii_case("_xmpp-server") => {
+                    (domain, Usage::XmppServers)
+                }
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    Some(Name { domain: in_ascii(text)?, usage })
+}
+
+/// The text of an otherName, which is in a `[0]`.
+fn string(value: &[u8]) -> Option<&str> {
+    let mut value = Reader(value).enter(CONTEXT[0])?;
+    std::str::from_utf8(STRINGS.iter().find_map(|tag| value.take(*tag))?).ok()
+}
+
+/// A name in ASCII and in lower case, whichever way it was written; nothing where it is no domain.
+fn in_ascii(text: &str) -> Option<String> {
+    let (wildcard, domain) = split_wildcard(text);
+    let domain = domain.strip_suffix('.').unwrap_or(domain);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let is_punycode = |label: &str| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"));
+    if !domain.is_empty() && domain.bytes().all(is_plain) && !domain.split('.').any(is_punycode) {
+        return Some(format!("{wildcard}{}", domain.to_ascii_lowercase()));
+    }
+    Some(format!("{wildcard}{}", Domain::parse(domain).ok()?.ascii()))
+}
+
+/// `*.`, or nothing, and what follows it.
+fn split_wildcard(name: &str) -> (&str, &str) {
+    name.split_at(if name.starts_with("*.") { 2 } else { 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::string::Ia5String;
+    use rcgen::{CertificateParams, CustomExtension, DnType, KeyPair, OtherNameValue, SanType};
+
+    fn made(params: CertificateParams) -> Certificate {
+        let key = KeyPair::generate().unwrap();
+        Certificate::read(params.self_signed(&key).unwrap().der().to_vec()).unwrap()
+    }
+
+    fn with_names(names: Vec<SanType>) -> Vec<(String, Usage)> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        made(params).names.into_iter().map(|name| (name.domain, name.usage)).collect()
+    }
+
+    fn dns(name: &str) -> SanType {
+        SanType::DnsName(Ia5String::try_from(name).unwrap())
+    }
+
+    fn xmpp_addr(name: &str) -> SanType {
+        SanType::OtherName((vec![1, 3, 6, 1, 5, 5, 7, 8, 5], OtherNameValue::Utf8String(name.into())))
+    }
+
+    /// An extension with one name, whose tag and bytes need not be right.
+    fn raw_name(tag: u8, value: &[u8]) -> Vec<(String, Usage)> {
+        let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+        let name = [&[tag, length(value)], value].concat();
+        let mut params = CertificateParams::default();
+        let content = [&[0x30, length(&name)][..], &name].concat();
+        params.custom_extensions.push(CustomExtension::from_oid_content(&[2, 5, 29, 17], content));
+        made(params).names.into_iter().map(|name| (name.domain, name.usage)).collect()
+    }
+
+    fn srv(name: &str) -> Vec<(String, Usage)> {
+        let length = |extra: usize| u8::try_from(name.len() + extra).unwrap();
+        let oid = [&[6, 8][..], &DNS_SRV].concat();
+        raw_name(0xa0, &[&oid[..], &[0xa0, length(2), 0x16, length(0)], name.as_bytes()].concat())
+    }
+
+    #[test]
+    fn dns_names_are_in_lower_case_and_in_ascii() {
+        let names =
+            ["Chat.EXAMPLE", "*.Wild.example", "XN--MNCHEN-3YA.example", "dot.example.", "_x.example"];
+        let expected =
+            ["chat.example", "*.wild.example", "xn--mnchen-3ya.example", "dot.example", "_x.example"];
+        let expected = expected.map(|name| (name.to_owned(), Usage::All));
+        assert_eq!(with_names(names.map(dns).into()), expected);
+        let unicode = [("*.xn--mnchen-3ya.example".to_owned(), Usage::All)];
+        assert_eq!(raw_name(0x82, "*.München.example".as_bytes()), unicode);
+        for odd in ["", "*.", "a b", "a/b", "*", "a.*.b"] {
+            assert_eq!(with_names(vec![dns(odd)]), [], "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_xmpp_are_taken() {
+        let expected = |usage| [("xn--jrg-sna.example".to_owned(), usage)];
+        assert_eq!(with_names(vec![xmpp_addr("jörg.example")]), expected(Usage::Xmpp));
+        assert_eq!(with_names(vec![xmpp_addr("user@jörg.example")]), []);
+        assert_eq!(srv("_xmpp-client.xn--jrg-sna.example"), expected(Usage::XmppClients));
+        assert_eq!(srv("_XMPP-server.xn--jrg-sna.example"), expected(Usage::XmppServers));
+        assert_eq!(srv("_http.xn--jrg-sna.example"), []);
+    }
+
+    #[test]
+    fn names_are_shown_in_unicode_and_once() {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names =
+            vec![dns("*.xn--jrg-sna.example"), dns("b.example"), xmpp_addr("b.example")];
+        assert_eq!(made(params).domains(), ["*.jörg.example", "b.example"]);
+    }
+
+    #[test]
+    fn the_common_name_is_known_where_there_is_no_other() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "Chat.example");
+        let certificate = made(params.clone());
+        assert_eq!(certificate.common_name.as_deref(), Some("chat.example"));
+        params.subject_alt_names.push(dns("other.example"));
+        assert_eq!(made(params).common_name, None);
+    }
+
+    #[test]
+    fn the_issuer_has_the_shortest_name_that_says_who_it_is() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CountryName, "XX");
+        assert_eq!(made(params.clone()).issuer(), "C=XX");
+        params.distinguished_name.push(DnType::OrganizationName, "Some Authority");
+        assert_eq!(made(params.clone()).issuer(), "Some Authority");
+        params.distinguished_name.push(DnType::CommonName, "R42");
+        assert_eq!(made(params).issuer(), "R42");
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_none() {
+        let key = KeyPair::generate().unwrap();
+        let der = CertificateParams::default().self_signed(&key).unwrap().der().to_vec();
+        for end in 0..der.len() {
+            assert!(Certificate::read(der[..end].to_vec()).is_none(), "{end}");
+        }
+        assert!(Certificate::read([&der[..], &[0]].concat()).is_none());
+        assert_eq!(Certificate::read(der).unwrap().fingerprint().len(), 64);
+    }
+}

@@ -1,0 +1,637 @@
+//! Watching files and directories: the kernel tells when something about them changes (inotify(7)).
+//!
+//! A [`Watch`] belongs to PID 1 and to what it forks: all of them have the same queue of events. PID 1 asks the kernel for a
+//! signal when something comes, and reads nothing; its first child says what is watched, and the child that it forks for a
+//! reload reads what has happened. Which watch is for what is nowhere kept: to add the same again gives the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::unistd::{geteuid, read};
+
+use crate::facts::several;
+use crate::system;
+
+/// What comes and goes in a directory, and the directory itself.
+const COMING_AND_GOING: AddWatchFlags = AddWatchFlags::IN_CREATE
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_MOVED_FROM)
+    .union(AddWatchFlags::IN_MOVED_TO)
+    .union(ITSELF_GONE);
+
+/// A directory that is not where it was, or not any more.
+const ITSELF_GONE: AddWatchFlags = AddWatchFlags::IN_DELETE_SELF.union(AddWatchFlags::IN_MOVE_SELF);
+
+/// What the kernel tells unasked. After the overflow of its queue anything can have been.
+const WITHOUT_ASKING: AddWatchFlags = AddWatchFlags::IN_UNMOUNT.union(AddWatchFlags::IN_Q_OVERFLOW);
+
+/// What files are: a writer is finished, or they are readable to others than before.
+const CONTENT: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE.union(AddWatchFlags::IN_ATTRIB);
+
+/// Leaves what a watch is for already: one directory may be in two places. (nix has no name for it.)
+const MASK_ADD: AddWatchFlags = AddWatchFlags::from_bits_retain(libc::IN_MASK_ADD);
+
+/// How many links a path may go through, as in the kernel (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// How often is looked again at what changes while watches are added. Then its own events tell of it.
+const ATTEMPTS: usize = 5;
+
+/// The kernel's queue of what happens to what is watched.
+pub struct Watch(Inotify);
+
+impl Watch {
+    /// Makes the queue, with nothing watched yet. From here on the kernel sends SIGIO to this process, and to none that it
+    /// forks, for what comes into it. No program that is executed inherits it.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE where the user has too many of them, and others where the kernel has none: see [`refused`].
+    pub fn new() -> nix::Result<Self> {
+        let watch = Self(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
+        system::own_signals_of(watch.0.as_fd())?;
+        watch.set_flags(OFlag::O_NONBLOCK | OFlag::O_ASYNC)?;
+        Ok(watch)
+    }
+
+    /// No signal tells of what comes from here on.
+    pub fn pause(&self) {
+        // It has succeeded before.
+        let _ = self.set_flags(OFlag::O_NONBLOCK);
+    }
+
+    /// The opposite of [`Watch::pause`]. What came meanwhile is to be asked for.
+    pub fn resume(&self) {
+        // It has succeeded before.
+        let _ = self.set_flags(OFlag::O_NONBLOCK | OFlag::O_ASYNC);
+    }
+
+    fn set_flags(&self, flags: OFlag) -> nix::Result<()> {
+        fcntl(&self.0, FcntlArg::F_SETFL(flags)).map(drop)
+    }
+
+    /// Whether there is something to read.
+    pub fn has_events(&self) -> bool {
+        system::readable_bytes(self.0.as_fd()).is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// Forgets what has come. PID 1 does this too, so it allocates nothing.
+    pub fn discard(&self) {
+        let mut events = [0; 4096];
+        while read(&self.0, &mut events).is_ok_and(|length| length > 0) {}
+    }
+
+    /// Watches what `find` names, by absolute paths: of a directory all that is in it, of a file that file alone; of what
+    /// is not there that it appears; of links, wherever in a path they are, that they lead elsewhere.
+    ///
+    /// What is watched already stays so. `find` is asked again, until nothing has changed while watches were added: what
+    /// is read after this is as it was when watching began, or an event tells of it.
+    pub fn add(&self, find: impl Fn() -> Vec<PathBuf>) -> Watched {
+        let mut places = Places::of(&find());
+        let mut attempt = 1;
+        loop {
+            let watched = self.add_places(&places);
+            let now = Places::of(&find());
+            if attempt == ATTEMPTS || now == places {
+                return watched;
+            }
+            places = now;
+            attempt += 1;
+        }
+    }
+
+    fn add_places(&self, places: &Places) -> Watched {
+        let mut directories = BTreeMap::new();
+        let mut problems = places.problems.clone();
+        for (path, interest) in &places.directories {
+            let content = if interest.in_content { CONTENT } else { AddWatchFlags::empty() };
+            let flags = COMING_AND_GOING | content | AddWatchFlags::IN_ONLYDIR | MASK_ADD;
+            match self.0.add_watch(path, flags) {
+                Ok(descriptor) => {
+                    directories.entry(descriptor).or_insert_with(Interest::default).add(interest);
+                }
+                // It has gone since it was looked at.
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(error) => {
+                    problems.push((path.clone(), error));
+                    // Neither will there be any for the others.
+                    if error == Errno::ENOSPC {
+                        break;
+                    }
+                }
+            }
+        }
+        Watched { directories, problems: not_watched(problems) }
+    }
+
+    /// Reads what has come until nothing did for a time of `quiet`, or a time of `at_most` is over: whoever writes files
+    /// is finished then, or never is. Tells whether any of it is about what is watched.
+    pub fn settle(&self, watched: &Watched, quiet: Duration, at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
+        let mut is_relevant = false;
+        loop {
+            is_relevant |= self.take(watched);
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || !self.wait(quiet.min(left)) {
+                return is_relevant;
+            }
+        }
+    }
+
+    /// Waits until something comes, or a time of `limit` is over. True where there is something to read.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let mut queue = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        poll(&mut queue, limit).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Reads all that is there.
+    fn take(&self, watched: &Watched) -> bool {
+        let mut is_relevant = false;
+        while let Ok(events) = self.0.read_events() {
+            for event in events {
+                is_relevant |= watched.is_relevant(&event);
+                // Nobody has to hear of it again.
+                if watched.is_foreign(&event) {
+                    // It may be gone already.
+                    let _ = self.0.rm_watch(event.wd);
+                }
+            }
+        }
+        is_relevant
+    }
+}
+
+/// What is watched, and what could not be.
+pub struct Watched {
+    directories: BTreeMap<WatchDescriptor, Interest>,
+    /// What is not watched and why, a sentence each, with what to do.
+    pub problems: Vec<String>,
+}
+
+impl Watched {
+    fn is_relevant(&self, event: &InotifyEvent) -> bool {
+        // It follows on something that was relevant, or on our own call.
+        if event.mask.contains(AddWatchFlags::IN_IGNORED) {
+            return false;
+        }
+        if event.mask.intersects(ITSELF_GONE | WITHOUT_ASKING) {
+            return true;
+        }
+        match self.directories.get(&event.wd) {
+            Some(interest) => {
+                interest.in_everything
+                    || event.name.as_ref().is_some_and(|name| interest.in_names.contains(name))
+            }
+            // It was watched, until just this happened.
+            None => true,
+        }
+    }
+
+    /// Whether an event is of a directory that need not be watched any more.
+    fn is_foreign(&self, event: &InotifyEvent) -> bool {
+        let is_over = event.mask.intersects(AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_Q_OVERFLOW);
+        !is_over && !self.directories.contains_key(&event.wd)
+    }
+}
+
+/// What of a directory counts.
+#[derive(Debug, Default, PartialEq)]
+struct Interest {
+    in_everything: bool,
+    in_names: BTreeSet<OsString>,
+    /// Whether what is written into its files counts, and not only that they come and go.
+    in_content: bool,
+}
+
+impl Interest {
+    fn add(&mut self, other: &Self) {
+        self.in_everything |= other.in_everything;
+        self.in_content |= other.in_content;
+        self.in_names.extend(other.in_names.iter().cloned());
+    }
+}
+
+/// The directories that have to be watched for some paths.
+#[derive(Debug, Default, PartialEq)]
+struct Places {
+    /// By their paths without links.
+    directories: BTreeMap<PathBuf, Interest>,
+    /// What could not be looked at.
+    problems: Vec<(PathBuf, Errno)>,
+    /// What was seen to be a directory.
+    known: BTreeSet<PathBuf>,
+}
+
+impl Places {
+    fn of(paths: &[PathBuf]) -> Self {
+        let mut places = Self::default();
+        for path in paths {
+            if let Err(problem) = places.follow(path) {
+                places.problems.push(problem);
+            }
+        }
+        places.known.clear();
+        places
+    }
+
+    /// Goes along a path as the kernel does, and notes each place where it could come to lead elsewhere.
+    fn follow(&mut self, path: &Path) -> Result<(), (PathBuf, Errno)> {
+        let mut directory = PathBuf::from("/");
+        let mut links = 0;
+        let mut rest: Vec<PathBuf> = Vec::new();
+        let push = |rest: &mut Vec<PathBuf>, path: &Path| {
+            rest.extend(path.components().rev().map(|component| PathBuf::from(component.as_os_str())));
+        };
+        push(&mut rest, path);
+        while let Some(part) = rest.pop() {
+            let name = match part.components().next() {
+                Some(Component::RootDir) => {
+                    directory = "/".into();
+                    continue;
+                }
+                Some(Component::ParentDir) => {
+                    directory.pop();
+                    continue;
+                }
+                Some(Component::Normal(name)) => name,
+                _ => continue,
+            };
+            let entry = directory.join(name);
+            if self.known.contains(&entry) {
+                directory = entry;
+                continue;
+            }
+            let error = |error: io::Error| (entry.clone(), errno(&error));
+            match fs::symlink_metadata(&entry) {
+                Ok(found) if found.is_dir() => {
+                    self.known.insert(entry.clone());
+                    directory = entry;
+                }
+                Ok(found) if found.is_symlink() => {
+                    self.name(&directory, name, false);
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err((entry, Errno::ELOOP));
+                    }
+                    push(&mut rest, &fs::read_link(&entry).map_err(error)?);
+                }
+                Ok(_) => {
+                    self.name(&directory, name, true);
+                    return Ok(());
+                }
+                Err(found) if found.kind() == io::ErrorKind::NotFound => {
+                    self.name(&directory, name, false);
+                    return Ok(());
+                }
+                Err(found) => return Err(error(found)),
+            }
+        }
+        let interest = self.directories.entry(directory).or_default();
+        (interest.in_everything, interest.in_content) = (true, true);
+        Ok(())
+    }
+
+    /// Notes a name in a directory.
+    fn name(&mut self, directory: &Path, name: &OsStr, in_content: bool) {
+        let interest = self.directories.entry(directory.to_owned()).or_default();
+        interest.in_names.insert(name.to_owned());
+        interest.in_content |= in_content;
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or_default())
+}
+
+/// Why nothing is watched where [`Watch::new`] fails, and what to do.
+pub fn refused(error: Errno) -> String {
+    match error {
+        Errno::EMFILE => {
+            "Certificates are not watched: this user's inotify instances on the host are used up: raise \
+                          fs.inotify.max_user_instances there, or send SIGHUP after a renewal"
+                .to_owned()
+        }
+        _ => format!(
+            "Certificates are not watched: the kernel does not tell of changes (inotify: {}): send SIGHUP after a renewal",
+            error.desc()
+        ),
+    }
+}
+
+/// Which places are not watched and why, a sentence for each reason, with what to do.
+fn not_watched(mut places: Vec<(PathBuf, Errno)>) -> Vec<String> {
+    places.sort_by(|one, other| (one.1 as i32, &one.0).cmp(&(other.1 as i32, &other.0)));
+    places.dedup();
+    let say = |places: &[(PathBuf, Errno)]| {
+        let paths: Vec<String> = places.iter().map(|(path, _)| path.display().to_string()).collect();
+        let what = several(&paths);
+        match places[0].1 {
+            Errno::ENOSPC => format!(
+                "Not watched: {what}: this user's inotify watches on the host are used up: raise \
+                 fs.inotify.max_user_watches there, or send SIGHUP after a renewal"
+            ),
+            Errno::EACCES => format!(
+                "Not watched: {what}: uid {} may not read that: let it, or send SIGHUP after a renewal",
+                geteuid()
+            ),
+            error => format!("Not watched: {what}: {}: send SIGHUP after a renewal", error.desc()),
+        }
+    };
+    places.chunk_by(|one, other| one.1 == other.1).map(say).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_dir::TestDir;
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+
+    const QUIET: Duration = Duration::from_millis(50);
+    const AT_MOST: Duration = Duration::from_secs(20);
+
+    /// A queue of events that the test harness gets no signal for.
+    fn watch() -> Watch {
+        let watch = Watch::new().unwrap();
+        watch.pause();
+        watch
+    }
+
+    /// A directory, and what watches a path below it.
+    struct Case {
+        root: TestDir,
+        path: PathBuf,
+        watch: Watch,
+    }
+
+    impl Case {
+        /// `prepare` makes what is there when watching begins.
+        fn new(path: &str, prepare: impl FnOnce(&TestDir)) -> Self {
+            let root = TestDir::new();
+            prepare(&root);
+            let case = Self { path: root.path().join(path), root, watch: watch() };
+            assert_eq!(case.add().problems, [""; 0]);
+            assert!(!case.watch.has_events());
+            case
+        }
+
+        fn add(&self) -> Watched {
+            self.watch.add(|| vec![self.path.clone()])
+        }
+
+        fn at(&self, path: &str) -> PathBuf {
+            self.root.path().join(path)
+        }
+
+        /// Whether what happens is seen, as a forked child would: it does not know what was watched before.
+        fn sees(&self, happen: impl FnOnce(&TestDir)) -> bool {
+            happen(&self.root);
+            let is_relevant = self.watch.settle(&self.add(), QUIET, AT_MOST);
+            assert!(!self.watch.has_events());
+            is_relevant
+        }
+    }
+
+    #[test]
+    fn files_of_a_directory_are_seen() {
+        let case = Case::new("certs", |root| root.write("certs/a.pem", "one"));
+        assert!(!case.sees(|_| ()));
+        assert!(!case.sees(|root| drop(fs::read(root.path().join("certs/a.pem")).unwrap())));
+        assert!(!case.sees(|root| root.write("beside.pem", "")));
+        assert!(case.sees(|root| root.write("certs/a.pem", "two")));
+        assert!(case.sees(|root| root.write("certs/b.pem", "")));
+        assert!(case.sees(|root| root.set_mode("certs/b.pem", 0o600)));
+        assert!(case.sees(|_| fs::rename(case.at("certs/a.pem"), case.at("certs/c.pem")).unwrap()));
+        assert!(case.sees(|_| fs::remove_file(case.at("certs/c.pem")).unwrap()));
+        assert!(case.sees(|_| fs::rename(case.at("beside.pem"), case.at("certs/d.pem")).unwrap()));
+    }
+
+    #[test]
+    fn of_one_file_the_others_beside_it_are_not() {
+        let case = Case::new("certs/a.pem", |root| root.write("certs/a.pem", "one"));
+        assert!(!case.sees(|root| root.write("certs/b.pem", "")));
+        assert!(case.sees(|root| root.write("certs/a.pem", "two")));
+        let new = case.at("certs/new");
+        assert!(!case.sees(|_| fs::write(&new, "three").unwrap()));
+        assert!(case.sees(|_| fs::rename(&new, &case.path).unwrap()));
+        assert!(case.sees(|root| root.write("certs/a.pem", "four")));
+    }
+
+    #[test]
+    fn a_directory_that_appears_later_is_seen_and_then_watched() {
+        let case = Case::new("a/b/certs", |_| ());
+        assert!(!case.sees(|root| root.write("other/file", "")));
+        assert!(case.sees(|_| fs::create_dir(case.at("a")).unwrap()));
+        assert!(!case.sees(|root| root.write("a/other", "")));
+        assert!(case.sees(|root| root.write("a/b/certs/a.pem", "")));
+        assert!(case.sees(|root| root.write("a/b/certs/b.pem", "")));
+        // Of the directories above there is nothing more to hear.
+        case.sees(|root| root.write("a/once", ""));
+        case.sees(|root| root.write("once", ""));
+        assert!(!case.sees(|root| root.write("a/twice", "")));
+        fs::write(case.at("twice"), "").unwrap();
+        assert!(!case.watch.has_events());
+    }
+
+    #[test]
+    fn a_directory_that_is_replaced_is_watched_again() {
+        let case = Case::new("certs", |root| root.write("certs/a.pem", ""));
+        assert!(case.sees(|_| fs::rename(case.at("certs"), case.at("old")).unwrap()));
+        assert!(case.sees(|root| root.write("certs/a.pem", "")));
+        assert!(case.sees(|root| root.write("certs/a.pem", "new")));
+        assert!(case.sees(|_| fs::remove_dir_all(case.at("certs")).unwrap()));
+        assert!(case.sees(|root| root.write("certs/a.pem", "")));
+    }
+
+    #[test]
+    fn a_link_that_is_swapped_by_rename_is_seen_wherever_it_is() {
+        let prepare = |root: &TestDir| {
+            for version in ["one", "two"] {
+                root.write(&format!("{version}/live/a.pem"), version);
+            }
+            symlink("one", root.path().join("current")).unwrap();
+        };
+        for path in ["current/live", "current/live/a.pem", "current"] {
+            let case = Case::new(path, prepare);
+            let swapped = case.sees(|root| {
+                symlink("two", root.path().join("new")).unwrap();
+                fs::rename(root.path().join("new"), root.path().join("current")).unwrap();
+            });
+            assert!(swapped, "{path}");
+            let content = if path == "current" { "two/b.pem" } else { "two/live/a.pem" };
+            assert!(case.sees(|root| root.write(content, "three")), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_renewal_as_certbot_does_it_is_seen() {
+        let case = Case::new("live/a.example/fullchain.pem", |root| {
+            root.write("archive/a.example/fullchain1.pem", "one");
+            root.write("live/a.example/README", "");
+            let link = root.path().join("live/a.example/fullchain.pem");
+            symlink("../../archive/a.example/fullchain1.pem", link).unwrap();
+        });
+        assert!(!case.sees(|root| root.write("archive/a.example/fullchain2.pem", "two")));
+        let renewed = case.sees(|_| {
+            fs::remove_file(&case.path).unwrap();
+            symlink("../../archive/a.example/fullchain2.pem", &case.path).unwrap();
+        });
+        assert!(renewed);
+        assert!(case.sees(|root| root.write("archive/a.example/fullchain2.pem", "written late")));
+    }
+
+    #[test]
+    fn a_volume_of_kubernetes_is_seen_when_it_is_replaced() {
+        let case = Case::new("certs/tls.crt", |root| {
+            root.write("certs/..2030_01/tls.crt", "one");
+            symlink("..2030_01", root.path().join("certs/..data")).unwrap();
+            symlink("..data/tls.crt", root.path().join("certs/tls.crt")).unwrap();
+        });
+        for (old, new) in [("..2030_01", "..2030_02"), ("..2030_02", "..2030_03")] {
+            let replaced = case.sees(|root| {
+                root.write(&format!("certs/{new}/tls.crt"), new);
+                symlink(new, root.path().join("certs/..data_tmp")).unwrap();
+                fs::rename(root.path().join("certs/..data_tmp"), root.path().join("certs/..data")).unwrap();
+                fs::remove_dir_all(root.path().join("certs").join(old)).unwrap();
+            });
+            assert!(replaced, "{new}");
+        }
+    }
+
+    #[test]
+    fn a_storm_is_over_in_one_go() {
+        let case = Case::new("certs", |root| root.write("certs/0.pem", ""));
+        let storm = case.sees(|root| {
+            (0..10_000).for_each(|number| root.write(&format!("certs/{}.pem", number % 7), ""));
+        });
+        assert!(storm);
+    }
+
+    #[test]
+    fn a_queue_that_overflows_counts() {
+        let case = Case::new("certs/a.pem", |root| root.write("certs/a.pem", ""));
+        let limit: usize =
+            fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+        let overflow = case.sees(|root| {
+            // What is the same as the last is not queued.
+            (0..=limit).for_each(|number| root.write(&format!("certs/{}", number % 2), ""));
+        });
+        assert!(overflow);
+        assert!(case.sees(|root| root.write("certs/a.pem", "")));
+    }
+
+    #[test]
+    fn waits_until_the_writer_is_finished_but_not_for_ever() {
+        let case = Case::new("certs", |root| root.write("certs/a.pem", ""));
+        let (path, quiet) = (case.at("certs/a.pem"), Duration::from_millis(200));
+        let writer = std::thread::spawn(move || {
+            for _ in 0..10 {
+                fs::File::create(&path).unwrap().write_all(b"x").unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Instant::now()
+        });
+        assert!(case.watch.wait(AT_MOST));
+        assert!(case.watch.settle(&case.add(), quiet, AT_MOST));
+        let settled = Instant::now();
+        assert!(settled > writer.join().unwrap());
+
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::write(case.at("certs/a.pem"), "").unwrap();
+                }
+            });
+            assert!(case.watch.settle(&case.add(), AT_MOST, quiet));
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        case.watch.discard();
+        assert!(!case.watch.has_events());
+        assert!(!case.watch.wait(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_comes_while_watches_are_added_is_found() {
+        let root = TestDir::new();
+        let path = root.path().join("certs");
+        let (watch, asked) = (watch(), std::cell::Cell::new(0));
+        let watched = watch.add(|| {
+            asked.set(asked.get() + 1);
+            // As if it came between two looks.
+            if asked.get() == 2 {
+                fs::create_dir(&path).unwrap();
+            }
+            vec![path.clone()]
+        });
+        assert_eq!(asked.get(), 3);
+        watch.discard();
+        root.write("certs/a.pem", "");
+        assert!(watch.settle(&watched, QUIET, AT_MOST));
+    }
+
+    #[test]
+    fn loops_and_odd_paths_end() {
+        let root = TestDir::new();
+        root.write("file", "");
+        symlink("loop", root.path().join("loop")).unwrap();
+        symlink("/", root.path().join("root")).unwrap();
+        let find = || {
+            ["loop/x", "file/x", "../../../../../..", "./file", "root/proc/self/fd/0/x"]
+                .map(|path| root.path().join(path))
+                .to_vec()
+        };
+        let (watch, looped) = (watch(), root.path().join("loop"));
+        let expected = not_watched(vec![(looped, Errno::ELOOP)]);
+        assert!(watch.add(find).problems.contains(&expected[0]));
+    }
+
+    #[test]
+    fn what_cannot_be_watched_is_said_with_what_to_do() {
+        let say = |errors: &[Errno]| {
+            let places = errors.iter().enumerate();
+            not_watched(places.map(|(number, error)| (format!("/certs/{number}").into(), *error)).collect())
+        };
+        for (sentences, words) in [
+            (say(&[Errno::ENOSPC]), ["/certs/0", "raise fs.inotify.max_user_watches"]),
+            (say(&[Errno::EACCES; 9]), ["/certs/0, /certs/1", "may not read"]),
+            (say(&[Errno::EIO]), ["/certs/0", "send SIGHUP"]),
+            (vec![refused(Errno::EMFILE)], ["are not watched", "raise fs.inotify.max_user_instances"]),
+            (vec![refused(Errno::ENOSYS)], ["are not watched", "send SIGHUP"]),
+        ] {
+            assert_eq!(sentences.len(), 1, "{sentences:?}");
+            assert!(words.iter().all(|word| sentences[0].contains(word)), "{sentences:?}");
+        }
+        assert_eq!(say(&[Errno::EACCES, Errno::EIO, Errno::EACCES]).len(), 2);
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_a_problem_and_the_rest_is_watched() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let (root, watch) = (TestDir::new(), watch());
+        root.set_mode("", 0o755);
+        root.write("certs/locked/a.pem", "");
+        root.set_mode("certs/locked", 0o700);
+        let paths = ["certs", "certs/locked", "certs/locked/a/b"].map(|path| root.path().join(path)).to_vec();
+        let user = crate::identity::User { name: None, uid: 12345, gid: 12345 };
+        let watched = crate::privileges::as_user(&user, || watch.add(|| paths.clone()));
+        assert_eq!(watched.problems.len(), 1, "{:?}", watched.problems);
+        let words = ["certs/locked, ", "certs/locked/a", "may not read"];
+        assert!(words.iter().all(|word| watched.problems[0].contains(word)), "{:?}", watched.problems);
+        root.write("certs/b.pem", "");
+        assert!(watch.settle(&watched, QUIET, AT_MOST));
+    }
+}
