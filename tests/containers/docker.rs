@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -402,6 +402,54 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         docker(["rm", "--force", "--volumes", &self.name]);
+    }
+}
+
+/// A program in a container of its own that answers each line on its standard input by one on its standard output.
+pub struct Dialogue {
+    process: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    container: Container,
+}
+
+impl Dialogue {
+    /// Starts the container.
+    #[track_caller]
+    pub fn with(recipe: Recipe) -> Self {
+        let container = recipe.with(["--interactive"]).create();
+        let mut process = Command::new("docker")
+            .args(["start", "--attach", "--interactive", &container.name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("docker cannot be run");
+        let requests = process.stdin.take().unwrap();
+        let answers = BufReader::new(process.stdout.take().unwrap());
+        Dialogue { process, requests, answers, container }
+    }
+
+    /// Sends a request, and does not wait for its answer.
+    pub fn request(&mut self, request: &str) -> Result<(), String> {
+        writeln!(self.requests, "{request}").map_err(|error| format!("{request}: {error}"))
+    }
+
+    /// The answer to the first request that has had none yet: what follows its `ok`.
+    pub fn answer(&mut self) -> Result<String, String> {
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).map_err(|error| error.to_string())?;
+        match answer.strip_prefix("ok") {
+            Some(rest) => Ok(rest.trim().to_owned()),
+            None => Err(answer.trim().to_owned()),
+        }
+    }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        // The client of Docker ends with the container, which its own Drop removes.
+        docker(["kill", &self.container.name]);
+        let _ = self.process.wait();
     }
 }
 

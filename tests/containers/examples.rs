@@ -6,6 +6,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use crate::docker::{Answer, PATIENCE, TRIXIE, client, docker, eventually, require, unique};
+use crate::wire::{DEADLINE, Wire};
 
 /// One example, from a copy of `examples` in which nothing was started yet, under a project name and on an address of its
 /// own.
@@ -215,6 +216,57 @@ fn messages_survive_down_and_up(example: &Example, sql: &[&str]) {
     assert_ne!(answer.status, 0, "{answer:?}");
     assert!(answer.stderr.contains("put it back"), "{answer:?}");
     assert_eq!(example.volumes(), kept);
+
+    let down = example.server(&["down", "--volumes"]);
+    assert_eq!((down.status, example.volumes()), (0, String::new()), "{}", down.all());
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_renewed_certificate_is_served_at_once() {
+    const SESSIONS: usize = 100;
+    let example = Example::new("letsencrypt", "127.0.0.80");
+    let printed = example.up();
+    assert_eq!(value(&printed, "connect:"), "127.0.0.80:5222");
+    let (prosody, acme) = (example.container("prosody"), example.container("acme"));
+    let shell = |script: &str| docker(["exec", &acme, "sh", "-ec", script]).ok();
+    let live = "/etc/letsencrypt/live/localhost";
+    let fingerprint =
+        || shell(&format!("openssl x509 -in {live}/cert.pem -outform der | sha256sum | cut -c 1-64"));
+
+    // The first one, in place of the one that the server began with.
+    eventually("a first certificate", PATIENCE, || {
+        let complete = docker(["exec", &acme, "test", "-e", &format!("{live}/fullchain.pem")]);
+        if complete.status == 0 { Ok(()) } else { Err(docker(["logs", &acme]).all()) }
+    });
+    let first = fingerprint();
+    let mut wire = Wire::of(&prosody);
+    wire.wait_for("localhost", &first);
+
+    docker(["exec", &prosody, "prosodyctl", "register", "alice", "localhost", "secret-a"]).ok();
+    wire.open_sessions(SESSIONS, "localhost");
+    for number in 1..=3 {
+        let before = fingerprint();
+        // What will be new is known afterwards alone.
+        let renewed: f64 = shell("renew >/dev/null; date +%s.%N").parse().unwrap();
+        let now = fingerprint();
+        assert_ne!(now, before);
+        let took = wire.time_until("localhost", &now, || renewed);
+        println!("renewal {number}: on the wire after {:.0} ms", took * 1000.0);
+        assert!(took < DEADLINE.as_secs_f64(), "{took} s:\n{}", docker(["logs", &prosody]).all());
+    }
+    assert_eq!(wire.living_sessions(), SESSIONS);
+
+    // For root alone, in the volume and where the server has its own.
+    let modes = shell(&format!(
+        "stat -c %a /etc/letsencrypt/live /etc/letsencrypt/archive; stat -L -c %a {live}/privkey.pem"
+    ));
+    assert_eq!(modes, "700\n700\n600");
+    let key = "stat -c '%a %u' /run/prosody/current/certificates/localhost.pem";
+    assert_eq!(docker(["exec", "--user", "0", &prosody, "sh", "-c", key]).ok(), "600 999");
+    let explained = docker(["exec", &prosody, "prosody-entrypoint", "certificates"]);
+    assert_eq!(explained.status, 0, "{}", explained.all());
+    assert!(explained.stdout.contains(&format!("{live}/fullchain.pem")), "{explained:?}");
 
     let down = example.server(&["down", "--volumes"]);
     assert_eq!((down.status, example.volumes()), (0, String::new()), "{}", down.all());

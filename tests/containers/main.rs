@@ -6,6 +6,7 @@
 //! volume has a name of its own that begins with `pe-test-`, and is removed when its test ends.
 
 mod bad_input;
+mod certificates;
 mod collection;
 mod database;
 mod docker;
@@ -22,3 +23,4 @@ mod secrets;
 mod stop;
 mod terminal;
 mod upgrade;
+mod wire;

@@ -5,13 +5,11 @@
 //! it: `UPDATE_DOCS=1 cargo test --test containers matrix` writes it anew.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::docker::{
-    Answer, CLIENT, Container, Network, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually,
-    prepare,
+    Answer, CLIENT, Container, Dialogue, Network, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker,
+    eventually, prepare,
 };
 
 const DOMAIN: &str = "chat.example";
@@ -183,30 +181,17 @@ fn ways(sentence: &str) -> Vec<Way> {
 
 /// A client that serves all sessions of a test (tests/client/sessions.py).
 struct Sessions {
-    process: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    _container: Container,
+    client: Dialogue,
 }
 
 impl Sessions {
     fn new(network: &Network) -> Self {
-        let container = Recipe::new(CLIENT)
-            .with(["--interactive"])
+        let recipe = Recipe::new(CLIENT)
             .on(network, &[])
             .file("/session.py", include_str!("../client/session.py"))
             .file("/sessions.py", include_str!("../client/sessions.py"))
-            .command(["python3", "/sessions.py"])
-            .create();
-        let mut process = Command::new("docker")
-            .args(["start", "--attach", "--interactive", &container.name])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("docker cannot be run");
-        let requests = process.stdin.take().unwrap();
-        let answers = BufReader::new(process.stdout.take().unwrap());
-        Sessions { process, requests, answers, _container: container }
+            .command(["python3", "/sessions.py"]);
+        Sessions { client: Dialogue::with(recipe) }
     }
 
     /// A session with a server; `more` is what its request says after the address.
@@ -216,18 +201,8 @@ impl Sessions {
             return Err(format!("it stopped with {}", server.inspect("{{.State.ExitCode}}")));
         }
         let request = [&[request, &address], more].concat().join(" ");
-        writeln!(self.requests, "{request}").map_err(|error| format!("{request}: {error}"))?;
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).map_err(|error| format!("{request}: {error}"))?;
-        if answer == "ok\n" { Ok(()) } else { Err(format!("{request}: {}", answer.trim())) }
-    }
-}
-
-impl Drop for Sessions {
-    fn drop(&mut self) {
-        // The client of Docker ends with the container, which its own Drop removes.
-        docker(["kill", &self._container.name]);
-        let _ = self.process.wait();
+        self.client.request(&request)?;
+        self.client.answer().map(drop).map_err(|error| format!("{request}: {error}"))
     }
 }
 

@@ -14,7 +14,7 @@ const READING: &str = "Reloading configuration file";
 
 /// Sends SIGHUP and waits until it has had its effect: what we said of it, and what Prosody did.
 #[track_caller]
-fn reload(server: &Container) -> Answer {
+pub fn reload(server: &Container) -> Answer {
     let before = server.mark();
     server.signal("HUP");
     eventually("the reload", PATIENCE, || {

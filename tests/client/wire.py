@@ -1,0 +1,150 @@
+"""Looks at the certificates that a server shows, and keeps sessions open meanwhile.
+
+It runs in the network of the server's container. Each line on standard input is a request, and is answered by one line
+on standard output, `ok …` or `error: REASON`.
+
+    look DOMAIN                  the certificate at each port, for a client that names DOMAIN (SNI):
+                                 PORT=SHA-256 of the certificate, or PORT=none where there is no handshake
+    look-unnamed DOMAIN          the same for a client without SNI
+    wait DOMAIN SHA-256 SECONDS  looks until every port shows that certificate: PORT=the time (Unix, in seconds) of the
+                                 first look that saw it, or PORT=never
+    open COUNT DOMAIN            as many sessions of alice's
+    alive                        how many of them have never been lost and are answered now
+"""
+
+import asyncio
+import hashlib
+import logging
+import socket
+import ssl
+import sys
+import time
+
+from slixmpp.exceptions import IqError, IqTimeout
+
+from session import TIMEOUT, Client
+
+# Clients by STARTTLS and by TLS alone, other servers, HTTPS.
+PORTS = (5222, 5223, 5269, 5281)
+NAMESPACES = {5222: "jabber:client", 5269: "jabber:server"}
+
+
+def handshake(port, domain, is_named):
+    """The certificate's fingerprint. It blocks."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as plain:
+        if port in NAMESPACES:
+            start_tls(plain, domain, NAMESPACES[port])
+        name = domain.encode("idna").decode() if is_named else None
+        with context.wrap_socket(plain, server_hostname=name) as encrypted:
+            return hashlib.sha256(encrypted.getpeercert(binary_form=True)).hexdigest()
+
+
+def start_tls(plain, domain, namespace):
+    plain.sendall(
+        f"<stream:stream to='{domain}' version='1.0' xmlns='{namespace}'"
+        " xmlns:stream='http://etherx.jabber.org/streams'>"
+        "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>".encode()
+    )
+    seen = b""
+    while b"<proceed" not in seen:
+        more = plain.recv(4096)
+        if not more:
+            raise ConnectionError(f"the server closed the stream: {seen.decode(errors='replace')}")
+        seen += more
+
+
+async def seen_at(port, domain, is_named=True):
+    try:
+        return await asyncio.to_thread(handshake, port, domain, is_named)
+    except OSError as reason:
+        print(f"{domain}, port {port}: {reason}", file=sys.stderr)
+        return "none"
+
+
+async def at_each_port(question):
+    return " ".join(f"{port}={answer}" for port, answer in zip(PORTS, await asyncio.gather(*map(question, PORTS))))
+
+
+async def look(domain):
+    return await at_each_port(lambda port: seen_at(port, domain))
+
+
+async def look_unnamed(domain):
+    return await at_each_port(lambda port: seen_at(port, domain, is_named=False))
+
+
+async def wait(domain, fingerprint, seconds):
+    deadline = time.time() + float(seconds)
+
+    async def first_seen(port):
+        while time.time() < deadline:
+            if await seen_at(port, domain) == fingerprint:
+                return f"{time.time():.3f}"
+            await asyncio.sleep(0.01)
+        return "never"
+
+    return await at_each_port(first_seen)
+
+
+class Session(Client):
+    """One that asks for nothing by itself: a hundred that tell each other of their presence are ten thousand stanzas."""
+
+    def __init__(self, jid, password):
+        super().__init__(jid, password)
+        self["feature_mechanisms"].use_mech = "PLAIN"  # SCRAM takes its time, a hundred times
+        self.is_lost = False
+        self.add_event_handler("disconnected", self._lost)
+
+    async def _started(self, _):
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def _lost(self, _):
+        self.is_lost = True
+
+    async def is_alive(self):
+        if self.is_lost:
+            return False
+        ping = self.make_iq_get(queryxmlns="urn:xmpp:ping", ito=self.requested_jid.domain)
+        try:
+            await ping.send(timeout=TIMEOUT)
+        except IqTimeout:
+            return False
+        except IqError:
+            pass  # an answer all the same
+        return not self.is_lost
+
+
+sessions = []
+
+
+async def open_sessions(count, domain):
+    new = [Session(f"alice@{domain}", "secret-a") for _ in range(int(count))]
+    sessions.extend(await asyncio.gather(*(session.log_in(5222, "127.0.0.1") for session in new)))
+    return str(len(sessions))
+
+
+async def alive():
+    return str(sum(await asyncio.gather(*(session.is_alive() for session in sessions))))
+
+
+REQUESTS = {"look": look, "look-unnamed": look_unnamed, "wait": wait, "open": open_sessions, "alive": alive}
+
+
+async def main():
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        name, *arguments = line.rstrip("\n").split(" ")
+        try:
+            print("ok", await REQUESTS[name](*arguments), flush=True)
+        except (RuntimeError, OSError, asyncio.TimeoutError, IqError, IqTimeout) as reason:
+            print(f"error: {type(reason).__name__}: {reason}".replace("\n", " "), flush=True)
+
+
+if __name__ == "__main__":
+    # slixmpp leaves a task behind for each session, which asyncio complains of.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    asyncio.run(main())
