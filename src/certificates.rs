@@ -32,7 +32,7 @@ use self::x509::Certificate;
 pub struct Source {
     /// A directory, or the file of one certificate.
     pub path: PathBuf,
-    /// The names (in ASCII, in lower case) that it is for; nothing where it is for all.
+    /// The domains (in ASCII, in lower case) that it is for, with what is below them; nothing where it is for all.
     pub only: Option<Vec<String>>,
 }
 
@@ -188,7 +188,10 @@ impl Certificates {
     /// Whether a file is of a source that is for this name.
     fn is_for(&self, file: usize, name: &str) -> bool {
         let only = self.only[self.found.files[file].source].as_ref();
-        only.is_none_or(|only| only.iter().any(|allowed| allowed == name))
+        let is_of = |domain: &str| {
+            name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        only.is_none_or(|only| only.iter().any(|domain| is_of(domain)))
     }
 
     /// The keys in a file, which is read once.

@@ -17,7 +17,8 @@ pub struct Cli {
 }
 
 /// The names of [`Command`]'s variants: what is not among them is a program to run.
-pub const COMMANDS: &[&str] = &["render", "validate", "settings", "modules", "healthcheck", "help"];
+pub const COMMANDS: &[&str] =
+    &["render", "validate", "settings", "modules", "certificates", "healthcheck", "help"];
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -29,6 +30,8 @@ pub enum Command {
     Settings(Settings),
     /// List the server's modules, from where each is and why it is there, or search the community's
     Modules(Modules),
+    /// Show the certificate of each host and port, and why it is not another
+    Certificates(Certificates),
     /// Succeed when the server answers an XMPP stream for its first host
     Healthcheck,
     /// Run any program under PID 1 alone, with tini's command line: `init -h` lists its options
@@ -74,6 +77,16 @@ pub struct Modules {
     /// List the community's modules with WORD in their name or summary instead; ends with 1 where there is none
     #[arg(long, value_name = "WORD")]
     pub search: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Certificates {
+    /// Show them as JSON, with all that is known
+    #[arg(long)]
+    pub json: bool,
+    /// End with 1 where a host has none, or one that ends within so many days
+    #[arg(long, value_name = "DAYS", default_value_t = 14)]
+    pub warn_days: u16,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

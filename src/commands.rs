@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they share: reading the settings, looking around, making the plan.
 
+pub mod certificates;
 pub mod healthcheck;
 pub mod init;
 pub mod modules;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use time::OffsetDateTime;
 
-use crate::certificates::{self, Certificates, Source};
+use crate::certificates::{self as files, Certificates, Source};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
 use crate::facts::{CURRENT, DEFAULT_CERTIFICATES, Facts, Places};
@@ -104,7 +105,7 @@ fn make_plan(
     let hosts = Hosts::decide(settings, &facts, &mut report);
     let found = found.unwrap_or_else(|| {
         let sources = plan::certificates::sources(settings, &facts.config_dir);
-        certificates::look(&sources, OffsetDateTime::now_utc())
+        files::look(&sources, OffsetDateTime::now_utc())
     });
     let served = wish.served_certificates;
     let decision = plan::certificates::decide(settings, &facts, &hosts, &found, served, &mut report);
@@ -143,7 +144,7 @@ fn watch_certificates(
     };
     let last = RefCell::new(None);
     let watched = watch.add(|| {
-        let found = certificates::look(&sources, OffsetDateTime::now_utc());
+        let found = files::look(&sources, OffsetDateTime::now_utc());
         let directories = found.directories();
         last.replace(Some(found));
         directories

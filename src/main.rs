@@ -48,6 +48,7 @@ fn own_command() -> Result<ExitStatus, Failure> {
             Command::Validate => commands::validate::run(),
             Command::Settings(options) => commands::settings::run(&options),
             Command::Modules(options) => commands::modules::run(&options),
+            Command::Certificates(options) => commands::certificates::run(&options),
             Command::Healthcheck => commands::healthcheck::run(),
             Command::Init { arguments } => commands::init::run("prosody-entrypoint init", arguments),
         },

@@ -295,13 +295,14 @@ fn name_certificates(settings: &Settings, generation: &Path, decision: &Decision
 /// Says how clients call a host with a name that is not ASCII where TLS begins with that (RFC 6066, section 3), so that
 /// they get its certificate there: Prosody (`core/portmanager.lua`) compares it with the host's own name otherwise.
 fn name_hosts_in_ascii(hosts: &mut Hosts, has_http_host: bool) {
-    let virtual_hosts = hosts.virtual_hosts.iter_mut().map(|host| (&host.name, &mut host.options));
-    let components = hosts.components.iter_mut().map(|host| (&host.name, &mut host.options));
-    for (name, options) in virtual_hosts.chain(components) {
+    let virtual_hosts = hosts.virtual_hosts.iter_mut().map(|host| (&host.name, true, &mut host.options));
+    let components = hosts.components.iter_mut().map(|host| (&host.name, false, &mut host.options));
+    for (name, has_clients, options) in virtual_hosts.chain(components) {
         let Some(ascii) = certificates::ascii(name).filter(|ascii| ascii != name) else { continue };
         let has_http_host = has_http_host || options.contains_key("http_host");
         let https = Some("https_host").filter(|_| !has_http_host);
-        for option in ["c2s_direct_tls_host", "s2s_direct_tls_host"].into_iter().chain(https) {
+        let clients = Some("c2s_direct_tls_host").filter(|_| has_clients);
+        for option in ["s2s_direct_tls_host"].into_iter().chain(clients).chain(https) {
             options.entry(option.into()).or_insert_with(|| Value::from(ascii.as_str()));
         }
     }

@@ -82,6 +82,8 @@ pub struct Decision {
     /// What may be better in a moment, because somebody may just be writing it: files that are not complete, and hosts
     /// whose certificate has gone.
     pub unsettled: BTreeSet<String>,
+    /// Files that are no use for any host.
+    pub problems: Vec<PassedOver>,
     /// A line for each certificate that is served.
     pub lines: Vec<String>,
 }
@@ -124,7 +126,7 @@ pub fn decide(
         hosts.filter(|served| served.origin == Origin::None).map(|served| served.name.as_str()).collect();
     let without: Vec<&str> = names.iter().copied().filter(|name| has_none.contains(name)).collect();
     decision.make_self_signed(settings, facts, &without, report);
-    decision.tell(settings, found, &without, report);
+    decision.tell(settings, &without, report);
     decision
 }
 
@@ -185,6 +187,7 @@ impl Decision {
         }
         let incomplete = found.problems().iter().filter(|file| file.is_incomplete);
         self.unsettled.extend(incomplete.map(|file| file.path.display().to_string()));
+        self.problems = found.problems().to_vec();
         self.inherit();
     }
 
@@ -265,7 +268,7 @@ impl Decision {
     }
 
     /// Says what is served, and what is wrong.
-    fn tell(&mut self, settings: &Settings, found: &Certificates, without: &[&str], report: &mut Report) {
+    fn tell(&mut self, settings: &Settings, without: &[&str], report: &mut Report) {
         let now = OffsetDateTime::now_utc();
         let mut lines = Vec::new();
         for (pair, names) in self.by_pair() {
@@ -295,7 +298,7 @@ impl Decision {
                 _ => {}
             }
         }
-        let mut unused: BTreeSet<String> = found.problems().iter().map(ToString::to_string).collect();
+        let mut unused: BTreeSet<String> = self.problems.iter().map(ToString::to_string).collect();
         for served in &self.served {
             let is_good = matches!(served.origin, Origin::Found(_));
             // One that is only not the best is nothing to worry about where there is a good one.
@@ -337,7 +340,8 @@ impl Decision {
             let path: &Path = path;
             // With a certificate for all there is nothing missing.
             if is_any_missing && !path.exists() {
-                report.warning(format!("{}: {} is not there", settings.variable(field), path.display()));
+                let variable = settings.variable(field);
+                report.notice(format!("{variable}: {} is not there, or not yet", path.display()));
             }
         }
     }
@@ -387,10 +391,18 @@ impl Decision {
             .collect()
     }
 
+    fn first(&self) -> Option<&Served> {
+        self.served.iter().find(|served| !matches!(served.origin, Origin::None | Origin::Above(..)))
+    }
+
+    /// The host whose certificate [`Decision::default_file`] is.
+    pub fn default_host(&self) -> Option<&str> {
+        self.first().map(|served| served.name.as_str())
+    }
+
     /// What who names no host gets at a port: the certificate of the first host that has one.
     pub fn default_file(&self, generation: &Path) -> Option<PathBuf> {
-        let is_host = |served: &&Served| !matches!(served.origin, Origin::None | Origin::Above(..));
-        let first = self.served.iter().find(is_host)?;
+        let first = self.first()?;
         match &first.origin {
             Origin::SelfSigned(path) => Some(path.clone()),
             _ => {
@@ -403,16 +415,19 @@ impl Decision {
 }
 
 /// A certificate in words: where it is, who issued it and how long it lasts.
-pub fn describe(pair: &Pair, now: OffsetDateTime) -> String {
+fn describe(pair: &Pair, now: OffsetDateTime) -> String {
+    format!("{}, issued by {}, {}", pair.certificate.display(), pair.issuer, lasts(pair, now))
+}
+
+/// How long a certificate lasts, in words.
+pub fn lasts(pair: &Pair, now: OffsetDateTime) -> String {
     let date = pair.not_after.date();
-    let days = (pair.not_after - now).whole_days();
-    let lasts = match days {
+    match (pair.not_after - now).whole_days() {
         _ if pair.is_expired => format!("expired on {date}"),
         0 => format!("ends on {date}, within a day"),
         1 => format!("ends on {date}, in 1 day"),
         days => format!("ends on {date}, in {days} days"),
-    };
-    format!("{}, issued by {}, {lasts}", pair.certificate.display(), pair.issuer)
+    }
 }
 
 /// A host's name as certificates have it.

@@ -160,8 +160,8 @@ section! {
     /// Certificates and encryption.
     Tls "TLS"
     certificates: Path = "`certs` below the configuration directory", "Where certificates are looked for.", decides [certificates];
-    import_certificate_directories: List<Path> = "", "More places to look for certificates. Not supported by this version: setting it is an error.";
-    import_certificate_hostnames: List<Domain> = "", "Import certificates for these only. Not supported by this version: setting it is an error.";
+    import_certificate_directories: List<Path> = "", "More places to look for certificates, for example `/etc/letsencrypt/live`. They are read as who starts the container: readable by root alone is fine.";
+    import_certificate_hostnames: List<Domain> = "", "Import certificates for these hosts only. With as many names as directories they are pairs: each directory is for one host.";
     certificate_reload: Boolean = "`true`", "Serve a renewed certificate without a restart.";
     self_signed_certificates: Boolean = "`true`", "Make a certificate for a host that has none, kept in the data directory, with a warning in the log.";
     tls_profile: TlsProfile = "`intermediate`", "Which protocol versions and ciphers are offered.", option tls_profile;

@@ -76,6 +76,11 @@ impl Report {
         self.notices.push(notice);
     }
 
+    /// Leaves out what no setting is wrong about: whoever asks is told in another way.
+    pub fn forget_notices(&mut self) {
+        self.notices.clear();
+    }
+
     /// Adds something that is as it should be and worth a line in the log.
     pub fn remark(&mut self, remark: String) {
         self.remarks.push(remark);

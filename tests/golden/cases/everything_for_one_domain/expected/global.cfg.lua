@@ -102,7 +102,7 @@ openmetrics_allow_ips = { "192.0.2.9" }
 openmetrics_allow_cidr = "10.0.0.0/8"
 
 -- Certificates
-certificates = "/srv/certificates"
+certificates = "{output}/certificates"
 tls_profile = "modern"
 https_certificate = "{data}/self-signed/chat.example.crt"
 c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"

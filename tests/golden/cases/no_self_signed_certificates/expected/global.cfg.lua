@@ -19,4 +19,4 @@ s2s_secure_auth = true
 log = { info = "*console" }
 
 -- Certificates
-certificates = "{config}/certs"
+certificates = "{output}/certificates"

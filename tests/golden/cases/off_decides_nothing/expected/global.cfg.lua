@@ -21,7 +21,7 @@ log = { info = "*console" }
 statistics = --[[secret]] "internal"
 
 -- Certificates
-certificates = "{data}/self-signed"
+certificates = "{output}/certificates"
 https_certificate = "{data}/self-signed/chat.example.crt"
 c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"

@@ -22,7 +22,7 @@ statistics_interval = "manual"
 openmetrics_allow_cidr = "172.16.0.0/12"
 
 -- Certificates
-certificates = "{data}/self-signed"
+certificates = "{output}/certificates"
 https_certificate = "{data}/self-signed/chat.example.crt"
 c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"

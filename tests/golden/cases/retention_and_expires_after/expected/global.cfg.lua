@@ -22,7 +22,7 @@ http_file_share_expires_after = 2592000
 log = { info = "*console" }
 
 -- Certificates
-certificates = "{data}/self-signed"
+certificates = "{output}/certificates"
 https_certificate = "{data}/self-signed/chat.example.crt"
 c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"

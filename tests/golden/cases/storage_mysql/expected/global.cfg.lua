@@ -19,7 +19,7 @@ s2s_secure_auth = true
 log = { info = "*console" }
 
 -- Certificates
-certificates = "{data}/self-signed"
+certificates = "{output}/certificates"
 https_certificate = "{data}/self-signed/chat.example.crt"
 c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"

@@ -24,7 +24,7 @@ http_file_share_global_quota = 536870912
 log = { info = "*console" }
 
 -- Certificates
-certificates = "{data}/self-signed"
+certificates = "{output}/certificates"
 https_certificate = "{data}/self-signed/chat.example.crt"
 c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"

@@ -1,0 +1,201 @@
+//! The certificate of each host and port, and why it is not another.
+
+use std::rc::Rc;
+
+use nix::unistd::geteuid;
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+
+use super::render::print;
+use super::{Wish, log_report, make_plan, read_settings, served_certificates};
+use crate::apply;
+use crate::certificates::{self, Pair, PassedOver, Service, Source};
+use crate::cli::Certificates as Options;
+use crate::exit_status::{ExitStatus, Failure};
+use crate::facts::Places;
+use crate::identity::User;
+use crate::lua::Secrets;
+use crate::plan::certificates::{Origin, Served, ascii, lasts};
+use crate::privileges;
+use crate::settings::Settings;
+
+/// Ends with 1 where a host has no certificate, or one that ends too soon.
+pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
+    let (mut settings, report) = read_settings();
+    // Nothing is written or started, so that anybody may ask who comes through `docker exec`.
+    if !geteuid().is_root() {
+        let entrypoint = &mut settings.entrypoint;
+        (entrypoint.user, entrypoint.uid, entrypoint.gid) = (None, None, None);
+    }
+    let places = Places::find(&settings);
+    if let Some(main_file) = places.own_main_file() {
+        tracing::warn!(
+            "{} is the configuration: which certificates it has is not known",
+            main_file.display()
+        );
+        return Ok(ExitStatus::SUCCESS);
+    }
+    let served = served_certificates(&places);
+    let wish = Wish {
+        secrets: Secrets::Hidden,
+        generation: &apply::next_generation,
+        user: None,
+        reads_own_modules: false,
+        served_certificates: served.as_deref(),
+    };
+    let (facts, plan, mut report) = make_plan(&settings, places, report, &wish, None)?;
+    // What the answer says itself.
+    report.forget_notices();
+    log_report(&report);
+
+    let now = OffsetDateTime::now_utc();
+    let hosts: Vec<Host> =
+        plan.decision.served.iter().map(|served| Host::new(served, &facts.identity, now)).collect();
+    let first = plan.decision.default_host().map(str::to_owned);
+    let ports = ports(&settings);
+    let problems = &plan.decision.problems;
+    if options.json {
+        let hosts: Vec<Value> = hosts.iter().map(|host| host.as_object(now)).collect();
+        let ports: Vec<Value> = ports
+            .iter()
+            .map(|(service, ports)| json!({"service": service, "ports": ports, "host": first}))
+            .collect();
+        let problems: Vec<Value> = problems.iter().map(passed_over).collect();
+        let all = json!({"hosts": hosts, "ports": ports, "not_used": problems});
+        print(&format!("{all:#}\n"))?;
+    } else {
+        let mut text: String = hosts.iter().map(|host| host.as_text(now)).collect();
+        for (service, ports) in ports {
+            let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+            let host = first.as_deref().map_or("none".to_owned(), |host| format!("that of {host}"));
+            text += &format!("port {} ({service}), for who names no host: {host}\n", ports.join(", "));
+        }
+        if !problems.is_empty() {
+            text += "\nfiles that are no use:\n";
+            problems.iter().for_each(|problem| text += &format!("  {problem}\n"));
+        }
+        // Names of files can have anything in them.
+        print(&text.replace(|letter: char| letter.is_control() && letter != '\n', "?"))?;
+    }
+    let limit = Duration::days(options.warn_days.into());
+    let is_good = |host: &Host| host.is_good(now, limit);
+    let is_well = hosts.iter().filter(|host| host.served.is_host).all(is_good);
+    Ok(if is_well { ExitStatus::SUCCESS } else { ExitStatus::exited(1) })
+}
+
+/// The ports where TLS comes first, by what is served there.
+fn ports(settings: &Settings) -> Vec<(&'static str, Vec<u16>)> {
+    let network = &settings.network;
+    let all = [
+        ("clients", &network.c2s_direct_tls_ports, Some(5223)),
+        ("other servers", &network.s2s_direct_tls_ports, None),
+        ("HTTPS", &network.https_ports, Some(5281)),
+    ];
+    let ports = all.into_iter().map(|(service, given, default)| match given {
+        Some(ports) => (service, ports.iter().map(|port| port.get()).collect()),
+        None => (service, default.into_iter().collect::<Vec<u16>>()),
+    });
+    ports.filter(|(_, ports)| !ports.is_empty()).collect()
+}
+
+/// A host, and the certificate that it has.
+struct Host<'a> {
+    served: &'a Served,
+    pair: Option<Rc<Pair>>,
+}
+
+impl<'a> Host<'a> {
+    fn new(served: &'a Served, user: &User, now: OffsetDateTime) -> Self {
+        let pair = match &served.origin {
+            Origin::Found(pair) | Origin::Kept(pair) | Origin::Above(_, pair) => Some(pair.clone()),
+            // It is in Prosody's own place.
+            Origin::SelfSigned(path) => privileges::as_user(user, || {
+                let source = Source { path: path.clone(), only: None };
+                certificates::look(&[source], now).choose(&ascii(&served.name)?, Service::Xmpp).pair
+            }),
+            Origin::None => None,
+        };
+        Self { served, pair }
+    }
+
+    fn is_good(&self, now: OffsetDateTime, limit: Duration) -> bool {
+        match (&self.served.origin, &self.pair) {
+            (Origin::None, _) => false,
+            // The next start makes it, or renews it.
+            (Origin::SelfSigned(_), _) => true,
+            (_, Some(pair)) => pair.not_after - now >= limit,
+            (_, None) => false,
+        }
+    }
+
+    /// Where the certificate comes from, in one word for programs and in a sentence.
+    fn origin(&self) -> (&'static str, String) {
+        match &self.served.origin {
+            Origin::Found(_) => ("found", String::new()),
+            Origin::Kept(_) => (
+                "kept",
+                "it is the one that the server has until now; where it came from there is none that could be used"
+                    .to_owned(),
+            ),
+            Origin::Above(above, _) => {
+                ("above", format!("it is that of {above}, and does not name {}", self.served.name))
+            }
+            Origin::SelfSigned(_) => {
+                ("self-signed", "made here: clients warn about it, other servers refuse it".to_owned())
+            }
+            Origin::None => ("none", "none: nobody can connect with TLS".to_owned()),
+        }
+    }
+
+    fn as_text(&self, now: OffsetDateTime) -> String {
+        let mut text = format!("{}\n", self.served.name);
+        let mut line = |name: &str, value: &str| text += &format!("  {name:12}{value}\n");
+        let (_, why) = self.origin();
+        match &self.pair {
+            Some(pair) => {
+                line("certificate", &pair.certificate.display().to_string());
+                if pair.key != pair.certificate {
+                    line("key", &pair.key.display().to_string());
+                }
+                line("names", &pair.names.join(", "));
+                line("issuer", &pair.issuer);
+                line("validity", &format!("from {}, {}", pair.not_before.date(), lasts(pair, now)));
+                line("fingerprint", &format!("SHA-256 {}", pair.fingerprint));
+                if !why.is_empty() {
+                    line("", &why);
+                }
+            }
+            None => line("certificate", &why),
+        }
+        for file in &self.served.passed_over {
+            line("not used", &file.to_string());
+        }
+        text.push('\n');
+        text
+    }
+
+    fn as_object(&self, now: OffsetDateTime) -> Value {
+        let (origin, _) = self.origin();
+        let mut object = json!({
+            "name": self.served.name,
+            "is_host": self.served.is_host,
+            "from": origin,
+            "not_used": self.served.passed_over.iter().map(passed_over).collect::<Vec<Value>>(),
+        });
+        if let Some(pair) = &self.pair {
+            object["certificate"] = pair.certificate.to_string_lossy().into();
+            object["key"] = pair.key.to_string_lossy().into();
+            object["names"] = pair.names.clone().into();
+            object["issuer"] = pair.issuer.clone().into();
+            object["not_before"] = pair.not_before.unix_timestamp().into();
+            object["not_after"] = pair.not_after.unix_timestamp().into();
+            object["days_left"] = (pair.not_after - now).whole_days().into();
+            object["sha256"] = pair.fingerprint.clone().into();
+        }
+        object
+    }
+}
+
+fn passed_over(file: &PassedOver) -> Value {
+    json!({"path": file.path.to_string_lossy(), "why": file.why})
+}
