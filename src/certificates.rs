@@ -6,10 +6,10 @@
 mod choice;
 mod der;
 mod files;
-mod key;
-mod pem;
+pub mod key;
+pub mod pem;
 mod sources;
-mod x509;
+pub mod x509;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -90,10 +90,13 @@ impl fmt::Display for PassedOver {
 
 /// What is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Flaw {
-    why: Cow<'static, str>,
-    is_incomplete: bool,
-    is_worse: bool,
+pub struct Flaw {
+    /// What it is, as it stands after the file's name.
+    pub why: Cow<'static, str>,
+    /// Whether a writer who has not finished may be the reason.
+    pub is_incomplete: bool,
+    /// Whether it is only that another certificate is better.
+    pub is_worse: bool,
 }
 
 impl Flaw {

@@ -38,3 +38,13 @@ fn setting() {
 fn lua_source() {
     replay("lua_source", targets::lua_source);
 }
+
+#[test]
+fn certificate() {
+    replay("certificate", targets::certificate);
+}
+
+#[test]
+fn private_key() {
+    replay("private_key", targets::private_key);
+}

@@ -6,6 +6,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use minijinja::Value;
+use prosody_entrypoint::certificates::key::Keys;
+use prosody_entrypoint::certificates::pem;
+use prosody_entrypoint::certificates::x509::Certificate;
 use prosody_entrypoint::facts::{lua_source, module_source};
 use prosody_entrypoint::lua::{self, Dialect, Secret, Secrets, Version};
 use prosody_entrypoint::settings::{Settings, catalogue, reference};
@@ -88,6 +91,44 @@ pub fn lua_source(data: &[u8]) {
     }
     for value in module.lua.iter().chain(&module.requires).chain(&module.conflicts) {
         assert!(stands(value), "{value:?} is not in the file");
+    }
+}
+
+/// Any bytes as a file of certificates are read to the end, and what is said of one in it is fit to be shown.
+pub fn certificate(data: &[u8]) {
+    for block in pem::blocks(data) {
+        let Some(der) = block.ok().and_then(|block| block.decode()) else { continue };
+        let mut written = String::new();
+        pem::write(&mut written, "CERTIFICATE", &der);
+        let again: Vec<_> = pem::blocks(written.as_bytes()).collect();
+        assert_eq!(again.len(), 1, "{written}");
+        assert_eq!(again[0].ok().and_then(|block| block.decode()), Some(der.clone()), "{written}");
+
+        let Some(certificate) = Certificate::read(der) else { continue };
+        for name in &certificate.names {
+            let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'*');
+            assert!(name.domain.bytes().all(is_plain), "{:?}", name.domain);
+        }
+        assert!(certificate.domains().len() <= certificate.names.len());
+        assert_eq!(certificate.fingerprint().len(), 64);
+        certificate.issuer();
+        certificate.is_issuer_of(&certificate);
+    }
+}
+
+/// Any bytes as a file of keys are read to the end. Twice the first byte is how much of the rest is a public key that a
+/// key in what follows is compared with; a key is written as it was read, and not shown otherwise.
+pub fn private_key(data: &[u8]) {
+    let Some((length, data)) = data.split_first() else { return };
+    let (public_key, data) = data.split_at(data.len().min(2 * usize::from(*length)));
+    for key in &Keys::read(data).keys {
+        key.fits(public_key);
+        assert_eq!(format!("{key:?}"), "Key(<secret>)");
+        let mut written = String::new();
+        key.write(&mut written);
+        let again = Keys::read(written.as_bytes());
+        assert!(again.flaw.is_none() && again.keys.len() == 1, "{written}");
+        assert_eq!(again.keys[0].fits(public_key), key.fits(public_key));
     }
 }
 

@@ -34,6 +34,9 @@ pub const FILE: OFlag =
 /// To read a directory.
 pub const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
+/// To look at something, be it a link.
+const STEP: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
 /// The users, other than root, who own links on the way to something; nobody where we are not root.
 pub type Owners = Vec<u32>;
 
@@ -55,14 +58,27 @@ pub fn open(path: &Path, flags: OFlag) -> nix::Result<(OwnedFd, Owners)> {
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
     match openat2(AT_FDCWD, path, how) {
         // There is a link; or an older kernel, or an engine whose filter does not know the call.
-        Err(Errno::ELOOP | Errno::ENOSYS | Errno::EPERM) => walk(path, flags),
+        Err(Errno::ELOOP) => through_last_link(path, flags).or_else(|_| walk(path, flags)),
+        Err(Errno::ENOSYS | Errno::EPERM) => walk(path, flags),
         opened => Ok((opened?, Owners::new())),
     }
 }
 
+/// [`open`] where the only link is the last name, as with certbot: a tenth of the calls of [`walk`].
+fn through_last_link(path: &Path, flags: OFlag) -> nix::Result<(OwnedFd, Owners)> {
+    let how = |flags| OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let (parent, name) = path.parent().zip(path.file_name()).ok_or(Errno::EINVAL)?;
+    let parent = openat2(AT_FDCWD, parent, how(OFlag::O_PATH | OFlag::O_CLOEXEC))?;
+    // The link itself, so that its owner and its text are of one and the same.
+    let link = openat(&parent, name, STEP, Mode::empty())?;
+    let owner = fstat(&link)?.st_uid;
+    let target = readlinkat(&link, "")?;
+    let opened = openat2(&parent, target.as_os_str(), how(flags))?;
+    Ok((opened, if owner == 0 { Owners::new() } else { vec![owner] }))
+}
+
 /// [`open`], name by name.
 fn walk(path: &Path, flags: OFlag) -> nix::Result<(OwnedFd, Owners)> {
-    const STEP: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
     let start =
         |path: &Path| openat(AT_FDCWD, if path.is_absolute() { "/" } else { "." }, STEP, Mode::empty());
     let mut here = start(path)?;
@@ -133,8 +149,7 @@ pub fn read(file: &mut File, stat: &FileStat, buffer: &mut Vec<u8>) -> io::Resul
     // Of what has its size no end needs to be read. What says that it is empty, as in /proc, need not be.
     let expected = size.clamp(1, BEGINNING);
     while buffer.len() < expected {
-        let wanted = BEGINNING - buffer.len();
-        if read_some(file, wanted, buffer)? == 0 {
+        if read_some(file, expected - buffer.len(), buffer)? == 0 {
             break;
         }
         if buffer.iter().take(64).any(|byte| *byte < b'\t') {
@@ -155,7 +170,7 @@ pub fn read(file: &mut File, stat: &FileStat, buffer: &mut Vec<u8>) -> io::Resul
         });
     }
     while buffer.len() < size {
-        if read_some(file, (LARGEST - buffer.len()).min(BEGINNING), buffer)? == 0 {
+        if read_some(file, size - buffer.len(), buffer)? == 0 {
             break;
         }
     }

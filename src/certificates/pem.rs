@@ -1,5 +1,7 @@
 //! PEM (RFC 7468) as it lies on disks: with text around the blocks, with any kind of line ends, cut off.
 
+use std::io::BufRead as _;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
@@ -32,8 +34,10 @@ impl Block<'_> {
 
     /// What is in it; nothing where it is not Base64.
     pub fn decode(&self) -> Option<Vec<u8>> {
-        let text: Vec<u8> =
-            self.body.iter().copied().filter(|character| !character.is_ascii_whitespace()).collect();
+        let mut text = Vec::with_capacity(self.body.len());
+        for line in lines(self.body) {
+            text.extend_from_slice(line);
+        }
         BASE64.decode(text).ok()
     }
 }
@@ -103,9 +107,11 @@ fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     if rest.is_empty() {
         return None;
     }
-    let end = rest.iter().position(|character| *character == b'\n').unwrap_or(rest.len());
-    let line = &rest[..end];
-    *rest = rest.get(end + 1..).unwrap_or_default();
+    let mut after = *rest;
+    // The library's fastest search for a byte. It cannot fail where it reads from memory.
+    let length = after.skip_until(b'\n').unwrap_or(rest.len());
+    let line = &rest[..length];
+    *rest = after;
     Some(line.trim_ascii_end())
 }
 

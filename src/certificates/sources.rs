@@ -93,27 +93,25 @@ pub fn keys_in(path: &Path) -> Vec<OsString> {
 
 /// Whether a name is one that files with a key and nothing else have.
 fn is_key_name(name: &OsStr) -> bool {
-    let name = name.to_string_lossy().to_ascii_lowercase();
-    name.ends_with(".key")
-        || name.ends_with("key.pem")
-        || name.contains("privkey")
-        || name.contains("privatekey")
+    let name = name.to_ascii_lowercase();
+    [".key", "key.pem"].iter().any(|end| name.as_bytes().ends_with(end.as_bytes()))
+        || ["privkey", "privatekey"].iter().any(|word| contains(&name, word))
 }
 
 /// Whether a name is one that files with certificates have.
 fn is_certificate_name(name: &OsStr) -> bool {
-    ["pem", "crt", "cer", "cert"].iter().any(|end| has_ending(name, end))
-}
-
-fn has_ending(name: &OsStr, ending: &str) -> bool {
-    Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case(ending))
+    has_ending(name, &["pem", "crt", "cer", "cert"])
 }
 
 /// Whether a name is one of a file that has no certificate in it.
 fn is_other(name: &OsStr) -> bool {
-    name.as_bytes().ends_with(b"~")
-        || name.as_bytes().starts_with(b"README")
-        || OTHERS.iter().any(|ending| has_ending(name, ending))
+    let bytes = name.as_bytes();
+    bytes.ends_with(b"~") || bytes.starts_with(b"README") || has_ending(name, &OTHERS)
+}
+
+fn has_ending(name: &OsStr, endings: &[&str]) -> bool {
+    let extension = Path::new(name).extension();
+    extension.is_some_and(|extension| endings.iter().any(|ending| extension.eq_ignore_ascii_case(ending)))
 }
 
 /// A search under way.
@@ -191,41 +189,41 @@ impl Search {
         if let Some(refusal) = files::refusal(&stat, &directory.owners, 0o005) {
             return self.problem(path.to_owned(), refusal);
         }
-        let names = match self.names(directory.fd.as_fd()) {
+        let mut names = match self.names(directory.fd.as_fd()) {
             Ok(names) => names,
             Err(error) => return self.problem(path.to_owned(), files::unreadable(error)),
         };
         let folder = self.found.folders.len();
         self.found.folders.push(Folder { path: path.to_owned(), ..Folder::default() });
 
-        let mut names: Vec<_> =
-            names.into_iter().map(|(name, kind)| self.kind(directory, name, kind)).collect();
         // What has the whole chain comes first, and makes others needless.
-        names.sort_by_cached_key(|(name, ..)| !contains(name, "fullchain"));
+        names.sort_by_cached_key(|(name, _)| !contains(name, "fullchain"));
         let mut has_chain = false;
-        for (name, kind, is_link) in names {
+        for (name, kind) in names {
+            if has_chain && is_part_of_chain(&name, path) {
+                continue;
+            }
+            let (kind, is_link) = self.kind(directory, &name, kind);
             match kind {
                 SFlag::S_IFDIR if depth > 1 => self.below(path, directory, &name, is_link, depth - 1),
                 SFlag::S_IFDIR => {
                     self.problem(path.join(&name), Flaw::lasting("is too deep, and not looked into"))
                 }
-                SFlag::S_IFREG if is_key_name(&name) => self.found.folders[folder].keys.push(name),
+                // A key is looked at when it is needed, and so is a link to one.
+                SFlag::S_IFREG | SFlag::S_IFLNK if is_key_name(&name) => {
+                    self.found.folders[folder].keys.push(name)
+                }
                 SFlag::S_IFREG if is_other(&name) => {}
-                SFlag::S_IFREG if has_chain && is_part_of_chain(&name, path) => {}
                 SFlag::S_IFREG => {
                     let length = self.file(folder, directory, &name, is_link);
                     has_chain = has_chain || (length > 1 && contains(&name, "fullchain"));
                 }
-                // A link to nothing, which is nothing else's name.
-                SFlag::S_IFLNK if is_certificate_name(&name) && !is_key_name(&name) => {
+                _ if !is_certificate_name(&name) => {}
+                SFlag::S_IFLNK => {
                     self.problem(path.join(&name), Flaw::incomplete("is a link to nothing"));
                     self.watch_target(path, directory, &name);
                 }
-                SFlag::S_IFLNK if is_key_name(&name) => self.found.folders[folder].keys.push(name),
-                _ if is_certificate_name(&name) => {
-                    self.problem(path.join(&name), Flaw::lasting("is no regular file"));
-                }
-                _ => {}
+                _ => self.problem(path.join(&name), Flaw::lasting("is no regular file")),
             }
         }
         self.found.folders[folder].keys.sort();
@@ -234,8 +232,8 @@ impl Search {
     /// The names in a directory that are not hidden, in their order.
     fn names(&mut self, directory: impl AsFd) -> nix::Result<Vec<(OsString, Option<Type>)>> {
         let mut names = Vec::new();
-        let mut entries = Dir::from_fd(directory.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?)?;
-        for entry in entries.iter() {
+        let entries = Dir::from_fd(directory.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?)?;
+        for entry in entries {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name.starts_with(b".") {
@@ -253,25 +251,21 @@ impl Search {
     }
 
     /// What a name stands for, at the end of links, and whether it is a link; it is one to nothing where that is
-    /// what it stands for. A key is not looked at.
-    fn kind(&self, directory: &Opened, name: OsString, kind: Option<Type>) -> (OsString, SFlag, bool) {
-        let look =
-            |flags| fstatat(&directory.fd, name.as_os_str(), flags).ok().map(|stat| files::kind(&stat));
-        let (kind, is_link) = match kind {
-            Some(Type::File) => (SFlag::S_IFREG, false),
-            Some(Type::Directory) => (SFlag::S_IFDIR, false),
-            Some(Type::Symlink) => (SFlag::S_IFLNK, true),
-            Some(_) => (SFlag::S_IFIFO, false),
-            None => {
-                let found = look(AtFlags::AT_SYMLINK_NOFOLLOW).unwrap_or(SFlag::S_IFIFO);
-                (found, found == SFlag::S_IFLNK)
-            }
+    /// what it stands for. Where a link to a key leads is not looked at.
+    fn kind(&self, directory: &Opened, name: &OsStr, kind: Option<Type>) -> (SFlag, bool) {
+        let look = |flags| fstatat(&directory.fd, name, flags).ok().map(|stat| files::kind(&stat));
+        let kind = match kind {
+            Some(Type::File) => SFlag::S_IFREG,
+            Some(Type::Directory) => SFlag::S_IFDIR,
+            Some(Type::Symlink) => SFlag::S_IFLNK,
+            Some(_) => SFlag::S_IFIFO,
+            None => look(AtFlags::AT_SYMLINK_NOFOLLOW).unwrap_or(SFlag::S_IFIFO),
         };
-        if is_link && !is_key_name(&name) {
-            let found = look(AtFlags::empty()).unwrap_or(SFlag::S_IFLNK);
-            return (name, found, true);
+        match kind {
+            SFlag::S_IFLNK if is_key_name(name) => (kind, true),
+            SFlag::S_IFLNK => (look(AtFlags::empty()).unwrap_or(kind), true),
+            kind => (kind, false),
         }
-        (name, kind, is_link)
     }
 
     fn below(&mut self, path: &Path, parent: &Opened, name: &OsStr, is_link: bool, depth: usize) {
@@ -298,16 +292,15 @@ impl Search {
         }
         self.files_left -= 1;
         let path = self.found.folders[folder].path.join(name);
-        let folder_path = self.found.folders[folder].path.clone();
         if is_link {
-            self.watch_target(&folder_path, directory, name);
+            self.watch_target(&self.found.folders[folder].path, directory, name);
         }
         match self.read(&path, directory, name, is_link) {
             Ok(Some(Content::Text)) => self.take(folder, path, name).unwrap_or_else(|(path, flaw)| {
                 self.problem(path, flaw);
                 0
             }),
-            Ok(Some(Content::Der)) if ["der", "cer", "crt"].iter().any(|ending| has_ending(name, ending)) => {
+            Ok(Some(Content::Der)) if has_ending(name, &["der", "cer", "crt"]) => {
                 let way = format!(
                     "is in DER, which is not read: convert it with `openssl x509 -inform der -in {} -out …`",
                     Path::new(name).display()
@@ -431,7 +424,7 @@ impl Search {
 
     /// A certificate; nothing where it cannot be understood, which need not be the one that matters.
     fn certificate(&mut self, block: &pem::Block) -> Result<Option<Rc<Certificate>>, Flaw> {
-        let end = &block.body[block.body.len().saturating_sub(96)..];
+        let end = &block.body[block.body.len().saturating_sub(48)..];
         match self.known.get(end) {
             Some(known) if known.text == block.body => return Ok(known.certificate.clone()),
             _ => {}
@@ -492,5 +485,6 @@ fn is_part_of_chain(name: &OsStr, directory: &Path) -> bool {
 }
 
 fn contains(name: &OsStr, word: &str) -> bool {
-    name.as_bytes().windows(word.len()).any(|part| part == word.as_bytes())
+    let (name, word) = (name.as_bytes(), word.as_bytes());
+    (0..name.len()).any(|start| name[start] == word[0] && name[start..].starts_with(word))
 }

@@ -139,7 +139,7 @@ fn assert_none(directory: &TestDir, name: &str, file: &str, why: &str, is_incomp
     let choice = certificates.choose(name, Service::Xmpp);
     assert_eq!(choice.pair, None);
     let why = why.replace("DIR", directory.path().to_str().unwrap());
-    let expected = PassedOver { path: directory.path().join(file), why, is_incomplete };
+    let expected = PassedOver { path: directory.path().join(file), why, is_incomplete, is_worse: false };
     let mut said = choice.passed_over;
     said.extend(certificates.problems().to_vec());
     assert_eq!(said, [expected]);

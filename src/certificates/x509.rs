@@ -26,7 +26,7 @@ const STRINGS: [u8; 2] = [0x0c, 0x16];
 #[derive(Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// All of it, in DER.
-    pub der: Box<[u8]>,
+    pub der: Vec<u8>,
     subject: Box<[u8]>,
     issuer: Box<[u8]>,
     /// The public key with its algorithm (SubjectPublicKeyInfo), in DER.
@@ -99,7 +99,7 @@ impl Certificate {
             is_ca,
             common_name: if alternative_names.is_none() { common_name() } else { None },
             names: alternative_names.iter().flatten().filter_map(name).collect(),
-            der: der.into(),
+            der,
         })
     }
 
