@@ -293,6 +293,14 @@ mod tests {
         assert_eq!(keys.keys[0].fits(&rcgen::PublicKeyData::subject_public_key_info(&a)), Some(true));
         assert_eq!(keys.keys[0].fits(&rcgen::PublicKeyData::subject_public_key_info(&b)), Some(false));
         assert_eq!(keys.keys[0].fits(b"nonsense"), Some(false));
+        for (name, algorithm) in [
+            ("p256.no-public.key", &rcgen::PKCS_ECDSA_P256_SHA256),
+            ("p384.no-public.key", &rcgen::PKCS_ECDSA_P384_SHA384),
+        ] {
+            let other = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            let other = rcgen::PublicKeyData::subject_public_key_info(&other);
+            assert_eq!(Keys::read(&file(name)).keys[0].fits(&other), Some(false), "{name}");
+        }
     }
 
     #[test]
