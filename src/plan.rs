@@ -27,7 +27,7 @@ pub use self::resolution::{LINKED, Module, Reason, Role};
 pub use self::state::{Changes, STATE_FILE, State, add_warning};
 use crate::certificates::Pair;
 use crate::database::Database;
-use crate::facts::Facts;
+use crate::facts::{CURRENT, Facts};
 use crate::lua::Secrets;
 use crate::privileges;
 use crate::self_signed::Request;
@@ -213,11 +213,12 @@ pub fn make(
         let paths: Value = paths.into_iter().flatten().chain([linked]).collect();
         options.insert("plugin_paths".into(), paths);
     }
-    name_certificates(settings, generation, &decision, &mut options);
+    name_certificates(settings, facts, manner, &decision, &mut options);
     name_hosts_in_ascii(&mut hosts, options.contains_key("http_host"));
 
     let mut files = Vec::new();
-    let render = Renderer::new(settings, facts, &hosts, &decision, &options, secrets, report);
+    let certificates_of = decision.files(generation);
+    let render = Renderer::new(settings, facts, &hosts, &certificates_of, &options, secrets, report);
     let mut includes: Vec<PathBuf> = Vec::new();
     for fragment in FRAGMENTS {
         if let Some(content) = render.fragment(fragment, report) {
@@ -275,19 +276,32 @@ pub fn make(
     }
 }
 
-/// Where Prosody finds certificates: each by the name of its host, and one for those who name no host at a port. What
+/// Where Prosody finds the certificates of hosts that are not ours, and one for those who name no host at a port. What
 /// stands in `PROSODY_OPTIONS` stays.
-fn name_certificates(settings: &Settings, generation: &Path, decision: &Decision, options: &mut Options) {
+///
+/// At a reload some hosts ask for theirs before Prosody has taken up a new folder, so that is always called the same. It
+/// has certificate and key in one file, and so never a mixture of two generations.
+fn name_certificates(
+    settings: &Settings,
+    facts: &Facts,
+    manner: Manner,
+    decision: &Decision,
+    options: &mut Options,
+) {
     let written = settings.anything.options.as_ref();
     let mut name = |option: &str, path: &Path| {
         if written.is_none_or(|written| written.get(option).is_none()) {
             options.insert(option.into(), Value::from(path.to_string_lossy().into_owned()));
         }
     };
-    name("certificates", &generation.join(certificates::FOLDER));
-    if let Some(file) = decision.default_file(generation) {
+    let is_in_force = manner.generation.parent() == Some(&facts.runtime_dir);
+    let current = facts.runtime_dir.join(CURRENT);
+    let directory = if is_in_force { &current } else { manner.generation };
+    name("certificates", &directory.join(certificates::FOLDER));
+    let files = decision.files(manner.generation);
+    if let Some(file) = decision.default_host().and_then(|host| files.get(host)) {
         for service in ["https", "c2s_direct_tls", "s2s_direct_tls"] {
-            name(&format!("{service}_certificate"), &file);
+            name(&format!("{service}_certificate"), file);
         }
     }
 }

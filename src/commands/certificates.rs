@@ -120,7 +120,7 @@ impl<'a> Host<'a> {
 
     fn is_good(&self, now: OffsetDateTime, limit: Duration) -> bool {
         match (&self.served.origin, &self.pair) {
-            (Origin::None, _) => false,
+            (Origin::None | Origin::Kept(_), _) => false,
             // The next start makes it, or renews it.
             (Origin::SelfSigned(_), _) => true,
             (_, Some(pair)) => pair.not_after - now >= limit,

@@ -1,9 +1,10 @@
 //! Which certificate each host gets, and what is said about it.
 //!
-//! What is chosen is written into the generation, as `HOST.pem` in a folder of certificates, where Prosody finds it by its
-//! name (`core/certmanager.lua`): so it serves no file that somebody is just writing, and keys may be root's alone. Its
-//! index of what certificates say, which would come before the names, stays empty, because it takes only `*.crt` and names
-//! with `fullchain`. A host without a file is given that of the domain above it.
+//! What is chosen is written into the generation, as `HOST.pem` in a folder of certificates: so Prosody serves no file that
+//! somebody is just writing, and keys may be root's alone. It finds those of our hosts by their option `certificate`, and
+//! others by their names in the folder (`core/certmanager.lua`). Its index of what certificates say, which would come before
+//! both, stays empty, because it takes only `*.crt` and names with `fullchain`. A host without a file is given that of the
+//! domain above it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -361,10 +362,10 @@ impl Decision {
         pairs
     }
 
-    /// The certificates to write, each with the names that it has there, the first of which is the file's own. Names
-    /// for which Prosody finds it anyway, at a domain above, are left out.
+    /// The certificates to write, each with the names that it has in the folder, the first of which is the file's own.
+    /// Names for which Prosody finds it anyway, at a domain above, are left out.
     pub fn imports(&self) -> Vec<(Rc<Pair>, Vec<String>)> {
-        let by_name: BTreeMap<&str, &Rc<Pair>> =
+        let by_name: HashMap<&str, &Rc<Pair>> =
             self.served.iter().filter_map(|served| Some((served.name.as_str(), served.pair()?))).collect();
         let is_found_above = |name: &str, pair: &Rc<Pair>| {
             let mut above = name;
@@ -376,41 +377,35 @@ impl Decision {
             }
             false
         };
-        self.by_pair()
-            .into_iter()
-            .map(|(pair, names)| {
-                let files = names
-                    .iter()
-                    .filter(|name| !is_found_above(name, &pair))
-                    .map(|name| format!("{name}.pem"))
-                    .filter(|file| file.len() <= LONGEST_NAME)
-                    .collect();
-                (pair, files)
-            })
-            .filter(|(_, files): &(_, Vec<String>)| !files.is_empty())
-            .collect()
+        let names = |(pair, names): (Rc<Pair>, Vec<&str>)| {
+            let names = names.into_iter().filter(|name| !is_found_above(name, &pair));
+            let files = names.map(|name| format!("{name}.pem")).filter(|file| file.len() <= LONGEST_NAME);
+            let files: Vec<String> = files.collect();
+            (pair, files)
+        };
+        self.by_pair().into_iter().map(names).filter(|(_, files)| !files.is_empty()).collect()
     }
 
-    fn first(&self) -> Option<&Served> {
-        self.served.iter().find(|served| !matches!(served.origin, Origin::None | Origin::Above(..)))
+    /// The file of each host's certificate in a generation, or in Prosody's own place.
+    pub fn files(&self, generation: &Path) -> BTreeMap<&str, PathBuf> {
+        let imports = self.imports();
+        let by_pair: HashMap<*const Pair, &String> =
+            imports.iter().filter_map(|(pair, files)| Some((Rc::as_ptr(pair), files.first()?))).collect();
+        let hosts = self.served.iter().filter(|served| served.is_host);
+        let imported = hosts.filter_map(|served| {
+            let file = by_pair.get(&Rc::as_ptr(served.pair()?))?;
+            Some((served.name.as_str(), generation.join(FOLDER).join(file)))
+        });
+        let self_signed = self.self_signed.iter().map(|(host, path)| (host.as_str(), path.clone()));
+        imported.chain(self_signed).collect()
     }
 
-    /// The host whose certificate [`Decision::default_file`] is.
+    /// The host whose certificate who names no host gets at a port: the first that has one.
     pub fn default_host(&self) -> Option<&str> {
-        self.first().map(|served| served.name.as_str())
-    }
-
-    /// What who names no host gets at a port: the certificate of the first host that has one.
-    pub fn default_file(&self, generation: &Path) -> Option<PathBuf> {
-        let first = self.first()?;
-        match &first.origin {
-            Origin::SelfSigned(path) => Some(path.clone()),
-            _ => {
-                let imports = self.imports();
-                let (_, files) = imports.iter().find(|(pair, _)| Some(pair) == first.pair())?;
-                Some(generation.join(FOLDER).join(files.first()?))
-            }
-        }
+        let mut hosts = self.served.iter().filter(|served| served.is_host);
+        let has_one =
+            |served: &&Served| served.pair().is_some() || self.self_signed.contains_key(&served.name);
+        hosts.find(has_one).map(|served| served.name.as_str())
     }
 }
 

@@ -1,11 +1,11 @@
 //! The text of every file: templates, ours and the user's, with the values of one plan.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use minijinja::Value;
 
-use super::certificates::Decision;
 use super::hosts::{self, Component, Hosts, Options};
 use super::{File, MAIN_FILE};
 use crate::facts::Facts;
@@ -39,7 +39,7 @@ impl<'a> Renderer<'a> {
         settings: &Settings,
         facts: &'a Facts,
         hosts: &Hosts,
-        certificates: &Decision,
+        certificates: &BTreeMap<&str, PathBuf>,
         options: &Options,
         secrets: Secrets,
         report: &mut Report,
@@ -172,14 +172,14 @@ fn section(
     component: Option<&Component>,
     options: &Options,
     names_certificate: bool,
-    certificates: &Decision,
+    certificates: &BTreeMap<&str, PathBuf>,
     facts: &Facts,
 ) -> Value {
     let mut options = options.clone();
     if !facts.secret_files.is_empty() {
         options.values_mut().for_each(|value| *value = lua::refer(value, &facts.secret_files));
     }
-    let certificate = certificates.self_signed.get(name).filter(|_| !names_certificate);
+    let certificate = certificates.get(name).filter(|_| !names_certificate);
     if let Some(path) = certificate {
         options.insert("certificate".into(), Value::from(path.to_string_lossy().into_owned()));
     }
