@@ -1,8 +1,13 @@
 """The time from a start to the program and to a server that answers, beside tini's, and the size of the binary."""
 
+import base64
+import hashlib
 import json
+import os
 import shutil
 import statistics
+import subprocess
+import sys
 
 from engine import BINARY, DOMAIN, NAME, QUICK, docker, find, until_open
 from table import difference, ms
@@ -19,6 +24,7 @@ def measure(engine, directory):
     """Returns the rows of the table."""
     tools = Toolbox(engine, directory)
     rows = process_start(tools) + many_modules(tools, directory) + many_hosts(tools, directory)
+    rows += many_certificates(tools, directory)
     engine.remove(Toolbox.NAME)
     return rows + server_start(engine, directory) + binary_size()
 
@@ -129,6 +135,108 @@ def many_hosts(tools, directory):
         rows.append((f"{count:,} virtual hosts", ms(took), peer, growth, promise, is_met))
         last = took
     return rows
+
+
+def many_certificates(tools, directory):
+    """100 hosts, each with one of the certificates, started as the server, so that all sources are watched too. The peer of
+    the first number is the same start with no certificate to find, that of the second is the first."""
+    (directory / "prosody").symlink_to("/bin/true")
+    counts = [0, 1_000, 2_000]
+    commands = {}
+    for count in counts:
+        sources = directory / f"certificates-{count}"
+        write_certificates(sources, count)
+        commands[count] = (
+            f"env PROSODY_CERTIFICATES=/bench/{sources.name}/flat "
+            f"PROSODY_IMPORT_CERTIFICATE_DIRECTORIES=/bench/{sources.name}/live prosody-entrypoint /bench/prosody"
+        )
+    hosts = [certificate_name(number) for number in range(0, 1_000, 10)]
+    environment = [f'PROSODY_VIRTUAL_HOSTS={",".join(hosts)}', "PROSODY_SELF_SIGNED_CERTIFICATES=false"]
+    check_certificates(tools, [*environment, *commands[1_000].split()[1:3]], len(hosts))
+    times = {count: [] for count in counts}
+    for turn in range(ROUNDS):
+        shifted = counts[turn % 3:] + counts[:turn % 3]
+        runs = tools.hyperfine(environment, 2, max(3, RUNS // 8), *(commands[count] for count in shifted))
+        for count, took in zip(shifted, runs):
+            times[count].append(statistics.median(took))
+    growth = statistics.median(more / one for more, one in zip(times[2_000], times[1_000]))
+    none, one, more = (statistics.median(times[count]) for count in counts)
+    return [
+        ("start to exec, 100 hosts, 1,000 certificates", ms(one), f"{ms(none)} (none there)", f"× {one / none:.1f}",
+         "≤ 40 ms", one <= 0.040),
+        ("start to exec, 100 hosts, 2,000 certificates", ms(more), f"{ms(one)} (a half)", f"× {growth:.2f}",
+         "≤ × 2.4", growth <= 2.4),
+    ]
+
+
+def certificate_name(number):
+    """All are as long as the others, so that one takes the place of another in a certificate."""
+    return f"name-{number:05}.example"
+
+
+def write_certificates(sources, count):
+    """Half of them are as certbot has them, links into another folder, and half are pairs side by side.
+
+    They are one certificate with other names and another signature, which nobody verifies here: a program that issues each
+    would take minutes. The key is the same, in as many files as there are certificates.
+    """
+    for folder in ("flat", "live", "archive"):
+        (sources / folder).mkdir(parents=True)
+    if not count:
+        return
+    key, issuer, template = issue(sources, certificate_name(0))
+    for number in range(count):
+        name = certificate_name(number)
+        der = template.replace(certificate_name(0).encode(), name.encode())
+        der = der[:-32] + hashlib.sha256(name.encode()).digest()
+        certificate = pem(der)
+        if number // 10 % 2:
+            write_key(sources / f"flat/{name}.key", key)
+            (sources / f"flat/{name}.crt").write_text(certificate + issuer)
+            continue
+        for folder in ("live", "archive"):
+            (sources / folder / name).mkdir()
+        parts = {"cert": certificate, "chain": issuer, "fullchain": certificate + issuer}
+        for part, text in parts.items():
+            (sources / f"archive/{name}/{part}1.pem").write_text(text)
+        write_key(sources / f"archive/{name}/privkey1.pem", key)
+        for part in (*parts, "privkey"):
+            (sources / f"live/{name}/{part}.pem").symlink_to(f"../../archive/{name}/{part}1.pem")
+
+
+def issue(directory, name):
+    """Returns a key and a certificate of who issues, as PEM, and a certificate of that key for a name, as DER."""
+    def openssl(*arguments):
+        return subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True).stdout
+
+    find("openssl")
+    (directory / "names").write_text(f"subjectAltName=DNS:{name},DNS:*.{name}\n")
+    openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "key.pem")
+    openssl("req", "-x509", "-key", "key.pem", "-subj", "/CN=Authority of the benchmark", "-days", "90", "-out", "ca.pem")
+    openssl("req", "-new", "-key", "key.pem", "-subj", f"/CN={name}", "-out", "request.pem")
+    der = openssl("x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "key.pem", "-CAcreateserial",
+                  "-days", "60", "-extfile", "names", "-outform", "DER")
+    return (directory / "key.pem").read_text(), (directory / "ca.pem").read_text(), der
+
+
+def pem(der):
+    text = base64.b64encode(der).decode()
+    lines = "\n".join(text[start:start + 64] for start in range(0, len(text), 64))
+    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
+
+
+def write_key(path, key):
+    path.write_text(key)
+    os.chmod(path, 0o600)
+
+
+def check_certificates(tools, environment, count):
+    """Ends the benchmark where not every host has a certificate: it would measure something else."""
+    settings = [argument for variable in environment for argument in ("--env", variable)]
+    answer = docker("exec", *settings, f"{NAME}{tools.NAME}", "prosody-entrypoint", "certificates", "--json")
+    found = [host for host in json.loads(answer)["hosts"] if host["from"] == "found"]
+    if len(found) < count:
+        sys.exit(f"benches/run: {len(found)} of {count} hosts have a certificate")
 
 
 def server_start(engine, directory):
