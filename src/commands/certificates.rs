@@ -1,5 +1,6 @@
 //! The certificate of each host and port, and why it is not another.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use nix::unistd::geteuid;
@@ -64,7 +65,10 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
         let all = json!({"hosts": hosts, "ports": ports, "not_used": problems});
         print(&format!("{all:#}\n"))?;
     } else {
-        let mut text: String = hosts.iter().map(|host| host.as_text(now)).collect();
+        let mut text = String::new();
+        for (names, what) in by_text(&hosts, now) {
+            text += &format!("{}\n{what}\n", names.join(", "));
+        }
         for (service, ports) in ports {
             let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
             let host = first.as_deref().map_or("none".to_owned(), |host| format!("that of {host}"));
@@ -81,6 +85,21 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     let is_good = |host: &Host| host.is_good(now, limit);
     let is_well = hosts.iter().filter(|host| host.served.is_host).all(is_good);
     Ok(if is_well { ExitStatus::SUCCESS } else { ExitStatus::exited(1) })
+}
+
+/// What is to be said of hosts, once of all of which it is the same.
+fn by_text<'a>(hosts: &[Host<'a>], now: OffsetDateTime) -> Vec<(Vec<&'a str>, String)> {
+    let mut texts: Vec<(Vec<&str>, String)> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for host in hosts {
+        let text = host.as_text(now);
+        let place = *places.entry(text.clone()).or_insert(texts.len());
+        match texts.get_mut(place) {
+            Some((names, _)) => names.push(&host.served.name),
+            None => texts.push((vec![&host.served.name], text)),
+        }
+    }
+    texts
 }
 
 /// The ports where TLS comes first, by what is served there.
@@ -138,7 +157,7 @@ impl<'a> Host<'a> {
                     .to_owned(),
             ),
             Origin::Above(above, _) => {
-                ("above", format!("it is that of {above}, and does not name {}", self.served.name))
+                ("above", format!("it is that of {above}, and names none of these: other servers may refuse it"))
             }
             Origin::SelfSigned(_) => {
                 ("self-signed", "made here: clients warn about it, other servers refuse it".to_owned())
@@ -148,7 +167,7 @@ impl<'a> Host<'a> {
     }
 
     fn as_text(&self, now: OffsetDateTime) -> String {
-        let mut text = format!("{}\n", self.served.name);
+        let mut text = String::new();
         let mut line = |name: &str, value: &str| text += &format!("  {name:12}{value}\n");
         let (_, why) = self.origin();
         match &self.pair {
@@ -170,7 +189,6 @@ impl<'a> Host<'a> {
         for file in &self.served.passed_over {
             line("not used", &file.to_string());
         }
-        text.push('\n');
         text
     }
 

@@ -285,20 +285,44 @@ impl Decision {
             }
         }
         self.lines = lines;
-        for served in &self.served {
-            match &served.origin {
-                Origin::Kept(_) => report.notice(format!(
-                    "{}: the certificate that is served until now stays, there is no other that could be",
-                    served.name
-                )),
-                Origin::Above(above, _) => report.notice(format!(
-                    "{name} is given the certificate of {above}, which does not name it: other servers may refuse that; \
-                     have it issued for {name} too",
-                    name = served.name
-                )),
-                _ => {}
+        let told = self.tell_of_hosts(report);
+        self.tell_of_files(&told, report);
+        self.tell_of_settings(settings, !without.is_empty(), report);
+    }
+
+    /// Says which hosts have a certificate that is not quite theirs. Returns what was said of files on the way.
+    fn tell_of_hosts(&self, report: &mut Report) -> BTreeSet<String> {
+        let mut told: BTreeSet<String> = BTreeSet::new();
+        let hosts = || self.served.iter().filter(|served| served.is_host);
+        let kept: Vec<&Served> = hosts().filter(|served| matches!(served.origin, Origin::Kept(_))).collect();
+        if !kept.is_empty() {
+            let names: Vec<&str> = kept.iter().map(|served| served.name.as_str()).collect();
+            told.extend(kept.iter().flat_map(|served| &served.passed_over).map(ToString::to_string));
+            let why: Vec<&String> = told.iter().collect();
+            let why = if why.is_empty() { "there is no other any more".to_owned() } else { several(&why) };
+            report.notice(format!(
+                "The certificate of {} stays the one that is served until now: {why}",
+                several(&names)
+            ));
+        }
+        let mut below: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for served in hosts() {
+            if let Origin::Above(above, _) = &served.origin {
+                below.entry(above).or_default().push(&served.name);
             }
         }
+        for (above, names) in below {
+            report.notice(format!(
+                "The certificate of {above} is used for {names} too, which it does not name: other servers may refuse it; \
+                 have it issued for all of them",
+                names = several(&names)
+            ));
+        }
+        told
+    }
+
+    /// Says which files are not used, and why, but for what was said of them before.
+    fn tell_of_files(&self, told: &BTreeSet<String>, report: &mut Report) {
         let mut unused: BTreeSet<String> = self.problems.iter().map(ToString::to_string).collect();
         for served in &self.served {
             let is_good = matches!(served.origin, Origin::Found(_));
@@ -308,6 +332,7 @@ impl Decision {
             unused.extend(wrong.into_iter().map(ToString::to_string));
             worse.into_iter().for_each(|file| report.note(format!("Certificate not used: {file}")));
         }
+        let unused: Vec<String> = unused.into_iter().filter(|line| !told.contains(line)).collect();
         for line in unused.iter().take(SHOWN) {
             report.notice(format!("Certificate not used: {line}"));
         }
@@ -317,7 +342,6 @@ impl Decision {
                 unused.len() - SHOWN
             ));
         }
-        self.tell_of_settings(settings, !without.is_empty(), report);
     }
 
     /// Says what is odd about where certificates are looked for.

@@ -784,7 +784,9 @@ fn one_that_goes_away_harms_nothing_of_ours(kind: Kind) {
     let prosody = prosody(TRIXIE, &network).with(["--network-alias", DOMAIN]);
     let prosody = with_settings(prosody, kind).serve();
     prosody.register_accounts(DOMAIN);
-    let ours = || prosody.root("readlink /run/prosody/current; cd /run/prosody/current/ && md5sum *").ok();
+    let ours =
+        "readlink /run/prosody/current; cd /run/prosody/current/ && find . -type f -exec md5sum {} + | sort";
+    let ours = || prosody.root(ours).ok();
     let before = ours();
     let is_healthy = || prosody.exec(["prosody-entrypoint", "healthcheck"]).status == 0;
     let mut seen = Observations::default();
