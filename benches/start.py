@@ -141,9 +141,11 @@ def many_hosts(tools, directory):
 
 
 def many_certificates(tools, directory):
-    """100 hosts, each with one of the certificates. The peer of the first number is the same start with none to find, that of
-    the second is the first. It is the server that starts, because its certificates are watched too: a script of its
-    name, which says when it began. Until the process has ended would be too long, for then the kernel forgets all watches.
+    """100 hosts, each with one of the certificates. The peer of the first number is the same start with none to find,
+    that of the second is the first.
+
+    It is the server that starts, because its certificates are watched too: a script of its name, which says when it
+    began. The end of the process would be too late, because the kernel takes its time to forget so many watches.
     """
     server, starts = directory / "prosody", directory / "starts"
     server.write_text('#!/bin/bash\necho "took $((${EPOCHREALTIME/./} - BEGIN))"\n')
@@ -195,7 +197,7 @@ def certificate_name(number):
 def write_certificates(sources, count):
     """Half of them are as certbot has them, links into another folder, and half are pairs side by side.
 
-    They are one certificate with other names and another signature, which nobody verifies here: a program that issues each
+    They are one certificate with other names and other signatures, which nobody verifies here: to issue each of them
     would take minutes. The key is the same, in as many files as there are certificates.
     """
     for folder in ("flat", "live", "archive"):
@@ -230,7 +232,8 @@ def issue(directory, name):
     find("openssl")
     (directory / "names").write_text(f"subjectAltName=DNS:{name},DNS:*.{name}\n")
     openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "key.pem")
-    openssl("req", "-x509", "-key", "key.pem", "-subj", "/CN=Authority of the benchmark", "-days", "90", "-out", "ca.pem")
+    authority = "/CN=Authority of the benchmark"
+    openssl("req", "-x509", "-key", "key.pem", "-subj", authority, "-days", "90", "-out", "ca.pem")
     openssl("req", "-new", "-key", "key.pem", "-subj", f"/CN={name}", "-out", "request.pem")
     der = openssl("x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "key.pem", "-CAcreateserial",
                   "-days", "60", "-extfile", "names", "-outform", "DER")
