@@ -4,12 +4,15 @@
 //!
 //! - `env`: `NAME=value` lines, `NAME<<END` for a value of several lines that ends before a line `END`, and comments (`#`);
 //! - `config/`: what stands in the configuration directory;
+//! - `certificates`: files below `{temp}` and what they are put together from (`config/certs/a.pem = pair.crt pair.key`, see
+//!   [`fixture`]), and links (`live/a.pem -> ../archive/a1.pem`);
 //! - `version`: the one version of Prosody that the case is about; without it both are taken;
 //! - `only-if`: what this machine has to be like ([`applies`]);
 //! - `before`: an environment that is put in force first, for `--diff`;
 //! - `arguments`: the command line, where it is not `render --output {output}`;
-//! - `expected/`: every file in the output directory, a folder in it as a list of its links, the log in `log`, standard
-//!   output in `stdout`. What differs between the versions is in `expected-13.0.1/` and `expected-0.12.3/`. Of a failure only the log: `report`;
+//! - `expected/`: every file in the output directory, a folder in it as a list of its links and of what its PEM files have
+//!   in them, the log in `log`, standard output in `stdout`. What differs between the versions is in `expected-13.0.1/` and
+//!   `expected-0.12.3/`. Of a failure only the log: `report`;
 //! - `status`: the exit status, where it is not 0 (78 for a failure).
 //!
 //! `{temp}`, `{config}`, `{data}`, `{output}` and `{run}` stand for directories that differ from run to run, and in `env`
@@ -20,7 +23,7 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test golden` writes what is rendered now as what is expected.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
@@ -61,6 +64,16 @@ golden! { cases, renders:
     archive_expiry_days
     as_root
     behind_a_proxy
+    certificates_by_their_names
+    certificates_explained
+    certificates_explained_json
+    certificates_for_some_hosts
+    certificates_in_every_layout
+    certificates_in_one_file
+    certificates_in_options
+    certificates_in_pairs
+    certificates_of_no_use
+    certificates_of_own_files
     community_modules
     community_modules_in_options
     community_modules_of_hosts
@@ -227,12 +240,8 @@ fn every_setting_is_in_a_case() {
         let pairs = environment(&fs::read_to_string(golden().join("cases").join(case).join("env")).unwrap());
         used.extend(pairs.into_iter().map(|(name, _)| name));
     }
-    // These are refused: `failures/not_supported_yet`.
-    let refused = [
-        "PROSODY_ACCOUNTS",
-        "PROSODY_IMPORT_CERTIFICATE_DIRECTORIES",
-        "PROSODY_IMPORT_CERTIFICATE_HOSTNAMES",
-    ];
+    // This is refused: `failures/not_supported_yet`.
+    let refused = ["PROSODY_ACCOUNTS"];
     let settings = schema["properties"].as_object().unwrap().keys();
     let unused: Vec<&String> = settings
         .filter(|name| !name.ends_with("_FILE") && !refused.contains(&name.as_str()) && !used.contains(*name))
@@ -593,6 +602,7 @@ impl Sandbox {
         sandbox.install_prosody(version);
         copy(&case.folder.join("config"), &sandbox.path.join("config"));
         sandbox.make_odd_files();
+        sandbox.make_certificates(&case.folder.join("certificates"));
         if let Some(before) = &case.before {
             let output = sandbox.run(before, &["render".to_owned()]);
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -622,6 +632,25 @@ impl Sandbox {
         fs::write(path("latin1"), b"b\xfccher.example\n").unwrap();
         fs::write(path("empty"), "\n").unwrap();
         std::os::unix::fs::symlink("loop", path("loop")).unwrap();
+    }
+
+    /// The files and links of a list, if there is one.
+    fn make_certificates(&self, list: &Path) {
+        for line in fs::read_to_string(list).unwrap_or_default().lines() {
+            let write = |path: &str| {
+                let path = self.path.join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                path
+            };
+            if let Some((path, target)) = line.split_once(" -> ") {
+                std::os::unix::fs::symlink(target, write(path)).unwrap();
+            } else if let Some((path, words)) = line.split_once(" = ") {
+                let content: Vec<u8> = words.split(' ').flat_map(fixture).collect();
+                fs::write(write(path), content).unwrap();
+            } else {
+                assert!(line.is_empty() || line.starts_with('#'), "neither a file nor a link: {line:?}");
+            }
+        }
     }
 
     /// What is looked at of a Prosody as Debian installs it.
@@ -697,14 +726,11 @@ impl Sandbox {
         for (word, path) in self.words() {
             text = text.replace(&path, word);
         }
-        // The time in a log of JSON.
-        let mut parts = text.split("\"timestamp\":\"");
-        let mut without_times = parts.next().unwrap_or_default().to_owned();
-        for part in parts {
-            without_times.push_str("\"timestamp\":\"{time}");
-            without_times.push_str(&part[part.find('"').unwrap()..]);
-        }
-        without_times
+        // The time in a log of JSON, and how long certificates last from now on.
+        let text = without(&text, "\"timestamp\":\"", "{time}", |letter| letter != '"');
+        let text =
+            without(&text, "\"days_left\": ", "{days}", |letter| letter == '-' || letter.is_ascii_digit());
+        without(&text, ", in ", "{days}", |letter| letter.is_ascii_digit())
     }
 
     fn run(&self, environment: &[(String, String)], arguments: &[String]) -> Output {
@@ -762,15 +788,70 @@ impl Drop for Sandbox {
     }
 }
 
-/// Where each link of a folder leads.
+/// Where each link of a folder leads, and what is in its PEM files.
 fn links(folder: &Path) -> String {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let links: BTreeSet<PathBuf> = entries.collect();
-    let line = |link: &PathBuf| {
-        let name = link.file_name().unwrap().to_str().unwrap();
-        format!("{name} -> {}\n", fs::read_link(link).unwrap().display())
+    let entries: BTreeSet<PathBuf> = entries.collect();
+    let line = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        match fs::read_link(path) {
+            Ok(target) => format!("{name} -> {}\n", target.display()),
+            Err(_) => {
+                let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
+                format!("{name} ({mode:o}) = {}\n", in_words(&fs::read_to_string(path).unwrap()))
+            }
+        }
     };
-    links.iter().map(line).collect()
+    entries.iter().map(line).collect()
+}
+
+/// What a word in a list of certificates stands for, by the file `NAME.pem` in `tests/golden/certificates`: `NAME.crt` is
+/// the certificate in it, `NAME.key` the key and `NAME.cut` the first half of the certificate. All else is the name of a
+/// file in `tests/certificates`.
+fn fixture(word: &str) -> Vec<u8> {
+    let (name, part) = word.rsplit_once('.').unwrap();
+    let Ok(pem) = fs::read_to_string(golden().join(format!("certificates/{name}.pem"))) else {
+        return fs::read(golden().parent().unwrap().join("certificates").join(word)).unwrap();
+    };
+    let (certificate, key) = pem.split_at(pem.find("-----BEGIN PRIVATE KEY-----").unwrap());
+    let text = match part {
+        "crt" => certificate,
+        "key" => key,
+        "cut" => &certificate[..certificate.len() / 2],
+        _ => panic!("no part of {name}: {word}"),
+    };
+    text.into()
+}
+
+/// A PEM file as the words of [`fixture`].
+fn in_words(pem: &str) -> String {
+    let mut words = HashMap::new();
+    for file in fs::read_dir(golden().join("certificates")).unwrap() {
+        let file = file.unwrap().file_name().into_string().unwrap();
+        let Some(name) = file.strip_suffix(".pem") else { continue };
+        for part in ["crt", "key"] {
+            let word = format!("{name}.{part}");
+            words.insert(fixture(&word), word);
+        }
+    }
+    // A block has two lines that end so.
+    let blocks = pem.split_inclusive("-----\n").collect::<Vec<_>>();
+    let blocks = blocks.chunks(2).map(|block| block.concat());
+    let word =
+        |block: String| words.get(block.as_bytes()).unwrap_or_else(|| panic!("not a fixture: {block}"));
+    blocks.map(|block| word(block).as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// A text with a word in place of what follows a start, as far as it is made of certain letters.
+fn without(text: &str, start: &str, word: &str, is_part: fn(char) -> bool) -> String {
+    let mut parts = text.split(start);
+    let mut new = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(is_part);
+        let word = if rest.len() < part.len() { word } else { "" };
+        new.extend([start, word, rest]);
+    }
+    new
 }
 
 /// The line of a module that needs another one, which may say that it can do without.

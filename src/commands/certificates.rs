@@ -132,7 +132,7 @@ impl<'a> Host<'a> {
                 let source = Source { path: path.clone(), only: None };
                 certificates::look(&[source], now).choose(&ascii(&served.name)?, Service::Xmpp).pair
             }),
-            Origin::None => None,
+            Origin::Own | Origin::None => None,
         };
         Self { served, pair }
     }
@@ -142,6 +142,8 @@ impl<'a> Host<'a> {
             (Origin::None | Origin::Kept(_), _) => false,
             // The next start makes it, or renews it.
             (Origin::SelfSigned(_), _) => true,
+            // Where it is, and what, is not looked at.
+            (Origin::Own, _) => true,
             (_, Some(pair)) => pair.not_after - now >= limit,
             (_, None) => false,
         }
@@ -162,6 +164,7 @@ impl<'a> Host<'a> {
             Origin::SelfSigned(_) => {
                 ("self-signed", "made here: clients warn about it, other servers refuse it".to_owned())
             }
+            Origin::Own => ("options", "named by an option `certificate`, and not looked at".to_owned()),
             Origin::None => ("none", "none: nobody can connect with TLS".to_owned()),
         }
     }

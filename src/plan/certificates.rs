@@ -15,6 +15,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::hosts::{Hosts, network_hostname};
 use crate::certificates::{self, Certificates, Choice, Pair, PassedOver, Service, Source};
+use crate::facts::user_files::UserFiles;
 use crate::facts::{Facts, several};
 use crate::privileges;
 use crate::self_signed::{self, Request, Store};
@@ -44,6 +45,8 @@ pub enum Origin {
     Above(String, Rc<Pair>),
     /// One of ours, in this file.
     SelfSigned(PathBuf),
+    /// The one that its own options name, or those of the domain above it, which is theirs to look after.
+    Own,
     /// There is none.
     None,
 }
@@ -120,7 +123,7 @@ pub fn decide(
 ) -> Decision {
     let mut decision = Decision::default();
     let names: Vec<&str> = hosts.names().collect();
-    decision.choose(settings, facts, &names, found, previous);
+    decision.choose(settings, &facts.user_files, hosts, found, previous);
     // Hosts come first, and those of the user's own files are his to look after.
     let hosts = decision.served.iter().filter(|served| served.is_host);
     let has_none: HashSet<&str> =
@@ -136,8 +139,8 @@ impl Decision {
     fn choose(
         &mut self,
         settings: &Settings,
-        facts: &Facts,
-        hosts: &[&str],
+        user_files: &UserFiles,
+        hosts: &Hosts,
         found: &Certificates,
         previous: Option<&Path>,
     ) {
@@ -145,15 +148,21 @@ impl Decision {
         let mut seen: HashSet<String> = HashSet::new();
         let http = http_names(settings);
         // Hosts of the user's own, and where a program in his files may name more, all that there are certificates for.
-        let own = facts.user_files.fragments().flat_map(|file| file.summary.hosts.iter().map(String::as_str));
-        let written = if facts.user_files.define_host() { found.names() } else { Vec::new() };
+        let own = user_files.fragments().flat_map(|file| file.summary.hosts.iter().map(String::as_str));
+        let written = if user_files.define_host() { found.names() } else { Vec::new() };
         let own: Vec<&str> = own.chain(written.iter().map(String::as_str)).collect();
-        let hosts = hosts.iter().map(|name| (*name, Service::Xmpp, true));
+        let names_its_own = hosts.with_own_certificate();
+        let hosts = hosts.names().map(|name| (name, Service::Xmpp, true));
         let http = http.iter().map(|name| (name.as_str(), Service::Https, false));
         let own = own.into_iter().map(|name| (name, Service::Xmpp, false));
         for (name, service, is_host) in hosts.chain(http).chain(own) {
             let Some(ascii) = ascii(name) else { continue };
             if !seen.insert(name.to_owned()) {
+                continue;
+            }
+            if is_host && names_its_own.contains(name) {
+                let (name, origin) = (name.to_owned(), Origin::Own);
+                self.served.push(Served { name, is_host, origin, passed_over: Vec::new() });
                 continue;
             }
             let Choice { pair, passed_over } = found.choose(&ascii, service);
@@ -162,7 +171,7 @@ impl Decision {
                 let source = || vec![Source { path: previous.to_owned(), only: None }];
                 let last =
                     last.get_or_insert_with(|| certificates::look(&source(), OffsetDateTime::now_utc()));
-                last.choose(&ascii, service).pair.filter(|pair| !pair.is_expired || !is_good)
+                last.choose(&ascii, service).pair
             });
             let kept = kept.filter(|kept| pair.is_none() || !kept.is_expired);
             let origin = match (kept, pair) {
@@ -194,22 +203,20 @@ impl Decision {
 
     /// Gives what has none that of the nearest domain above that has one, as Prosody does.
     fn inherit(&mut self) {
-        let pairs: BTreeMap<String, Rc<Pair>> = self
-            .served
-            .iter()
-            .filter_map(|served| Some((served.name.clone(), Rc::clone(served.pair()?))))
-            .collect();
+        let origin = |served: &Served| match (&served.origin, served.pair()) {
+            (Origin::Own, _) => Some(Origin::Own),
+            (_, pair) => pair.map(|pair| Origin::Above(served.name.clone(), Rc::clone(pair))),
+        };
+        let origins: BTreeMap<String, Origin> =
+            self.served.iter().filter_map(|served| Some((served.name.clone(), origin(served)?))).collect();
         for served in self.served.iter_mut().filter(|served| served.origin == Origin::None) {
             let mut above = served.name.as_str();
-            let pair = loop {
-                let Some((_, parent)) = above.split_once('.') else { break None };
+            while let Some((_, parent)) = above.split_once('.') {
                 above = parent;
-                if let Some(pair) = pairs.get(above) {
-                    break Some(Rc::clone(pair));
+                if let Some(origin) = origins.get(above) {
+                    served.origin = origin.clone();
+                    break;
                 }
-            };
-            if let Some(pair) = pair {
-                served.origin = Origin::Above(above.to_owned(), pair);
             }
         }
     }
@@ -404,19 +411,22 @@ impl Decision {
         let names = |(pair, names): (Rc<Pair>, Vec<&str>)| {
             let names = names.into_iter().filter(|name| !is_found_above(name, &pair));
             let files = names.map(|name| format!("{name}.pem")).filter(|file| file.len() <= LONGEST_NAME);
-            let files: Vec<String> = files.collect();
+            let mut files: Vec<String> = files.collect();
+            if files.is_empty() {
+                // The host's section names it, whatever it is called.
+                files.push(format!("{}.pem", pair.fingerprint));
+            }
             (pair, files)
         };
-        self.by_pair().into_iter().map(names).filter(|(_, files)| !files.is_empty()).collect()
+        self.by_pair().into_iter().map(names).collect()
     }
 
-    /// The file of each host's certificate in a generation, or in Prosody's own place.
+    /// The file of each name's certificate in a generation, or in Prosody's own place.
     pub fn files(&self, generation: &Path) -> BTreeMap<&str, PathBuf> {
         let imports = self.imports();
         let by_pair: HashMap<*const Pair, &String> =
             imports.iter().filter_map(|(pair, files)| Some((Rc::as_ptr(pair), files.first()?))).collect();
-        let hosts = self.served.iter().filter(|served| served.is_host);
-        let imported = hosts.filter_map(|served| {
+        let imported = self.served.iter().filter_map(|served| {
             let file = by_pair.get(&Rc::as_ptr(served.pair()?))?;
             Some((served.name.as_str(), generation.join(FOLDER).join(file)))
         });
@@ -424,12 +434,12 @@ impl Decision {
         imported.chain(self_signed).collect()
     }
 
-    /// The host whose certificate who names no host gets at a port: the first that has one.
+    /// The name whose certificate who names no host gets at a port: the first that has one, or else the first other name,
+    /// since Prosody does not open such a port without any.
     pub fn default_host(&self) -> Option<&str> {
-        let mut hosts = self.served.iter().filter(|served| served.is_host);
         let has_one =
             |served: &&Served| served.pair().is_some() || self.self_signed.contains_key(&served.name);
-        hosts.find(has_one).map(|served| served.name.as_str())
+        self.served.iter().find(has_one).map(|served| served.name.as_str())
     }
 }
 
@@ -503,7 +513,209 @@ fn group<'a>(hosts: &[&'a str]) -> Vec<(&'a str, Vec<&'a str>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use rcgen::{CertificateParams, KeyPair};
+
     use super::*;
+    use crate::plan::hosts::{Options, VirtualHost};
+    use crate::test_dir::TestDir;
+
+    /// Where certificates come from, and the folder of a server that runs.
+    struct Place {
+        sources: TestDir,
+        previous: TestDir,
+        user_files: UserFiles,
+    }
+
+    impl Place {
+        fn new() -> Place {
+            Place { sources: TestDir::new(), previous: TestDir::new(), user_files: UserFiles::default() }
+        }
+
+        fn settings(&self) -> Settings {
+            let variable = |(name, value): (&str, OsString)| (OsString::from(name), value);
+            let environment = [("PROSODY_CERTIFICATES", self.sources.path().into())].map(variable);
+            Settings::read(environment).0
+        }
+
+        fn choose(&self, hosts: &[&str]) -> Decision {
+            let host = |name: &&str| VirtualHost {
+                name: (*name).to_owned(),
+                options: Options::new(),
+                names_certificate: false,
+            };
+            let hosts = Hosts { virtual_hosts: hosts.iter().map(host).collect(), ..Hosts::default() };
+            let settings = self.settings();
+            let found = certificates::look(&sources(&settings, Path::new("/")), OffsetDateTime::now_utc());
+            let mut decision = Decision::default();
+            decision.choose(&settings, &self.user_files, &hosts, &found, Some(self.previous.path()));
+            decision
+        }
+
+        /// What is said: what is wrong, and what is well.
+        fn tell(&self, hosts: &[&str]) -> (Vec<String>, Vec<String>) {
+            let mut decision = self.choose(hosts);
+            let mut report = Report::default();
+            decision.tell(&self.settings(), &[], &mut report);
+            let place = self.sources.path().display().to_string();
+            let said = report.warnings().map(|line| line.replace(&place, "")).collect();
+            (said, decision.lines.iter().map(|line| line.replace(&place, "")).collect())
+        }
+    }
+
+    /// A certificate that ends in some days, and its key.
+    fn pem(names: &[&str], days: i64) -> String {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_before = OffsetDateTime::now_utc() - Duration::days(365);
+        params.not_after = OffsetDateTime::now_utc() + Duration::days(days) + Duration::hours(1);
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().pem() + &key.serialize_pem()
+    }
+
+    /// The part of a PEM file that is the certificate.
+    fn without_key(pem: &str) -> &str {
+        &pem[..pem.find("-----BEGIN PRIVATE KEY-----").unwrap()]
+    }
+
+    fn unsettled(decision: &Decision) -> Vec<&str> {
+        decision.unsettled.iter().map(|what| what.rsplit('/').next().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_certificate_that_has_gone_stays() {
+        let (good, expired) = (pem(&["a.example"], 30), pem(&["a.example"], -5));
+        let unfinished = without_key(&good);
+        // What is in the sources and what is served, which of them it is then, and what is not settled.
+        type Case<'a> = (Option<&'a str>, Option<&'a str>, &'a str, &'a [&'a str]);
+        let cases: [Case; 10] = [
+            (None, Some(&good), "kept", &["a.example"]),
+            (Some(unfinished), Some(&good), "kept", &["a.pem", "a.example"]),
+            (Some(&good[..300]), Some(&good), "kept", &["a.pem", "a.example"]),
+            (Some(&expired), Some(&good), "kept", &["a.example"]),
+            (Some(&good), Some(&good), "found", &[]),
+            (Some(&good), Some(&expired), "found", &[]),
+            (Some(&expired), Some(&expired), "found", &[]),
+            (None, Some(&expired), "kept", &["a.example"]),
+            (Some(unfinished), None, "none", &["a.pem"]),
+            (None, None, "none", &[]),
+        ];
+        for (number, (source, served, origin, not_settled)) in cases.into_iter().enumerate() {
+            let place = Place::new();
+            source.into_iter().for_each(|text| place.sources.write("a.pem", text));
+            served.into_iter().for_each(|text| place.previous.write("a.example.pem", text));
+            let decision = place.choose(&["a.example"]);
+            let (found, directory) = match &decision.served[0].origin {
+                Origin::Found(pair) => ("found", pair.certificate.parent().unwrap()),
+                Origin::Kept(pair) => ("kept", pair.certificate.parent().unwrap()),
+                Origin::None => ("none", Path::new("")),
+                other => panic!("{number}: {other:?}"),
+            };
+            assert_eq!(found, origin, "{number}");
+            assert_eq!(directory == place.previous.path(), origin == "kept", "{number}");
+            assert_eq!(unsettled(&decision), not_settled, "{number}");
+            // It is written into the next generation too.
+            assert_eq!(decision.imports().len(), usize::from(origin != "none"), "{number}");
+        }
+    }
+
+    #[test]
+    fn what_no_writer_mends_is_settled() {
+        let place = Place::new();
+        let (one, other) = (pem(&["a.example"], 30), pem(&["a.example"], 30));
+        place.sources.write("later/a.crt", without_key(&one));
+        place.sources.write("later/a.key", &other[without_key(&other).len()..]);
+        place.sources.write("cut.pem", &one[..300]);
+        place.sources.write("empty.crt", "");
+        place.sources.write("binary.crt", b"\x30\x82\x01\x00");
+        place.sources.write(
+            "trusted.pem",
+            one.replace(" CERTIFICATE", " TRUSTED CERTIFICATE").replace("PRIVATE", "X"),
+        );
+        let decision = place.choose(&["a.example"]);
+        assert_eq!(unsettled(&decision), ["cut.pem", "empty.crt", "a.crt"]);
+        assert_eq!(decision.problems.len(), 4, "{:?}", decision.problems);
+    }
+
+    #[test]
+    fn a_name_that_is_found_above_is_not_written() {
+        let place = Place::new();
+        place.sources.write("all.pem", pem(&["a.example", "rooms.a.example", "x.b.a.example"], 30));
+        place.sources.write("between.pem", pem(&["b.a.example", "y.b.a.example"], 30));
+        let decision =
+            place.choose(&["rooms.a.example", "x.b.a.example", "y.b.a.example", "b.a.example", "a.example"]);
+        let files: Vec<Vec<String>> = decision.imports().into_iter().map(|(_, files)| files).collect();
+        // `b.a.example` has another than `a.example`.
+        assert_eq!(files, [vec!["x.b.a.example.pem", "a.example.pem"], vec!["b.a.example.pem"]]);
+        // Sections name it all the same.
+        let files = decision.files(Path::new("/run"));
+        let all = Path::new("/run/certificates/x.b.a.example.pem");
+        assert_eq!((files["rooms.a.example"].as_path(), files["a.example"].as_path()), (all, all));
+        assert_eq!(files["y.b.a.example"], Path::new("/run/certificates/b.a.example.pem"));
+        assert_eq!(decision.default_host(), Some("rooms.a.example"));
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_for_a_file_has_one() {
+        let place = Place::new();
+        let label = "x".repeat(63);
+        let long = format!("{label}.{label}.{label}.{}", "x".repeat(60));
+        assert_eq!(long.len(), 252);
+        let fits = &long[1..];
+        place.sources.write("long.pem", pem(&[&long], 30));
+        place.sources.write("fits.pem", pem(&[fits], 30));
+        let decision = place.choose(&[&long, fits]);
+        let [(pair, first), (_, second)] = &decision.imports()[..] else { panic!("{decision:?}") };
+        assert_eq!(
+            (first, second),
+            (&vec![format!("{}.pem", pair.fingerprint)], &vec![format!("{fits}.pem")])
+        );
+        let file = Path::new("/run/certificates").join(&first[0]);
+        assert_eq!(decision.files(Path::new("/run"))[long.as_str()], file);
+    }
+
+    #[test]
+    fn what_ends_soon_or_is_no_use_is_said() {
+        let place = Place::new();
+        place.sources.write("a.pem", pem(&["a.example", "b.example"], 14));
+        place.sources.write("c.pem", pem(&["c.example"], 13));
+        place.sources.write("d.pem", pem(&["d.example"], -1));
+        // The one that is not the best is no matter.
+        place.sources.write("older.pem", pem(&["a.example"], 7));
+        let (said, lines) = place.tell(&["a.example", "b.example", "c.example", "d.example"]);
+        let begins = |line: &str, start: &str, end: &str| {
+            assert!(line.starts_with(start) && line.ends_with(end), "{line}");
+        };
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        begins(line, "Certificate of a.example, b.example: /a.pem, issued by ", ", in 14 days");
+        let [soon, over] = &said[..] else { panic!("{said:?}") };
+        begins(soon, "Certificate of c.example: /c.pem", ", in 13 days: renew it");
+        begins(over, "Certificate of d.example: /d.pem", "there is no other: renew it");
+
+        for number in 0..12 {
+            place.sources.write(&format!("broken-{number}.pem"), "-----BEGIN");
+        }
+        let (said, _) = place.tell(&["a.example"]);
+        assert_eq!(said.len(), SHOWN + 1, "{said:?}");
+        assert!(said[SHOWN].starts_with("2 more files "), "{said:?}");
+    }
+
+    #[test]
+    fn why_a_certificate_is_kept_is_said_once() {
+        let place = Place::new();
+        let both = pem(&["a.example", "b.example"], 30);
+        place.previous.write("a.example.pem", &both);
+        place.previous.write("b.example.pem", &both);
+        place.sources.write("ab.pem", without_key(&both));
+        let (said, _) = place.tell(&["a.example", "b.example"]);
+        assert_eq!(
+            said,
+            [
+                "The certificate of a.example, b.example stays the one that is served until now: /ab.pem: has no key beside it"
+            ]
+        );
+    }
 
     #[test]
     fn hosts_share_the_certificate_of_the_domain_above() {

@@ -1,6 +1,6 @@
 //! Which virtual hosts and components there are, and what stands in each one's section.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::facts::Facts;
 use minijinja::Value;
@@ -70,6 +70,15 @@ impl Hosts {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let hosts = self.virtual_hosts.iter().map(|host| host.name.as_str());
         hosts.chain(self.components.iter().map(|component| component.name.as_str()))
+    }
+
+    /// The hosts whose own options say where their certificate is.
+    pub fn with_own_certificate(&self) -> HashSet<&str> {
+        let hosts = self.virtual_hosts.iter().map(|host| (&host.name, &host.options));
+        let components = self.components.iter().map(|component| (&component.name, &component.options));
+        let names_it = |options: &Options| options.contains_key("certificate");
+        let all = hosts.chain(components).filter(|(_, options)| names_it(options));
+        all.map(|(name, _)| name.as_str()).collect()
     }
 
     fn add_virtual_hosts(&mut self, settings: &Settings, facts: &Facts) {

@@ -1,0 +1,5 @@
+VirtualHost "pair.example"
+VirtualHost "one.example"
+VirtualHost "none.example"
+VirtualHost "münchen.example"
+Component "rooms.pair.example" "muc"
