@@ -143,7 +143,7 @@ impl SelfSigned<'_> {
                 let is_it = pair.as_ref().is_none_or(|pair| pair.certificate == *path);
                 if is_it { pair } else { look(path).choose(&name, Service::Xmpp).pair }
             }),
-            Origin::None => None,
+            Origin::Named | Origin::None => None,
         }
     }
 }
@@ -160,6 +160,8 @@ impl Host<'_> {
             (Origin::None | Origin::Kept(_), _) => false,
             // The next start makes it, or renews it.
             (Origin::SelfSigned(_), _) => true,
+            // Where it is, and how long it lasts, is the user's to know.
+            (Origin::Named, _) => true,
             (_, Some(pair)) => pair.not_after - now >= limit,
             (_, None) => false,
         }
@@ -180,6 +182,7 @@ impl Host<'_> {
             Origin::SelfSigned(_) => {
                 ("self-signed", "made here: clients warn about it, other servers refuse it".to_owned())
             }
+            Origin::Named => ("named", "what its option certificate names: not looked at".to_owned()),
             Origin::None => ("none", "none: nobody can connect with TLS".to_owned()),
         }
     }

@@ -44,6 +44,8 @@ pub enum Origin {
     Above(String, Rc<Pair>),
     /// One of ours, in this file.
     SelfSigned(PathBuf),
+    /// The user's own, which the host's option `certificate` names.
+    Named,
     /// There is none.
     None,
 }
@@ -129,6 +131,7 @@ pub fn decide(
     let mut decision = Decision::default();
     let names: Vec<&str> = hosts.names().collect();
     decision.choose(settings, facts, &names, found, previous);
+    decision.leave(&hosts.with_own_certificate().collect());
     // Hosts come first, and those of the user's own files are his to look after.
     let hosts = decision.served.iter().filter(|served| served.is_host);
     let has_none: HashSet<&str> =
@@ -194,6 +197,15 @@ impl Decision {
         self.unsettled.extend(incomplete.map(|file| file.path.display().to_string()));
         self.problems = found.problems().to_vec();
         self.inherit();
+    }
+
+    /// Leaves hosts alone whose options name a certificate, as far as there is no other: it is wherever the user says.
+    fn leave(&mut self, named: &HashSet<&str>) {
+        let is_named = |served: &&mut Served| {
+            let has_none = matches!(served.origin, Origin::None | Origin::Above(..));
+            served.is_host && has_none && named.contains(served.name.as_str())
+        };
+        self.served.iter_mut().filter(is_named).for_each(|served| served.origin = Origin::Named);
     }
 
     /// Gives what has none that of the nearest domain above that has one, as Prosody does.
@@ -529,6 +541,21 @@ mod tests {
         assert_eq!(named(Origin::Found(Rc::clone(&pair)), true), Some((ascii.clone(), false)));
         assert_eq!(named(Origin::Found(pair), false), None);
         assert_eq!(named(Origin::None, true), None);
+    }
+
+    #[test]
+    fn a_certificate_that_the_user_names_is_left_to_him() {
+        let served = |name: &str| Served {
+            name: name.to_owned(),
+            is_host: true,
+            origin: Origin::None,
+            passed_over: Vec::new(),
+        };
+        let mut decision =
+            Decision { served: vec![served("a.example"), served("b.example")], ..Decision::default() };
+        decision.leave(&HashSet::from(["a.example"]));
+        let origins = decision.served.iter().map(|served| &served.origin);
+        assert_eq!(origins.collect::<Vec<&Origin>>(), [&Origin::Named, &Origin::None]);
     }
 
     #[test]

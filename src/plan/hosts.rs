@@ -72,6 +72,16 @@ impl Hosts {
         hosts.chain(self.components.iter().map(|component| component.name.as_str()))
     }
 
+    /// The names of those whose options say which certificate they have.
+    pub fn with_own_certificate(&self) -> impl Iterator<Item = &str> {
+        let hosts = self.virtual_hosts.iter().map(|host| (&host.name, host.names_certificate, &host.options));
+        let components = self.components.iter();
+        let components = components.map(|host| (&host.name, host.names_certificate, &host.options));
+        let all = hosts.chain(components);
+        all.filter(|(_, names_one, options)| *names_one && options.contains_key("certificate"))
+            .map(|(name, ..)| name.as_str())
+    }
+
     fn add_virtual_hosts(&mut self, settings: &Settings, facts: &Facts) {
         let plain = |name: String| VirtualHost { name, options: Options::new(), names_certificate: false };
         self.virtual_hosts.extend(settings.hosts.domain.iter().map(|domain| plain(domain.to_string())));
