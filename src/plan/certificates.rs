@@ -131,7 +131,7 @@ pub fn decide(
     let mut decision = Decision::default();
     let names: Vec<&str> = hosts.names().collect();
     decision.choose(settings, facts, &names, found, previous);
-    decision.leave(&hosts.with_own_certificate().collect());
+    decision.leave(&hosts.own_certificates().map(|(name, _)| name).collect());
     // Hosts come first, and those of the user's own files are his to look after.
     let hosts = decision.served.iter().filter(|served| served.is_host);
     let has_none: HashSet<&str> =
@@ -443,8 +443,10 @@ impl Decision {
     /// The host whose certificate who names no host gets at a port: the first that has one.
     pub fn default_host(&self) -> Option<&str> {
         let mut hosts = self.served.iter().filter(|served| served.is_host);
-        let has_one =
-            |served: &&Served| served.pair().is_some() || self.self_signed.contains_key(&served.name);
+        let has_one = |served: &&Served| {
+            let is_named = served.origin == Origin::Named;
+            is_named || served.pair().is_some() || self.self_signed.contains_key(&served.name)
+        };
         hosts.find(has_one).map(|served| served.name.as_str())
     }
 }
@@ -556,6 +558,7 @@ mod tests {
         decision.leave(&HashSet::from(["a.example"]));
         let origins = decision.served.iter().map(|served| &served.origin);
         assert_eq!(origins.collect::<Vec<&Origin>>(), [&Origin::Named, &Origin::None]);
+        assert_eq!(decision.default_host(), Some("a.example"));
     }
 
     #[test]

@@ -72,14 +72,13 @@ impl Hosts {
         hosts.chain(self.components.iter().map(|component| component.name.as_str()))
     }
 
-    /// The names of those whose options say which certificate they have.
-    pub fn with_own_certificate(&self) -> impl Iterator<Item = &str> {
+    /// Those whose options say which certificate they have, by name, with what they say.
+    pub fn own_certificates(&self) -> impl Iterator<Item = (&str, &Value)> {
         let hosts = self.virtual_hosts.iter().map(|host| (&host.name, host.names_certificate, &host.options));
         let components = self.components.iter();
         let components = components.map(|host| (&host.name, host.names_certificate, &host.options));
-        let all = hosts.chain(components);
-        all.filter(|(_, names_one, options)| *names_one && options.contains_key("certificate"))
-            .map(|(name, ..)| name.as_str())
+        let all = hosts.chain(components).filter(|(_, names_one, _)| *names_one);
+        all.filter_map(|(name, _, options)| Some((name.as_str(), options.get("certificate")?)))
     }
 
     fn add_virtual_hosts(&mut self, settings: &Settings, facts: &Facts) {
