@@ -167,8 +167,10 @@ pub fn look(sources: &[Source], now: OffsetDateTime) -> Certificates {
 impl Certificates {
     /// Every directory that was looked at, the directories that links to files lead to, and what is missing of both:
     /// what a watcher has to watch. Each once, in their order; there are more after [`Certificates::choose`], where
-    /// keys are links.
+    /// keys in folders beside are links.
     pub fn directories(&self) -> Vec<PathBuf> {
+        let folders: BTreeSet<usize> = self.found.files.iter().map(|file| file.folder).collect();
+        folders.into_iter().for_each(|folder| drop(self.keys_beside(&self.found.folders[folder].private())));
         let mut directories = self.found.directories.borrow_mut();
         directories.sort_unstable();
         directories.dedup();
@@ -220,7 +222,8 @@ impl Certificates {
             return Rc::clone(names);
         }
         let names = Rc::new(sources::keys_in(path));
-        if !names.is_empty() {
+        // A key may be written into an empty one later.
+        if !names.is_empty() || path.is_dir() {
             self.found.directories.borrow_mut().push(path.to_owned());
         }
         self.private_folders.borrow_mut().insert(path.to_owned(), Rc::clone(&names));

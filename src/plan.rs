@@ -213,7 +213,7 @@ pub fn make(
         let paths: Value = paths.into_iter().flatten().chain([linked]).collect();
         options.insert("plugin_paths".into(), paths);
     }
-    name_certificates(settings, facts, manner, &decision, &mut options);
+    name_certificates(settings, facts, manner, &hosts, &decision, &mut options);
     name_hosts_in_ascii(&mut hosts, options.contains_key("http_host"));
 
     let mut files = Vec::new();
@@ -285,23 +285,27 @@ fn name_certificates(
     settings: &Settings,
     facts: &Facts,
     manner: Manner,
+    hosts: &Hosts,
     decision: &Decision,
     options: &mut Options,
 ) {
     let written = settings.anything.options.as_ref();
-    let mut name = |option: &str, path: &Path| {
+    let value = |path: &Path| Value::from(path.to_string_lossy().into_owned());
+    let mut name = |option: &str, value: Value| {
         if written.is_none_or(|written| written.get(option).is_none()) {
-            options.insert(option.into(), Value::from(path.to_string_lossy().into_owned()));
+            options.insert(option.into(), value);
         }
     };
     let is_in_force = manner.generation.parent() == Some(&facts.runtime_dir);
     let current = facts.runtime_dir.join(CURRENT);
     let directory = if is_in_force { &current } else { manner.generation };
-    name("certificates", &directory.join(certificates::FOLDER));
+    name("certificates", value(&directory.join(certificates::FOLDER)));
     let files = decision.files(manner.generation);
-    if let Some(file) = decision.default_host().and_then(|host| files.get(host)) {
+    let own = |host| hosts.own_certificates().find(|(name, _)| *name == host).map(|(_, value)| value.clone());
+    let file = |host| files.get(host).map(|file| value(file)).or_else(|| own(host));
+    if let Some(file) = decision.default_host().and_then(file) {
         for service in ["https", "c2s_direct_tls", "s2s_direct_tls"] {
-            name(&format!("{service}_certificate"), file);
+            name(&format!("{service}_certificate"), file.clone());
         }
     }
 }

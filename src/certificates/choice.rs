@@ -250,7 +250,7 @@ impl Certificates {
     fn key(&self, file: usize, certificate: &Certificate) -> Result<(PathBuf, String), Option<Flaw>> {
         let file = &self.found.files[file];
         let folder = &self.found.folders[file.folder];
-        let private = folder.path.parent().unwrap_or(&folder.path).join("private");
+        let private = folder.private();
         let likely = likely_keys(&folder.path, &file.path);
         let take =
             |path: PathBuf, is_likely| self.fitting(&path, certificate, is_likely).map(|key| (path, key));

@@ -45,6 +45,13 @@ pub struct Folder {
     pub issuers: Vec<Rc<Certificate>>,
 }
 
+impl Folder {
+    /// The folder beside it that has the keys where those are kept apart, as in `/etc/ssl`.
+    pub fn private(&self) -> PathBuf {
+        self.path.parent().unwrap_or(&self.path).join("private")
+    }
+}
+
 /// A file with certificates.
 pub struct FoundFile {
     /// Where it is.
@@ -209,8 +216,11 @@ impl Search {
                 SFlag::S_IFDIR => {
                     self.problem(path.join(&name), Flaw::lasting("is too deep, and not looked into"))
                 }
-                // A key is looked at when it is needed, and so is a link to one.
+                // A key is looked at when it is needed, and so is what a link to one leads to.
                 SFlag::S_IFREG | SFlag::S_IFLNK if is_key_name(&name) => {
+                    if is_link {
+                        self.watch_target(path, directory, &name);
+                    }
                     self.found.folders[folder].keys.push(name)
                 }
                 SFlag::S_IFREG if is_other(&name) => {}

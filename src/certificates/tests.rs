@@ -555,9 +555,19 @@ fn a_link_to_a_key_that_is_not_there() {
     symlink("gone/a.key", directory.path().join("a.key")).unwrap();
     let why = "its key DIR/a.key is not there, or a link to nothing";
     assert_none(&directory, HOST, "a.crt", why, true);
-    let certificates = look_in(&directory);
-    certificates.choose(HOST, Service::Xmpp);
-    assert_eq!(certificates.directories(), [directory.path().to_owned(), directory.path().join("gone")]);
+    let expected = [directory.path().to_owned(), directory.path().join("gone")];
+    assert_eq!(look_in(&directory).directories(), expected);
+}
+
+#[test]
+fn keys_in_a_folder_beside_are_watched_before_anything_is_chosen() {
+    let directory = with(&[("certs/a.crt", &issued(&[HOST]).full())]);
+    let certs = directory.path().join("certs");
+    let directories = || look(&[source(&certs)], now()).directories();
+    assert_eq!(directories(), std::slice::from_ref(&certs));
+    let private = directory.path().join("private");
+    fs::create_dir(&private).unwrap();
+    assert_eq!(directories(), [certs.clone(), private]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One certificate, and the names that it is for.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use ring::digest::{SHA256, digest};
@@ -139,15 +140,13 @@ impl Certificate {
 
     /// The domains that it is for, each once, in Unicode.
     pub fn domains(&self) -> Vec<String> {
-        let mut domains = Vec::new();
-        for name in &self.names {
-            let (wildcard, domain) = split_wildcard(&name.domain);
-            let shown = format!("{wildcard}{}", idna::domain_to_unicode(domain).0);
-            if !domains.contains(&shown) {
-                domains.push(shown);
-            }
-        }
-        domains
+        let mut seen: HashSet<&str> = HashSet::new();
+        let names = self.names.iter().map(|name| name.domain.as_str()).filter(|name| seen.insert(name));
+        let shown = |name| {
+            let (wildcard, domain) = split_wildcard(name);
+            format!("{wildcard}{}", idna::domain_to_unicode(domain).0)
+        };
+        names.map(shown).collect()
     }
 }
 
@@ -267,6 +266,16 @@ mod tests {
         params.subject_alt_names =
             vec![dns("*.xn--jrg-sna.example"), dns("b.example"), xmpp_addr("b.example")];
         assert_eq!(made(params).domains(), ["*.jörg.example", "b.example"]);
+    }
+
+    #[test]
+    fn as_many_names_as_a_file_holds_take_no_time() {
+        let names = (0..60_000).map(|number| Name { domain: format!("a{number}.ex"), usage: Usage::All });
+        let mut certificate = made(CertificateParams::default());
+        certificate.names = names.collect();
+        let begin = std::time::Instant::now();
+        assert_eq!(certificate.domains().len(), 60_000);
+        assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
     }
 
     #[test]

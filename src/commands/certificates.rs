@@ -1,6 +1,7 @@
 //! The certificate of each host and port, and why it is not another.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::rc::Rc;
 
 use nix::unistd::geteuid;
@@ -10,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 use super::render::print;
 use super::{Wish, log_report, make_plan, read_settings, served_certificates};
 use crate::apply;
-use crate::certificates::{self, Pair, PassedOver, Service, Source};
+use crate::certificates::{self, Certificates, Pair, PassedOver, Service, Source};
 use crate::cli::Certificates as Options;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::Places;
@@ -50,8 +51,9 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     log_report(&report);
 
     let now = OffsetDateTime::now_utc();
+    let mut own = SelfSigned { user: &facts.identity, now, all: None };
     let hosts: Vec<Host> =
-        plan.decision.served.iter().map(|served| Host::new(served, &facts.identity, now)).collect();
+        plan.decision.served.iter().map(|served| Host { served, pair: own.pair_of(served) }).collect();
     let first = plan.decision.default_host().map(str::to_owned);
     let ports = ports(&settings);
     let problems = &plan.decision.problems;
@@ -117,26 +119,42 @@ fn ports(settings: &Settings) -> Vec<(&'static str, Vec<u16>)> {
     ports.filter(|(_, ports)| !ports.is_empty()).collect()
 }
 
+/// The self-signed certificates, which are in Prosody's own place and looked at as its user.
+struct SelfSigned<'a> {
+    user: &'a User,
+    now: OffsetDateTime,
+    /// All of them, once one is asked for: to look at each by itself is to look through their directory each time.
+    all: Option<Certificates>,
+}
+
+impl SelfSigned<'_> {
+    /// The certificate of a name, wherever it comes from.
+    fn pair_of(&mut self, served: &Served) -> Option<Rc<Pair>> {
+        match &served.origin {
+            Origin::Found(pair) | Origin::Kept(pair) | Origin::Above(_, pair) => Some(pair.clone()),
+            Origin::SelfSigned(path) => privileges::as_user(self.user, || {
+                let look = |path: &Path| {
+                    certificates::look(&[Source { path: path.to_owned(), only: None }], self.now)
+                };
+                let name = ascii(&served.name)?;
+                let all = self.all.get_or_insert_with(|| look(path.parent().unwrap_or(path)));
+                let pair = all.choose(&name, Service::Xmpp).pair;
+                // Another one there may have the name from when the hosts were others.
+                let is_it = pair.as_ref().is_none_or(|pair| pair.certificate == *path);
+                if is_it { pair } else { look(path).choose(&name, Service::Xmpp).pair }
+            }),
+            Origin::Own | Origin::None => None,
+        }
+    }
+}
+
 /// A host, and the certificate that it has.
 struct Host<'a> {
     served: &'a Served,
     pair: Option<Rc<Pair>>,
 }
 
-impl<'a> Host<'a> {
-    fn new(served: &'a Served, user: &User, now: OffsetDateTime) -> Self {
-        let pair = match &served.origin {
-            Origin::Found(pair) | Origin::Kept(pair) | Origin::Above(_, pair) => Some(pair.clone()),
-            // It is in Prosody's own place.
-            Origin::SelfSigned(path) => privileges::as_user(user, || {
-                let source = Source { path: path.clone(), only: None };
-                certificates::look(&[source], now).choose(&ascii(&served.name)?, Service::Xmpp).pair
-            }),
-            Origin::Own | Origin::None => None,
-        };
-        Self { served, pair }
-    }
-
+impl Host<'_> {
     fn is_good(&self, now: OffsetDateTime, limit: Duration) -> bool {
         match (&self.served.origin, &self.pair) {
             (Origin::None | Origin::Kept(_), _) => false,
@@ -219,4 +237,53 @@ impl<'a> Host<'a> {
 
 fn passed_over(file: &PassedOver) -> Value {
     json!({"path": file.path.to_string_lossy(), "why": file.why})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::certificates::Origin;
+    use crate::self_signed::{self, Store};
+    use crate::test_dir::TestDir;
+    use nix::unistd::getegid;
+
+    fn self_signed(name: &str, data: &TestDir, host: &str) -> Served {
+        let path = self_signed::certificate_path(data.path(), host);
+        let origin = Origin::SelfSigned(path);
+        Served { name: name.to_owned(), is_host: true, origin, passed_over: Vec::new() }
+    }
+
+    #[test]
+    fn of_self_signed_certificates_each_host_has_its_own() {
+        let data = TestDir::new();
+        let (store, now) = (Store::create(data.path()).unwrap(), OffsetDateTime::now_utc());
+        for (host, made) in [("a.example", now), ("rooms.a.example", now + Duration::HOUR)] {
+            let pair = self_signed::make(&["a.example", "rooms.a.example"], made).unwrap();
+            store.write(host, &pair).unwrap();
+        }
+        let user = User { name: None, uid: geteuid().as_raw(), gid: getegid().as_raw() };
+        let mut own = SelfSigned { user: &user, now: now + Duration::HOUR * 2, all: None };
+        for (name, host) in [("a.example", "a.example"), ("rooms.a.example", "a.example")] {
+            let pair = own.pair_of(&self_signed(name, &data, host)).unwrap();
+            assert_eq!(pair.certificate, self_signed::certificate_path(data.path(), host));
+        }
+        assert_eq!(own.pair_of(&self_signed("new.example", &data, "new.example")), None);
+    }
+
+    #[test]
+    fn thousands_of_self_signed_certificates_take_no_time() {
+        let data = TestDir::new();
+        let (store, now) = (Store::create(data.path()).unwrap(), OffsetDateTime::now_utc());
+        let hosts: Vec<String> = (0..3000).map(|number| format!("h{number}.example")).collect();
+        for host in &hosts {
+            store.write(host, &self_signed::make(&[host], now).unwrap()).unwrap();
+        }
+        let user = User { name: None, uid: geteuid().as_raw(), gid: getegid().as_raw() };
+        let mut own = SelfSigned { user: &user, now, all: None };
+        let begin = std::time::Instant::now();
+        for host in &hosts {
+            assert!(own.pair_of(&self_signed(host, &data, host)).is_some());
+        }
+        assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
+    }
 }

@@ -72,6 +72,14 @@ impl Served {
             _ => None,
         }
     }
+
+    /// The same under the name by which clients ask for a host, where that is another (`xn--…`) and there is a file that
+    /// can have it. What is self-signed is the host's alone.
+    fn named_by_clients(&self, ascii: &str) -> Option<Served> {
+        let origin =
+            self.pair().filter(|_| self.is_host && ascii != self.name).map(|_| self.origin.clone())?;
+        Some(Served { name: ascii.to_owned(), is_host: false, origin, passed_over: Vec::new() })
+    }
 }
 
 /// What all names get.
@@ -151,7 +159,7 @@ impl Decision {
         let own = user_files.fragments().flat_map(|file| file.summary.hosts.iter().map(String::as_str));
         let written = if user_files.define_host() { found.names() } else { Vec::new() };
         let own: Vec<&str> = own.chain(written.iter().map(String::as_str)).collect();
-        let names_its_own = hosts.with_own_certificate();
+        let names_its_own: HashSet<&str> = hosts.own_certificates().map(|(name, _)| name).collect();
         let hosts = hosts.names().map(|name| (name, Service::Xmpp, true));
         let http = http.iter().map(|name| (name.as_str(), Service::Https, false));
         let own = own.into_iter().map(|name| (name, Service::Xmpp, false));
@@ -188,12 +196,8 @@ impl Decision {
                 self.unsettled.insert(name.to_owned());
             }
             self.served.push(Served { name: name.to_owned(), is_host, origin, passed_over });
-            // What a client calls a host with a name that is not ASCII.
-            if is_host && ascii != name && seen.insert(ascii.clone()) {
-                if let Some(origin) = self.served.last().map(|served| served.origin.clone()) {
-                    self.served.push(Served { name: ascii, is_host: false, origin, passed_over: Vec::new() });
-                }
-            }
+            let by_clients = self.served.last().and_then(|served| served.named_by_clients(&ascii));
+            self.served.extend(by_clients.filter(|_| seen.insert(ascii)));
         }
         let incomplete = found.problems().iter().filter(|file| file.is_incomplete);
         self.unsettled.extend(incomplete.map(|file| file.path.display().to_string()));
@@ -437,8 +441,10 @@ impl Decision {
     /// The name whose certificate who names no host gets at a port: the first that has one, or else the first other name,
     /// since Prosody does not open such a port without any.
     pub fn default_host(&self) -> Option<&str> {
-        let has_one =
-            |served: &&Served| served.pair().is_some() || self.self_signed.contains_key(&served.name);
+        let has_one = |served: &&Served| {
+            let is_own = served.origin == Origin::Own;
+            is_own || served.pair().is_some() || self.self_signed.contains_key(&served.name)
+        };
         self.served.iter().find(has_one).map(|served| served.name.as_str())
     }
 }
@@ -715,6 +721,28 @@ mod tests {
                 "The certificate of a.example, b.example stays the one that is served until now: /ab.pem: has no key beside it"
             ]
         );
+    }
+
+    #[test]
+    fn clients_have_another_name_only_for_what_has_a_file() {
+        let host = "münchen.example";
+        let mut params = rcgen::CertificateParams::default();
+        params.subject_alt_names =
+            vec![rcgen::SanType::DnsName("xn--mnchen-3ya.example".try_into().unwrap())];
+        let key = rcgen::KeyPair::generate().unwrap();
+        let directory = crate::test_dir::TestDir::new();
+        directory.write("a.pem", params.self_signed(&key).unwrap().pem() + &key.serialize_pem());
+        let source = Source { path: directory.path().to_owned(), only: None };
+        let found = certificates::look(&[source], OffsetDateTime::now_utc());
+        let ascii = ascii(host).unwrap();
+        let pair = found.choose(&ascii, Service::Xmpp).pair.unwrap();
+        let named = |origin, is_host| {
+            let served = Served { name: host.to_owned(), is_host, origin, passed_over: Vec::new() };
+            served.named_by_clients(&ascii).map(|served| (served.name, served.is_host))
+        };
+        assert_eq!(named(Origin::Found(Rc::clone(&pair)), true), Some((ascii.clone(), false)));
+        assert_eq!(named(Origin::Found(pair), false), None);
+        assert_eq!(named(Origin::None, true), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which virtual hosts and components there are, and what stands in each one's section.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::facts::Facts;
 use minijinja::Value;
@@ -72,13 +72,12 @@ impl Hosts {
         hosts.chain(self.components.iter().map(|component| component.name.as_str()))
     }
 
-    /// The hosts whose own options say where their certificate is.
-    pub fn with_own_certificate(&self) -> HashSet<&str> {
+    /// The hosts whose own options say where their certificate is, with what they say.
+    pub fn own_certificates(&self) -> impl Iterator<Item = (&str, &Value)> {
         let hosts = self.virtual_hosts.iter().map(|host| (&host.name, &host.options));
         let components = self.components.iter().map(|component| (&component.name, &component.options));
-        let names_it = |options: &Options| options.contains_key("certificate");
-        let all = hosts.chain(components).filter(|(_, options)| names_it(options));
-        all.map(|(name, _)| name.as_str()).collect()
+        let all = hosts.chain(components);
+        all.filter_map(|(name, options)| Some((name.as_str(), options.get("certificate")?)))
     }
 
     fn add_virtual_hosts(&mut self, settings: &Settings, facts: &Facts) {

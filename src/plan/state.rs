@@ -1,7 +1,7 @@
 //! What a running server was started with, kept beside the configuration, so that a reload can tell what is different
 //! and what of that Prosody takes up without a restart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -208,14 +208,13 @@ impl<'a> State<'a> {
     /// The files that are different in `new`, of those that Prosody reads besides the rendered ones.
     pub fn changed_files(&self, new: &State) -> Vec<PathBuf> {
         let files = different(&self.files, &new.files).chain(different(&self.modules, &new.modules));
-        let mut files: Vec<PathBuf> = files.map(PathBuf::from).collect();
-        for (name, (path, digest)) in &new.certificates {
-            let is_same = self.certificates.get(name).is_some_and(|(_, before)| before == digest);
-            if !is_same && !files.iter().any(|file| file == Path::new(path)) {
-                files.push(path.into());
-            }
-        }
-        files
+        let is_other = |name: &str, digest: &str| {
+            self.certificates.get(name).is_none_or(|(_, before)| *before != digest)
+        };
+        let certificates = new.certificates.iter().filter(|(name, (_, digest))| is_other(name, digest));
+        let certificates = certificates.map(|(_, (path, _))| path);
+        let mut seen: HashSet<&str> = HashSet::new();
+        files.chain(certificates).filter(|path| seen.insert(path)).map(PathBuf::from).collect()
     }
 
     /// Whether other certificates are served in `new`, or another reason is there to look again.
@@ -405,6 +404,8 @@ mod tests {
         assert!(before.has_other_certificates(&renewed));
         assert_eq!(before.changed_files(&renewed), [PathBuf::from("/new")]);
         assert!(before.is_settled(&renewed));
+        let two = State::parse("certificate\ta.example\t/new\t2\ncertificate\tb.example\t/new\t2\n");
+        assert_eq!(before.changed_files(&two), [PathBuf::from("/new")]);
         let broken = State::parse("certificate\ta.example\t/old\t1\nunsettled\t/broken\nunsettled\t/other\n");
         assert!(before.has_other_certificates(&broken) && !before.is_settled(&broken));
     }

@@ -21,5 +21,5 @@ log = { info = "*console" }
 -- Certificates
 certificates = --[[secret]] "/srv/certificates"
 https_certificate = --[[secret]] "/srv/https.pem"
-c2s_direct_tls_certificate = "{output}/certificates/bundle.example.pem"
-s2s_direct_tls_certificate = "{output}/certificates/bundle.example.pem"
+c2s_direct_tls_certificate = --[[secret]] "/srv/own.pem"
+s2s_direct_tls_certificate = --[[secret]] "/srv/own.pem"
