@@ -119,7 +119,13 @@ impl Flaw {
 /// Looks through the sources and reads every certificate in them. Files of keys are read only when a certificate is
 /// about to be chosen. What is missing or cannot be read is no error, but one of the [`Certificates::problems`].
 pub fn look(sources: &[Source], now: OffsetDateTime) -> Certificates {
-    let found = sources::look(sources);
+    look_and_show(sources, now, &mut |_| {})
+}
+
+/// [`look`], and shows what a watcher has to watch, before what is in it is read: every directory, the directories that links
+/// to files lead to, and what is missing of both.
+pub fn look_and_show(sources: &[Source], now: OffsetDateTime, show: &mut dyn FnMut(&Path)) -> Certificates {
+    let found = sources::look(sources, show);
     let mut leaves: Vec<Leaf> = Vec::new();
     let mut by_certificate: HashMap<&[u8], Vec<usize>> = HashMap::new();
     let mut by_name: HashMap<String, Vec<Entry>> = HashMap::new();
@@ -165,18 +171,6 @@ pub fn look(sources: &[Source], now: OffsetDateTime) -> Certificates {
 }
 
 impl Certificates {
-    /// Every directory that was looked at, the directories that links to files lead to, and what is missing of both:
-    /// what a watcher has to watch. Each once, in their order; there are more after [`Certificates::choose`], where
-    /// keys in folders beside are links.
-    pub fn directories(&self) -> Vec<PathBuf> {
-        let folders: BTreeSet<usize> = self.found.files.iter().map(|file| file.folder).collect();
-        folders.into_iter().for_each(|folder| drop(self.keys_beside(&self.found.folders[folder].private())));
-        let mut directories = self.found.directories.borrow_mut();
-        directories.sort_unstable();
-        directories.dedup();
-        directories.clone()
-    }
-
     /// The names of all certificates, in Unicode, wildcards left out.
     pub fn names(&self) -> Vec<String> {
         let all = self.leaves.iter().flat_map(|leaf| leaf.certificate.domains());
@@ -204,9 +198,6 @@ impl Certificates {
         if let Some(keys) = self.keys.borrow().get(path) {
             return Rc::clone(keys);
         }
-        if let Some(directory) = path.parent() {
-            self.found.watch_target(directory, path.read_link().ok().map(OsString::from));
-        }
         let keys = match files::read_key(path) {
             Ok(text) => Keys::read(&text),
             Err(flaw) => Keys { keys: Vec::new(), flaw: Some(flaw) },
@@ -223,9 +214,6 @@ impl Certificates {
         }
         let names = Rc::new(sources::keys_in(path));
         // A key may be written into an empty one later.
-        if !names.is_empty() || path.is_dir() {
-            self.found.directories.borrow_mut().push(path.to_owned());
-        }
         self.private_folders.borrow_mut().insert(path.to_owned(), Rc::clone(&names));
         names
     }

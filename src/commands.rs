@@ -11,7 +11,6 @@ pub mod run;
 pub mod settings;
 pub mod validate;
 
-use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -142,15 +141,11 @@ fn watch_certificates(
         true => vec![Source { path: places.config_dir.join(DEFAULT_CERTIFICATES), only: None }],
         false => plan::certificates::sources(settings, &places.config_dir),
     };
-    let last = RefCell::new(None);
-    let watched = watch.add(|| {
-        let found = files::look(&sources, OffsetDateTime::now_utc());
-        let directories = found.directories();
-        last.replace(Some(found));
-        directories
+    let mut found = None;
+    let watched = watch.add(|show| {
+        found = Some(files::look_and_show(&sources, OffsetDateTime::now_utc(), show));
     });
-    // It was looked at once at least.
-    Some(Looked { watched, certificates: last.into_inner()? })
+    Some(Looked { watched, certificates: found? })
 }
 
 /// Where the certificates of the server are that runs here, if one does with what we rendered.

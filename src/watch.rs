@@ -44,7 +44,7 @@ const MASK_ADD: AddWatchFlags = AddWatchFlags::from_bits_retain(libc::IN_MASK_AD
 /// How many links a path may go through, as in the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// How often is looked again at what changes while watches are added. Then its own events tell of it.
+/// How often is looked again at links that change while watches are added. Then events of their own tell of it.
 const ATTEMPTS: usize = 5;
 
 /// The kernel's queue of what happens to what is watched.
@@ -91,47 +91,22 @@ impl Watch {
         while read(&self.0, &mut events).is_ok_and(|length| length > 0) {}
     }
 
-    /// Watches what `find` names, by absolute paths: of a directory all that is in it, of a file that file alone; of what
+    /// Watches what `find` shows, by absolute paths: of a directory all that is in it, of a file that file alone; of what
     /// is not there that it appears; of links, wherever in a path they are, that they lead elsewhere.
     ///
-    /// What is watched already stays so. `find` is asked again, until nothing has changed while watches were added: what
-    /// is read after this is as it was when watching began, or an event tells of it.
-    pub fn add(&self, find: impl Fn() -> Vec<PathBuf>) -> Watched {
-        let mut places = Places::of(&find());
-        let mut attempt = 1;
-        loop {
-            let watched = self.add_places(&places);
-            let now = Places::of(&find());
-            if attempt == ATTEMPTS || now == places {
-                return watched;
-            }
-            places = now;
-            attempt += 1;
-        }
-    }
-
-    fn add_places(&self, places: &Places) -> Watched {
+    /// What is shown is watched from that moment on, so whoever reads it afterwards has what is there, or an event tells
+    /// of it. What is watched already stays so.
+    pub fn add(&self, find: impl FnOnce(&mut dyn FnMut(&Path))) -> Watched {
+        let mut adding =
+            Adding { watch: self, places: Places::default(), watched: BTreeMap::new(), is_full: false };
+        find(&mut |path| adding.add(path));
         let mut directories = BTreeMap::new();
-        let mut problems = places.problems.clone();
-        for (path, interest) in &places.directories {
-            let content = if interest.in_content { CONTENT } else { AddWatchFlags::empty() };
-            let flags = COMING_AND_GOING | content | AddWatchFlags::IN_ONLYDIR | MASK_ADD;
-            match self.0.add_watch(path, flags) {
-                Ok(descriptor) => {
-                    directories.entry(descriptor).or_insert_with(Interest::default).add(interest);
-                }
-                // It has gone since it was looked at.
-                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-                Err(error) => {
-                    problems.push((path.clone(), error));
-                    // Neither will there be any for the others.
-                    if error == Errno::ENOSPC {
-                        break;
-                    }
-                }
+        for (path, interest) in &adding.places.directories {
+            if let Some(descriptor) = adding.watched.get(path) {
+                directories.entry(*descriptor).or_insert_with(Interest::default).add(interest);
             }
         }
-        Watched { directories, problems: not_watched(problems) }
+        Watched { directories, problems: not_watched(adding.places.problems) }
     }
 
     /// Reads what has come until nothing did for a time of `quiet`, or a time of `at_most` is over: whoever writes files
@@ -169,6 +144,56 @@ impl Watch {
             }
         }
         is_relevant
+    }
+}
+
+/// What is being watched.
+struct Adding<'a> {
+    watch: &'a Watch,
+    places: Places,
+    watched: BTreeMap<PathBuf, WatchDescriptor>,
+    /// Whether the kernel has no more watches for us.
+    is_full: bool,
+}
+
+impl Adding<'_> {
+    fn add(&mut self, path: &Path) {
+        // A link may have come to lead elsewhere just before its directory was watched: so it is looked at again.
+        for _ in 0..ATTEMPTS {
+            if let Err(problem) = self.places.follow(path) {
+                self.problem(problem);
+            }
+            let changed = std::mem::take(&mut self.places.changed);
+            if changed.is_empty() {
+                break;
+            }
+            changed.into_iter().for_each(|directory| self.watch(directory));
+        }
+    }
+
+    fn watch(&mut self, directory: PathBuf) {
+        let interest = self.places.directories.get(&directory);
+        let in_content = interest.is_some_and(|interest| interest.in_content);
+        let content = if in_content { CONTENT } else { AddWatchFlags::empty() };
+        let flags = COMING_AND_GOING | content | AddWatchFlags::IN_ONLYDIR | MASK_ADD;
+        if self.is_full {
+            return;
+        }
+        match self.watch.0.add_watch(&directory, flags) {
+            Ok(descriptor) => drop(self.watched.insert(directory, descriptor)),
+            // It has gone since it was looked at.
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(error) => {
+                self.is_full = error == Errno::ENOSPC;
+                self.problem((directory, error));
+            }
+        }
+    }
+
+    fn problem(&mut self, problem: (PathBuf, Errno)) {
+        if !self.places.problems.contains(&problem) {
+            self.places.problems.push(problem);
+        }
     }
 }
 
@@ -231,20 +256,11 @@ struct Places {
     problems: Vec<(PathBuf, Errno)>,
     /// What was seen to be a directory.
     known: BTreeSet<PathBuf>,
+    /// The directories of which more is to be watched than before.
+    changed: Vec<PathBuf>,
 }
 
 impl Places {
-    fn of(paths: &[PathBuf]) -> Self {
-        let mut places = Self::default();
-        for path in paths {
-            if let Err(problem) = places.follow(path) {
-                places.problems.push(problem);
-            }
-        }
-        places.known.clear();
-        places
-    }
-
     /// Goes along a path as the kernel does, and notes each place where it could come to lead elsewhere.
     fn follow(&mut self, path: &Path) -> Result<(), (PathBuf, Errno)> {
         let mut directory = PathBuf::from("/");
@@ -297,16 +313,25 @@ impl Places {
                 Err(found) => return Err(error(found)),
             }
         }
-        let interest = self.directories.entry(directory).or_default();
-        (interest.in_everything, interest.in_content) = (true, true);
+        self.note(directory, |interest| (interest.in_everything, interest.in_content) = (true, true));
         Ok(())
     }
 
     /// Notes a name in a directory.
     fn name(&mut self, directory: &Path, name: &OsStr, in_content: bool) {
-        let interest = self.directories.entry(directory.to_owned()).or_default();
-        interest.in_names.insert(name.to_owned());
-        interest.in_content |= in_content;
+        self.note(directory.to_owned(), |interest| {
+            interest.in_names.insert(name.to_owned());
+            interest.in_content |= in_content;
+        });
+    }
+
+    fn note(&mut self, directory: PathBuf, note: impl FnOnce(&mut Interest)) {
+        let before = self.directories.get(&directory).map(|interest| interest.in_content);
+        let interest = self.directories.entry(directory.clone()).or_default();
+        note(interest);
+        if before != Some(interest.in_content) {
+            self.changed.push(directory);
+        }
     }
 }
 
@@ -387,7 +412,7 @@ mod tests {
         }
 
         fn add(&self) -> Watched {
-            self.watch.add(|| vec![self.path.clone()])
+            self.watch.add(|show| show(&self.path))
         }
 
         fn at(&self, path: &str) -> PathBuf {
@@ -566,16 +591,14 @@ mod tests {
     fn what_comes_while_watches_are_added_is_found() {
         let root = TestDir::new();
         let path = root.path().join("certs");
-        let (watch, asked) = (watch(), std::cell::Cell::new(0));
-        let watched = watch.add(|| {
-            asked.set(asked.get() + 1);
-            // As if it came between two looks.
-            if asked.get() == 2 {
-                fs::create_dir(&path).unwrap();
-            }
-            vec![path.clone()]
+        let watch = watch();
+        let watched = watch.add(|show| {
+            show(&path);
+            // Whoever reads it now has it, and whoever has read it before hears of it.
+            fs::create_dir(&path).unwrap();
+            assert!(watch.has_events());
+            show(&path);
         });
-        assert_eq!(asked.get(), 3);
         watch.discard();
         root.write("certs/a.pem", "");
         assert!(watch.settle(&watched, QUIET, AT_MOST));
@@ -587,11 +610,8 @@ mod tests {
         root.write("file", "");
         symlink("loop", root.path().join("loop")).unwrap();
         symlink("/", root.path().join("root")).unwrap();
-        let find = || {
-            ["loop/x", "file/x", "../../../../../..", "./file", "root/proc/self/fd/0/x"]
-                .map(|path| root.path().join(path))
-                .to_vec()
-        };
+        let paths = ["loop/x", "file/x", "../../../../../..", "./file", "root/proc/self/fd/0/x"];
+        let find = |show: &mut dyn FnMut(&Path)| paths.iter().for_each(|path| show(&root.path().join(path)));
         let (watch, looped) = (watch(), root.path().join("loop"));
         let expected = not_watched(vec![(looped, Errno::ELOOP)]);
         assert!(watch.add(find).problems.contains(&expected[0]));
@@ -627,7 +647,8 @@ mod tests {
         root.set_mode("certs/locked", 0o700);
         let paths = ["certs", "certs/locked", "certs/locked/a/b"].map(|path| root.path().join(path)).to_vec();
         let user = crate::identity::User { name: None, uid: 12345, gid: 12345 };
-        let watched = crate::privileges::as_user(&user, || watch.add(|| paths.clone()));
+        let watched =
+            crate::privileges::as_user(&user, || watch.add(|show| paths.iter().for_each(|path| show(path))));
         assert_eq!(watched.problems.len(), 1, "{:?}", watched.problems);
         let words = ["certs/locked, ", "certs/locked/a", "may not read"];
         assert!(words.iter().all(|word| watched.problems[0].contains(word)), "{:?}", watched.problems);

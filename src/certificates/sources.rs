@@ -73,15 +73,13 @@ pub struct Found {
     pub folders: Vec<Folder>,
     /// Every file with certificates.
     pub files: Vec<FoundFile>,
-    /// The directories to watch.
-    pub directories: RefCell<Vec<PathBuf>>,
     /// What looked like a certificate or key and could not be used.
     pub problems: Vec<PassedOver>,
 }
 
-/// Looks through the sources.
-pub fn look(sources: &[Source]) -> Found {
-    let mut search = Search { names_left: MAX_NAMES, files_left: MAX_FILES, ..Search::default() };
+/// Looks through the sources, and shows each directory before what is in it is read.
+pub fn look(sources: &[Source], show: &mut dyn FnMut(&Path)) -> Found {
+    let mut search = Search::new(show);
     for (number, source) in sources.iter().enumerate() {
         search.source = number;
         search.seen.clear();
@@ -92,7 +90,8 @@ pub fn look(sources: &[Source]) -> Found {
 
 /// The names of the files with keys in one more directory, in their order.
 pub fn keys_in(path: &Path) -> Vec<OsString> {
-    let mut search = Search { names_left: MAX_NAMES, ..Search::default() };
+    let mut show = |_: &Path| {};
+    let mut search = Search::new(&mut show);
     let names = search.open_directory(path).and_then(|directory| search.names(directory.fd.as_fd()));
     let names = names.unwrap_or_default().into_iter().map(|(name, _)| name);
     names.filter(|name| is_key_name(name)).collect()
@@ -122,8 +121,13 @@ fn has_ending(name: &OsStr, endings: &[&str]) -> bool {
 }
 
 /// A search under way.
-#[derive(Default)]
-struct Search {
+struct Search<'a> {
+    /// Is shown each directory before what is in it is read.
+    show: RefCell<&'a mut dyn FnMut(&Path)>,
+    /// The folders beside others that may have their keys.
+    private: HashSet<PathBuf>,
+    /// The last one that was shown.
+    last: RefCell<PathBuf>,
     found: Found,
     source: usize,
     /// The directories of this source that were looked at, by device and inode.
@@ -149,7 +153,23 @@ struct Opened {
     owners: Owners,
 }
 
-impl Search {
+impl<'a> Search<'a> {
+    fn new(show: &'a mut dyn FnMut(&Path)) -> Self {
+        Search {
+            show: RefCell::new(show),
+            private: HashSet::new(),
+            last: RefCell::default(),
+            found: Found::default(),
+            source: 0,
+            seen: HashSet::new(),
+            known: HashMap::new(),
+            names_left: MAX_NAMES,
+            files_left: MAX_FILES,
+            is_at_limit: false,
+            buffer: Vec::new(),
+        }
+    }
+
     fn look_at(&mut self, path: &Path) {
         match self.open_directory(path) {
             Ok(directory) => self.directory(path, &directory, DEPTH),
@@ -202,6 +222,11 @@ impl Search {
         };
         let folder = self.found.folders.len();
         self.found.folders.push(Folder { path: path.to_owned(), ..Folder::default() });
+        // Keys may be written into it later.
+        let private = self.found.folders[folder].private();
+        if self.private.insert(private.clone()) && private.is_dir() {
+            self.watch(private);
+        }
 
         // What has the whole chain comes first, and makes others needless.
         names.sort_by_cached_key(|(name, _)| !contains(name, "fullchain"));
@@ -447,11 +472,18 @@ impl Search {
     }
 
     fn watch(&self, path: PathBuf) {
-        self.found.directories.borrow_mut().push(path);
+        (self.show.borrow_mut())(&path);
+        self.last.replace(path);
     }
 
+    /// Shows the directory that a link in another one leads to. Its path is left as it stands in the link, since `..` after
+    /// a link to a directory leads elsewhere than the name before it says.
     fn watch_target(&self, path: &Path, directory: &Opened, name: &OsStr) {
-        self.found.watch_target(path, files::target(&directory.fd, name));
+        let target = files::target(&directory.fd, name);
+        let parent = target.as_ref().and_then(|target| Path::new(target).parent());
+        if let Some(parent) = parent.filter(|parent| !parent.as_os_str().is_empty()) {
+            self.watch(path.join(parent));
+        }
     }
 
     fn problem(&mut self, path: PathBuf, flaw: Flaw) {
@@ -461,23 +493,10 @@ impl Search {
     fn limit(&mut self) {
         if !self.is_at_limit {
             self.is_at_limit = true;
-            let path = self.found.directories.borrow().last().cloned().unwrap_or_default();
+            let path = self.last.take();
             let why =
                 "has too many files in it and below it to look at all of them: name the folders that matter";
             self.problem(path, Flaw::lasting(why));
-        }
-    }
-}
-
-impl Found {
-    /// Notes the directory that a link in another one leads to. Its path is left as it stands in the link, since `..`
-    /// after a link to a directory leads elsewhere than the name before it says.
-    pub fn watch_target(&self, directory: &Path, target: Option<OsString>) {
-        let Some(parent) = target.as_ref().and_then(|target| Path::new(target).parent()) else {
-            return;
-        };
-        if !parent.as_os_str().is_empty() {
-            self.directories.borrow_mut().push(directory.join(parent));
         }
     }
 }
