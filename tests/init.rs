@@ -707,7 +707,7 @@ fn watching(
     reload: impl Fn(&Watch, &Watched) -> ExitStatus,
 ) -> ExitStatus {
     let watch = Watch::new().unwrap();
-    let add = || watch.add(|| vec![directory.to_owned()]);
+    let add = || watch.add(|show| show(directory));
     let run = |_, cause| {
         let watched = add();
         let is_relevant = match cause {
@@ -806,7 +806,7 @@ fn a_reload_that_is_killed_is_not_repeated_for_the_same_change() {
         };
         let reload = Reload { run: &run, watch: Some(&watch) };
         let status = init::supervise(&Options::entrypoint(), Some(reload), || {
-            watch.add(|| vec![directory.clone()]);
+            watch.add(|show| show(&directory));
             report_signals()
         });
         status.unwrap()
@@ -862,7 +862,7 @@ fn sleeps_while_nothing_happens_to_what_is_watched() {
         let run = |_, _| unreachable!("nothing is reloaded");
         let reload = Reload { run: &run, watch: Some(&watch) };
         let status = init::supervise(&Options::entrypoint(), Some(reload), || {
-            watch.add(|| vec![directory.clone()]);
+            watch.add(|show| show(&directory));
             exec(&Command { kind: Kind::Server, ..shell("echo ready; sleep 1.2; echo later; read line") })
         });
         status.unwrap()
@@ -951,13 +951,13 @@ fn a_reload_costs_pid_1_no_allocation() {
         let init = Forked::start(|| {
             let watch = Watch::new().unwrap();
             let run = |_, _| {
-                watch.settle(&watch.add(|| vec![directory.clone()]), Duration::ZERO, Duration::ZERO);
+                watch.settle(&watch.add(|show| show(&directory)), Duration::ZERO, Duration::ZERO);
                 ExitStatus::SUCCESS
             };
             let reload = Reload { run: &run, watch: Some(&watch) };
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             let status = init::supervise(&Options::entrypoint(), Some(reload), || {
-                watch.add(|| vec![directory.clone()]);
+                watch.add(|show| show(&directory));
                 let set = system::all_signals();
                 system::block_exactly(&set).unwrap();
                 let signals = SignalFd::new(&set).unwrap();
