@@ -4,7 +4,7 @@
 //! signal when something comes, and reads nothing; its first child says what is watched, and the child that it forks for a
 //! reload reads what has happened. Which watch is for what is nowhere kept: to add the same again gives the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -98,7 +98,7 @@ impl Watch {
     /// of it. What is watched already stays so.
     pub fn add(&self, find: impl FnOnce(&mut dyn FnMut(&Path))) -> Watched {
         let mut adding =
-            Adding { watch: self, places: Places::default(), watched: BTreeMap::new(), is_full: false };
+            Adding { watch: self, places: Places::default(), watched: HashMap::new(), is_full: false };
         find(&mut |path| adding.add(path));
         let mut directories = BTreeMap::new();
         for (path, interest) in &adding.places.directories {
@@ -151,13 +151,16 @@ impl Watch {
 struct Adding<'a> {
     watch: &'a Watch,
     places: Places,
-    watched: BTreeMap<PathBuf, WatchDescriptor>,
+    watched: HashMap<PathBuf, WatchDescriptor>,
     /// Whether the kernel has no more watches for us.
     is_full: bool,
 }
 
 impl Adding<'_> {
     fn add(&mut self, path: &Path) {
+        if self.places.directories.get(path).is_some_and(|interest| interest.in_everything) {
+            return;
+        }
         // A link may have come to lead elsewhere just before its directory was watched: so it is looked at again.
         for _ in 0..ATTEMPTS {
             if let Err(problem) = self.places.follow(path) {
@@ -251,11 +254,11 @@ impl Interest {
 #[derive(Debug, Default, PartialEq)]
 struct Places {
     /// By their paths without links.
-    directories: BTreeMap<PathBuf, Interest>,
+    directories: HashMap<PathBuf, Interest>,
     /// What could not be looked at.
     problems: Vec<(PathBuf, Errno)>,
     /// What was seen to be a directory.
-    known: BTreeSet<PathBuf>,
+    known: HashSet<PathBuf>,
     /// The directories of which more is to be watched than before.
     changed: Vec<PathBuf>,
 }

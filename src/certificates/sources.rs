@@ -472,8 +472,11 @@ impl<'a> Search<'a> {
     }
 
     fn watch(&self, path: PathBuf) {
-        (self.show.borrow_mut())(&path);
-        self.last.replace(path);
+        // The links in a folder lead to one other one, mostly.
+        if *self.last.borrow() != path {
+            (self.show.borrow_mut())(&path);
+            self.last.replace(path);
+        }
     }
 
     /// Shows the directory that a link in another one leads to. Its path is left as it stands in the link, since `..` after
