@@ -157,6 +157,17 @@ fn check_places(settings: &Settings, facts: &Facts, report: &mut Report) {
             report.mistake(Mistake::new(&settings.variable(field), &why));
         }
     }
+    let tls = &settings.tls;
+    let imported = tls.import_certificate_directories.iter().flat_map(|list| list.iter());
+    let imported = imported.map(|path| ("import_certificate_directories", path));
+    for (field, path) in tls.certificates.iter().map(|path| ("certificates", path)).chain(imported) {
+        let path: &Path = path.as_ref();
+        if path.starts_with(&facts.runtime_dir) || facts.runtime_dir.starts_with(path) {
+            let why =
+                format!("{} has the copies that are served in it: name another directory", path.display());
+            report.mistake(Mistake::new(&settings.variable(field), &why));
+        }
+    }
     for (index, (field, path)) in places.iter().enumerate() {
         for (other_field, other) in &places[..index] {
             if path == other || (*other_field == "runtime_dir" && path.starts_with(other)) {

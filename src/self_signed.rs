@@ -218,9 +218,14 @@ impl Store {
     }
 }
 
+/// The directory of certificates below a data directory.
+pub fn directory(data_dir: &Path) -> PathBuf {
+    data_dir.join(DIRECTORY)
+}
+
 /// Where the certificate for `host` (in ASCII) is kept. Prosody takes the key from the same name with `.key`.
 pub fn certificate_path(data_dir: &Path, host: &str) -> PathBuf {
-    data_dir.join(DIRECTORY).join(certificate_name(host))
+    directory(data_dir).join(certificate_name(host))
 }
 
 fn certificate_name(host: &str) -> String {

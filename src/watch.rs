@@ -109,6 +109,13 @@ impl Watch {
         Watched { directories, problems: not_watched(adding.places.problems) }
     }
 
+    /// Has the next thing that appears in a directory be an event: for who knows that something will, and wants to be asked
+    /// again after it.
+    pub fn remind(&self, directory: &Path) {
+        // Where the kernel has no more watches for us, the next real event comes.
+        let _ = self.0.add_watch(directory, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ONESHOT);
+    }
+
     /// Reads what has come until nothing did for a time of `quiet`, or a time of `at_most` is over: whoever writes files
     /// is finished then, or never is. Tells whether any of it is about what is watched.
     pub fn settle(&self, watched: &Watched, quiet: Duration, at_most: Duration) -> bool {

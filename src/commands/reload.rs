@@ -19,6 +19,7 @@ use crate::facts::running::Running;
 use crate::facts::{self, CURRENT, Facts, Places, several};
 use crate::init::Cause;
 use crate::lua::Secrets;
+use crate::plan::certificates::{Origin, Served};
 use crate::plan::{self, Changes, HEALTH_FILE, LINKED, MAIN_FILE, Plan, STATE_FILE, State};
 use crate::self_signed::Request;
 use crate::settings::Settings;
@@ -108,10 +109,21 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         }
         // Whoever writes certificates may not be finished: then the next event tells of more.
         let left = WRITING.saturating_sub(begin.elapsed());
-        let is_over = cause == Cause::Hangup || left.is_zero() || last.is_settled(&State::parse(&plan.state));
-        let Some(watch) = watch.filter(|watch| !is_over && watch.wait(left)) else {
+        let new = State::parse(&plan.state);
+        let is_over = cause == Cause::Hangup || left.is_zero() || last.is_settled(&new);
+        let Some(watch) = watch.filter(|_| !is_over) else {
             break (facts, plan, report);
         };
+        // What is complete does not wait for what is not, which is looked at again then.
+        if has_new_certificate(&plan, &last) {
+            watch.remind(&facts.runtime_dir);
+            plan.state = last.without_news_of_unsettled(&plan.state);
+            report.forget_notices();
+            break (facts, plan, report);
+        }
+        if !watch.wait(left) {
+            break (facts, plan, report);
+        }
         looked = look_at(watch, Cause::FilesChanged, &settings, &places, false);
         settings_report = read_settings().1;
     };
@@ -154,6 +166,16 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     say(&files, &changes, &plan, &facts);
     plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(true)
+}
+
+/// Whether a host has another certificate than before that is complete.
+fn has_new_certificate(plan: &Plan, before: &State) -> bool {
+    let is_complete = |served: &&Served| !served.passed_over.iter().any(|file| file.is_incomplete);
+    let mut complete = plan.decision.served.iter().filter(is_complete);
+    complete.any(|served| match &served.origin {
+        Origin::Found(pair) => !before.serves(&served.name, pair.digest),
+        _ => false,
+    })
 }
 
 /// Takes what has happened to certificates, and watches those that are there now. `None` where nothing has happened, or

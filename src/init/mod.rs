@@ -308,13 +308,6 @@ impl Init<'_> {
 
     /// Only what could be applied is the server's to read. Why it could not, the forked process has said.
     fn reload_ended(&mut self, status: process::ExitStatus) {
-        if status.success() {
-            self.forward(SIGHUP);
-        } else if let Some(signal) = status.signal() {
-            self.options
-                .voice
-                .warn(format_args!("the reload was ended by {}: nothing has changed", Name(signal)));
-        }
         let Some(reload) = self.reload else { return };
         if let Some(watch) = reload.watch {
             // What ended it might end the next one as well, and so on.
@@ -322,6 +315,13 @@ impl Init<'_> {
                 watch.discard();
             }
             watch.resume();
+        }
+        if status.success() {
+            self.forward(SIGHUP);
+        } else if let Some(signal) = status.signal() {
+            self.options
+                .voice
+                .warn(format_args!("the reload was ended by {}: nothing has changed", Name(signal)));
         }
         if self.once_more {
             self.start_reload(reload, Cause::Hangup);

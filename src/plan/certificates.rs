@@ -94,6 +94,8 @@ pub struct Decision {
     /// What may be better in a moment, because somebody may just be writing it: files that are not complete, and hosts
     /// whose certificate has gone.
     pub unsettled: BTreeSet<String>,
+    /// Names of HTTP services that have no certificate.
+    pub http_without: Vec<String>,
     /// Files that are no use for any host.
     pub problems: Vec<PassedOver>,
     /// A line for each certificate that is served.
@@ -131,7 +133,8 @@ pub fn decide(
 ) -> Decision {
     let mut decision = Decision::default();
     let names: Vec<&str> = hosts.names().collect();
-    decision.choose(settings, &facts.user_files, hosts, found, previous);
+    let own_place = self_signed::directory(&facts.data_dir);
+    decision.choose(settings, &facts.user_files, hosts, found, (&own_place, previous));
     // Hosts come first, and those of the user's own files are his to look after.
     let hosts = decision.served.iter().filter(|served| served.is_host);
     let has_none: HashSet<&str> =
@@ -143,14 +146,14 @@ pub fn decide(
 }
 
 impl Decision {
-    /// Chooses for every name that Prosody may look for.
+    /// Chooses for every name that Prosody may look for. Those in our own place are no others' to find.
     fn choose(
         &mut self,
         settings: &Settings,
         user_files: &UserFiles,
         hosts: &Hosts,
         found: &Certificates,
-        previous: Option<&Path>,
+        (self_signed, previous): (&Path, Option<&Path>),
     ) {
         let mut last: Option<Certificates> = None;
         let mut seen: HashSet<String> = HashSet::new();
@@ -174,6 +177,7 @@ impl Decision {
                 continue;
             }
             let Choice { pair, passed_over } = found.choose(&ascii, service);
+            let pair = pair.filter(|pair| !pair.certificate.starts_with(self_signed));
             let is_good = pair.as_ref().is_some_and(|pair| !pair.is_expired);
             let kept = previous.filter(|_| !is_good).and_then(|previous| {
                 let source = || vec![Source { path: previous.to_owned(), only: None }];
@@ -187,6 +191,10 @@ impl Decision {
                 (None, Some(pair)) => Origin::Found(pair),
                 (None, None) => Origin::None,
             };
+            let is_behind_proxy = settings.network.http_external_url.is_some();
+            if origin == Origin::None && service == Service::Https && !is_behind_proxy {
+                self.http_without.push(name.to_owned());
+            }
             if origin == Origin::None && !is_host {
                 continue;
             }
@@ -314,6 +322,13 @@ impl Decision {
             report.notice(format!(
                 "The certificate of {} stays the one that is served until now: {why}",
                 several(&names)
+            ));
+        }
+        // Without any, or behind a proxy that ends TLS, nobody expects one.
+        if !self.http_without.is_empty() && self.served.iter().any(|served| served.pair().is_some()) {
+            report.notice(format!(
+                "No certificate for {}, where HTTP services answer: HTTPS clients refuse another one",
+                several(&self.http_without)
             ));
         }
         let mut below: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -555,7 +570,8 @@ mod tests {
             let settings = self.settings();
             let found = certificates::look(&sources(&settings, Path::new("/")), OffsetDateTime::now_utc());
             let mut decision = Decision::default();
-            decision.choose(&settings, &self.user_files, &hosts, &found, Some(self.previous.path()));
+            let places = (self.sources.path().join("ours"), Some(self.previous.path()));
+            decision.choose(&settings, &self.user_files, &hosts, &found, (&places.0, places.1));
             decision
         }
 
@@ -624,6 +640,13 @@ mod tests {
             // It is written into the next generation too.
             assert_eq!(decision.imports().len(), usize::from(origin != "none"), "{number}");
         }
+    }
+
+    #[test]
+    fn a_certificate_in_our_own_place_is_not_found() {
+        let place = Place::new();
+        place.sources.write("ours/a.pem", pem(&["a.example"], 30));
+        assert_eq!(place.choose(&["a.example"]).served[0].origin, Origin::None);
     }
 
     #[test]

@@ -226,7 +226,23 @@ impl<'a> State<'a> {
         served(self) != served(new) || self.unsettled != new.unsettled
     }
 
-    /// Whether `new` has something that may be better in a moment, and was not known to be so.
+    /// Whether a name is served with the certificate of this digest.
+    pub fn serves(&self, name: &str, digest: u64) -> bool {
+        self.certificates.get(name).is_some_and(|(_, served)| *served == format!("{digest:x}"))
+    }
+
+    /// The text of another state without what may be better in a moment and was not known to be so, and without the warnings
+    /// that were not given: as if that was still to be seen.
+    pub fn without_news_of_unsettled(&self, text: &str) -> String {
+        let is_known = |line: &&str| match line.split_once('\t') {
+            Some(("unsettled", reason)) => self.unsettled.contains(reason),
+            Some(("warning", digest)) => self.warnings.contains(digest),
+            _ => true,
+        };
+        text.lines().filter(is_known).map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Whether all that may be better in a moment in `new` was known to be so.
     pub fn is_settled(&self, new: &State) -> bool {
         new.unsettled.is_subset(&self.unsettled)
     }
@@ -408,6 +424,9 @@ mod tests {
         assert_eq!(before.changed_files(&two), [PathBuf::from("/new")]);
         let broken = State::parse("certificate\ta.example\t/old\t1\nunsettled\t/broken\nunsettled\t/other\n");
         assert!(before.has_other_certificates(&broken) && !before.is_settled(&broken));
+        assert!(before.serves("a.example", 1) && !before.serves("a.example", 2) && !before.serves("b", 1));
+        let news = "certificate\tb\t/b\t2\nunsettled\t/broken\nunsettled\t/other\nwarning\t7\n";
+        assert_eq!(before.without_news_of_unsettled(news), "certificate\tb\t/b\t2\nunsettled\t/broken\n");
     }
 
     #[test]

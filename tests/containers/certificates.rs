@@ -324,6 +324,36 @@ fn a_slow_writer_is_waited_for() {
     seen.report();
 }
 
+/// A pair that is not complete keeps no other waiting, and is spoken of all the same.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_half_written_pair_delays_no_other() {
+    const OTHER: &str = "other.example";
+    let authority = Authority::new();
+    let source = Source::new();
+    let directories = [DOMAIN, OTHER].map(|host| format!("{MOUNT}/{host}"));
+    for (directory, host) in directories.iter().zip([DOMAIN, OTHER]) {
+        source.run(&folder(directory, &authority.issue(&[host])));
+    }
+    let server = source.server(TRIXIE, MOUNT).env("PROSODY_VIRTUAL_HOSTS", OTHER).serve();
+    let mut wire = Wire::of(&server.name);
+    let mut seen = Observations::default();
+    let mark = server.mark();
+    let (half, whole) = (authority.issue(&[OTHER]), authority.issue(&[DOMAIN]));
+    let start = Instant::now();
+    let script = write(&format!("{}/fullchain.pem", directories[1]), &half.full_chain());
+    let took = wire
+        .time_until(DOMAIN, &whole.fingerprint, || source.run(&(script + &folder(&directories[0], &whole))));
+    observe_renewal(&mut seen, "beside one that is not complete", took);
+    seen.that("before that is given up", start.elapsed() < Duration::from_secs(9), start.elapsed());
+    eventually("the warning of the other", 3 * DEADLINE, || {
+        let said = server.since(mark);
+        let is_named = complaints(&said).iter().any(|line| line.contains(OTHER));
+        if is_named { Ok(()) } else { Err(said.all()) }
+    });
+    seen.report();
+}
+
 /// A certificate whose key does not come is not served, and spoken of when it has stayed so for ten seconds.
 #[test]
 #[ignore = "needs Docker and the images: make test"]
