@@ -24,8 +24,9 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
-use x509_parser::prelude::{ASN1Time, GeneralName, parse_x509_pem};
 
+use crate::certificates::pem;
+use crate::certificates::x509::{Certificate, Usage};
 use crate::directory;
 
 /// The directory below the data directory. No host's own can have this name: Prosody (`util/datamanager.lua`)
@@ -157,21 +158,14 @@ impl Store {
         // With room for all of ours, one read is enough.
         let mut file = Vec::with_capacity(4 * 1024);
         self.open_file(&certificate_name(host))?.take(MAX_SIZE).read_to_end(&mut file)?;
-        let Ok((_, pem)) = parse_x509_pem(&file) else {
+        let block = pem::blocks(&file).next().and_then(|block| block.ok()?.decode());
+        let Some(certificate) = block.and_then(Certificate::read) else {
             return Ok(false);
         };
-        let Ok(certificate) = pem.parse_x509() else {
-            return Ok(false);
-        };
-        let Ok(Some(alternative_names)) = certificate.subject_alternative_name() else {
-            return Ok(false);
-        };
-
-        let validity = certificate.validity();
-        let is_valid =
-            validity.is_valid_at(ASN1Time::new(now)) && validity.is_valid_at(ASN1Time::new(now + RENEWAL));
-        let covered = &alternative_names.value.general_names;
-        Ok(is_valid && names.iter().all(|name| covered.contains(&GeneralName::DNSName(name))))
+        let is_valid = certificate.not_before <= now && now + RENEWAL <= certificate.not_after;
+        let covers =
+            |name: &&str| certificate.names.iter().any(|own| own.domain == **name && own.usage == Usage::All);
+        Ok(is_valid && names.iter().all(covers))
     }
 
     /// Opens a regular file to read it. A FIFO, a device or a link that somebody put there is an error.
@@ -245,6 +239,7 @@ mod tests {
     use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
     use std::fs;
     use std::os::unix::fs::symlink;
+    use x509_parser::prelude::parse_x509_pem;
 
     fn now() -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()

@@ -4,7 +4,7 @@
 //! As in [`super::lua_source`], tokens are read and nothing is run: what is in a comment or a string is not mistaken for
 //! code, and a name that a program puts together at run time is not seen.
 
-use memchr::memmem;
+use memchr::{memchr_iter, memrchr_iter};
 
 use super::lua_source::{Token, Tokens};
 
@@ -49,7 +49,8 @@ pub struct Need {
 pub fn read(source: &[u8]) -> ModuleSource {
     let mut found = ModuleSource { is_lua: begins_as_lua(source), ..ModuleSource::default() };
     // As Prosody sees it, a line ends with a line feed, the last one too. Hardly any module has such a line.
-    let lines = if memmem::find(source, METADATA).is_some() { source } else { &[] };
+    let has_metadata = memchr_iter(METADATA[2], source).any(|at| stands_around(source, METADATA, at));
+    let lines = if has_metadata { source } else { &[] };
     for line in lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n")) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let line = line.rsplit(|byte| *byte == b'\r').next().unwrap_or_default();
@@ -64,8 +65,10 @@ pub fn read(source: &[u8]) -> ModuleSource {
     }
 
     // Most modules say what they need where they begin: behind the last word of that kind there is nothing to find.
-    let last =
-        [&b"depends"[..], b"require"].into_iter().filter_map(|word| memmem::find_iter(source, word).last());
+    let last = [&b"depends"[..], b"require"].into_iter().filter_map(|word| {
+        let third = memrchr_iter(word[2], source).find(|&at| stands_around(source, word, at))?;
+        Some(third - 2)
+    });
     let Some(last) = last.max() else {
         return found;
     };
@@ -100,6 +103,11 @@ pub fn read(source: &[u8]) -> ModuleSource {
         before = [before[1], token];
     }
     found
+}
+
+/// Whether a word's third letter, which is the rarest of those that are looked for, stands at a place with the word around.
+fn stands_around(source: &[u8], word: &[u8], third: usize) -> bool {
+    third.checked_sub(2).is_some_and(|start| source[start..].starts_with(word))
 }
 
 /// Whether a text can be Lua's, going by its first statement (Lua 5.4 manual, 3.3): something else that got the name of a
