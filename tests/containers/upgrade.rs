@@ -16,11 +16,11 @@ const PASSWORD: (&str, &str) = ("/run/database-password", "correct horse");
 
 /// One deployment, whatever image it runs with: its network, its volume, its database and its settings.
 struct Deployment {
+    /// With SQLite there is none. It stands before its network, which cannot be removed while it is there.
+    database: Option<Container>,
     network: Network,
     data: Volume,
     settings: Vec<(&'static str, &'static str)>,
-    /// With SQLite there is none.
-    database: Option<Container>,
 }
 
 impl Deployment {
