@@ -18,7 +18,7 @@ pub use self::catalogue::{
 use self::catalogue::{Section, Setting};
 pub use self::report::{Mistake, Report};
 pub use self::source::{Given, Source};
-use self::types::{Kind, Name};
+use self::types::{Account, Kind, Name};
 
 /// All settings. What is not set is `None`; defaults are the plan's affair, because some follow from others.
 #[derive(Default)]
@@ -34,6 +34,8 @@ pub struct Settings {
     pub entrypoint: Entrypoint,
     /// The backend of single stores: `PROSODY_STORAGE_ARCHIVE=sql`.
     pub stores: BTreeMap<String, Name>,
+    /// The account that `LOCAL`, `DOMAIN` and `PASSWORD` name together.
+    pub account: Option<Account>,
     /// Where each value came from.
     pub source: Source,
 }
@@ -54,6 +56,7 @@ impl Settings {
             anything: read_section(&Anything::SECTION, &source, &mut report),
             entrypoint: read_section(&Entrypoint::SECTION, &source, &mut report),
             stores: BTreeMap::new(),
+            account: None,
             source: Source::default(),
         };
         // Where such a secret ends up whole, Prosody can read it itself.
@@ -95,6 +98,11 @@ impl Settings {
     /// Whether a setting was given, by its field, right or wrong.
     pub fn is_given(&self, field: &str) -> bool {
         self.source.given.contains_key(field)
+    }
+
+    /// The accounts to create where they do not exist.
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.hosts.accounts.iter().flat_map(|accounts| &accounts.0).chain(&self.account)
     }
 
     /// Finds what is wrong only together.

@@ -151,6 +151,18 @@ impl Object {
         value
     }
 
+    /// A member that is true or false; an absent one is false.
+    fn flag(&mut self, name: &str) -> bool {
+        match self.take(name) {
+            None => false,
+            Some(Json::Boolean(flag)) => flag,
+            Some(other) => {
+                self.errors.push(format!("`{name}`: expected true or false, not {}", other.what()));
+                false
+            }
+        }
+    }
+
     /// A member that is an array of strings; an absent one is an empty one.
     fn set<T: Kind + Eq + Hash>(&mut self, name: &str) -> Set<T> {
         let reason = match self.take(name) {
@@ -407,17 +419,88 @@ impl Kind for ExternalComponents {
 }
 
 /// One account.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Account {
     /// Whose it is.
     pub jid: Jid,
     /// What it logs in with.
-    pub password: Secret,
+    pub password: Password,
+    /// What it may do on its host, by the name of a role (Prosody 13.0).
+    pub role: Option<Role>,
+    /// Whether its host is to have it among its `admins`.
+    pub is_admin: bool,
 }
 
-/// `PROSODY_ACCOUNTS`: `jid:password`, or JSON objects with `jid` and `password`. Each JID stands once. No
+impl Account {
+    /// Whether two descriptions of one account say the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let exposed = |account: &Self| account.password.0.expose().to_owned();
+        self.jid == other.jid
+            && exposed(self) == exposed(other)
+            && self.role == other.role
+            && self.is_admin == other.is_admin
+    }
+}
+
+/// A password that clients can log in with: SASLprep (RFC 4013) allows all that is in it.
+///
+/// Prosody's programs do not refuse another one, but no client logs in with it.
+#[derive(Clone, Debug)]
+pub struct Password(pub Secret);
+
+impl Kind for Password {
+    fn kind() -> Cow<'static, str> {
+        "password without control characters".into()
+    }
+
+    fn example() -> &'static str {
+        "password"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let is_assigned = |c: &char| !stringprep::tables::unassigned_code_point(*c);
+        // What Unicode has had since 3.2 is unassigned to SASLprep, and no less usable.
+        let known: String = text.chars().filter(is_assigned).collect();
+        match stringprep::saslprep(&known) {
+            Ok(prepared) if !prepared.is_empty() || known.len() < text.len() => {
+                Ok(Self(Secret::new(text.to_owned())))
+            }
+            _ => Err(format!("expected a {}", Self::kind())),
+        }
+    }
+}
+
+/// A role's name, as Prosody 13.0 has them: `prosody:member`, `prosody:admin`, or one of the user's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role(String);
+
+impl Role {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Kind for Role {
+    fn kind() -> Cow<'static, str> {
+        "role's name, such as `prosody:admin`".into()
+    }
+
+    fn example() -> &'static str {
+        "prosody:admin"
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(format!("expected a {}", Self::kind()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// `PROSODY_ACCOUNTS`: `jid:password`, or JSON objects with `jid`, `password`, `role` and `admin`. Each JID stands once. No
 /// message shows any part of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Accounts(pub Vec<Account>);
 
 impl Kind for Accounts {
@@ -432,30 +515,39 @@ impl Kind for Accounts {
     fn parse(text: &str) -> Result<Self, String> {
         let entries = Entries { expected: "`jid:password`", hidden: true };
         let accounts = entries.read(text, |entry| match entry {
-            Json::Text(text) => match text.split_once(':') {
-                Some((jid, password)) if !password.is_empty() => Jid::parse(jid)
-                    .ok()
-                    .map(|jid| Account { jid, password: Secret::new(password.to_owned()) }),
-                _ => None,
-            }
-            .ok_or_else(|| {
+            Json::Text(text) => account(&text).map_err(|why| {
                 let example = r#"[{"jid": "alice@chat.example", "password": "…"}]"#;
-                vec![format!("expected {}; {POINT_TO_JSON}: `{example}`", entries.expected)]
+                vec![format!("expected {}, and {why}; {POINT_TO_JSON}: `{example}`", entries.expected)]
             }),
             Json::Object(members) => {
-                let mut object = Object::new(members, &["jid", "password"], true);
+                let mut object = Object::new(members, &["jid", "password", "role", "admin"], true);
                 let (jid, password) = (object.required("jid"), object.required("password"));
-                object.finish(jid.zip(password).map(|(jid, password)| Account { jid, password }))
+                let (role, is_admin) = (object.optional("role"), object.flag("admin"));
+                let account = jid.zip(password);
+                object.finish(account.map(|(jid, password)| Account { jid, password, role, is_admin }))
             }
             other => entries.wrong_kind(&other),
         })?;
-        unique(accounts, |account| account.jid.clone(), |a, b| a.password.expose() == b.password.expose())
-            .map(Accounts)
+        unique(accounts, |account| account.jid.clone(), Account::is_same).map(Accounts)
     }
 
     fn hides(_text: &str) -> bool {
         true
     }
+}
+
+/// Reads `jid:password`. The reason shows no part of it.
+fn account(text: &str) -> Result<Account, &'static str> {
+    let (jid, password) = text.split_once(':').ok_or("there is no `:`")?;
+    let jid = Jid::parse(jid).map_err(|_| match jid.contains('@') {
+        true => "what is before the first `:` is no JID",
+        false => "what is before the first `:` has no `@`",
+    })?;
+    if password.is_empty() {
+        return Err("the password is empty");
+    }
+    let password = Password::parse(password).map_err(|_| "the password has a control character in it")?;
+    Ok(Account { jid, password, role: None, is_admin: false })
 }
 
 /// A service that lives elsewhere.
@@ -692,10 +784,55 @@ mod tests {
     fn accounts_split_at_the_first_colon() {
         let accounts = Accounts::parse("Alice@a.example:p:w \n bob@a.example:x").unwrap().0;
         assert_eq!(accounts[0].jid.to_string(), "alice@a.example");
-        assert_eq!(accounts[0].password.expose(), "p:w");
+        assert_eq!(accounts[0].password.0.expose(), "p:w");
         assert_eq!(accounts[1].jid.local(), "bob");
         let accounts = Accounts::parse(r#"[{"jid": "a@b.example", "password": "p w,"}]"#).unwrap();
-        assert_eq!(accounts.0[0].password.expose(), "p w,");
+        assert_eq!(accounts.0[0].password.0.expose(), "p w,");
+    }
+
+    #[test]
+    fn an_account_may_have_a_role_or_be_an_admin() {
+        let text = r#"[{"jid": "a@b.example", "password": "x", "role": "prosody:guest"},
+            {"jid": "c@b.example", "password": "x", "admin": true}, "d@b.example:x"]"#;
+        let accounts = Accounts::parse(text).unwrap().0;
+        let role = |account: &Account| account.role.as_ref().map(|role| role.as_str().to_owned());
+        let kinds: Vec<_> = accounts.iter().map(|account| (role(account), account.is_admin)).collect();
+        assert_eq!(kinds, [(Some("prosody:guest".into()), false), (None, true), (None, false)]);
+        for (members, reason) in [
+            (r#""role": "a b""#, "`role`: expected a role's name"),
+            (r#""role": """#, "`role`: expected a string that is not empty"),
+            (r#""admin": "yes""#, "`admin`: expected true or false, not a string"),
+        ] {
+            let error =
+                error::<Accounts>(&format!(r#"[{{"jid": "a@b.example", "password": "x", {members}}}]"#));
+            assert!(error.contains(reason), "{error}");
+        }
+        let twice = r#"["a@b.example:x", {"jid": "a@b.example", "password": "x", "admin": true}]"#;
+        assert!(error::<Accounts>(twice).contains("entry 2"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_account_is_said() {
+        for (text, reason) in [
+            ("alice:x", "has no `@`"),
+            ("a\"b@c.example:x", "is no JID"),
+            ("alice@c.example", "there is no `:`"),
+            ("alice@c.example:", "the password is empty"),
+        ] {
+            let error = error::<Accounts>(text);
+            assert!(error.starts_with("entry 1") && error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_what_clients_can_log_in_with() {
+        let printable: String = (' '..='\u{2ff}').filter(|c| !c.is_control()).collect();
+        for text in [printable.as_str(), " ", "a\u{a0}b", "\u{1f600}", "p\u{1f600}w", "שלום", "ﬁ"] {
+            assert_eq!(Password::parse(text).unwrap().0.expose(), text);
+        }
+        for text in ["a\nb", "a\tb", "a\0b", "\u{7f}", "\u{200e}", "\u{e000}", "\u{ad}", "אa"] {
+            assert!(Password::parse(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]
