@@ -23,6 +23,7 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::{Running, STARTED_FILE};
 use crate::facts::{self, CURRENT, SERVER_DIR};
 use crate::identity::User;
+use crate::plan::accounts::ACCOUNTS_FILE;
 use crate::plan::certificates::FOLDER;
 use crate::plan::{File as PlannedFile, HEALTH_FILE, Import, Link, Plan, STATE_FILE};
 use crate::privileges::{self, Capability};
@@ -98,6 +99,30 @@ pub fn announce(plan: &Plan, runtime_dir: &Path, init: Pid, owner: &User) -> Res
         Ok(())
     };
     privileges::with_group(owner.gid, write).map_err(|error| failure(error, runtime_dir))
+}
+
+/// Hands accounts with their passwords to the server, in a file that is Prosody's own and nobody else's to read.
+///
+/// # Errors
+///
+/// 73 where it cannot be written.
+pub fn hand_over(accounts: &str, runtime_dir: &Path, owner: &User) -> Result<(), Failure> {
+    let write = || -> anyhow::Result<()> {
+        let runtime = directory::open(runtime_dir)?;
+        let server = directory::open_below(&runtime, Path::new(SERVER_DIR))?;
+        let new = incomplete();
+        clear(&server, &new)?;
+        let written = create(&server, &new).map_err(anyhow::Error::from).and_then(|mut file| {
+            file.write_all(accounts.as_bytes())?;
+            Ok(renameat(&server, &new, &server, ACCOUNTS_FILE)?)
+        });
+        if written.is_err() {
+            // The first error is the one to report.
+            let _ = clear(&server, &new);
+        }
+        written
+    };
+    privileges::as_user(owner, write).map_err(|error| failure(error, runtime_dir))
 }
 
 /// The name of what is not complete: no other process that runs has it.
@@ -331,8 +356,14 @@ fn write_files(
     group: Option<u32>,
 ) -> anyhow::Result<()> {
     for file in files {
-        write_file(directory, &file.path, &file.content, group)
-            .with_context(|| format!("writing {}", file.path.display()))?;
+        let name = Path::new(file.path.file_name().unwrap_or_default());
+        match file.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            None => write_file(directory, name, &file.content, group),
+            Some(parent) => make_folder(directory, parent, group)
+                .map_err(anyhow::Error::from)
+                .and_then(|folder| write_file(&folder, name, &file.content, group)),
+        }
+        .with_context(|| format!("writing {}", file.path.display()))?;
     }
     // The folder that the last link went to: most go to the same.
     let mut folder: Option<(&Path, OwnedFd)> = None;

@@ -69,7 +69,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     if cause == Cause::FilesChanged && looked.is_none() {
         return Ok(false);
     }
-    let Some(Running { started, .. }) = running else {
+    let Some(Running { started, generation }) = running else {
         let main_file = places.config_dir.join(MAIN_FILE);
         tracing::info!("Reloading {}, untouched", main_file.display());
         return Ok(true);
@@ -164,6 +164,11 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     }
     let files: Vec<&Path> = rendered.iter().chain(&files).map(PathBuf::as_path).collect();
     say(&files, &changes, &plan, &facts);
+    // A server that was started without accounts has nobody who would take them.
+    let takes_accounts = facts.runtime_dir.join(generation).join(plan::accounts::module_path()).exists();
+    if let Some(accounts) = plan.accounts.as_ref().filter(|_| takes_accounts && cause == Cause::Hangup) {
+        apply::hand_over(accounts, &facts.runtime_dir, &facts.identity)?;
+    }
     plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(true)
 }

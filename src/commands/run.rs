@@ -144,6 +144,9 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
         apply::announce(&plan, &facts.runtime_dir, getppid(), &facts.identity)?;
+        if let Some(accounts) = &plan.accounts {
+            apply::hand_over(accounts, &facts.runtime_dir, &facts.identity)?;
+        }
         let hosts: Vec<&str> = plan.virtual_hosts.iter().map(String::as_str).collect();
         let own = if facts.user_files.define_host() { " and the hosts of your own files" } else { "" };
         tracing::info!(

@@ -14,6 +14,7 @@ use nix::fcntl::OFlag;
 
 use super::lua_source::{self, Summary};
 use crate::settings::source::reason;
+use crate::settings::types::{Domain, Kind};
 
 /// The largest file that is taken: what people write by hand is a hundredth of it.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -117,6 +118,12 @@ impl UserFiles {
     /// Whether any of the user's fragments (`conf.d`, `vhost.d`, `cmpt.d`) defines a host.
     pub fn define_host(&self) -> bool {
         self.fragments().any(|file| file.summary.defines_host)
+    }
+
+    /// Whether any of them may define a host: one that it names, or one whose name is not written out.
+    pub fn may_define(&self, host: &Domain) -> bool {
+        let is_host = |name: &String| Domain::parse(name).is_ok_and(|name| name == *host);
+        self.fragments().any(|file| file.summary.has_unnamed_host || file.summary.hosts.iter().any(is_host))
     }
 
     /// The environment variables that the user's files read.
