@@ -17,6 +17,7 @@ use crate::apply;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
 use crate::facts::{self, CURRENT, Facts, Places, several};
+use crate::gather::gather;
 use crate::init::Cause;
 use crate::lua::Secrets;
 use crate::plan::certificates::{Origin, Served};
@@ -218,7 +219,7 @@ fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
         .map(|file| file.source.clone().unwrap_or_else(|| file.path.clone()))
         .collect();
     different.extend(gone(before, plan));
-    let links: BTreeSet<PathBuf> = plan.links.iter().map(|link| link.path.clone()).collect();
+    let links: BTreeSet<PathBuf> = gather(plan.links.iter().map(|link| link.path.clone()));
     different.extend(links_in(before).symmetric_difference(&links).cloned());
     different
 }
@@ -230,7 +231,7 @@ fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
         let entries = fs::read_dir(generation.join(folder)).into_iter().flatten().flatten().filter(is_link);
         entries.map(|entry| Path::new(folder).join(entry.file_name())).collect::<Vec<PathBuf>>()
     };
-    ["", LINKED, plan::certificates::FOLDER].into_iter().flat_map(links).collect()
+    gather(["", LINKED, plan::certificates::FOLDER].into_iter().flat_map(links))
 }
 
 /// One line: what is different, and what of that waits for a restart.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use super::lua_source::{self, Summary};
+use crate::gather::gather;
 use crate::settings::source::reason;
 use crate::settings::types::{Domain, Kind};
 
@@ -129,7 +130,7 @@ impl UserFiles {
     /// The environment variables that the user's files read.
     pub fn environment(&self) -> BTreeSet<&str> {
         let files = self.fragments().chain(&self.templates).chain(&self.main);
-        files.flat_map(|file| &file.summary.environment).map(String::as_str).collect()
+        gather(files.flat_map(|file| &file.summary.environment).map(String::as_str))
     }
 
     /// The user's fragments, those that Prosody reads and the templates of such.

@@ -4,7 +4,7 @@ use super::hosts::{Hosts, Options};
 use super::modules::names;
 use super::resolution::each_text;
 use crate::database::Database;
-use crate::lua::Secret;
+use crate::lua::{self, Secret};
 use crate::settings::nearest::nearest;
 use crate::settings::types::{DbDriver, Kind, Lua};
 use minijinja::Value;
@@ -113,7 +113,7 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
     }
     if !stores.is_empty() {
         let stores = stores.iter().map(|(store, name)| (*store, backend(name)));
-        options.insert("storage".into(), Value::from_pairs(stores));
+        options.insert("storage".into(), lua::table(stores));
     }
 
     let database = DATABASE_FIELDS;
@@ -126,7 +126,7 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
             ));
         }
         let table = [("driver", Value::from("SQLite3")), ("database", Value::from(SQLITE_FILE))];
-        options.insert("sql".into(), Value::from_pairs(table));
+        options.insert("sql".into(), lua::table(table));
         return;
     }
     // Also where a host's own options, or the user's own files, name `sql`.
@@ -192,7 +192,7 @@ fn sql_table(settings: &Settings) -> Value {
         table.extend(url.password.as_ref().map(|password| ("password", secret(password))));
         table.extend(url.host.as_ref().map(|host| ("host", Value::from(host.as_str()))));
         table.extend(url.port.map(|port| ("port", port.lua())));
-        return Value::from_pairs(table);
+        return lua::table(table);
     }
     let driver = storage.db_driver.unwrap_or(DbDriver::PostgreSql);
     let text = |setting: &Option<crate::settings::types::Text>, default: &str| {
@@ -207,7 +207,7 @@ fn sql_table(settings: &Settings) -> Value {
         table.push(("username", text(&storage.db_username, "prosody")));
         table.extend(storage.db_password.as_ref().map(|password| ("password", secret(password))));
     }
-    Value::from_pairs(table)
+    lua::table(table)
 }
 
 /// The databases that hosts keep data in, each once. As Prosody looks them up: a host's own option, else the global one
