@@ -18,12 +18,12 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Pid, Uid, UnlinkatFlags, fchown, geteuid, symlinkat, unlinkat};
 use time::OffsetDateTime;
 
+use crate::accounts;
 use crate::directory::{self, entries, errno};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::{Running, STARTED_FILE};
 use crate::facts::{self, CURRENT, SERVER_DIR};
 use crate::identity::User;
-use crate::plan::accounts::ACCOUNTS_FILE;
 use crate::plan::certificates::FOLDER;
 use crate::plan::{File as PlannedFile, HEALTH_FILE, Import, Link, Plan, STATE_FILE};
 use crate::privileges::{self, Capability};
@@ -106,15 +106,15 @@ pub fn announce(plan: &Plan, runtime_dir: &Path, init: Pid, owner: &User) -> Res
 /// # Errors
 ///
 /// 73 where it cannot be written.
-pub fn hand_over(accounts: &str, runtime_dir: &Path, owner: &User) -> Result<(), Failure> {
+pub fn hand_over(text: &str, runtime_dir: &Path, owner: &User) -> Result<(), Failure> {
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
         let server = directory::open_below(&runtime, Path::new(SERVER_DIR))?;
         let new = incomplete();
         clear(&server, &new)?;
         let written = create(&server, &new).map_err(anyhow::Error::from).and_then(|mut file| {
-            file.write_all(accounts.as_bytes())?;
-            Ok(renameat(&server, &new, &server, ACCOUNTS_FILE)?)
+            file.write_all(text.as_bytes())?;
+            Ok(renameat(&server, &new, &server, accounts::FILE)?)
         });
         if written.is_err() {
             // The first error is the one to report.

@@ -228,6 +228,12 @@ impl Facts {
             }
             identity => identity?,
         };
+        for problem in privileges::as_user(&identity, || user_files.unreadable()) {
+            let User { uid, gid, .. } = identity;
+            report.mistake(Mistake::about(&format!(
+                "{problem}; Prosody reads it as uid {uid}, gid {gid}: run `chgrp {gid}` and `chmod g+r` on it"
+            )));
+        }
         let secret_files = match prosody.is_13() {
             true => privileges::as_user(&identity, || secret_files(settings)),
             false => BTreeMap::new(),

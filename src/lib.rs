@@ -3,6 +3,7 @@
 //! The way of a start: [`commands`] → ([`mod@settings`], [`facts`]) → [`plan`] → [`apply`] → [`init`].
 #![deny(unsafe_code)]
 
+pub mod accounts;
 pub mod apply;
 pub mod certificates;
 pub mod cli;

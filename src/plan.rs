@@ -283,7 +283,7 @@ pub fn make(
         imports,
         decision,
         databases,
-        accounts: accounts::text(settings),
+        accounts: crate::accounts::text(settings),
         virtual_hosts: hosts.virtual_hosts.into_iter().map(|host| host.name).collect(),
         modules: resolution.modules,
     }

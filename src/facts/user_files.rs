@@ -64,6 +64,7 @@ enum Reason {
     NotUtf8,
     WildcardInDirectory,
     Name,
+    Refused(io::Error),
     Io(io::Error),
 }
 
@@ -85,6 +86,7 @@ impl fmt::Display for Problem {
             Reason::Name => {
                 f.write_str("its name has * or ? in it, a pattern to Prosody, or is not UTF-8; rename it")
             }
+            Reason::Refused(error) => f.write_str(&reason(error)),
             Reason::Io(error) => write!(f, "{}; it must be there and readable", reason(error)),
         }
     }
@@ -125,6 +127,15 @@ impl UserFiles {
     pub fn may_define(&self, host: &Domain) -> bool {
         let is_host = |name: &String| Domain::parse(name).is_ok_and(|name| name == *host);
         self.fragments().any(|file| file.summary.has_unnamed_host || file.summary.hosts.iter().any(is_host))
+    }
+
+    /// The Lua files that whoever we are now cannot read. Templates are none of Prosody's business.
+    pub fn unreadable(&self) -> Vec<Problem> {
+        let lua = self.fragments().filter(|file| file.template.is_none());
+        let refused = lua.filter_map(|file| Some((file, File::open(&file.path).err()?)));
+        refused
+            .map(|(file, error)| Problem { path: file.path.clone(), reason: Reason::Refused(error) })
+            .collect()
     }
 
     /// The environment variables that the user's files read.

@@ -1,7 +1,4 @@
-//! The accounts that the settings name: who checks them, and how they reach the running server.
-//!
-//! A module of ours makes them, through Prosody's own user manager. It is loaded where there are accounts to make, and
-//! takes them out of a file that is gone then.
+//! The accounts that settings name: what is wrong with them, and the module that makes them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,19 +8,11 @@ use minijinja::Value;
 use super::File;
 use super::hosts::{Hosts, Options};
 use super::resolution::LINKED;
-use crate::facts::{Facts, SERVER_DIR, several};
+use crate::accounts::{self, MODULE};
+use crate::facts::{Facts, several};
 use crate::lua::{self, Dialect, Secrets};
 use crate::settings::types::Account;
 use crate::settings::{Mistake, Report, Settings};
-
-/// The module's name.
-const MODULE: &str = "entrypoint_accounts";
-
-/// The module's source, but for the line before it.
-const SOURCE: &str = include_str!("accounts.lua");
-
-/// The file of the accounts, in the server's directory.
-pub const ACCOUNTS_FILE: &str = "accounts";
 
 /// Where the module is in a generation.
 pub fn module_path() -> PathBuf {
@@ -83,26 +72,11 @@ pub fn load(settings: &Settings, facts: &Facts, hosts: &mut Hosts, options: &mut
     settings.accounts().next()?;
     let options = hosts.virtual_hosts.first_mut().map_or(options, |host| &mut host.options);
     add(options, "modules_enabled", MODULE.to_owned());
-    let path = Value::from(file(&facts.runtime_dir).to_string_lossy().into_owned());
+    let path = Value::from(accounts::file(&facts.runtime_dir).to_string_lossy().into_owned());
     let mut literal = String::new();
     let dialect = Dialect { version: facts.prosody.dialect(), secrets: Secrets::Written };
     lua::write(&mut literal, &path, dialect).ok()?;
-    Some(File::new(module_path(), format!("local path = {literal};\n\n{SOURCE}")))
-}
-
-/// What the module reads: a line for each account. There is neither a tab nor an end of a line in any of it.
-pub fn text(settings: &Settings) -> Option<String> {
-    let line = |account: &Account| {
-        let role = account.role.as_ref().map_or("", |role| role.as_str());
-        format!("{}\t{role}\t{}\n", account.jid, account.password.0.expose())
-    };
-    let text: String = settings.accounts().map(line).collect();
-    Some(text).filter(|text| !text.is_empty())
-}
-
-/// Where the module finds the accounts.
-pub fn file(runtime_dir: &Path) -> PathBuf {
-    runtime_dir.join(SERVER_DIR).join(ACCOUNTS_FILE)
+    Some(File::new(module_path(), accounts::module(&literal)))
 }
 
 /// Adds to an option that is a list, or becomes one.

@@ -279,3 +279,46 @@ fn ten_thousand_accounts_do_not_keep_anybody_waiting() {
         logs => Err(logs),
     });
 }
+
+/// Nothing is added to a file of the user's own, so they are made before the start.
+#[test]
+#[ignore = "needs the Docker engine and the images"]
+fn a_configuration_of_ones_own_has_accounts_too() {
+    for image in [TRIXIE, BOOKWORM] {
+        require(image);
+        let network = Network::new();
+        let data = Volume::new();
+        let own = "certificates = \"/var/lib/prosody/certs\"; c2s_require_encryption = false\n\
+            allow_unencrypted_plain_auth = true\n\
+            VirtualHost \"chat.example\"\nComponent \"rooms.chat.example\" \"muc\"\n";
+        let start = |accounts: &str| {
+            Recipe::new(image)
+                .on(&network, &[DOMAIN])
+                .volume(&data, "/var/lib/prosody")
+                .file("/etc/prosody/prosody.cfg.lua", own)
+                .env("PROSODY_ACCOUNTS", accounts)
+                .start()
+        };
+        let first = start("alice@chat.example:secret-a dora@rooms.chat.example:x erin@other.example:x");
+        first.wait_for_log("New accounts: alice@chat.example");
+        let logs = first.logs();
+        for host in ["rooms.chat.example", "other.example"] {
+            assert!(logs.contains(&format!("cannot be made: there is no virtual host {host}")), "{logs}");
+        }
+        assert!(!logs.contains("Without effect"), "{logs}");
+        let kept = first.root("cat /var/lib/prosody/chat%2eexample/accounts/alice.dat").ok();
+        assert_eq!(
+            first.root("stat -c '%a %U' /var/lib/prosody/chat%2eexample/accounts/alice.dat").ok(),
+            "640 prosody"
+        );
+        drop(first);
+        let second = start("alice@chat.example:another");
+        second.wait_for_log(&format!("{LEFT}alice@chat.example"));
+        assert_eq!(
+            second.root("cat /var/lib/prosody/chat%2eexample/accounts/alice.dat").ok(),
+            kept,
+            "{image}"
+        );
+        assert!(!second.logs().contains("another") && !logs.contains("secret-a"), "{}", second.logs());
+    }
+}
