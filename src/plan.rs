@@ -219,6 +219,17 @@ pub fn make(
     let accounts_module = accounts::load(settings, facts, &mut hosts, &mut options);
     let state_options = options.clone();
     if !resolution.links.is_empty() || accounts_module.is_some() {
+        for file in facts.user_files.fragments().filter(|file| file.summary.sets_plugin_paths) {
+            report.warning(format!(
+                "{}: its `plugin_paths` takes the place of ours, without which Prosody does not find {}: name your folders \
+                 in PROSODY_PLUGIN_PATHS, and take it out",
+                file.path.display(),
+                match accounts_module {
+                    Some(_) => "the module that makes accounts, and those of the collection",
+                    None => "the modules of the collection",
+                }
+            ));
+        }
         let linked = Value::from(generation.join(LINKED).to_string_lossy().into_owned());
         let paths = options.get("plugin_paths").and_then(|paths| paths.try_iter().ok());
         let paths: Value = paths.into_iter().flatten().chain([linked]).collect();

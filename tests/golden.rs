@@ -141,6 +141,7 @@ golden! { cases, renders:
     own_templates
     own_templates_elsewhere
     plugin_paths_in_options
+    plugin_paths_of_own_files
     ports_none
     posix_on_13
     providers_that_are_not_used

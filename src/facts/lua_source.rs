@@ -18,6 +18,8 @@ pub struct Summary {
     pub has_unnamed_host: bool,
     /// A digest of what is assigned to each of [`PLACES`].
     pub places: BTreeMap<&'static str, u64>,
+    /// Whether it says where modules are, in place of what was said before.
+    pub sets_plugin_paths: bool,
     /// The variables that it reads, as `ENV_NAME` or as `os.getenv("NAME")`.
     pub environment: BTreeSet<String>,
 }
@@ -66,6 +68,8 @@ pub fn summarize(source: &[u8]) -> Summary {
                         _ => summary.has_unnamed_host = true,
                     }
                 }
+            } else if !is_other && depth == 0 && name == b"plugin_paths" {
+                summary.sets_plugin_paths |= tokens.assigned().is_some();
             } else if let Some(place) =
                 PLACES.into_iter().find(|place| !is_other && depth == 0 && place.as_bytes() == name)
             {
@@ -316,6 +320,10 @@ mod tests {
 
     #[test]
     fn where_data_are_is_seen_with_its_value() {
+        let plugin_paths = |source: &str| summarize(source.as_bytes()).sets_plugin_paths;
+        assert!(plugin_paths("x = 1\nplugin_paths = { '/x' }") && plugin_paths("plugin_paths={}"));
+        assert!(!plugin_paths("print(plugin_paths)") && !plugin_paths("x = { plugin_paths = {} }"));
+        assert!(!plugin_paths("-- plugin_paths = {}") && !plugin_paths("x.plugin_paths = {}"));
         let places = |source: &str| summarize(source.as_bytes()).places;
         let value = |source: &str, place: &str| places(source)[place];
         assert_eq!(
