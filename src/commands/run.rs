@@ -133,6 +133,9 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
         plan::add_warning(&mut plan.state, &problem);
     }
     apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
+    if is_server {
+        apply::prepare_log_dir(&facts.identity);
+    }
     let main_file = facts.runtime_dir.join(CURRENT).join(MAIN_FILE);
     let own_environment = without_settings(&settings, &facts.user_files.environment());
     if is_server && !plan.databases.is_empty() {
@@ -200,6 +203,7 @@ fn own_configuration(
     let user = facts::identity(settings, &places.data_dir)?;
     apply::prepare_data_dir(&places.data_dir, &user)?;
     if is_server {
+        apply::prepare_log_dir(&user);
         log_report(&report);
         tracing::info!("The configuration is {}, untouched", main_file.display());
         let given = settings.source.given.iter().filter(|(field, _)| !entrypoint.contains(field));
