@@ -13,6 +13,7 @@ use crate::apply;
 use crate::certificates::Certificates;
 use crate::database;
 use crate::exit_status::{ExitStatus, Failure};
+use crate::facts::prosody::{self, Prosody};
 use crate::facts::{self, CURRENT, Places};
 use crate::identity::User;
 use crate::init::{self, Command, Kind, Options, Reload};
@@ -200,6 +201,11 @@ fn own_configuration(
         of_entrypoint.iter().any(|name| variable.strip_suffix("_FILE").unwrap_or(variable) == name)
     });
     let report = refuse(settings, report)?;
+    // Where there is no Prosody at all, that is for the program to say.
+    let prosody = prosody::find(std::env::var_os("PATH").as_deref()).ok();
+    if let Some(hidden) = prosody.as_ref().and_then(Prosody::hidden_modules) {
+        return Err(wrong(Mistake::about(&hidden)));
+    }
     let user = facts::identity(settings, &places.data_dir)?;
     apply::prepare_data_dir(&places.data_dir, &user)?;
     if is_server {
