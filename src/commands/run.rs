@@ -14,6 +14,7 @@ use crate::certificates::Certificates;
 use crate::database;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::prosody::{self, Prosody};
+use crate::facts::running::Running;
 use crate::facts::{self, CURRENT, Places};
 use crate::identity::User;
 use crate::init::{self, Command, Kind, Options, Reload};
@@ -81,11 +82,16 @@ struct Ready {
     user: User,
     main_file: PathBuf,
     data_dir: PathBuf,
+    runtime_dir: PathBuf,
+    is_13: bool,
     environment: Vec<(OsString, OsString)>,
 }
 
 impl Ready {
     fn exec(self, mut command: Vec<OsString>, is_server: bool) -> Result<std::convert::Infallible, Failure> {
+        if Running::in_directory(&self.runtime_dir).is_none() {
+            prosodyctl::warn_without_server(&command, self.is_13);
+        }
         privileges::drop_to(&self.user)?;
         let mut program = command.remove(0);
         if program == "prosodyctl" {
@@ -157,7 +163,14 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
             plan.generation.display()
         );
     }
-    Ok(Ready { user: facts.identity, main_file, data_dir: facts.data_dir, environment: own_environment })
+    Ok(Ready {
+        user: facts.identity,
+        main_file,
+        data_dir: facts.data_dir,
+        runtime_dir: facts.runtime_dir,
+        is_13: facts.prosody.is_13(),
+        environment: own_environment,
+    })
 }
 
 /// Has certificates watched. Returns what is not, a sentence each, for the server does without; and what was found.
@@ -218,7 +231,14 @@ fn own_configuration(
             tracing::warn!("Without effect beside that file: {}", without_effect.join(", "));
         }
     }
-    Ok(Ready { user, main_file, data_dir: places.data_dir, environment: std::env::vars_os().collect() })
+    Ok(Ready {
+        user,
+        main_file,
+        data_dir: places.data_dir,
+        runtime_dir: places.runtime_dir,
+        is_13: prosody.is_some_and(|prosody| prosody.is_13()),
+        environment: std::env::vars_os().collect(),
+    })
 }
 
 /// This process's environment without what begins with `PROSODY_`: secrets are among it, under misspelt names too. What
