@@ -15,6 +15,7 @@ mod hostile;
 mod image;
 mod matrix;
 mod modules;
+mod mounts;
 mod oracle;
 mod privileges;
 mod reload;
