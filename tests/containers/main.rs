@@ -8,6 +8,7 @@
 mod bad_input;
 mod certificates;
 mod collection;
+mod commands;
 mod database;
 mod docker;
 mod examples;
