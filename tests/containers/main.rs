@@ -23,6 +23,7 @@ mod reload;
 mod run;
 mod secrets;
 mod stop;
+mod take_over;
 mod terminal;
 mod upgrade;
 mod wire;
