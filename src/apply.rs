@@ -38,6 +38,9 @@ const KEPT: usize = 4;
 /// Our process id, for who wants to signal us where we are not process 1.
 const PID_FILE: &str = "entrypoint.pid";
 
+/// Where files of a log are that Prosody's own default configuration names, and for which other images have a volume.
+const LOG_DIR: &str = "/var/log/prosody";
+
 const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o750);
 const SHARED_MODE: Mode = Mode::from_bits_truncate(0o770);
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o640);
@@ -254,6 +257,42 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Gives the directory for files of a log to Prosody's user where nobody keeps it: it is root's (every fresh bind mount),
+/// or it is empty. Only who logs to files needs it, so whatever fails is no reason not to start; but Prosody says nothing of
+/// a file that it cannot open, so where it was mounted and still cannot be written there is a warning.
+pub fn prepare_log_dir(owner: &User) {
+    let look = |path: &Path| {
+        let directory = directory::open(path)?;
+        fstat(&directory).map(|found| (directory, found))
+    };
+    let Ok((directory, found)) = look(Path::new(LOG_DIR)) else { return };
+    let is_fit = match geteuid().is_root() {
+        true => owner.is_root() || may_write(&found, owner),
+        false => facts::is_writable(Path::new(LOG_DIR)),
+    };
+    if is_fit {
+        return;
+    }
+    let (uid, gid) = (owner.uid, owner.gid);
+    let is_nobodys = || found.st_uid == 0 || entries(&directory).is_ok_and(|entries| entries.is_empty());
+    if geteuid().is_root() && is_nobodys() {
+        match fchown(&directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+            Ok(()) => return,
+            Err(error) => tracing::debug!("{LOG_DIR} stays uid {}'s: {error}", found.st_uid),
+        }
+    }
+    // The image's own may be another user's: nobody has asked for that one.
+    let above = Path::new(LOG_DIR).parent().and_then(|above| look(above).ok());
+    if above.is_some_and(|(_, above)| above.st_dev != found.st_dev) {
+        tracing::warn!(
+            "{LOG_DIR} belongs to uid {}, gid {}, and Prosody cannot write there: log files that a configuration names in \
+             it stay as they are; run `chown -R {uid}:{gid} {LOG_DIR}`",
+            found.st_uid,
+            found.st_gid
+        );
+    }
 }
 
 /// What to do about a data directory that another user keeps.

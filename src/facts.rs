@@ -184,6 +184,9 @@ impl Facts {
         if let Some(warning) = prosody.version.warning() {
             report.notice(warning);
         }
+        if let Some(hidden) = prosody.hidden_modules() {
+            report.mistake(Mistake::about(&hidden));
+        }
         let Places { config_dir, data_dir, runtime_dir } = places;
         let default_plugin_paths: Vec<PathBuf> =
             [config_dir.join("modules"), PathBuf::from(MODULES_ENABLED_DIR)]

@@ -1,9 +1,9 @@
 //! `prosodyctl`, as `docker exec` finds it first on `PATH`: Prosody's own, told where the configuration is and run as
 //! Prosody's user, so that it needs no option.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use anyhow::anyhow;
@@ -36,11 +36,36 @@ const COMMANDS: &[&str] = &[
     "status",
     "stop",
     "unregister",
+    "version",
 ];
+
+/// Those that ask a running server since 13.0. In 0.12 they change the data themselves.
+const ASKING_SINCE_13: &[&str] = &["adduser", "deluser", "passwd"];
 
 /// Whether a word is a command of `prosodyctl`'s: one of its own, or a module's (`mod_storage_sql upgrade`).
 pub fn is_command(word: &str) -> bool {
     COMMANDS.contains(&word) || word.starts_with("mod_")
+}
+
+/// Says what to do instead where a command asks a running server and there is none: `prosodyctl` itself wonders whether
+/// one runs and which module it lacks.
+pub fn warn_without_server(command: &[OsString], is_13: bool) {
+    if let Some(name) = asking(command, is_13) {
+        tracing::warn!(
+            "`prosodyctl {name}` asks a running server, and in this new container there is none: run it in the server's, \
+             `docker exec -it CONTAINER prosodyctl {name} …`"
+        );
+    }
+}
+
+/// The command of `prosodyctl`'s in a command line, where it is one that asks a running server.
+fn asking(command: &[OsString], is_13: bool) -> Option<&str> {
+    let (program, arguments) = command.split_first()?;
+    let (name, arguments) = arguments.split_first()?;
+    let name = name.to_str().filter(|_| Path::new(program).file_name() == Some(OsStr::new("prosodyctl")))?;
+    // Without a JID they show how they are used.
+    let has_jid = || arguments.first().is_some_and(|first| !first.as_encoded_bytes().starts_with(b"-"));
+    (name == "shell" || (is_13 && ASKING_SINCE_13.contains(&name) && has_jid())).then_some(name)
 }
 
 /// Becomes Prosody's own `prosodyctl`.
@@ -124,4 +149,29 @@ pub fn program() -> Result<PathBuf, Failure> {
                 anyhow!("there is no `prosodyctl` on PATH: Prosody is not installed"),
             )
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_that_ask_a_running_server_are_known() {
+        for (line, on_0_12, on_13) in [
+            ("prosodyctl shell", true, true),
+            ("/usr/bin/prosodyctl shell module list", true, true),
+            ("prosodyctl adduser romeo@chat.example", false, true),
+            ("prosodyctl passwd romeo@chat.example", false, true),
+            ("prosodyctl deluser romeo@chat.example", false, true),
+            ("prosodyctl adduser", false, false),
+            ("prosodyctl adduser --help", false, false),
+            ("prosodyctl register romeo chat.example", false, false),
+            ("prosodyctl", false, false),
+            ("prosody shell", false, false),
+        ] {
+            let command: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(asking(&command, false).is_some(), on_0_12, "{line} on 0.12");
+            assert_eq!(asking(&command, true).is_some(), on_13, "{line} on 13.0");
+        }
+    }
 }

@@ -14,8 +14,10 @@ use crate::accounts;
 use crate::apply;
 use crate::certificates::Certificates;
 use crate::database;
-use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::facts::{self, CURRENT, Places, prosody};
+use crate::exit_status::{ExitStatus, Failure};
+use crate::facts::prosody::{self, Prosody};
+use crate::facts::running::Running;
+use crate::facts::{self, CURRENT, Places};
 use crate::identity::User;
 use crate::init::{self, Command, Kind, Options, Reload};
 use crate::lua::Secrets;
@@ -82,11 +84,16 @@ struct Ready {
     user: User,
     main_file: PathBuf,
     data_dir: PathBuf,
+    runtime_dir: PathBuf,
+    is_13: bool,
     environment: Vec<(OsString, OsString)>,
 }
 
 impl Ready {
     fn exec(self, mut command: Vec<OsString>, is_server: bool) -> Result<std::convert::Infallible, Failure> {
+        if Running::in_directory(&self.runtime_dir).is_none() {
+            prosodyctl::warn_without_server(&command, self.is_13);
+        }
         privileges::drop_to(&self.user)?;
         let mut program = command.remove(0);
         if program == "prosodyctl" {
@@ -135,6 +142,9 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
         plan::add_warning(&mut plan.state, &problem);
     }
     apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
+    if is_server {
+        apply::prepare_log_dir(&facts.identity);
+    }
     let main_file = facts.runtime_dir.join(CURRENT).join(MAIN_FILE);
     let own_environment = without_settings(&settings, &facts.user_files.environment());
     if is_server && !plan.databases.is_empty() {
@@ -159,7 +169,14 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
             plan.generation.display()
         );
     }
-    Ok(Ready { user: facts.identity, main_file, data_dir: facts.data_dir, environment: own_environment })
+    Ok(Ready {
+        user: facts.identity,
+        main_file,
+        data_dir: facts.data_dir,
+        runtime_dir: facts.runtime_dir,
+        is_13: facts.prosody.is_13(),
+        environment: own_environment,
+    })
 }
 
 /// Has certificates watched. Returns what is not, a sentence each, for the server does without; and what was found.
@@ -187,18 +204,7 @@ fn own_configuration(
     main_file: PathBuf,
     is_server: bool,
 ) -> Result<Ready, Failure> {
-    if !main_file.is_file() {
-        let why = match fs::metadata(&main_file) {
-            Ok(found) if found.is_dir() => {
-                "it is a directory, which Docker makes where the file to mount does not exist: correct the mount"
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                "it is a link to nothing: correct or remove it"
-            }
-            _ => "it is no regular file: correct or remove it",
-        };
-        return Err(wrong(Mistake::about(&format!("{}: {why}", main_file.display()))));
-    }
+    check_main_file(&main_file)?;
     // The others have no effect, and may be variables that this very file reads.
     let entrypoint = catalogue::Entrypoint::SECTION.settings.iter().map(|setting| setting.field);
     let entrypoint: Vec<&str> = entrypoint.chain(["certificate_reload"]).collect();
@@ -208,17 +214,16 @@ fn own_configuration(
         of_entrypoint.iter().any(|name| variable.strip_suffix("_FILE").unwrap_or(variable) == name)
     });
     let report = refuse(settings, report)?;
-    let user = facts::identity(settings, &places.data_dir)?;
-    if let Err(error) = privileges::as_user(&user, || fs::File::open(&main_file)) {
-        let (why, User { uid, gid, .. }) = (source::reason(&error), &user);
-        return Err(wrong(Mistake::about(&format!(
-            "{}: Prosody's user (uid {uid}, gid {gid}) cannot read it ({why}): run `chgrp {gid}` and `chmod g+r` on it, \
-             and `chmod g+x` on its directory",
-            main_file.display()
-        ))));
+    // Where there is no Prosody at all, that is for the program to say.
+    let prosody = prosody::find(std::env::var_os("PATH").as_deref()).ok();
+    if let Some(hidden) = prosody.as_ref().and_then(Prosody::hidden_modules) {
+        return Err(wrong(Mistake::about(&hidden)));
     }
+    let user = facts::identity(settings, &places.data_dir)?;
+    check_readable(&main_file, &user)?;
     apply::prepare_data_dir(&places.data_dir, &user)?;
     if is_server {
+        apply::prepare_log_dir(&user);
         log_report(&report);
         tracing::info!("The configuration is {}, untouched", main_file.display());
         let has_effect = |field: &&str| entrypoint.contains(field) || *field == "accounts";
@@ -228,20 +233,46 @@ fn own_configuration(
             tracing::warn!("Without effect beside that file: {}", without_effect.join(", "));
         }
     }
-    let own_environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    if let Some(accounts) = accounts::text(settings).filter(|_| is_server) {
-        let prosody =
-            prosody::find(std::env::var_os("PATH").as_deref()).status(ExitStatus::COMMAND_NOT_FOUND)?;
-        let environment = environment(own_environment.clone(), &main_file, &places.data_dir);
-        accounts::make(
-            &accounts,
-            &prosodyctl::program()?,
-            prosody.interpreter.as_deref(),
-            &user,
-            &environment,
-        );
+    let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    if let Some((accounts, prosody)) = accounts::text(settings).filter(|_| is_server).zip(prosody.as_ref()) {
+        let (program, interpreter) = (prosodyctl::program()?, prosody.interpreter.as_deref());
+        let environment = self::environment(environment.clone(), &main_file, &places.data_dir);
+        accounts::make(&accounts, &program, interpreter, &user, &environment);
     }
-    Ok(Ready { user, main_file, data_dir: places.data_dir, environment: own_environment })
+    Ok(Ready {
+        user,
+        main_file,
+        data_dir: places.data_dir,
+        runtime_dir: places.runtime_dir,
+        is_13: prosody.is_some_and(|prosody| prosody.is_13()),
+        environment,
+    })
+}
+
+/// Refuses what is no file.
+fn check_main_file(main_file: &Path) -> Result<(), Failure> {
+    let why = match fs::metadata(main_file) {
+        Ok(found) if found.is_file() => return Ok(()),
+        Ok(found) if found.is_dir() => {
+            "it is a directory, which Docker makes where the file to mount does not exist: correct the mount"
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            "it is a link to nothing: correct or remove it"
+        }
+        _ => "it is no regular file: correct or remove it",
+    };
+    Err(wrong(Mistake::about(&format!("{}: {why}", main_file.display()))))
+}
+
+/// Refuses a file that Prosody's user cannot read, of which Prosody would say that there is none.
+fn check_readable(main_file: &Path, user: &User) -> Result<(), Failure> {
+    let Err(error) = privileges::as_user(user, || fs::File::open(main_file)) else { return Ok(()) };
+    let (why, User { uid, gid, .. }) = (source::reason(&error), user);
+    Err(wrong(Mistake::about(&format!(
+        "{}: Prosody's user (uid {uid}, gid {gid}) cannot read it ({why}): run `chgrp {gid}` and `chmod g+r` on it, and \
+         `chmod g+x` on its directory",
+        main_file.display()
+    ))))
 }
 
 /// This process's environment without what begins with `PROSODY_`: secrets are among it, under misspelt names too. What

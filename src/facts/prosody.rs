@@ -200,6 +200,24 @@ impl Prosody {
         self.version.at_least(13, 0)
     }
 
+    /// What is wrong where Prosody's own modules are hidden, as by a volume over their folder, or are an older version's,
+    /// which a volume keeps that an older image has filled. `None` where they are there.
+    ///
+    /// Every version has `mod_c2s`, and each of the two that are supported one that the versions before had not.
+    pub fn hidden_modules(&self) -> Option<String> {
+        let since_this = if self.is_13() { "mod_account_activity.lua" } else { "mod_admin_shell.lua" };
+        let missing =
+            ["mod_c2s.lua", since_this].into_iter().find(|name| !self.plugin_dir.join(name).is_file())?;
+        Some(format!(
+            "{folder}: there is no {missing}, which is one of the own modules of Prosody {version}: a volume or another \
+             mount there hides them; remove it, and mount modules of yours elsewhere: at /etc/prosody/modules, or in a \
+             folder that PROSODY_PLUGIN_PATHS names (`plugin_paths` in a prosody.cfg.lua of your own)",
+            // Prosody's build has a slash at its end.
+            folder = self.plugin_dir.components().as_path().display(),
+            version = self.version,
+        ))
+    }
+
     /// The Lua that reads what is rendered; where the program does not name one, that of Debian.
     pub fn dialect(&self) -> lua::Version {
         match self.lua {
@@ -246,6 +264,23 @@ mod tests {
         assert_eq!(prosody.plugin_dir, directory.path().join("lib/modules"));
         assert_eq!(prosody.data_dir, Some(PathBuf::from("/var/lib/prosody")));
         assert_eq!(prosody.interpreter, Some(PathBuf::from("lua5.4")));
+    }
+
+    #[test]
+    fn own_modules_that_are_hidden_are_noticed() {
+        let directory = TestDir::new();
+        let find = || find(Some(directory.path().join("bin").as_os_str())).unwrap().hidden_modules();
+        for (version, since) in [("13.0.1", "mod_account_activity.lua"), ("0.12.3", "mod_admin_shell.lua")] {
+            install(&directory, Some(version));
+            let folder = directory.path().join("lib/modules");
+            let _ = fs::remove_dir_all(&folder);
+            let why = find().unwrap();
+            assert!(why.starts_with(&format!("{}: there is no mod_c2s.lua", folder.display())), "{why}");
+            directory.write("lib/modules/mod_c2s.lua", "");
+            assert!(find().unwrap().contains(since), "those of an older version");
+            directory.write(&format!("lib/modules/{since}"), "");
+            assert_eq!(find(), None);
+        }
     }
 
     #[test]

@@ -215,6 +215,12 @@ impl Recipe {
         self
     }
 
+    /// One more word of what follows the image's name.
+    pub fn word(mut self, word: &str) -> Self {
+        self.command.push(word.to_owned());
+        self
+    }
+
     /// Makes the container with its files, and does not start it.
     #[track_caller]
     pub fn create(self) -> Container {
