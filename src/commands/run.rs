@@ -13,7 +13,7 @@ use crate::apply;
 use crate::certificates::Certificates;
 use crate::database;
 use crate::exit_status::{ExitStatus, Failure};
-use crate::facts::{self, CURRENT, Places};
+use crate::facts::{self, CURRENT, Places, user_files};
 use crate::identity::User;
 use crate::init::{self, Command, Kind, Options, Reload};
 use crate::lua::Secrets;
@@ -189,6 +189,11 @@ fn own_configuration(
         };
         return Err(wrong(Mistake::about(&format!("{}: {why}", main_file.display()))));
     }
+    if user_files::is_foreign_template(&main_file) {
+        let why = "it has `${…}` in it, which another image's start replaces and Lua does not know: remove the file and use \
+                   settings, or write Lua";
+        return Err(wrong(Mistake::about(&format!("{}: {why}", main_file.display()))));
+    }
     // The others have no effect, and may be variables that this very file reads.
     let entrypoint = catalogue::Entrypoint::SECTION.settings.iter().map(|setting| setting.field);
     let entrypoint: Vec<&str> = entrypoint.chain(["certificate_reload"]).collect();
@@ -203,7 +208,9 @@ fn own_configuration(
         log_report(&report);
         tracing::info!("The configuration is {}, untouched", main_file.display());
         let given = settings.source.given.iter().filter(|(field, _)| !entrypoint.contains(field));
-        let without_effect: Vec<&str> = given.map(|(_, given)| given.variable.as_str()).collect();
+        let given = given.map(|(_, given)| given.variable.as_str());
+        // Any program could have the others, that file for one.
+        let without_effect: Vec<&str> = given.filter(|name| name.starts_with(PREFIX)).collect();
         if !without_effect.is_empty() {
             tracing::warn!("Without effect beside that file: {}", without_effect.join(", "));
         }
@@ -212,12 +219,12 @@ fn own_configuration(
 }
 
 /// This process's environment without what begins with `PROSODY_`: secrets are among it, under misspelt names too. What
-/// the user's files read stays, unless it is a secret.
+/// the user's files read stays, unless it is a secret. Another image's `PASSWORD` that was taken goes as well.
 pub fn without_settings(settings: &Settings, read: &BTreeSet<&str>) -> Vec<(OsString, OsString)> {
     let is_kept = |name: &OsStr| {
         let Some(name) = name.to_str() else { return true };
         let is_ours = name.starts_with(PREFIX) && !source::NOT_OURS.contains(&name);
-        !is_ours || (read.contains(name) && !settings.is_secret(name))
+        !settings.is_secret(name) && (!is_ours || read.contains(name))
     };
     std::env::vars_os().filter(|(name, _)| is_kept(name)).collect()
 }

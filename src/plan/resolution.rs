@@ -202,6 +202,7 @@ impl Roots<'_> {
                 let by = match option {
                     _ if is_written => variable("options"),
                     // The URL of a database chooses it too.
+                    "default_storage" if !is_given && settings.has_sql_family() => variable("db_driver"),
                     "default_storage" if !is_given => variable("database_url"),
                     _ => variable(field),
                 };
