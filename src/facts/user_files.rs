@@ -334,6 +334,45 @@ mod tests {
     }
 
     #[test]
+    fn another_images_templates_are_left_out_and_told_from_lua() {
+        let directory = TestDir::new();
+        directory
+            .write("conf.d/logging.cfg.lua", "log = {\n ${PROSODY_LOG_LEVEL:-info} = \"*console\";\n}\n");
+        directory
+            .write("conf.d/modules.cfg.lua", "x = '${PROSODY_CORE_MODULES}' -- ${PROSODY_COMM_MODULES}\n");
+        let files = read_files(&directory).unwrap();
+        assert_eq!(names(&files.extra), ["modules.cfg.lua"]);
+        assert_eq!(files.left_out, [(directory.path().join("conf.d/logging.cfg.lua"), "PROSODY_LOG_LEVEL")]);
+
+        let main = directory.path().join("prosody.cfg.lua");
+        assert!(!is_foreign_template(&main), "absent");
+        directory.write("prosody.cfg.lua", "VirtualHost \"${PROSODY_DEFAULT_VIRTUALHOST:-localhost}\"\n");
+        assert!(!is_foreign_template(&main), "a string is Lua, whatever is in it");
+        directory.write("prosody.cfg.lua", "allow_registration = ${PROSODY_ALLOW_REGISTRATION:-false}\n");
+        assert!(is_foreign_template(&main));
+    }
+
+    #[test]
+    fn the_extra_file_is_there_as_another_images_switch_says() {
+        let directory = TestDir::new();
+        let read = |extra: &str, extra_cfg| {
+            UserFiles::read(directory.path(), Path::new("templates"), Path::new(extra), extra_cfg)
+        };
+        assert!(problem(read("conf.d/*.cfg.lua", Some(true))).contains("conf.d/extra.cfg.lua"));
+        assert!(read("conf.d/*.cfg.lua", Some(false)).is_ok());
+        directory.write("conf.d/extra.cfg.lua", "");
+        directory.write("conf.d/a.cfg.lua", "");
+        for (extra, extra_cfg, expected) in [
+            ("conf.d/*.cfg.lua", None, &["a.cfg.lua", "extra.cfg.lua"][..]),
+            ("conf.d/*.cfg.lua", Some(true), &["a.cfg.lua", "extra.cfg.lua"]),
+            ("conf.d/*.cfg.lua", Some(false), &["a.cfg.lua"]),
+            ("conf.d/a.cfg.lua", Some(true), &["extra.cfg.lua", "a.cfg.lua"]),
+        ] {
+            assert_eq!(names(&read(extra, extra_cfg).unwrap().extra), expected, "{extra} {extra_cfg:?}");
+        }
+    }
+
+    #[test]
     fn an_absent_directory_has_no_files() {
         let directory = TestDir::new();
         assert_eq!(read_files(&directory).unwrap(), UserFiles::default());

@@ -223,8 +223,9 @@ pub fn take(
     // What is wrong with it as an account's is in the report.
     if !missing.is_empty() || Domain::parse(domain).is_ok() {
         source.given.insert(field, given("DOMAIN", domain));
+        let setting = catalogue::setting(field).map(catalogue::Setting::name).unwrap_or_default();
+        report.note(format!("DOMAIN is another image's: the setting is {setting}"));
     }
-    note("DOMAIN", report);
 
     let are_named = source.given.contains_key("components");
     for (name, meaning) in VARIABLES.iter().filter(|(name, _)| !name.starts_with(PREFIX)) {
@@ -276,7 +277,8 @@ fn account(domain: &str, variables: &BTreeMap<String, String>, source: &mut Sour
     let password = match (variables.get("PASSWORD"), variables.get("PASSWORD_FILE")) {
         (Some(_), Some(_)) => {
             let why = "PASSWORD and PASSWORD_FILE are both set: keep one of them";
-            return report.mistake(Mistake::new("PASSWORD", why));
+            report.mistake(Mistake::new("PASSWORD", why));
+            None
         }
         (Some(value), None) => {
             Some(Given { variable: "PASSWORD".to_owned(), file: None, value: value.clone() })
@@ -299,4 +301,149 @@ fn account(domain: &str, variables: &BTreeMap<String, String>, source: &mut Sour
     note(&given.variable, report);
     // Under a name of no setting it is a secret that is handed on to nobody.
     source.given.insert("account", given);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::settings::Settings;
+
+    fn read(pairs: &[(&str, &str)]) -> (Settings, Report) {
+        Settings::read(pairs.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
+    }
+
+    /// The variable that gave a field.
+    fn giver<'a>(settings: &'a Settings, field: &str) -> Option<&'a str> {
+        settings.source.given.get(field).map(|given| given.variable.as_str())
+    }
+
+    #[test]
+    fn every_name_stands_once_and_every_field_is_a_settings() {
+        for (index, (name, meaning)) in VARIABLES.iter().enumerate() {
+            assert!(VARIABLES[..index].iter().all(|(other, _)| other != name), "{name} stands twice");
+            assert!(
+                catalogue::settings()
+                    .all(|setting| setting.name() != *name && !setting.aliases.contains(name)),
+                "{name} is a setting"
+            );
+            if let Setting(field) = meaning {
+                assert!(catalogue::setting(field).is_some(), "{name}: there is no field {field}");
+            }
+            let setting = setting(name, meaning);
+            for word in
+                setting.split('`').filter(|word| word.starts_with(PREFIX) && !word.contains(['*', '<']))
+            {
+                let word = word.split('=').next().unwrap_or_default();
+                assert!(
+                    catalogue::settings().any(|setting| setting.name() == word),
+                    "{name}: no setting {word}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_any_program_could_have_is_not_looked_at_alone() {
+        let pairs = [
+            ("LOCAL", "/usr/local"),
+            ("PASSWORD_FILE", "/no/such/file"),
+            ("DOMAIN_MUC", "no domain"),
+            ("E2E_POLICY_CHAT", "no policy"),
+            ("SERVER_CONTACT_INFO_ABUSE", "no URI"),
+            ("DB_HOST", "db.example"),
+        ];
+        for alone in pairs {
+            let (settings, report) = read(&[alone]);
+            assert!(
+                report.mistakes().is_empty() && report.warnings().next().is_none(),
+                "{alone:?}: {report:?}"
+            );
+            assert!(settings.source.given.is_empty() && settings.source.unknown.is_empty(), "{alone:?}");
+        }
+        let (settings, report) =
+            read(&[("PROSODY_DOMAIN", "a.example"), ("DOMAIN", "no domain"), pairs[2], pairs[5]]);
+        assert!(report.mistakes().is_empty() && report.warnings().next().is_none(), "{report:?}");
+        assert_eq!(giver(&settings, "domain"), Some("PROSODY_DOMAIN"));
+        assert!(settings.source.unknown.is_empty());
+    }
+
+    #[test]
+    fn three_together_are_an_account() {
+        let romeo = [("LOCAL", "Romeo"), ("DOMAIN", "shakespeare.lit"), ("PASSWORD", "juliet4ever")];
+        let (settings, report) = read(&romeo);
+        assert!(report.mistakes().is_empty() && report.warnings().next().is_none(), "{report:?}");
+        let account = settings.account.as_ref().unwrap();
+        assert_eq!(account.jid.to_string(), "romeo@shakespeare.lit");
+        assert_eq!(account.password.0.expose(), "juliet4ever");
+        assert_eq!(giver(&settings, "virtual_hosts"), Some("DOMAIN"));
+        assert!(
+            settings.is_secret("PASSWORD") && !settings.is_secret("DOMAIN") && !settings.is_secret("LOCAL")
+        );
+
+        for missing in 0..3 {
+            let two: Vec<_> = romeo.into_iter().filter(|pair| *pair != romeo[missing]).collect();
+            let (settings, report) = read(&two);
+            let warnings: Vec<_> = report.warnings().collect();
+            assert!(matches!(warnings[..], [one] if one.starts_with(romeo[missing].0)), "{warnings:?}");
+            assert!(settings.account.is_none() && !settings.is_secret("PASSWORD"));
+        }
+        let (settings, report) = read(&[romeo[0], romeo[1], ("PASSWORD", "")]);
+        assert!(settings.account.is_none() && report.warnings().count() == 1, "empty is unset");
+    }
+
+    #[test]
+    fn an_account_that_is_listed_too_is_one() {
+        let romeo = [("LOCAL", "romeo"), ("DOMAIN", "shakespeare.lit"), ("PASSWORD", "juliet4ever")];
+        let both = |listed| read(&[romeo[0], romeo[1], romeo[2], ("PROSODY_ACCOUNTS", listed)]);
+        let (settings, report) = both("romeo@shakespeare.lit:juliet4ever");
+        assert!(report.mistakes().is_empty(), "{report:?}");
+        assert_eq!(settings.accounts().count(), 1);
+        let (settings, _) = both("juliet@shakespeare.lit:juliet4ever");
+        assert_eq!(settings.accounts().count(), 2);
+        let (_, report) = both("romeo@shakespeare.lit:another");
+        assert!(report.mistakes()[0].to_string().starts_with("PASSWORD: "), "{report}");
+        assert!(!report.to_string().contains("juliet4ever"), "{report}");
+    }
+
+    #[test]
+    fn a_password_may_be_in_a_file() {
+        let directory = crate::test_dir::TestDir::new();
+        let file = directory.path().join("password");
+        directory.write("password", "juliet4ever\n");
+        let file = file.to_str().unwrap();
+        let (settings, _) =
+            read(&[("LOCAL", "romeo"), ("DOMAIN", "shakespeare.lit"), ("PASSWORD_FILE", file)]);
+        assert_eq!(settings.account.unwrap().password.0.expose(), "juliet4ever");
+        let (_, report) = read(&[
+            ("LOCAL", "romeo"),
+            ("DOMAIN", "shakespeare.lit"),
+            ("PASSWORD", "juliet4ever"),
+            ("PASSWORD_FILE", file),
+        ]);
+        assert_eq!(report.mistakes().len(), 1, "{report}");
+    }
+
+    #[test]
+    fn a_relative_path_of_certificates_is_below_the_configuration_directory() {
+        for (directory, path) in [(None, "/etc/prosody/keys"), (Some("/srv/chat"), "/srv/chat/keys")] {
+            let directory = directory.map(|directory| ("PROSODY_CONFIGDIR", directory));
+            let pairs: Vec<_> = directory.into_iter().chain([("PROSODY_CERTIFICATES", "keys")]).collect();
+            assert_eq!(read(&pairs).0.tls.certificates.unwrap().as_str(), path);
+        }
+        let (settings, _) = read(&[("PROSODY_CERTIFICATES", "/srv/keys")]);
+        assert_eq!(settings.tls.certificates.unwrap().as_str(), "/srv/keys");
+    }
+
+    #[test]
+    fn the_family_is_told_by_every_one_of_its_names() {
+        for name in ["DRIVER", "DB", "HOST", "USERNAME", "PASSWORD"] {
+            let (settings, _) = read(&[(&format!("PROSODY_SQL_{name}"), "SQLite3")]);
+            assert!(settings.has_sql_family(), "{name}");
+        }
+        assert!(
+            !read(&[("PROSODY_DB_HOST", "db.example"), ("PROSODY_SQL_CONNECTION", "{}")]).0.has_sql_family()
+        );
+    }
 }

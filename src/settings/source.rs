@@ -227,6 +227,8 @@ pub fn suggestion(unknown: &str) -> Option<String> {
         .flat_map(|setting| {
             std::iter::once(setting.name()).chain(setting.aliases.iter().map(|alias| (*alias).to_owned()))
         })
+        .chain(moving_in::VARIABLES.iter().map(|(name, _)| (*name).to_owned()))
+        .filter(|name| name.starts_with(PREFIX))
         .collect();
     // Without the prefix, which says nothing: it would make short names alike.
     let bare = |name: &'_ str| name[PREFIX.len()..].to_owned();
