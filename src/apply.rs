@@ -18,6 +18,7 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Pid, Uid, UnlinkatFlags, fchown, geteuid, symlinkat, unlinkat};
 use time::OffsetDateTime;
 
+use crate::accounts;
 use crate::directory::{self, entries, errno};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::{Running, STARTED_FILE};
@@ -98,6 +99,30 @@ pub fn announce(plan: &Plan, runtime_dir: &Path, init: Pid, owner: &User) -> Res
         Ok(())
     };
     privileges::with_group(owner.gid, write).map_err(|error| failure(error, runtime_dir))
+}
+
+/// Hands accounts with their passwords to the server, in a file that is Prosody's own and nobody else's to read.
+///
+/// # Errors
+///
+/// 73 where it cannot be written.
+pub fn hand_over(text: &str, runtime_dir: &Path, owner: &User) -> Result<(), Failure> {
+    let write = || -> anyhow::Result<()> {
+        let runtime = directory::open(runtime_dir)?;
+        let server = directory::open_below(&runtime, Path::new(SERVER_DIR))?;
+        let new = incomplete();
+        clear(&server, &new)?;
+        let written = create(&server, &new).map_err(anyhow::Error::from).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            Ok(renameat(&server, &new, &server, accounts::FILE)?)
+        });
+        if written.is_err() {
+            // The first error is the one to report.
+            let _ = clear(&server, &new);
+        }
+        written
+    };
+    privileges::as_user(owner, write).map_err(|error| failure(error, runtime_dir))
 }
 
 /// The name of what is not complete: no other process that runs has it.
@@ -331,8 +356,14 @@ fn write_files(
     group: Option<u32>,
 ) -> anyhow::Result<()> {
     for file in files {
-        write_file(directory, &file.path, &file.content, group)
-            .with_context(|| format!("writing {}", file.path.display()))?;
+        let name = Path::new(file.path.file_name().unwrap_or_default());
+        match file.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            None => write_file(directory, name, &file.content, group),
+            Some(parent) => make_folder(directory, parent, group)
+                .map_err(anyhow::Error::from)
+                .and_then(|folder| write_file(&folder, name, &file.content, group)),
+        }
+        .with_context(|| format!("writing {}", file.path.display()))?;
     }
     // The folder that the last link went to: most go to the same.
     let mut folder: Option<(&Path, OwnedFd)> = None;

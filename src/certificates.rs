@@ -13,6 +13,7 @@ pub mod x509;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fmt;
@@ -26,6 +27,7 @@ use self::choice::{Entry, Leaf};
 use self::key::Keys;
 use self::sources::Found;
 use self::x509::Certificate;
+use crate::gather::gather;
 
 /// A place where certificates are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +157,7 @@ pub fn look_and_show(sources: &[Source], now: OffsetDateTime, show: &mut dyn FnM
     }
     for leaf in &mut leaves {
         // The longest chain first; then as they were found.
-        leaf.files.sort_by_key(|file| std::cmp::Reverse(found.files[*file].certificates.len()));
+        leaf.files.sort_unstable_by_key(|file| (Reverse(found.files[*file].certificates.len()), *file));
     }
     Certificates {
         now,
@@ -174,7 +176,7 @@ impl Certificates {
     /// The names of all certificates, in Unicode, wildcards left out.
     pub fn names(&self) -> Vec<String> {
         let all = self.leaves.iter().flat_map(|leaf| leaf.certificate.domains());
-        let names: BTreeSet<String> = all.filter(|name| !name.starts_with('*')).collect();
+        let names: BTreeSet<String> = gather(all.filter(|name| !name.starts_with('*')));
         names.into_iter().collect()
     }
 

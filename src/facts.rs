@@ -22,6 +22,7 @@ use self::modules::Modules;
 use self::prosody::Prosody;
 use self::user_files::{Problem, UserFiles};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
+use crate::gather::gather;
 use crate::identity::{Requested, User};
 use crate::plan::{MAIN_FILE, ROOT_ANCHOR};
 use crate::privileges;
@@ -234,6 +235,12 @@ impl Facts {
             }
             identity => identity?,
         };
+        for problem in privileges::as_user(&identity, || user_files.unreadable()) {
+            let User { uid, gid, .. } = identity;
+            report.mistake(Mistake::about(&format!(
+                "{problem}; Prosody reads it as uid {uid}, gid {gid}: run `chgrp {gid}` and `chmod g+r` on it"
+            )));
+        }
         let secret_files = match prosody.is_13() {
             true => privileges::as_user(&identity, || secret_files(settings)),
             false => BTreeMap::new(),
@@ -308,7 +315,7 @@ fn secret_files(settings: &Settings) -> BTreeMap<&'static str, String> {
         let is_one_line = !given.value.contains(['\r', '\n']) && line == given.value.as_bytes();
         is_one_line.then(|| (setting.field, path.to_owned()))
     });
-    found.collect()
+    gather(found)
 }
 
 /// Whom Prosody runs as.
@@ -327,7 +334,7 @@ fn entries(config_dir: &Path) -> Vec<OsString> {
         return Vec::new();
     };
     let mut names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
-    names.sort();
+    names.sort_unstable();
     names
 }
 

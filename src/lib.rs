@@ -3,6 +3,7 @@
 //! The way of a start: [`commands`] → ([`mod@settings`], [`facts`]) → [`plan`] → [`apply`] → [`init`].
 #![deny(unsafe_code)]
 
+pub mod accounts;
 pub mod apply;
 pub mod certificates;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod database;
 pub mod directory;
 pub mod exit_status;
 pub mod facts;
+pub mod gather;
 pub mod health;
 pub mod identity;
 pub mod init;

@@ -193,6 +193,13 @@ fn end_of_string(text: &str) -> Option<&str> {
     Some(&text[end + 1..])
 }
 
+/// A table, as [`Value::from_pairs`] makes it. All go through a vector of one type: the sort in there is compiled anew for
+/// each type of iterator, 5 kB each time.
+pub fn table<K: Into<Value>, V: Into<Value>>(pairs: impl IntoIterator<Item = (K, V)>) -> Value {
+    let pairs = pairs.into_iter().map(|(key, value)| (key.into(), value.into()));
+    Value::from_pairs(pairs.collect::<Vec<(Value, Value)>>())
+}
+
 /// The same value with every scalar in it hidden as a [`Secret`] is, for values that may be secrets.
 pub fn hidden(value: &Value) -> Value {
     match value.kind() {
@@ -207,7 +214,7 @@ pub fn hidden(value: &Value) -> Value {
                 let item = value.get_item(&key).ok()?;
                 Some((key, hidden(&item)))
             });
-            Value::from_pairs(pairs)
+            table(pairs)
         }
         _ => value.clone(),
     }
@@ -228,7 +235,7 @@ pub fn refer(value: &Value, files: &BTreeMap<&'static str, String>) -> Value {
                 let item = value.get_item(&key).ok()?;
                 Some((key, refer(&item, files)))
             });
-            Value::from_pairs(pairs)
+            table(pairs)
         }
         _ => value.clone(),
     }

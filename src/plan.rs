@@ -2,6 +2,7 @@
 //!
 //! Nothing here looks at the disk and nothing writes to it.
 
+pub mod accounts;
 pub mod certificates;
 mod global;
 mod health;
@@ -112,6 +113,9 @@ pub struct Plan {
     /// The databases that data are kept in.
     #[serde(skip)]
     pub databases: Vec<Database>,
+    /// The accounts to make, as the module takes them.
+    #[serde(skip)]
+    pub accounts: Option<String>,
     /// The modules that are loaded, or can be.
     #[serde(skip)]
     pub modules: Vec<Module>,
@@ -130,12 +134,6 @@ impl Plan {
 /// Finds what is wrong with the settings on this Prosody, as far as that needs no plan.
 pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     check_places(settings, facts, report);
-    if settings.is_given("accounts") {
-        report.mistake(Mistake::new(
-            &settings.variable("accounts"),
-            "this version does not support it yet: leave it out",
-        ));
-    }
 }
 
 /// Directories of the system, which are nobody's to give to Prosody.
@@ -204,6 +202,7 @@ pub fn make(
     report: &mut Report,
 ) -> Plan {
     let Manner { generation, secrets, reads_own_modules } = manner;
+    accounts::check(settings, facts, &mut hosts, report);
     let mut options = Options::new();
     global::options(settings, facts, &mut options, report);
     storage::options(settings, &mut options, report);
@@ -217,8 +216,9 @@ pub fn make(
     let resolution = privileges::as_user(&facts.identity, || {
         resolution::resolve(settings, facts, &hosts, &options, &asked, reads_own_modules, report)
     });
+    let accounts_module = accounts::load(settings, facts, &mut hosts, &mut options);
     let state_options = options.clone();
-    if !resolution.links.is_empty() {
+    if !resolution.links.is_empty() || accounts_module.is_some() {
         let linked = Value::from(generation.join(LINKED).to_string_lossy().into_owned());
         let paths = options.get("plugin_paths").and_then(|paths| paths.try_iter().ok());
         let paths: Value = paths.into_iter().flatten().chain([linked]).collect();
@@ -247,6 +247,7 @@ pub fn make(
     if let Some(content) = render.main(&includes, report) {
         files.push(File::new(MAIN_FILE, content));
     }
+    files.extend(accounts_module);
     files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts)));
 
     let databases = storage::databases(&state_options, &hosts);
@@ -282,6 +283,7 @@ pub fn make(
         imports,
         decision,
         databases,
+        accounts: crate::accounts::text(settings),
         virtual_hosts: hosts.virtual_hosts.into_iter().map(|host| host.name).collect(),
         modules: resolution.modules,
     }

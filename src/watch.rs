@@ -366,7 +366,7 @@ pub fn refused(error: Errno) -> String {
 
 /// Which places are not watched and why, a sentence for each reason, with what to do.
 fn not_watched(mut places: Vec<(PathBuf, Errno)>) -> Vec<String> {
-    places.sort_by(|one, other| (one.1 as i32, &one.0).cmp(&(other.1 as i32, &other.0)));
+    places.sort_unstable_by(|one, other| (one.1 as i32, &one.0).cmp(&(other.1 as i32, &other.0)));
     places.dedup();
     let say = |places: &[(PathBuf, Errno)]| {
         let paths: Vec<String> = places.iter().map(|(path, _)| path.display().to_string()).collect();

@@ -103,7 +103,8 @@ impl Certificates {
         let mut choice = Choice::default();
         let mut chosen: Option<(Rank, Rc<Pair>)> = None;
         let mut candidates = self.candidates(name, service);
-        candidates.sort_by_key(|(_, rank)| *rank);
+        // Of equals, the one that was found first.
+        candidates.sort_unstable_by_key(|(leaf, rank)| (*rank, *leaf));
         for (leaf, rank) in candidates {
             let why_not = match self.unfit(leaf, rank) {
                 Some(why) => Some(why),

@@ -216,7 +216,7 @@ impl<'a> Search<'a> {
         if let Some(refusal) = files::refusal(&stat, &directory.owners, 0o005) {
             return self.problem(path.to_owned(), refusal);
         }
-        let mut names = match self.names(directory.fd.as_fd()) {
+        let names = match self.names(directory.fd.as_fd()) {
             Ok(names) => names,
             Err(error) => return self.problem(path.to_owned(), files::unreadable(error)),
         };
@@ -229,9 +229,10 @@ impl<'a> Search<'a> {
         }
 
         // What has the whole chain comes first, and makes others needless.
-        names.sort_by_cached_key(|(name, _)| !contains(name, "fullchain"));
+        let (chains, others): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|(name, _)| contains(name, "fullchain"));
         let mut has_chain = false;
-        for (name, kind) in names {
+        for (name, kind) in chains.into_iter().chain(others) {
             if has_chain && is_part_of_chain(&name, path) {
                 continue;
             }
@@ -261,7 +262,7 @@ impl<'a> Search<'a> {
                 _ => self.problem(path.join(&name), Flaw::lasting("is no regular file")),
             }
         }
-        self.found.folders[folder].keys.sort();
+        self.found.folders[folder].keys.sort_unstable();
     }
 
     /// The names in a directory that are not hidden, in their order.

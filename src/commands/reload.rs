@@ -17,6 +17,7 @@ use crate::apply;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
 use crate::facts::{self, CURRENT, Facts, Places, several};
+use crate::gather::gather;
 use crate::init::Cause;
 use crate::lua::Secrets;
 use crate::plan::certificates::{Origin, Served};
@@ -69,7 +70,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     if cause == Cause::FilesChanged && looked.is_none() {
         return Ok(false);
     }
-    let Some(Running { started, .. }) = running else {
+    let Some(Running { started, generation }) = running else {
         let main_file = places.config_dir.join(MAIN_FILE);
         tracing::info!("Reloading {}, untouched", main_file.display());
         return Ok(true);
@@ -164,6 +165,11 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     }
     let files: Vec<&Path> = rendered.iter().chain(&files).map(PathBuf::as_path).collect();
     say(&files, &changes, &plan, &facts);
+    // A server that was started without accounts has nobody who would take them.
+    let takes_accounts = facts.runtime_dir.join(generation).join(plan::accounts::module_path()).exists();
+    if let Some(accounts) = plan.accounts.as_ref().filter(|_| takes_accounts && cause == Cause::Hangup) {
+        apply::hand_over(accounts, &facts.runtime_dir, &facts.identity)?;
+    }
     plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(true)
 }
@@ -213,7 +219,7 @@ fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
         .map(|file| file.source.clone().unwrap_or_else(|| file.path.clone()))
         .collect();
     different.extend(gone(before, plan));
-    let links: BTreeSet<PathBuf> = plan.links.iter().map(|link| link.path.clone()).collect();
+    let links: BTreeSet<PathBuf> = gather(plan.links.iter().map(|link| link.path.clone()));
     different.extend(links_in(before).symmetric_difference(&links).cloned());
     different
 }
@@ -225,7 +231,7 @@ fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
         let entries = fs::read_dir(generation.join(folder)).into_iter().flatten().flatten().filter(is_link);
         entries.map(|entry| Path::new(folder).join(entry.file_name())).collect::<Vec<PathBuf>>()
     };
-    ["", LINKED, plan::certificates::FOLDER].into_iter().flat_map(links).collect()
+    gather(["", LINKED, plan::certificates::FOLDER].into_iter().flat_map(links))
 }
 
 /// One line: what is different, and what of that waits for a restart.

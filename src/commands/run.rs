@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use nix::unistd::getppid;
 
 use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse, reload, report_failure};
 use super::{is_reloading, watch_certificates, wrong};
+use crate::accounts;
 use crate::apply;
 use crate::certificates::Certificates;
 use crate::database;
-use crate::exit_status::{ExitStatus, Failure};
-use crate::facts::{self, CURRENT, Places, user_files};
+use crate::exit_status::{ExitStatus, Failure, WithStatus};
+use crate::facts::{self, CURRENT, Places, prosody, user_files};
 use crate::identity::User;
 use crate::init::{self, Command, Kind, Options, Reload};
 use crate::lua::Secrets;
@@ -144,11 +146,15 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
         apply::announce(&plan, &facts.runtime_dir, getppid(), &facts.identity)?;
-        let hosts: Vec<&str> = plan.virtual_hosts.iter().map(String::as_str).collect();
-        let own = if facts.user_files.define_host() { " and the hosts of your own files" } else { "" };
+        if let Some(accounts) = &plan.accounts {
+            apply::hand_over(accounts, &facts.runtime_dir, &facts.identity)?;
+        }
+        let hosts = facts::several(&plan.virtual_hosts);
+        let own = facts.user_files.define_host().then(|| "the hosts of your own files".to_owned());
+        let hosts: Vec<String> = [hosts].into_iter().filter(|hosts| !hosts.is_empty()).chain(own).collect();
         tracing::info!(
-            "Serving {}{own} with Prosody {}; the configuration is in {}",
-            facts::several(&hosts),
+            "Serving {} with Prosody {}; the configuration is in {}",
+            hosts.join(" and "),
             facts.prosody.version,
             plan.generation.display()
         );
@@ -182,10 +188,14 @@ fn own_configuration(
     is_server: bool,
 ) -> Result<Ready, Failure> {
     if !main_file.is_file() {
-        let why = if main_file.is_dir() {
-            "it is a directory, which Docker makes where the file to mount does not exist: correct the mount"
-        } else {
-            "it is no regular file: correct or remove it"
+        let why = match fs::metadata(&main_file) {
+            Ok(found) if found.is_dir() => {
+                "it is a directory, which Docker makes where the file to mount does not exist: correct the mount"
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                "it is a link to nothing: correct or remove it"
+            }
+            _ => "it is no regular file: correct or remove it",
         };
         return Err(wrong(Mistake::about(&format!("{}: {why}", main_file.display()))));
     }
@@ -197,17 +207,30 @@ fn own_configuration(
     // The others have no effect, and may be variables that this very file reads.
     let entrypoint = catalogue::Entrypoint::SECTION.settings.iter().map(|setting| setting.field);
     let entrypoint: Vec<&str> = entrypoint.chain(["certificate_reload"]).collect();
-    let of_entrypoint: Vec<String> = entrypoint.iter().map(|field| settings.variable(field)).collect();
+    let of_entrypoint: Vec<String> =
+        entrypoint.iter().chain(&["accounts"]).map(|field| settings.variable(field)).collect();
     report.retain(|variable| {
-        of_entrypoint.iter().any(|name| variable.strip_suffix("_FILE").unwrap_or(variable) == name)
+        let name = variable.strip_suffix("_FILE").unwrap_or(variable);
+        let is_accounts =
+            ["LOCAL", "PASSWORD"].contains(&name) || (name == "DOMAIN" && settings.is_given("account"));
+        is_accounts || of_entrypoint.iter().any(|of_entrypoint| of_entrypoint == name)
     });
     let report = refuse(settings, report)?;
     let user = facts::identity(settings, &places.data_dir)?;
+    if let Err(error) = privileges::as_user(&user, || fs::File::open(&main_file)) {
+        let (why, User { uid, gid, .. }) = (source::reason(&error), &user);
+        return Err(wrong(Mistake::about(&format!(
+            "{}: Prosody's user (uid {uid}, gid {gid}) cannot read it ({why}): run `chgrp {gid}` and `chmod g+r` on it, \
+             and `chmod g+x` on its directory",
+            main_file.display()
+        ))));
+    }
     apply::prepare_data_dir(&places.data_dir, &user)?;
     if is_server {
         log_report(&report);
         tracing::info!("The configuration is {}, untouched", main_file.display());
-        let given = settings.source.given.iter().filter(|(field, _)| !entrypoint.contains(field));
+        let has_effect = |field: &&str| entrypoint.contains(field) || ["accounts", "account"].contains(field);
+        let given = settings.source.given.iter().filter(|(field, _)| !has_effect(field));
         let given = given.map(|(_, given)| given.variable.as_str());
         // Any program could have the others, that file for one.
         let without_effect: Vec<&str> = given.filter(|name| name.starts_with(PREFIX)).collect();
@@ -215,7 +238,20 @@ fn own_configuration(
             tracing::warn!("Without effect beside that file: {}", without_effect.join(", "));
         }
     }
-    Ok(Ready { user, main_file, data_dir: places.data_dir, environment: std::env::vars_os().collect() })
+    let own_environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    if let Some(accounts) = accounts::text(settings).filter(|_| is_server) {
+        let prosody =
+            prosody::find(std::env::var_os("PATH").as_deref()).status(ExitStatus::COMMAND_NOT_FOUND)?;
+        let environment = environment(own_environment.clone(), &main_file, &places.data_dir);
+        accounts::make(
+            &accounts,
+            &prosodyctl::program()?,
+            prosody.interpreter.as_deref(),
+            &user,
+            &environment,
+        );
+    }
+    Ok(Ready { user, main_file, data_dir: places.data_dir, environment: own_environment })
 }
 
 /// This process's environment without what begins with `PROSODY_`: secrets are among it, under misspelt names too. What

@@ -14,6 +14,8 @@ pub struct Summary {
     pub defines_host: bool,
     /// The names of hosts, where they are written out.
     pub hosts: BTreeSet<String>,
+    /// Whether the name of a host is not written out.
+    pub has_unnamed_host: bool,
     /// A digest of what is assigned to each of [`PLACES`].
     pub places: BTreeMap<&'static str, u64>,
     /// The variables that it reads, as `ENV_NAME` or as `os.getenv("NAME")`.
@@ -63,8 +65,9 @@ pub fn summarize(source: &[u8]) -> Summary {
                         Some(Token::Symbol(b'(')) => following.next(),
                         first => first,
                     };
-                    if let Some(Token::Text(name)) = name {
-                        add(&mut summary.hosts, name);
+                    match name {
+                        Some(Token::Text(name)) => add(&mut summary.hosts, name),
+                        _ => summary.has_unnamed_host = true,
                     }
                 }
             } else if let Some(place) =

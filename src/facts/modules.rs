@@ -20,6 +20,7 @@ use nix::fcntl::OFlag;
 use super::lua_source::{Token, Tokens};
 use super::module_source::{self, ModuleSource};
 use super::prosody::Prosody;
+use crate::gather::gather;
 use crate::settings::source::reason;
 
 /// How much of a file is read. The largest module in the collections has 50 kB.
@@ -202,7 +203,7 @@ impl Modules {
     /// The names of all modules, wherever they are. One file is looked for in each folder in a folder.
     pub fn names(&self) -> &BTreeSet<String> {
         self.all.get_or_init(|| {
-            self.folders.iter().flat_map(|folder| self.modules_in(folder)).map(str::to_owned).collect()
+            gather(self.folders.iter().flat_map(|folder| self.modules_in(folder)).map(str::to_owned))
         })
     }
 
@@ -306,7 +307,7 @@ impl Modules {
         };
         let answer = String::from_utf8_lossy(&answer.stdout);
         let missing: HashSet<&str> = answer.lines().collect();
-        libraries.iter().copied().filter(|library| missing.contains(library)).collect()
+        gather(libraries.iter().copied().filter(|library| missing.contains(library)))
     }
 
     /// Searches a file as `pluginloader.load_resource` does, in each folder in its turn.

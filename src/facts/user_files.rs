@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use super::lua_source::{self, Summary};
+use crate::gather::gather;
 use crate::settings::source::reason;
+use crate::settings::types::{Domain, Kind};
 
 /// The largest file that is taken: what people write by hand is a hundredth of it.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -71,6 +73,7 @@ enum Reason {
     NotUtf8,
     WildcardInDirectory,
     Name,
+    Refused(io::Error),
     Io(io::Error),
 }
 
@@ -92,6 +95,7 @@ impl fmt::Display for Problem {
             Reason::Name => {
                 f.write_str("its name has * or ? in it, a pattern to Prosody, or is not UTF-8; rename it")
             }
+            Reason::Refused(error) => f.write_str(&reason(error)),
             Reason::Io(error) => write!(f, "{}; it must be there and readable", reason(error)),
         }
     }
@@ -155,10 +159,25 @@ impl UserFiles {
         self.fragments().any(|file| file.summary.defines_host)
     }
 
+    /// Whether any of them may define a host: one that it names, or one whose name is not written out.
+    pub fn may_define(&self, host: &Domain) -> bool {
+        let is_host = |name: &String| Domain::parse(name).is_ok_and(|name| name == *host);
+        self.fragments().any(|file| file.summary.has_unnamed_host || file.summary.hosts.iter().any(is_host))
+    }
+
+    /// The Lua files that whoever we are now cannot read. Templates are none of Prosody's business.
+    pub fn unreadable(&self) -> Vec<Problem> {
+        let lua = self.fragments().filter(|file| file.template.is_none());
+        let refused = lua.filter_map(|file| Some((file, File::open(&file.path).err()?)));
+        refused
+            .map(|(file, error)| Problem { path: file.path.clone(), reason: Reason::Refused(error) })
+            .collect()
+    }
+
     /// The environment variables that the user's files read.
     pub fn environment(&self) -> BTreeSet<&str> {
         let files = self.fragments().chain(&self.templates).chain(&self.main);
-        files.flat_map(|file| &file.summary.environment).map(String::as_str).collect()
+        gather(files.flat_map(|file| &file.summary.environment).map(String::as_str))
     }
 
     /// The user's fragments, those that Prosody reads and the templates of such.

@@ -2,6 +2,7 @@
 
 use super::hosts::{Options, network_hostname};
 use crate::facts::{Facts, SERVER_DIR};
+use crate::lua;
 use crate::settings::types::{Interface, List, LogLevel, Lua, Rate};
 use crate::settings::{Mistake, Report, Settings};
 use minijinja::Value;
@@ -74,7 +75,7 @@ fn contacts(settings: &Settings, options: &mut Options) {
     .filter_map(|(role, list)| Some((role, list.as_ref()?.lua())))
     .collect();
     if !contacts.is_empty() {
-        options.insert("contact_info".into(), Value::from_pairs(contacts));
+        options.insert("contact_info".into(), lua::table(contacts));
     }
 }
 
@@ -185,12 +186,10 @@ fn limits(settings: &Settings, options: &mut Options) {
     let limits: Vec<(&str, Value)> =
         [("c2s", &settings.network.c2s_rate_limit), ("s2sin", &settings.network.s2s_rate_limit)]
             .into_iter()
-            .filter_map(|(session, rate)| {
-                Some((session, Value::from_pairs([("rate", limit(rate.as_ref()?))])))
-            })
+            .filter_map(|(session, rate)| Some((session, lua::table([("rate", limit(rate.as_ref()?))]))))
             .collect();
     if !limits.is_empty() {
-        options.insert("limits".into(), Value::from_pairs(limits));
+        options.insert("limits".into(), lua::table(limits));
     }
 }
 
@@ -214,7 +213,7 @@ fn resolver(settings: &Settings, facts: &Facts, options: &mut Options, report: &
         }
     }
     if !unbound.is_empty() {
-        options.insert("unbound".into(), Value::from_pairs(unbound));
+        options.insert("unbound".into(), lua::table(unbound));
     }
 }
 
@@ -287,7 +286,7 @@ fn turn(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut 
         ];
         service.extend(host.map(|host| ("host", host)));
         service.extend(network.turn_ttl.as_ref().map(|ttl| ("ttl", ttl.lua())));
-        options.insert("external_services".into(), Value::from(vec![Value::from_pairs(service)]));
+        options.insert("external_services".into(), Value::from(vec![lua::table(service)]));
     }
 }
 
@@ -312,7 +311,7 @@ fn uploads(settings: &Settings, options: &mut Options) {
 fn observability(settings: &Settings, options: &mut Options, report: &mut Report) {
     let observability = &settings.observability;
     let level = observability.log_level.unwrap_or(LogLevel::Info);
-    options.insert("log".into(), Value::from_pairs([(level.as_str(), "*console")]));
+    options.insert("log".into(), lua::table([(level.as_str(), "*console")]));
     let has_password = settings.storage.database_url.is_some() || settings.storage.db_password.is_some();
     if level == LogLevel::Debug && has_password {
         report.warning(format!(

@@ -24,8 +24,9 @@ pub fn targets(options: &Options, hosts: &Hosts) -> String {
         "::" => Some("::1".parse().ok()?),
         address => address.parse().ok(),
     };
-    let mut addresses: Vec<IpAddr> = interfaces.iter().filter_map(|interface| address(interface)).collect();
-    addresses.sort_by_key(|address| !address.is_loopback());
+    let addresses = interfaces.iter().filter_map(|interface| address(interface));
+    let (mut addresses, others): (Vec<IpAddr>, Vec<IpAddr>) = addresses.partition(IpAddr::is_loopback);
+    addresses.extend(others);
     let ports = |option: &str, default: u16| -> Vec<u16> {
         let Some(ports) = options.get(option) else {
             return vec![default];

@@ -6,6 +6,7 @@ use crate::facts::Facts;
 use crate::facts::user_files::UserFiles;
 use minijinja::Value;
 
+use crate::gather::gather;
 use crate::lua::{self, Name};
 use crate::settings::types::{Domain, Kind, Lua, VirtualHost as VirtualHostSetting};
 use crate::settings::{Mistake, Report, Settings};
@@ -130,7 +131,7 @@ impl Hosts {
                 list.0.iter().filter(|component| component.module.as_str() == "http_file_share").count();
             for component in &list.0 {
                 let module = component.module.as_str();
-                let mut options: Options = restricted().filter(|_| module == "muc").collect();
+                let mut options: Options = gather(restricted().filter(|_| module == "muc"));
                 let mut enabled: Vec<String> =
                     component.modules_enabled.iter().map(|name| name.as_str().to_owned()).collect();
                 if module == "muc" {
@@ -144,7 +145,7 @@ impl Hosts {
                     let one_name = settings.hosts.http_host.is_some()
                         || network_hostname(settings, &facts.user_files).is_some();
                     let path = if shares > 1 && one_name { "/share/$host" } else { "/share" };
-                    options.insert("http_paths".into(), Value::from_pairs([("file_share", path)]));
+                    options.insert("http_paths".into(), lua::table([("file_share", path)]));
                 }
                 if !enabled.is_empty() {
                     options.insert("modules_enabled".into(), Value::from(enabled));
@@ -161,7 +162,7 @@ impl Hosts {
             let mut rooms = vec!["muc_mam".to_owned()];
             rooms.extend(muc_modules().filter(|name| name != "muc_mam"));
             let rooms: Options =
-                restricted().chain([("modules_enabled".to_owned(), Value::from(rooms))]).collect();
+                gather(restricted().chain([("modules_enabled".to_owned(), Value::from(rooms))]));
             for (label, module, options) in [
                 ("conference", "muc", rooms),
                 ("upload", "http_file_share", Options::new()),

@@ -69,8 +69,8 @@ impl<'a> Renderer<'a> {
                 section(name, Some(component), options, *names_certificate, certificates, facts)
             })
             .collect();
-        let context = Value::from_pairs([
-            ("options", Value::from_pairs(mentioned)),
+        let context = lua::table([
+            ("options", lua::table(mentioned)),
             ("other_options", hosts::pairs(&other_options)),
             ("virtual_hosts", Value::from(virtual_hosts)),
             ("components", Value::from(components)),
@@ -187,7 +187,7 @@ fn section(
     let module = component.map(|component| component.module.as_deref().map_or(Value::from(()), Value::from));
     let mut section = vec![("name", Value::from(name)), ("options", options)];
     section.extend(module.map(|module| ("module", module)));
-    Value::from_pairs(section)
+    lua::table(section)
 }
 
 /// Whether a built-in template has a place for an option.

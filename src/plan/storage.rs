@@ -4,7 +4,7 @@ use super::hosts::{Hosts, Options};
 use super::modules::names;
 use super::resolution::each_text;
 use crate::database::Database;
-use crate::lua::Secret;
+use crate::lua::{self, Secret};
 use crate::settings::nearest::nearest;
 use crate::settings::types::{DbDriver, Kind, Lua};
 use minijinja::Value;
@@ -113,7 +113,7 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
     }
     if !stores.is_empty() {
         let stores = stores.iter().map(|(store, name)| (*store, backend(name)));
-        options.insert("storage".into(), Value::from_pairs(stores));
+        options.insert("storage".into(), lua::table(stores));
     }
 
     let family = Family::of(settings);
@@ -183,7 +183,7 @@ impl Family {
 
 /// `mod_storage_sql`'s options for its own default.
 fn sqlite_table() -> Value {
-    Value::from_pairs([("driver", "SQLite3"), ("database", SQLITE_FILE)])
+    lua::table([("driver", Value::from("SQLite3")), ("database", Value::from(SQLITE_FILE))])
 }
 
 /// The settings that describe a database one by one.
@@ -231,7 +231,7 @@ fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value 
         table.extend(url.password.as_ref().map(|password| ("password", secret(password))));
         table.extend(url.host.as_ref().map(|host| ("host", Value::from(host.as_str()))));
         table.extend(url.port.map(|port| ("port", port.lua())));
-        return Value::from_pairs(table);
+        return lua::table(table);
     }
     if family == Family::SqlWithoutDriver {
         return sqlite_table();
@@ -263,7 +263,7 @@ fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value 
         table.extend(username.map(|username| ("username", username)));
         table.extend(storage.db_password.as_ref().map(|password| ("password", secret(password))));
     }
-    Value::from_pairs(table)
+    lua::table(table)
 }
 
 /// The databases that hosts keep data in, each once. As Prosody looks them up: a host's own option, else the global one

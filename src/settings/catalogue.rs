@@ -122,7 +122,7 @@ section! {
     unlimited_jids: Set<BareOrDomain> = "", "Bridges and bots that no rate limit should hold.", option unlimited_jids;
     disco_items: DiscoItems = "", "Services that live elsewhere, for clients to discover. JSON: `[[\"host\",\"name\"],…]`.", option disco_items;
     restrict_room_creation: RoomCreation = "`local` for `PROSODY_DOMAIN`", "Who may create rooms: administrators (`true`), anyone on the network (`false`), the server's own users (`local`).";
-    accounts: Accounts = "", "Accounts created when they do not exist yet. Not supported by this version: setting it is an error.", secret: true;
+    accounts: Accounts = "", "Accounts that are made when they do not exist yet; one that exists is left as it is. JSON: `[{\"jid\":\"alice@chat.example\",\"password\":…,\"role\":\"prosody:admin\"}]`, with a role on Prosody 13.0, or with `\"admin\":true`.", secret: true;
     contact_abuse: List<Uri> = "", "Whom to tell about abuse; enables `server_contact_info`, as each of these does.", decides [contact_info];
     contact_admin: List<Uri> = "", "How to reach the administrators.", decides [contact_info];
     contact_feedback: List<Uri> = "", "Where feedback goes.", decides [contact_info];

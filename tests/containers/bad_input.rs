@@ -1,6 +1,6 @@
 //! Bad input that takes a container to give.
 
-use crate::docker::{Observations, Recipe, TRIXIE};
+use crate::docker::{BOOKWORM, Observations, Recipe, TRIXIE};
 
 /// Nothing is written and nothing is started, and one run says all of it.
 #[test]
@@ -130,4 +130,55 @@ fn a_template_with_a_mistake_is_named_with_its_line() {
     assert_eq!(second.status, 78, "{second:?}");
     assert!(second.stderr.contains("global.cfg.lua.j2") && second.stderr.contains('3'), "{second:?}");
     assert_eq!(current(), before, "something was switched");
+}
+
+/// A `prosody.cfg.lua` of the user's own that cannot be run.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn what_is_wrong_with_a_configuration_of_ones_own_is_said() {
+    for image in [TRIXIE, BOOKWORM] {
+        for (script, status, said) in [
+            ("ln -s /nowhere/x prosody.cfg.lua", 78, "prosody.cfg.lua: it is a link to nothing"),
+            ("mkdir prosody.cfg.lua", 78, "prosody.cfg.lua: it is a directory, which Docker makes"),
+            ("mkfifo prosody.cfg.lua", 78, "prosody.cfg.lua: it is no regular file"),
+            (
+                "echo 'VirtualHost \"a.example\"' >prosody.cfg.lua; chmod 600 prosody.cfg.lua",
+                78,
+                "Prosody's user (uid 999, gid 999) cannot read it",
+            ),
+            // Prosody's own message, and its own status.
+            ("echo 'VirtualHost \"a.example' >prosody.cfg.lua", 1, "prosody.cfg.lua:1: unfinished string"),
+        ] {
+            let input = crate::docker::Volume::new();
+            input.prepare(image, &format!("cd /volume; {script}"));
+            let answer = Recipe::new(image).volume(&input, "/etc/prosody").run();
+            assert_eq!(answer.status, status, "{script}: {answer:?}");
+            assert!(answer.all().contains(said), "{script}: {answer:?}");
+        }
+    }
+}
+
+/// What lies in the folders of the user's files beside them.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn only_the_files_of_a_folder_that_are_meant_are_read() {
+    for image in [TRIXIE, BOOKWORM] {
+        let input = crate::docker::Volume::new();
+        input.prepare(
+            image,
+            "cd /volume; mkdir vhost.d; cd vhost.d; echo 'VirtualHost \"a.example\"' >a.cfg.lua; echo '(' >a.cfg.lua.bak; echo '(' >b.bak; echo '(' >.hidden.cfg.lua",
+        );
+        let server = Recipe::new(image).volume(&input, "/etc/prosody").serve();
+        assert!(server.logs().contains("the hosts of your own files"), "{}", server.logs());
+        for (script, status, said) in [
+            ("echo 'no Lua here' >b.cfg.lua", 1, "b.cfg.lua:1: "),
+            ("echo >b.cfg.lua; chmod 600 b.cfg.lua; chown 5 b.cfg.lua", 78, "b.cfg.lua"),
+            ("rm b.cfg.lua; ln -s /nowhere b.cfg.lua", 78, "b.cfg.lua: is a link to nothing"),
+        ] {
+            input.prepare(image, &format!("cd /volume/vhost.d; {script}"));
+            let answer = Recipe::new(image).volume(&input, "/etc/prosody").run();
+            assert_eq!(answer.status, status, "{script}: {answer:?}");
+            assert!(answer.all().contains(said), "{script}: {answer:?}");
+        }
+    }
 }

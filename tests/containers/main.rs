@@ -5,6 +5,7 @@
 //! Where the engine or an image is missing they fail and say so. Each container, network and
 //! volume has a name of its own that begins with `pe-test-`, and is removed when its test ends.
 
+mod accounts;
 mod bad_input;
 mod certificates;
 mod collection;

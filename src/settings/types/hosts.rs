@@ -58,7 +58,7 @@ impl Entries {
                 )),
             }
         }
-        if errors.is_empty() { Ok(values) } else { Err(errors.join("; ")) }
+        if errors.is_empty() { Ok(values) } else { Err(first(errors)) }
     }
 
     /// The reason for an entry of the wrong kind.
@@ -93,7 +93,18 @@ fn unique<T, K: Eq + Hash>(
                 .push(format!("entry {} names what an earlier entry names, and differs from it", index + 1)),
         }
     }
-    if errors.is_empty() { Ok(kept) } else { Err(errors.join("; ")) }
+    if errors.is_empty() { Ok(kept) } else { Err(first(errors)) }
+}
+
+/// What is wrong with the entries of a list, in one sentence. A list may have ten thousand entries, all wrong in one way.
+fn first(mut errors: Vec<String>) -> String {
+    const SHOWN: usize = 20;
+    if errors.len() > SHOWN {
+        let more = errors.len() - SHOWN;
+        errors.truncate(SHOWN);
+        errors.push(format!("and {more} entries more"));
+    }
+    errors.join("; ")
 }
 
 /// A JSON object as it is taken apart; its mistakes gather.
@@ -442,15 +453,16 @@ impl Account {
     }
 }
 
+/// The longest password that Prosody prepares for a login (`util-src/encodings.c`), in bytes.
+const LONGEST_PASSWORD: usize = 1023;
+
 /// A password that clients can log in with: SASLprep (RFC 4013) allows all that is in it.
-///
-/// Prosody's programs do not refuse another one, but no client logs in with it.
 #[derive(Clone, Debug)]
 pub struct Password(pub Secret);
 
 impl Kind for Password {
     fn kind() -> Cow<'static, str> {
-        "password without control characters".into()
+        "password of at most 1023 bytes without control characters".into()
     }
 
     fn example() -> &'static str {
@@ -462,7 +474,10 @@ impl Kind for Password {
         // What Unicode has had since 3.2 is unassigned to SASLprep, and no less usable.
         let known: String = text.chars().filter(is_assigned).collect();
         match stringprep::saslprep(&known) {
-            Ok(prepared) if !prepared.is_empty() || known.len() < text.len() => {
+            Ok(prepared)
+                if (!prepared.is_empty() || known.len() < text.len())
+                    && prepared.len().max(text.len()) <= LONGEST_PASSWORD =>
+            {
                 Ok(Self(Secret::new(text.to_owned())))
             }
             _ => Err(format!("expected a {}", Self::kind())),
@@ -515,10 +530,9 @@ impl Kind for Accounts {
     fn parse(text: &str) -> Result<Self, String> {
         let entries = Entries { expected: "`jid:password`", hidden: true };
         let accounts = entries.read(text, |entry| match entry {
-            Json::Text(text) => account(&text).map_err(|why| {
-                let example = r#"[{"jid": "alice@chat.example", "password": "…"}]"#;
-                vec![format!("expected {}, and {why}; {POINT_TO_JSON}: `{example}`", entries.expected)]
-            }),
+            Json::Text(text) => {
+                account(&text).map_err(|why| vec![format!("expected {}, but {why}", entries.expected)])
+            }
             Json::Object(members) => {
                 let mut object = Object::new(members, &["jid", "password", "role", "admin"], true);
                 let (jid, password) = (object.required("jid"), object.required("password"));
@@ -527,6 +541,13 @@ impl Kind for Accounts {
                 object.finish(account.map(|(jid, password)| Account { jid, password, role, is_admin }))
             }
             other => entries.wrong_kind(&other),
+        });
+        let accounts = accounts.map_err(|error| match may_be_json(text) {
+            true => error,
+            false => {
+                let example = r#"[{"jid": "alice@chat.example", "password": "…"}]"#;
+                format!("{error}; {POINT_TO_JSON}: `{example}`")
+            }
         })?;
         unique(accounts, |account| account.jid.clone(), Account::is_same).map(Accounts)
     }
@@ -546,7 +567,8 @@ fn account(text: &str) -> Result<Account, &'static str> {
     if password.is_empty() {
         return Err("the password is empty");
     }
-    let password = Password::parse(password).map_err(|_| "the password has a control character in it")?;
+    let password = Password::parse(password)
+        .map_err(|_| "the password is longer than 1023 bytes, or has a control character in it")?;
     Ok(Account { jid, password, role: None, is_admin: false })
 }
 
@@ -825,12 +847,22 @@ mod tests {
     }
 
     #[test]
+    fn of_many_mistakes_the_first_are_shown() {
+        let error = error::<Accounts>(&"alice ".repeat(10_000));
+        assert!(error.contains("entry 20: ") && error.contains("; and 9980 entries more"), "{error}");
+        assert!(error.len() < 2000, "{error}");
+    }
+
+    #[test]
     fn a_password_is_what_clients_can_log_in_with() {
-        let printable: String = (' '..='\u{2ff}').filter(|c| !c.is_control()).collect();
-        for text in [printable.as_str(), " ", "a\u{a0}b", "\u{1f600}", "p\u{1f600}w", "שלום", "ﬁ"] {
+        let printable: String = (' '..='\u{1ff}').filter(|c| !c.is_control()).collect();
+        let (longest, too_long) = ("p".repeat(1023), "p".repeat(1024));
+        for text in
+            [longest.as_str(), printable.as_str(), " ", "a\u{a0}b", "\u{1f600}", "p\u{1f600}w", "שלום", "ﬁ"]
+        {
             assert_eq!(Password::parse(text).unwrap().0.expose(), text);
         }
-        for text in ["a\nb", "a\tb", "a\0b", "\u{7f}", "\u{200e}", "\u{e000}", "\u{ad}", "אa"] {
+        for text in [&too_long, "a\nb", "a\tb", "a\0b", "\u{7f}", "\u{200e}", "\u{e000}", "\u{ad}", "אa"] {
             assert!(Password::parse(text).is_err(), "{text:?}");
         }
     }

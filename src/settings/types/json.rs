@@ -1,6 +1,7 @@
 //! JSON, read strictly: a member that stands twice and a whole number beyond 64 bits are errors, not surprises.
 //! No error holds a value.
 
+use crate::lua;
 use minijinja::Value;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
@@ -74,7 +75,7 @@ impl Json {
                     .filter(|(_, member)| *member != Json::Null)
                     .map(|(name, member)| Ok((name, member.into_value_at(depth + 1)?)))
                     .collect();
-                Value::from_pairs(members?)
+                lua::table(members?)
             }
         })
     }

@@ -1,5 +1,9 @@
 -- What is loaded on every virtual host.
 
+plugin_paths = {
+	"{output}/community-modules";
+}
+
 modules_enabled = {
 	"disco";
 	"roster";

@@ -2,3 +2,4 @@
 
 VirtualHost "shakespeare.lit"
 	certificate = "{data}/self-signed/shakespeare.lit.crt"
+	modules_enabled = { "entrypoint_accounts" }

@@ -1,0 +1,127 @@
+//! The accounts that settings name, made by Prosody's own user manager, whatever the provider and the storage.
+//!
+//! As a rule a module of ours does that in the running server. Where the configuration is a file of the user's own, to
+//! which nothing is added, it is a command of `prosodyctl`'s before the start.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::geteuid;
+
+use crate::facts::{SERVER_DIR, several};
+use crate::identity::User;
+use crate::settings::Settings;
+use crate::settings::types::Account;
+
+/// The module's name.
+pub const MODULE: &str = "entrypoint_accounts";
+
+/// The file of the accounts, in the server's directory.
+pub const FILE: &str = "accounts";
+
+/// How an account is made, for the two that follow.
+const MAKE: &str = include_str!("accounts/make.lua");
+
+/// What the module does with it.
+const IN_THE_SERVER: &str = include_str!("accounts/module.lua");
+
+/// What `prosodyctl` does with it.
+const BEFORE_THE_START: &str = include_str!("accounts/command.lua");
+
+/// The accounts as they are handed over: a line for each, with tabs in it. Nothing in it has a tab or an end of a line.
+/// Nothing where there are none.
+pub fn text(settings: &Settings) -> Option<String> {
+    let line = |account: &Account| {
+        let role = account.role.as_ref().map_or("", |role| role.as_str());
+        format!("{}\t{role}\t{}\n", account.jid, account.password.0.expose())
+    };
+    let text: String = settings.accounts().map(line).collect();
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Where the module finds the accounts.
+pub fn file(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join(SERVER_DIR).join(FILE)
+}
+
+/// The source of the module. `path` is a Lua literal: where it finds the accounts.
+pub fn module(path: &str) -> String {
+    format!("local path = {path};\n\n{}{IN_THE_SERVER}", maker())
+}
+
+/// A function that gives the one which makes accounts: what it needs is there only later.
+fn maker() -> String {
+    format!("local function load_maker()\n{MAKE}end\n")
+}
+
+/// Makes accounts before the start, with the configuration of the user's own that the environment names.
+///
+/// The log says what was done. That it could not be done is no reason not to start: what is wrong with the configuration,
+/// Prosody says itself.
+pub fn make(
+    accounts: &str,
+    prosodyctl: &Path,
+    interpreter: Option<&Path>,
+    user: &User,
+    environment: &[(OsString, OsString)],
+) {
+    let made = interpreter
+        .context("Prosody's program names no Lua")
+        .and_then(|interpreter| run(accounts, prosodyctl, interpreter, user, environment));
+    match made {
+        Ok(lines) => say(&lines),
+        Err(error) => tracing::warn!("No account was made: {error:#}"),
+    }
+}
+
+fn run(
+    accounts: &str,
+    prosodyctl: &Path,
+    interpreter: &Path,
+    user: &User,
+    environment: &[(OsString, OsString)],
+) -> anyhow::Result<String> {
+    // LUA_INIT is code.
+    let environment = environment.iter().filter(|(name, _)| !name.to_string_lossy().starts_with("LUA_INIT"));
+    let mut command = Command::new(interpreter);
+    command.arg(format!("-e{}{BEFORE_THE_START}", maker())).arg(prosodyctl).arg(MODULE);
+    command.env_clear().envs(environment.map(|(name, value)| (name, value)));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    if geteuid().is_root() {
+        // With these, no group of ours is left either.
+        command.gid(user.gid).uid(user.uid);
+    }
+    // As for the server: Prosody 13.0 sets none by itself.
+    umask(Mode::from_bits_truncate(0o027));
+    let mut child = command.spawn().context("running Lua")?;
+    // One that ends without reading says why in its status.
+    let _ = child.stdin.take().map(|mut input| input.write_all(accounts.as_bytes()));
+    let output = child.wait_with_output().context("reading from Lua")?;
+    ensure!(output.status.success(), "prosodyctl ended with {}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Writes into the log what the command said.
+fn say(lines: &str) {
+    let (mut made, mut there) = (Vec::new(), Vec::new());
+    for line in lines.lines() {
+        match line.split('\t').collect::<Vec<&str>>()[..] {
+            ["made", jid, ..] => made.push(jid),
+            ["there", jid, ..] => there.push(jid),
+            ["failed", jid, why] => tracing::error!("The account {jid} cannot be made: {why}"),
+            // What Prosody says of its configuration, which the server will say again.
+            _ => tracing::debug!("{line}"),
+        }
+    }
+    if !made.is_empty() {
+        tracing::info!("New accounts: {}", several(&made));
+    }
+    if !there.is_empty() {
+        tracing::info!("Left as they are, with their passwords, because they exist: {}", several(&there));
+    }
+}

@@ -1,0 +1,77 @@
+-- How one account is made, in the server and in `prosodyctl`: the body of a function that gives another.
+local config = require "core.configmanager";
+local jid_split = require "util.jid".split;
+local storagemanager = require "core.storagemanager";
+local usermanager = require "core.usermanager";
+
+-- Whether accounts of a host can have a role of that name. Providers refuse one that they do not know by an error.
+local function knows_role(role, host)
+	local find = usermanager.get_role_by_name;
+	local ok, found = pcall(find or error, role, host);
+	return ok and found;
+end
+
+-- Returns whether the account was made; and why not, where it does not simply exist.
+local function make(account)
+	local username, host = jid_split(account.jid);
+	local session = prosody.hosts[host];
+	if not session or session.type ~= "local" or config.get(host, "component_module") then
+		return false, "there is no virtual host " .. host;
+	end
+	if usermanager.user_exists(username, host) then return false; end
+	-- To providers an account that cannot be read does not exist, and they would write over it.
+	local _, unread = storagemanager.open(host, "accounts"):get(username);
+	if unread then
+		return false, "whether it exists cannot be read: " .. tostring(unread);
+	end
+
+	-- Roles are there since 13.0. Without a choice it is what `prosodyctl adduser` gives.
+	local role = account.role;
+	if role == "" then
+		role = config.get(host, "default_provisioned_role") or "prosody:member";
+	end
+	local has_role = knows_role(role, host);
+	if account.role ~= "" and not has_role then
+		return false, "there is no role " .. role;
+	end
+	local made, reason = usermanager.create_user(username, account.password, host);
+	if not made then
+		return false, tostring(reason);
+	end
+	if has_role then
+		made, reason = usermanager.set_user_role(username, host, role);
+		if not made and account.role ~= "" then
+			usermanager.delete_user(username, host);
+			return false, "it cannot have the role " .. role .. ": " .. tostring(reason);
+		end
+	end
+	return true;
+end
+
+-- The accounts of a text, a line each: the JID, a role and the password, with tabs between.
+local function parse(text)
+	local accounts = {};
+	for jid, role, password in text:gmatch("([^\t\n]+)\t([^\t\n]*)\t([^\t\n]+)\n") do
+		accounts[#accounts + 1] = { jid = jid, role = role, password = password };
+	end
+	return accounts;
+end
+
+-- Makes accounts, one after the other. Before each `pause` is called. Returns the JIDs of those that were made and of
+-- those that exist, and a JID and a reason for each that cannot be made.
+local function make_all(text, pause)
+	local made, there, failed = {}, {}, {};
+	for _, account in ipairs(parse(text)) do
+		pause(account.jid);
+		local ok, is_made, reason = pcall(make, account);
+		if not ok or reason then
+			failed[#failed + 1] = { account.jid, tostring(reason or is_made) };
+		else
+			table.insert(is_made and made or there, account.jid);
+		end
+		account.password = nil;
+	end
+	return made, there, failed;
+end
+
+return make_all;

@@ -1,0 +1,9 @@
+-- Virtual hosts: the domains whose users log in here.
+
+VirtualHost "chat.example"
+	admins = { "bob@chat.example", "alice@chat.example" }
+	certificate = "{data}/self-signed/chat.example.crt"
+	modules_enabled = { "motd", "entrypoint_accounts" }
+
+VirtualHost "b.example"
+	certificate = "{data}/self-signed/b.example.crt"
