@@ -224,7 +224,8 @@ impl Hosts {
             let field = match component.module {
                 None => "external_components",
                 Some(_) if settings.is_given("components") => "components",
-                Some(_) => "domain",
+                Some(_) if settings.is_given("domain") => "domain",
+                Some(_) => "virtual_hosts",
             };
             (component.name.as_str(), field, "a component")
         });

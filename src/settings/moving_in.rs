@@ -161,9 +161,9 @@ pub fn take(
 ) {
     own.values().for_each(|given| note(&given.variable, report));
     // To the official image's Prosody a relative path is one beside its main file.
-    let config_dir = source.given.get("config_dir").map_or(CONFIG_DIR, |given| &given.value).to_owned();
+    let config_dir = source.given.get("config_dir").map(|given| given.value.clone());
     if let Some(given) = source.given.get_mut("certificates").filter(|given| !given.value.starts_with('/')) {
-        given.value = format!("{config_dir}/{}", given.value);
+        given.value = format!("{}/{}", config_dir.as_deref().unwrap_or(CONFIG_DIR), given.value);
     }
     let mut flag = |name: &str| {
         let given = own.get(name)?;
