@@ -20,6 +20,3 @@ log = { info = "*console" }
 
 -- Certificates
 certificates = "{output}/certificates"
-https_certificate = "{data}/self-signed/share.own.example.crt"
-c2s_direct_tls_certificate = "{data}/self-signed/share.own.example.crt"
-s2s_direct_tls_certificate = "{data}/self-signed/share.own.example.crt"

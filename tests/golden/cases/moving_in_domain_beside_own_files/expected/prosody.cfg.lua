@@ -5,4 +5,3 @@
 Include "{output}/global.cfg.lua"
 Include "{output}/modules.cfg.lua"
 Include "{config}/vhost.d/own.cfg.lua"
-Include "{output}/components.cfg.lua"
