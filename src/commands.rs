@@ -25,9 +25,10 @@ use crate::identity::User;
 use crate::log;
 use crate::lua::Secrets;
 use crate::plan::{self, Hosts, Plan, STATE_FILE};
-use crate::settings::source;
+use crate::settings::catalogue::PREFIX;
 use crate::settings::types::{LogFormat, LogLevel};
 use crate::settings::{Mistake, Report, Settings};
+use crate::settings::{moving_in, source};
 use crate::watch::{Watch, Watched};
 
 /// Tells the user why nothing more happens.
@@ -173,10 +174,17 @@ fn refuse(settings: &Settings, mut report: Report) -> Result<Report, Failure> {
 /// Warns about names that are no settings, unless a file of the user's reads them.
 fn unknown_names(settings: &Settings, facts: Option<&Facts>, report: &mut Report) {
     let read = facts.map(|facts| facts.user_files.environment()).unwrap_or_default();
-    for name in settings.source.unknown.iter().filter(|name| !read.contains(name.as_str())) {
-        let hint =
-            source::suggestion(name).map_or_else(String::new, |near| format!("; did you mean {near}?"));
-        report.warning(format!("{name}: there is no such setting{hint}"));
+    // Where the user's own files define the hosts, `DOMAIN` is no sign that what any program could have is meant for us.
+    let is_meant =
+        !settings.has_foreign_domain() || !facts.is_some_and(|facts| facts.user_files.define_host());
+    let is_warned_of =
+        |name: &&String| !read.contains(name.as_str()) && (is_meant || name.starts_with(PREFIX));
+    for name in settings.source.unknown.iter().filter(is_warned_of) {
+        report.warning(moving_in::hint(name).unwrap_or_else(|| {
+            let near = source::suggestion(name);
+            let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            format!("{name}: there is no such setting{hint}")
+        }));
     }
 }
 

@@ -26,6 +26,7 @@ use crate::gather::gather;
 use crate::identity::{Requested, User};
 use crate::plan::{MAIN_FILE, ROOT_ANCHOR};
 use crate::privileges;
+use crate::settings::catalogue::CONFIG_DIR;
 use crate::settings::types::{Domain, Kind};
 use crate::settings::{Mistake, Report, Settings, catalogue, source};
 
@@ -107,7 +108,7 @@ impl Places {
             None => default_runtime_dir(geteuid()),
         };
         Self {
-            config_dir: path(&entrypoint.config_dir, "/etc/prosody"),
+            config_dir: path(&entrypoint.config_dir, CONFIG_DIR),
             data_dir: path(&entrypoint.data_dir, "/var/lib/prosody"),
             runtime_dir,
         }
@@ -223,6 +224,12 @@ impl Facts {
             problems.iter().for_each(|problem| report.mistake(Mistake::about(&problem.to_string())));
             UserFiles::default()
         });
+        for (path, setting) in &user_files.left_out {
+            report.notice(format!(
+                "{} is a template of another image's and left out: {setting} replaces it, remove the file",
+                path.display()
+            ));
+        }
         let identity = match identity(settings, &data_dir) {
             // What else is wrong is found all the same.
             Err(failure) if failure.status == ExitStatus::CONFIGURATION => {
@@ -295,6 +302,7 @@ pub fn read_user_files(settings: &Settings, config_dir: &Path) -> Result<UserFil
         config_dir,
         templates_dir.unwrap_or(Path::new("templates")),
         extra.unwrap_or(Path::new("conf.d/*.cfg.lua")),
+        settings.source.moving_in.extra_cfg,
     )
 }
 

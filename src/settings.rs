@@ -1,6 +1,7 @@
 //! Settings: what the environment says, typed and checked.
 
 pub mod catalogue;
+pub mod moving_in;
 pub mod nearest;
 pub mod reference;
 pub mod report;
@@ -40,6 +41,9 @@ pub struct Settings {
     pub source: Source,
 }
 
+/// How the official image's settings of a database begin.
+const SQL_FAMILY: &str = "PROSODY_SQL_";
+
 impl Settings {
     /// Reads the settings of an environment. What is wrong is in the report, and left out of the settings.
     pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Report) {
@@ -74,6 +78,7 @@ impl Settings {
                 Err(why) => report.mistake(Mistake::new(&given.variable, &why).with_value(&given.value)),
             }
         }
+        settings.account = source.moving_in.account.clone();
         settings.source = source;
         settings.check(&mut report);
         (settings, report)
@@ -90,7 +95,7 @@ impl Settings {
     /// Whether a variable holds the value of a setting that must not be shown.
     pub fn is_secret(&self, variable: &str) -> bool {
         self.source.given.iter().any(|(field, given)| {
-            let setting = catalogue::settings().find(|setting| setting.field == *field);
+            let setting = catalogue::setting(field);
             given.variable == variable && setting.is_none_or(|setting| !setting.shows(&given.value))
         })
     }
@@ -102,7 +107,20 @@ impl Settings {
 
     /// The accounts to create where they do not exist.
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
-        self.hosts.accounts.iter().flat_map(|accounts| &accounts.0).chain(&self.account)
+        let listed = self.hosts.accounts.iter().flat_map(|accounts| &accounts.0);
+        let is_listed = |account: &Account| listed.clone().any(|other| other.jid == account.jid);
+        let account = self.account.as_ref().filter(|account| !is_listed(account));
+        listed.chain(account)
+    }
+
+    /// Whether a setting of the database was given as the official image's `PROSODY_SQL_*`, which has other defaults.
+    pub fn has_sql_family(&self) -> bool {
+        self.source.variables.iter().any(|variable| variable.starts_with(SQL_FAMILY))
+    }
+
+    /// Whether the domain is another image's `DOMAIN`, which counts where nothing else names a host.
+    pub fn has_foreign_domain(&self) -> bool {
+        self.source.given.get("domain").is_some_and(|given| given.variable == "DOMAIN")
     }
 
     /// Finds what is wrong only together.
@@ -119,6 +137,38 @@ impl Settings {
         both("archive_expires_after", "archive_expiry_days", "both say how long archives are kept");
         for field in ["db_driver", "db_host", "db_port", "db_name", "db_username", "db_password"] {
             both("database_url", field, "the URL says all of it");
+        }
+
+        let is_ours = |variable: &&String| {
+            variable.starts_with("PROSODY_DB_") && !variable.starts_with("PROSODY_DB_WAIT")
+        };
+        if let Some(ours) = self.source.variables.iter().find(is_ours).filter(|_| self.has_sql_family()) {
+            report.mistake(Mistake::new(
+                ours,
+                "PROSODY_SQL_* is set too, which has other defaults: name the database with one of the two families",
+            ));
+        }
+        let storage = self.source.given.get("default_storage");
+        if let Some(storage) = storage.filter(|given| given.variable.starts_with("PROSODY_DEFAULT_STORAGE")) {
+            let has_driver = self.is_given("db_driver") && self.has_sql_family();
+            if has_driver && storage.value != "sql" {
+                report.mistake(Mistake::new(
+                    &storage.variable,
+                    "PROSODY_SQL_DRIVER makes `sql` the default: leave one of them out, or use PROSODY_DB_DRIVER",
+                ));
+            }
+        }
+        if let Some(account) = &self.account {
+            let listed = self.hosts.accounts.iter().flat_map(|accounts| &accounts.0);
+            let is_other = |other: &Account| other.password.0.expose() != account.password.0.expose();
+            if listed.filter(|other| other.jid == account.jid).any(is_other) {
+                let why = format!(
+                    "{} has {} with another password: keep one of them",
+                    self.variable("accounts"),
+                    account.jid
+                );
+                report.mistake(Mistake::new(&self.variable("account"), &why));
+            }
         }
 
         for (field, path) in

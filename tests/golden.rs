@@ -124,6 +124,18 @@ golden! { cases, renders:
     modules_search_slip
     modules_search_star
     modules_search_without_a_collection
+    moving_in_account
+    moving_in_any_programs
+    moving_in_components_named
+    moving_in_domain
+    moving_in_domain_beside_own_files
+    moving_in_effective
+    moving_in_extra_cfg
+    moving_in_extra_cfg_off
+    moving_in_sql
+    moving_in_sql_without_a_driver
+    moving_in_templates
+    moving_in_virtual_host
     network_hostname
     no_self_signed_certificates
     not_encrypted
@@ -207,6 +219,15 @@ golden! { failures, is_refused:
     modules_that_exclude_each_other_by_choice
     modules_that_exclude_each_other_on_a_host
     modules_without_their_libraries
+    moving_in_extra_cfg_missing
+    moving_in_main_file
+    moving_in_nothing
+    moving_in_policy_without_its_module
+    moving_in_two_families
+    moving_in_without_a_database_name
+    moving_in_wrong_account
+    moving_in_wrong_domain
+    moving_in_wrong_words
     names_that_are_no_modules
     needs_that_are_nowhere
     no_such_user

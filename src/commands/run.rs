@@ -17,7 +17,7 @@ use crate::database;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::prosody::{self, Prosody};
 use crate::facts::running::Running;
-use crate::facts::{self, CURRENT, Places};
+use crate::facts::{self, CURRENT, Places, user_files};
 use crate::identity::User;
 use crate::init::{self, Command, Kind, Options, Reload};
 use crate::lua::Secrets;
@@ -199,45 +199,31 @@ fn start_watching(
 /// A `prosody.cfg.lua` of the user's own is the configuration: nothing is rendered, and its environment is whole.
 fn own_configuration(
     settings: &Settings,
-    mut report: Report,
+    report: Report,
     places: Places,
     main_file: PathBuf,
     is_server: bool,
 ) -> Result<Ready, Failure> {
-    check_main_file(&main_file)?;
-    // The others have no effect, and may be variables that this very file reads.
-    let entrypoint = catalogue::Entrypoint::SECTION.settings.iter().map(|setting| setting.field);
-    let entrypoint: Vec<&str> = entrypoint.chain(["certificate_reload"]).collect();
-    let of_entrypoint: Vec<String> =
-        entrypoint.iter().chain(&["accounts"]).map(|field| settings.variable(field)).collect();
-    report.retain(|variable| {
-        of_entrypoint.iter().any(|name| variable.strip_suffix("_FILE").unwrap_or(variable) == name)
-    });
-    let report = refuse(settings, report)?;
-    // Where there is no Prosody at all, that is for the program to say.
-    let prosody = prosody::find(std::env::var_os("PATH").as_deref()).ok();
-    if let Some(hidden) = prosody.as_ref().and_then(Prosody::hidden_modules) {
-        return Err(wrong(Mistake::about(&hidden)));
-    }
-    let user = facts::identity(settings, &places.data_dir)?;
-    check_readable(&main_file, &user)?;
+    let (report, user, prosody) = check_own_configuration(settings, report, &places, &main_file)?;
     apply::prepare_data_dir(&places.data_dir, &user)?;
+    let own_environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     if is_server {
         apply::prepare_log_dir(&user);
         log_report(&report);
         tracing::info!("The configuration is {}, untouched", main_file.display());
-        let has_effect = |field: &&str| entrypoint.contains(field) || *field == "accounts";
+        let has_effect = |field: &&str| has_effect(field) || ["accounts", "account"].contains(field);
         let given = settings.source.given.iter().filter(|(field, _)| !has_effect(field));
-        let without_effect: Vec<&str> = given.map(|(_, given)| given.variable.as_str()).collect();
+        let given = given.map(|(_, given)| given.variable.as_str());
+        // Any program could have the others, that file for one.
+        let without_effect: Vec<&str> = given.filter(|name| name.starts_with(PREFIX)).collect();
         if !without_effect.is_empty() {
             tracing::warn!("Without effect beside that file: {}", without_effect.join(", "));
         }
-    }
-    let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    if let Some((accounts, prosody)) = accounts::text(settings).filter(|_| is_server).zip(prosody.as_ref()) {
-        let (program, interpreter) = (prosodyctl::program()?, prosody.interpreter.as_deref());
-        let environment = self::environment(environment.clone(), &main_file, &places.data_dir);
-        accounts::make(&accounts, &program, interpreter, &user, &environment);
+        if let Some((accounts, prosody)) = accounts::text(settings).zip(prosody.as_ref()) {
+            let (program, interpreter) = (prosodyctl::program()?, prosody.interpreter.as_deref());
+            let environment = environment(own_environment.clone(), &main_file, &places.data_dir);
+            accounts::make(&accounts, &program, interpreter, &user, &environment);
+        }
     }
     Ok(Ready {
         user,
@@ -245,14 +231,54 @@ fn own_configuration(
         data_dir: places.data_dir,
         runtime_dir: places.runtime_dir,
         is_13: prosody.is_some_and(|prosody| prosody.is_13()),
-        environment,
+        environment: own_environment,
     })
 }
 
-/// Refuses what is no file.
+/// Finds what is wrong with a configuration of the user's own before Prosody reads it, and with the settings that have an
+/// effect beside it. Returns what is left to say, whom Prosody runs as, and the Prosody that there is.
+pub fn check_own_configuration(
+    settings: &Settings,
+    mut report: Report,
+    places: &Places,
+    main_file: &Path,
+) -> Result<(Report, User, Option<Prosody>), Failure> {
+    check_main_file(main_file)?;
+    // The others have no effect, and may be variables that this very file reads.
+    let without_file = |name: &str| name.strip_suffix("_FILE").unwrap_or(name).to_owned();
+    let fields = catalogue::settings().map(|setting| setting.field);
+    let fields = fields.filter(|field| has_effect(field) || *field == "accounts");
+    let mut names: Vec<String> = fields.map(|field| without_file(&settings.variable(field))).collect();
+    names.extend(["LOCAL", "PASSWORD"].map(str::to_owned));
+    names.extend(settings.is_given("account").then(|| "DOMAIN".to_owned()));
+    report.retain(|variable| names.contains(&without_file(variable)));
+    let report = refuse(settings, report)?;
+    // Where there is no Prosody at all, that is for the program to say.
+    let prosody = prosody::find(std::env::var_os("PATH").as_deref()).ok();
+    if let Some(hidden) = prosody.as_ref().and_then(Prosody::hidden_modules) {
+        return Err(wrong(Mistake::about(&hidden)));
+    }
+    let user = facts::identity(settings, &places.data_dir)?;
+    check_readable(main_file, &user)?;
+    Ok((report, user, prosody))
+}
+
+/// Whether a setting, by its field, concerns us and not the configuration.
+fn has_effect(field: &str) -> bool {
+    field == "certificate_reload"
+        || catalogue::Entrypoint::SECTION.settings.iter().any(|setting| setting.field == field)
+}
+
+/// Refuses what is no file, or none that Prosody can read.
 fn check_main_file(main_file: &Path) -> Result<(), Failure> {
     let why = match fs::metadata(main_file) {
-        Ok(found) if found.is_file() => return Ok(()),
+        Ok(found) if found.is_file() => {
+            if !user_files::is_foreign_template(main_file) {
+                return Ok(());
+            }
+            "it has `${…}` in it, which another image's start replaces and Lua does not know: remove the file and use \
+             settings, or write Lua"
+        }
         Ok(found) if found.is_dir() => {
             "it is a directory, which Docker makes where the file to mount does not exist: correct the mount"
         }
@@ -276,12 +302,12 @@ fn check_readable(main_file: &Path, user: &User) -> Result<(), Failure> {
 }
 
 /// This process's environment without what begins with `PROSODY_`: secrets are among it, under misspelt names too. What
-/// the user's files read stays, unless it is a secret.
+/// the user's files read stays, unless it is a secret. Another image's `PASSWORD` that was taken goes as well.
 pub fn without_settings(settings: &Settings, read: &BTreeSet<&str>) -> Vec<(OsString, OsString)> {
     let is_kept = |name: &OsStr| {
         let Some(name) = name.to_str() else { return true };
         let is_ours = name.starts_with(PREFIX) && !source::NOT_OURS.contains(&name);
-        !is_ours || (read.contains(name) && !settings.is_secret(name))
+        !settings.is_secret(name) && (!is_ours || read.contains(name))
     };
     std::env::vars_os().filter(|(name, _)| is_kept(name)).collect()
 }

@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::Context;
 use nix::unistd::mkdtemp;
 
-use super::run::{environment, without_settings};
-use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse};
+use super::run::{check_own_configuration, environment, without_settings};
+use super::{Wish, log_report, make_plan, prosodyctl, read_settings};
 use crate::apply;
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts::{self, Places};
@@ -23,8 +23,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
     let places = Places::find(&settings);
     if let Some(main_file) = places.own_main_file() {
-        refuse(&settings, report)?;
-        let user = facts::identity(&settings, &places.data_dir)?;
+        let (_, user, _) = check_own_configuration(&settings, report, &places, &main_file)?;
         return check_config(&user, std::env::vars_os().collect(), &main_file, &places.data_dir);
     }
 

@@ -167,13 +167,15 @@ fn wrong_password(database: &Database, why: &str) -> Answer {
     let user = database.username.as_deref().unwrap_or_default();
     Answer::Wrong(match database.password {
         Some(_) => format!("wrong password for the user {user:?}, or no such user ({why}): correct either"),
-        None => format!("it asks for a password, and there is none ({why}): set PROSODY_DB_PASSWORD_FILE"),
+        None => format!(
+            "it asks for a password, and there is none ({why}): set PROSODY_DB_PASSWORD_FILE, or beside PROSODY_SQL_DRIVER PROSODY_SQL_PASSWORD_FILE"
+        ),
     })
 }
 
 fn no_database(why: &str) -> Answer {
     Answer::Wrong(format!(
-        "no such database there, or the user may not use it ({why}): make it, or correct its name in PROSODY_DB_NAME or the URL"
+        "no such database there, or the user may not use it ({why}): make it, or correct its name in PROSODY_DB_NAME, PROSODY_SQL_DB or the URL"
     ))
 }
 

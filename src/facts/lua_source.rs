@@ -22,6 +22,8 @@ pub struct Summary {
     pub sets_plugin_paths: bool,
     /// The variables that it reads, as `ENV_NAME` or as `os.getenv("NAME")`.
     pub environment: BTreeSet<String>,
+    /// Whether it is no Lua but has markers in it, `${NAME:-default}`, that another image's start would replace.
+    pub has_markers: bool,
 }
 
 /// The functions of Prosody's configuration (`core/configmanager.lua`) that begin a host.
@@ -45,6 +47,8 @@ pub fn summarize(source: &[u8]) -> Summary {
         match token {
             Token::Symbol(b'{' | b'(') => depth += 1,
             Token::Symbol(b'}' | b')') => depth = depth.saturating_sub(1),
+            // Nothing in Lua has a dollar sign.
+            Token::Symbol(b'$') if tokens.rest().starts_with(b"{") => summary.has_markers = true,
             _ => {}
         }
         if let Token::Name(name) = token {

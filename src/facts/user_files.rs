@@ -46,7 +46,16 @@ pub struct UserFiles {
     pub components: Vec<UserFile>,
     /// The templates that replace those of the same name in the binary.
     pub templates: Vec<UserFile>,
+    /// Another image's templates of its own configuration, which are no Lua, each with the setting that replaces it.
+    pub left_out: Vec<(PathBuf, &'static str)>,
 }
+
+/// The templates of another image's among the fragments, and the settings that replace them.
+const FOREIGN_TEMPLATES: [(&str, &str); 2] =
+    [("modules.cfg.lua", "PROSODY_MODULES_ENABLED"), ("logging.cfg.lua", "PROSODY_LOG_LEVEL")];
+
+/// What another image includes where `PROSODY_EXTRA_CFG` says so.
+const EXTRA_CFG: &str = "conf.d/extra.cfg.lua";
 
 /// A file that cannot be taken.
 #[derive(Debug)]
@@ -100,7 +109,14 @@ impl UserFiles {
     /// `config_dir`, `templates_dir` and `extra` are the settings `PROSODY_CONFIG_DIR`, `PROSODY_TEMPLATES_DIR` and
     /// `PROSODY_EXTRA_CONFIG`; the last two may be relative to the first. A folder that is absent is empty, and so
     /// is a pattern that nothing matches. Hidden files are left out. Every problem is in the list, not the first alone.
-    pub fn read(config_dir: &Path, templates_dir: &Path, extra: &Path) -> Result<UserFiles, Vec<Problem>> {
+    /// `extra_cfg` is another image's `PROSODY_EXTRA_CFG`: whether `conf.d/extra.cfg.lua` is among them, which has to be
+    /// there then.
+    pub fn read(
+        config_dir: &Path,
+        templates_dir: &Path,
+        extra: &Path,
+        extra_cfg: Option<bool>,
+    ) -> Result<UserFiles, Vec<Problem>> {
         let main = read_main(&config_dir.join("prosody.cfg.lua")).map_err(|problem| vec![problem])?;
         if main.is_some() {
             return Ok(UserFiles { main, ..UserFiles::default() });
@@ -110,9 +126,29 @@ impl UserFiles {
         let virtual_hosts = folder(&config_dir.join("vhost.d"), "*.cfg.lua");
         let components = folder(&config_dir.join("cmpt.d"), "*.cfg.lua");
         let templates = folder(&config_dir.join(templates_dir), "*.j2");
-        let extra = read_extra(&config_dir.join(extra), &mut problems);
+        let extra_file = config_dir.join(EXTRA_CFG);
+        let mut extra = read_extra(&config_dir.join(extra), &mut problems);
+        if extra_cfg == Some(false) {
+            extra.retain(|file| file.path != extra_file);
+            problems.retain(|problem| problem.path != extra_file);
+        }
+        let is_there =
+            extra.iter().map(|file| &file.path).chain(problems.iter().map(|problem| &problem.path));
+        if extra_cfg == Some(true) && !is_there.into_iter().any(|path| *path == extra_file) {
+            match read(extra_file) {
+                Ok(file) => extra.insert(0, file),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let mut left_out = Vec::new();
+        extra.retain(|file| {
+            let known = FOREIGN_TEMPLATES.iter().find(|(name, _)| file.path.ends_with(name));
+            let setting = known.filter(|_| file.summary.has_markers).map(|(_, setting)| *setting);
+            left_out.extend(setting.map(|setting| (file.path.clone(), setting)));
+            setting.is_none()
+        });
         if problems.is_empty() {
-            Ok(UserFiles { main, extra, virtual_hosts, components, templates })
+            Ok(UserFiles { main, extra, virtual_hosts, components, templates, left_out })
         } else {
             Err(problems)
         }
@@ -149,6 +185,11 @@ impl UserFiles {
         let lists = [&self.extra, &self.virtual_hosts, &self.components];
         lists.into_iter().flatten()
     }
+}
+
+/// Whether a main file is another image's template of its own, which Prosody cannot read.
+pub fn is_foreign_template(main_file: &Path) -> bool {
+    read_main(main_file).is_ok_and(|file| file.is_some_and(|file| file.summary.has_markers))
 }
 
 /// Reads the user's own main file. It is run as it is, so of one that is very long only the beginning is looked at.
@@ -297,7 +338,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     fn read_files(directory: &TestDir) -> Result<UserFiles, Vec<Problem>> {
-        UserFiles::read(directory.path(), Path::new("templates"), Path::new("conf.d/*.cfg.lua"))
+        UserFiles::read(directory.path(), Path::new("templates"), Path::new("conf.d/*.cfg.lua"), None)
     }
 
     fn names(files: &[UserFile]) -> Vec<&str> {
@@ -312,11 +353,50 @@ mod tests {
     }
 
     #[test]
+    fn another_images_templates_are_left_out_and_told_from_lua() {
+        let directory = TestDir::new();
+        directory
+            .write("conf.d/logging.cfg.lua", "log = {\n ${PROSODY_LOG_LEVEL:-info} = \"*console\";\n}\n");
+        directory
+            .write("conf.d/modules.cfg.lua", "x = '${PROSODY_CORE_MODULES}' -- ${PROSODY_COMM_MODULES}\n");
+        let files = read_files(&directory).unwrap();
+        assert_eq!(names(&files.extra), ["modules.cfg.lua"]);
+        assert_eq!(files.left_out, [(directory.path().join("conf.d/logging.cfg.lua"), "PROSODY_LOG_LEVEL")]);
+
+        let main = directory.path().join("prosody.cfg.lua");
+        assert!(!is_foreign_template(&main), "absent");
+        directory.write("prosody.cfg.lua", "VirtualHost \"${PROSODY_DEFAULT_VIRTUALHOST:-localhost}\"\n");
+        assert!(!is_foreign_template(&main), "a string is Lua, whatever is in it");
+        directory.write("prosody.cfg.lua", "allow_registration = ${PROSODY_ALLOW_REGISTRATION:-false}\n");
+        assert!(is_foreign_template(&main));
+    }
+
+    #[test]
+    fn the_extra_file_is_there_as_another_images_switch_says() {
+        let directory = TestDir::new();
+        let read = |extra: &str, extra_cfg| {
+            UserFiles::read(directory.path(), Path::new("templates"), Path::new(extra), extra_cfg)
+        };
+        assert!(problem(read("conf.d/*.cfg.lua", Some(true))).contains("conf.d/extra.cfg.lua"));
+        assert!(read("conf.d/*.cfg.lua", Some(false)).is_ok());
+        directory.write("conf.d/extra.cfg.lua", "");
+        directory.write("conf.d/a.cfg.lua", "");
+        for (extra, extra_cfg, expected) in [
+            ("conf.d/*.cfg.lua", None, &["a.cfg.lua", "extra.cfg.lua"][..]),
+            ("conf.d/*.cfg.lua", Some(true), &["a.cfg.lua", "extra.cfg.lua"]),
+            ("conf.d/*.cfg.lua", Some(false), &["a.cfg.lua"]),
+            ("conf.d/a.cfg.lua", Some(true), &["extra.cfg.lua", "a.cfg.lua"]),
+        ] {
+            assert_eq!(names(&read(extra, extra_cfg).unwrap().extra), expected, "{extra} {extra_cfg:?}");
+        }
+    }
+
+    #[test]
     fn an_absent_directory_has_no_files() {
         let directory = TestDir::new();
         assert_eq!(read_files(&directory).unwrap(), UserFiles::default());
         let absent = directory.path().join("absent");
-        let files = UserFiles::read(&absent, Path::new("templates"), Path::new("conf.d/*.cfg.lua"));
+        let files = UserFiles::read(&absent, Path::new("templates"), Path::new("conf.d/*.cfg.lua"), None);
         assert_eq!(files.unwrap(), UserFiles::default());
     }
 
@@ -434,7 +514,8 @@ mod tests {
         directory.write("own/a1.lua", "");
         directory.write("own/a22.lua", "");
         directory.write("own/b1.lua", "");
-        let read = |extra: &str| UserFiles::read(directory.path(), Path::new("templates"), Path::new(extra));
+        let read =
+            |extra: &str| UserFiles::read(directory.path(), Path::new("templates"), Path::new(extra), None);
 
         assert_eq!(names(&read("conf.d/extra.cfg.lua").unwrap().extra), ["extra.cfg.lua"]);
         assert_eq!(names(&read("own/a?.lua").unwrap().extra), ["a1.lua"]);

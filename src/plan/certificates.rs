@@ -158,7 +158,7 @@ impl Decision {
     ) {
         let mut last: Option<Certificates> = None;
         let mut seen: HashSet<String> = HashSet::new();
-        let http = http_names(settings);
+        let http = http_names(settings, user_files);
         // Hosts of the user's own, and where a program in his files may name more, all that there are certificates for.
         let own = user_files.fragments().flat_map(|file| file.summary.hosts.iter().map(String::as_str));
         let written = if user_files.define_host() { found.names() } else { Vec::new() };
@@ -494,9 +494,9 @@ fn places(settings: &Settings, config_dir: &Path) -> String {
 }
 
 /// The names under which HTTP services answer, where those are not the hosts' own.
-fn http_names(settings: &Settings) -> BTreeSet<String> {
+fn http_names(settings: &Settings, user_files: &UserFiles) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    names.extend(network_hostname(settings).map(|name| name.ascii().into_owned()));
+    names.extend(network_hostname(settings, user_files).map(|name| name.ascii().into_owned()));
     names.extend(settings.hosts.http_host.iter().map(|name| name.ascii().into_owned()));
     names.extend(settings.network.http_external_url.iter().map(|url| url.host().to_owned()));
     let of_hosts = settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.options);

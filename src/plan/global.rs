@@ -25,15 +25,18 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
     ] {
         options.extend(section.into_iter().map(|(name, value)| (name.to_owned(), value)));
     }
+    options.extend(
+        settings.source.moving_in.e2e_policy.iter().map(|(name, value)| ((*name).to_owned(), value.clone())),
+    );
     runtime(settings, facts, options, report);
     contacts(settings, options);
     ports(settings, facts, options, report);
-    http(settings, options);
+    http(settings, facts, options);
     encryption(settings, options, report);
     limits(settings, options);
     resolver(settings, facts, options, report);
     registration(settings, facts, options, report);
-    turn(settings, options, report);
+    turn(settings, facts, options, report);
     uploads(settings, options);
     observability(settings, options, report);
 }
@@ -134,11 +137,11 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
     }
 }
 
-fn http(settings: &Settings, options: &mut Options) {
+fn http(settings: &Settings, facts: &Facts, options: &mut Options) {
     let set = |options: &mut Options, name: &str, value: &str| {
         drop(options.insert(name.into(), Value::from(value)))
     };
-    if let Some(name) = network_hostname(settings) {
+    if let Some(name) = network_hostname(settings, &facts.user_files) {
         set(options, "http_host", &name.ascii());
         set(options, "proxy65_address", &name.ascii());
     }
@@ -249,14 +252,14 @@ fn registration(settings: &Settings, facts: &Facts, options: &mut Options, repor
     }
 }
 
-fn turn(settings: &Settings, options: &mut Options, report: &mut Report) {
+fn turn(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
     let network = &settings.network;
     let host = network.turn_host.as_ref().map(|host| host.lua());
     let host = host.or_else(|| {
         network
             .turn_secret
             .as_ref()
-            .and(network_hostname(settings))
+            .and(network_hostname(settings, &facts.user_files))
             .map(|name| Value::from(name.ascii().as_ref()))
     });
     if let Some(host) = &host {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::facts::Facts;
+use crate::facts::user_files::UserFiles;
 use minijinja::Value;
 
 use crate::gather::gather;
@@ -50,6 +51,10 @@ impl Hosts {
     /// Decides which hosts are served.
     pub fn decide(settings: &Settings, facts: &Facts, report: &mut Report) -> Self {
         let mut hosts = Self::default();
+        if settings.has_foreign_domain() && facts.user_files.define_host() {
+            // Somebody else's, and so is what stands beside it.
+            report.retain(|variable| !variable.starts_with("DOMAIN"));
+        }
         hosts.add_virtual_hosts(settings, facts);
         // A wrong name is in the report already.
         let is_wrong = |field: &str, is_read: bool| settings.is_given(field) && !is_read;
@@ -61,7 +66,7 @@ impl Hosts {
                 "Prosody serves nothing without a virtual host: name one, or leave it out",
             ));
         }
-        hosts.add_components(settings, report);
+        hosts.add_components(settings, facts, report);
         hosts.add_external_components(settings, report);
         hosts.find_doubles(settings, report);
         hosts
@@ -83,7 +88,8 @@ impl Hosts {
 
     fn add_virtual_hosts(&mut self, settings: &Settings, facts: &Facts) {
         let plain = |name: String| VirtualHost { name, options: Options::new(), names_certificate: false };
-        self.virtual_hosts.extend(settings.hosts.domain.iter().map(|domain| plain(domain.to_string())));
+        self.virtual_hosts
+            .extend(domain(settings, &facts.user_files).map(|domain| plain(domain.to_string())));
         for described in settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0) {
             let host = VirtualHost {
                 name: described.host.to_string(),
@@ -103,15 +109,20 @@ impl Hosts {
         }
     }
 
-    fn add_components(&mut self, settings: &Settings, report: &mut Report) {
+    fn add_components(&mut self, settings: &Settings, facts: &Facts, report: &mut Report) {
+        let domain = domain(settings, &facts.user_files);
+        let own_hosts = match (&settings.hosts.domain, domain) {
+            (Some(_), None) => &[],
+            _ => settings.source.moving_in.components.as_slice(),
+        };
         let muc_modules = || {
             settings.hosts.muc_modules.iter().flat_map(|set| set.iter()).map(|name| name.as_str().to_owned())
         };
         // Prosody's own default lets anyone on the network create rooms.
-        let restriction = match (&settings.hosts.restrict_room_creation, &settings.hosts.domain) {
-            (Some(choice), _) => Some(choice.lua()),
-            (None, Some(_)) => Some(Value::from("local")),
-            (None, None) => None,
+        let restriction = match &settings.hosts.restrict_room_creation {
+            Some(choice) => Some(choice.lua()),
+            None if domain.is_some() || !own_hosts.is_empty() => Some(Value::from("local")),
+            None => None,
         };
         let restricted =
             || restriction.iter().map(|value| ("restrict_room_creation".to_owned(), value.clone()));
@@ -131,7 +142,8 @@ impl Hosts {
                 }
                 if module == "http_file_share" {
                     // The official image's path, so that links to files stay valid after a move.
-                    let one_name = settings.hosts.http_host.is_some() || network_hostname(settings).is_some();
+                    let one_name = settings.hosts.http_host.is_some()
+                        || network_hostname(settings, &facts.user_files).is_some();
                     let path = if shares > 1 && one_name { "/share/$host" } else { "/share" };
                     options.insert("http_paths".into(), lua::table([("file_share", path)]));
                 }
@@ -146,9 +158,7 @@ impl Hosts {
                     names_certificate: component.options.get("certificate").is_some(),
                 });
             }
-        } else if let Some(domain) =
-            settings.hosts.domain.as_ref().filter(|_| !settings.is_given("components"))
-        {
+        } else if !settings.is_given("components") {
             let mut rooms = vec!["muc_mam".to_owned()];
             rooms.extend(muc_modules().filter(|name| name != "muc_mam"));
             let rooms: Options =
@@ -157,15 +167,20 @@ impl Hosts {
                 ("conference", "muc", rooms),
                 ("upload", "http_file_share", Options::new()),
                 ("proxy", "proxy65", Options::new()),
+                ("", "pubsub", Options::new()),
             ] {
-                match Domain::parse(&format!("{label}.{domain}")) {
-                    Ok(host) => self.components.push(Component {
+                let own = own_hosts.iter().find(|(of, _)| *of == module).map(|(_, host)| Ok(host.clone()));
+                let below = domain.filter(|_| !label.is_empty());
+                let below = || below.map(|domain| Domain::parse(&format!("{label}.{domain}")));
+                match own.or_else(below) {
+                    Some(Ok(host)) => self.components.push(Component {
                         name: host.to_string(),
                         module: Some(module.to_owned()),
                         options,
                         names_certificate: false,
                     }),
-                    Err(why) => report.mistake(Mistake::new(&settings.variable("domain"), &why)),
+                    Some(Err(why)) => report.mistake(Mistake::new(&settings.variable("domain"), &why)),
+                    None => {}
                 }
             }
         }
@@ -209,7 +224,8 @@ impl Hosts {
             let field = match component.module {
                 None => "external_components",
                 Some(_) if settings.is_given("components") => "components",
-                Some(_) => "domain",
+                Some(_) if settings.is_given("domain") => "domain",
+                Some(_) => "virtual_hosts",
             };
             (component.name.as_str(), field, "a component")
         });
@@ -244,14 +260,20 @@ fn default_host(hostname: &str, has_data_of_hostname: bool) -> String {
     }
 }
 
+/// The domain of the one-variable set-up. Another image's `DOMAIN` is not, where the user's own files define a host.
+pub fn domain<'a>(settings: &'a Settings, user_files: &UserFiles) -> Option<&'a Domain> {
+    let is_other = settings.has_foreign_domain() && user_files.define_host();
+    settings.hosts.domain.as_ref().filter(|_| !is_other)
+}
+
 /// The name under which all services answer: a setting, or as in the official image the only virtual host that a
 /// setting names, where components are set.
-pub fn network_hostname(settings: &Settings) -> Option<Domain> {
+pub fn network_hostname(settings: &Settings, user_files: &UserFiles) -> Option<Domain> {
     if let Some(name) = &settings.hosts.network_hostname {
         return Some(name.clone());
     }
     settings.hosts.components.as_ref()?;
-    let mut named: Vec<&Domain> = settings.hosts.domain.iter().collect();
+    let mut named: Vec<&Domain> = domain(settings, user_files).into_iter().collect();
     named.extend(settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.host));
     named.dedup();
     match named[..] {

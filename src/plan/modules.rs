@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use minijinja::Value;
 
-use super::hosts::{Hosts, Options};
+use super::hosts::{Hosts, Options, domain};
 use crate::facts::Facts;
 use crate::facts::modules::Origin;
 use crate::gather::gather;
@@ -93,7 +93,7 @@ pub fn options(
     let storage = &settings.storage;
     let by_default = || THE_DEFAULT_SET.to_owned();
     add(true, DEFAULT, &by_default);
-    add(settings.hosts.domain.is_some(), FOR_DOMAIN, &|| variable("domain"));
+    add(domain(settings, &facts.user_files).is_some(), FOR_DOMAIN, &|| variable("domain"));
     for (is_set, field) in [
         (storage.retention_days.is_some(), "retention_days"),
         (storage.archive_expiry_days.is_some(), "archive_expiry_days"),
@@ -104,6 +104,9 @@ pub fn options(
     add(contacts, &["server_contact_info"], &|| format!("{}CONTACT_*", crate::settings::catalogue::PREFIX));
     add(settings.network.turn_secret.is_some(), &["turn_external"], &|| variable("turn_secret"));
     add(is_on(settings.observability.openmetrics), &["http_openmetrics"], &|| variable("openmetrics"));
+    if let Some(by) = e2e_policy(settings, facts, report) {
+        add(true, &["e2e_policy"], &|| by.clone());
+    }
     let invite_only = settings.authentication.registration_invite_only;
     add(is_on(invite_only), &["invites_register"], &|| variable("registration_invite_only"));
     add(is_on(settings.tls.use_dane) && is_13, &["s2s_auth_dane_in"], &|| variable("use_dane"));
@@ -202,6 +205,24 @@ fn serves_rooms(name: &str, facts: &Facts) -> bool {
     let file = found.file.as_ref().filter(|file| file.origin != Origin::Prosody);
     file.and_then(|file| file.source.as_ref())
         .is_some_and(|source| source.modules.iter().any(|need| need.name == "muc" && !need.is_conditional))
+}
+
+/// The variable that asks for the module `e2e_policy`, another image's, where there is that module. Without it a policy that
+/// is required would not be kept.
+fn e2e_policy(settings: &Settings, facts: &Facts, report: &mut Report) -> Option<String> {
+    let policy = &settings.source.moving_in.e2e_policy;
+    let is = |word| policy.iter().filter(|(_, value)| value.as_str() == Some(word)).count();
+    let by = policy.first().filter(|_| is("none") < 2)?.0.to_ascii_uppercase();
+    if facts.modules.find("e2e_policy").file.is_some() {
+        return Some(by);
+    }
+    let why = "there is no module `e2e_policy`, and without it unencrypted messages are delivered: put it into a folder of \
+               PROSODY_PLUGIN_PATHS";
+    match is("required") {
+        0 => report.warning(format!("{by}: {why}")),
+        _ => report.mistake(Mistake::new(&by, &format!("{why}, or say `none`"))),
+    }
+    None
 }
 
 /// Says which names were not written as Prosody writes them.

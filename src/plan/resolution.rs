@@ -203,6 +203,7 @@ impl Roots<'_> {
                 let by = match option {
                     _ if is_written => variable("options"),
                     // The URL of a database chooses it too.
+                    "default_storage" if !is_given && settings.has_sql_family() => variable("db_driver"),
                     "default_storage" if !is_given => variable("database_url"),
                     _ => variable(field),
                 };
@@ -228,7 +229,11 @@ impl Roots<'_> {
             self.of_host(&host.name, &host.options, &variable("virtual_hosts"), false, &mut add);
         }
         let is_domains = settings.hosts.components.is_none();
-        let by = variable(if is_domains { "domain" } else { "components" });
+        let by = match is_domains {
+            true if settings.is_given("domain") => variable("domain"),
+            true => variable("virtual_hosts"),
+            false => variable("components"),
+        };
         for component in &self.hosts.components {
             match &component.module {
                 Some(module) => {

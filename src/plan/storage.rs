@@ -116,18 +116,16 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
         options.insert("storage".into(), lua::table(stores));
     }
 
-    let database = DATABASE_FIELDS;
+    let family = Family::of(settings);
     if sqlite {
-        let others = database.iter().chain(&["database_url"]).filter(|field| settings.is_given(field));
-        for field in others {
+        let others = DATABASE_FIELDS.iter().chain(&["database_url"]).filter(|field| settings.is_given(field));
+        for field in others.filter(|_| family != Family::SqlWithoutDriver) {
             report.mistake(Mistake::new(
                 &settings.variable(field),
                 &format!("the storage `sqlite` is the file {SQLITE_FILE}: for another database write `sql`, or leave this out"),
             ));
         }
-        let table = [("driver", Value::from("SQLite3")), ("database", Value::from(SQLITE_FILE))];
-        options.insert("sql".into(), lua::table(table));
-        return;
+        options.insert("sql".into(), sqlite_table());
     }
     // Also where a host's own options, or the user's own files, name `sql`.
     let named =
@@ -141,28 +139,69 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
                 .flat_map(|list| &list.0)
                 .any(|component| names_sql(&component.options))
             || settings.anything.options.as_ref().is_some_and(names_sql);
-    if named || in_host {
-        options.insert("sql".into(), sql_table(settings));
-    } else if let Some(field) = database.iter().find(|field| settings.is_given(field)) {
+    let field = DATABASE_FIELDS.iter().find(|field| settings.is_given(field));
+    if !sqlite && (named || in_host) {
+        options.insert("sql".into(), sql_table(settings, family, report));
+    }
+    let is_unused = match family {
+        Family::SqlWithoutDriver => true,
+        Family::Sql => false,
+        Family::Db => !sqlite && !named && !in_host,
+    };
+    if let Some(field) = field.filter(|_| is_unused) {
+        let what_to_do = match family {
+            Family::Db => "set PROSODY_DEFAULT_STORAGE=sql, or PROSODY_STORAGE_ARCHIVE=sql for one store",
+            _ => "set PROSODY_SQL_DRIVER",
+        };
         report.warning(format!(
-            "{}: nothing is stored in that database: set PROSODY_DEFAULT_STORAGE=sql, or PROSODY_STORAGE_ARCHIVE=sql \
-             for one store",
+            "{}: nothing is stored in that database: {what_to_do}",
             settings.variable(field)
         ));
     }
+}
+
+/// Which settings describe the database. They differ in their defaults.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    /// `PROSODY_DB_*`, or a URL.
+    Db,
+    /// The official image's `PROSODY_SQL_*`, where the driver makes `sql` the default.
+    Sql,
+    /// The same without the driver, and so without effect.
+    SqlWithoutDriver,
+}
+
+impl Family {
+    fn of(settings: &Settings) -> Self {
+        match (settings.has_sql_family(), settings.is_given("db_driver")) {
+            (false, _) => Self::Db,
+            (true, true) => Self::Sql,
+            (true, false) => Self::SqlWithoutDriver,
+        }
+    }
+}
+
+/// `mod_storage_sql`'s options for its own default.
+fn sqlite_table() -> Value {
+    lua::table([("driver", Value::from("SQLite3")), ("database", Value::from(SQLITE_FILE))])
 }
 
 /// The settings that describe a database one by one.
 const DATABASE_FIELDS: [&str; 6] =
     ["db_driver", "db_host", "db_port", "db_name", "db_username", "db_password"];
 
-/// The default backend. The official image's `PROSODY_STORAGE=sql` with nothing that names a database is SQLite.
+/// The default backend. The official image's `PROSODY_STORAGE=sql` with nothing that names a database is SQLite, and its
+/// `PROSODY_SQL_DRIVER` is `sql` whatever that says.
 fn default_storage(settings: &Settings) -> Option<&str> {
+    let family = Family::of(settings);
+    if family == Family::Sql {
+        return Some("sql");
+    }
     let name = settings.storage.default_storage.as_ref()?.as_str();
     let given = settings.source.given.get("default_storage");
     let is_official = given.is_some_and(|given| given.variable.starts_with("PROSODY_STORAGE"));
-    let names_database =
-        DATABASE_FIELDS.iter().chain(&["database_url"]).any(|field| settings.is_given(field));
+    let is_described = family == Family::Db && DATABASE_FIELDS.iter().any(|field| settings.is_given(field));
+    let names_database = is_described || settings.is_given("database_url");
     Some(if name == "sql" && is_official && !names_database { "sqlite" } else { name })
 }
 
@@ -181,7 +220,7 @@ fn names_sql(options: &crate::settings::types::Options) -> bool {
 }
 
 /// `mod_storage_sql`'s options.
-fn sql_table(settings: &Settings) -> Value {
+fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value {
     let storage = &settings.storage;
     let mut table: Vec<(&str, Value)> = Vec::new();
     let secret = |secret: &Secret| secret.clone().into_value();
@@ -194,17 +233,34 @@ fn sql_table(settings: &Settings) -> Value {
         table.extend(url.port.map(|port| ("port", port.lua())));
         return lua::table(table);
     }
+    if family == Family::SqlWithoutDriver {
+        return sqlite_table();
+    }
     let driver = storage.db_driver.unwrap_or(DbDriver::PostgreSql);
-    let text = |setting: &Option<crate::settings::types::Text>, default: &str| {
-        Value::from(setting.as_ref().map_or(default, |text| text.as_str()))
+    let is_sqlite = driver == DbDriver::Sqlite3;
+    // The official image leaves all that is not set to Prosody and the driver.
+    let default = |text: &'static str| Some(text).filter(|_| family == Family::Db);
+    let (name, host) = match driver {
+        DbDriver::Sqlite3 => (default("prosody").or(Some(SQLITE_FILE)), None),
+        DbDriver::MySql => (default("prosody"), default("mysql")),
+        DbDriver::PostgreSql => (default("prosody"), default("postgresql")),
+    };
+    if name.is_none() && !settings.is_given("db_name") {
+        report.mistake(Mistake::new(
+            &settings.variable("db_driver"),
+            "Prosody needs the database's name too: set PROSODY_SQL_DB",
+        ));
+    }
+    let text = |setting: &Option<crate::settings::types::Text>, default: Option<&str>| {
+        setting.as_ref().map(|text| text.as_str()).or(default).map(Value::from)
     };
     table.push(("driver", driver.lua()));
-    table.push(("database", text(&storage.db_name, "prosody")));
-    if driver != DbDriver::Sqlite3 {
-        let host = if driver == DbDriver::MySql { "mysql" } else { "postgresql" };
-        table.push(("host", text(&storage.db_host, host)));
+    table.extend(text(&storage.db_name, name).map(|name| ("database", name)));
+    if !is_sqlite {
+        table.extend(text(&storage.db_host, host).map(|host| ("host", host)));
         table.extend(storage.db_port.as_ref().map(|port| ("port", port.lua())));
-        table.push(("username", text(&storage.db_username, "prosody")));
+        let username = text(&storage.db_username, default("prosody"));
+        table.extend(username.map(|username| ("username", username)));
         table.extend(storage.db_password.as_ref().map(|password| ("password", secret(password))));
     }
     lua::table(table)

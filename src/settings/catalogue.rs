@@ -54,6 +54,9 @@ impl Setting {
 /// What every setting's name begins with.
 pub const PREFIX: &str = "PROSODY_";
 
+/// The configuration directory, where no setting says otherwise.
+pub const CONFIG_DIR: &str = "/etc/prosody";
+
 /// The settings of one part of the reference.
 pub struct Section {
     /// The heading in the reference.
@@ -159,7 +162,7 @@ section! {
 section! {
     /// Certificates and encryption.
     Tls "TLS"
-    certificates: Path = "`certs` below the configuration directory", "Where certificates are looked for.", decides [certificates];
+    certificates: Path = "`certs` below the configuration directory", "Where certificates are looked for. A relative path is one below the configuration directory.", decides [certificates];
     import_certificate_directories: List<Path> = "", "More places to look for certificates, for example `/etc/letsencrypt/live`. They are read as who starts the container: readable by root alone is fine.";
     import_certificate_hostnames: List<Domain> = "", "Import certificates for these hosts only. With as many names as directories they are pairs: each directory is for one host.";
     certificate_reload: Boolean = "`true`", "Serve a renewed certificate without a restart.";
@@ -288,4 +291,9 @@ pub const STORE_PREFIX: &str = "PROSODY_STORAGE_";
 /// Every setting of every section.
 pub fn settings() -> impl Iterator<Item = &'static Setting> {
     SECTIONS.iter().flat_map(|section| section.settings)
+}
+
+/// The setting with this field.
+pub fn setting(field: &str) -> Option<&'static Setting> {
+    settings().find(|setting| setting.field == field)
 }

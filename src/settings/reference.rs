@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Settings;
 use super::catalogue::{self, SECTIONS, STORE_PREFIX, Setting};
+use super::moving_in::{self, Meaning};
 use super::source::Given;
 
 /// The reference that stands in `docs/settings.md`.
@@ -43,6 +44,28 @@ pub fn markdown() -> String {
             let (name, meaning) = store();
             row(&mut text, &name, "name", "`PROSODY_DEFAULT_STORAGE`", meaning);
         }
+    }
+    text.push_str(
+        "\n## Moving in from other images\n\n\
+         Variables of other images keep their meaning. Those that any program could have, because they do not begin with\n\
+         `PROSODY_`, count where `DOMAIN` does; what stands beside it and has no effect is one line in the log. The\n\
+         `PROSODY_SQL_*` have defaults of their own: the driver makes `sql` the default storage, SQLite3's file is\n\
+         `prosody.sqlite`, no host is the local socket, no user is none; with `PROSODY_DB_*` beside them they are an error.\n\
+         `PROSODY_STORAGE=sql` with nothing that describes a database is SQLite too.\n\n\
+         | variable | means |\n| --- | --- |\n",
+    );
+    for setting in catalogue::settings() {
+        for alias in setting.aliases {
+            let _ = writeln!(text, "| `{alias}` | `{}` |", setting.name());
+        }
+    }
+    for (name, meaning) in moving_in::VARIABLES {
+        let means = match meaning {
+            Meaning::Own(_, means) => (*means).to_owned(),
+            Meaning::Setting(_) => moving_in::setting(name, meaning),
+            Meaning::Nothing(_) => format!("nothing: use {}", moving_in::setting(name, meaning)),
+        };
+        let _ = writeln!(text, "| `{name}` | {means} |");
     }
     text
 }
@@ -144,6 +167,11 @@ pub fn effective(settings: &Settings) -> String {
     }
     for (store, given) in &settings.source.stores {
         line(&mut text, &format!("{STORE_PREFIX}{}", store.to_ascii_uppercase()), given, true);
+    }
+    let foreign = settings.source.moving_in.given.iter().map(|(name, given)| (*name, given));
+    for (name, given) in foreign.chain(settings.source.given.get("account").map(|given| ("PASSWORD", given)))
+    {
+        line(&mut text, name, given, name != "PASSWORD");
     }
     text
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::catalogue::{self, PREFIX, STORE_PREFIX, Setting};
+use super::moving_in::{self, MovingIn};
 use super::nearest::nearest;
 use super::report::{Mistake, Report};
 
@@ -40,12 +41,16 @@ pub struct Source {
     pub unknown: Vec<String>,
     /// All `PROSODY_*` variables that are settings: none of them is handed on to Prosody.
     pub variables: Vec<String>,
+    /// What variables of other images say and no setting does.
+    pub moving_in: MovingIn,
 }
 
 /// What a variable's name means.
 enum Meaning {
     Setting(&'static Setting),
     Store(String),
+    /// Another image's, with a meaning of its own.
+    Foreign(&'static str),
 }
 
 /// Reads the settings out of an environment. Mistakes are added to the report; what is right is returned all the same,
@@ -54,7 +59,8 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
     let mut source = Source::default();
     let mut variables: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in environment {
-        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
+        let is_known = |name: &&str| name.starts_with(PREFIX) || moving_in::may_count(name);
+        let Some(name) = name.to_str().filter(is_known) else {
             continue;
         };
         match value.into_string() {
@@ -63,11 +69,13 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
                 variables.entry(name.to_owned()).or_insert(value);
             }
             Ok(_) => {}
+            Err(_) if !name.starts_with(PREFIX) => {}
             Err(_) => report.mistake(Mistake::new(name, "the value is not UTF-8")),
         }
     }
 
-    for (name, value) in &variables {
+    let mut foreign = BTreeMap::new();
+    for (name, value) in variables.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
         if NOT_OURS.contains(&name.as_str()) || is_injected(name, value, &variables) {
             continue;
         }
@@ -82,53 +90,70 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
         };
         source.variables.push(name.clone());
         let given = if is_file {
-            match read_file(Path::new(value)) {
-                Ok((text, _)) if text.is_empty() => {
-                    report.warning(format!("{name}: {value} is empty, which is the same as not setting it"));
-                    continue;
-                }
-                Ok((text, doubt)) => {
-                    if let Some(what) = doubt {
-                        report.notice(format!(
-                            "{name}: {value} has {what}, which is not taken as a part of the value"
-                        ));
-                    }
-                    let is_secret = matches!(&meaning, Meaning::Setting(setting) if setting.kind_is_secret());
-                    if is_secret && text.contains(['\r', '\n']) {
-                        report.notice(format!(
-                            "{name}: {value} has several lines, all of which are the secret"
-                        ));
-                    }
-                    Given { variable: name.clone(), file: Some(value.into()), value: text }
-                }
-                Err(why) => {
-                    // What is no absolute path may be the secret itself, given to the wrong name.
-                    let is_shown = value.starts_with('/')
-                        || matches!(&meaning, Meaning::Setting(setting) if setting.shows(value));
-                    let mistake = Mistake::new(name, &why);
-                    report.mistake(if is_shown { mistake.with_value(value) } else { mistake });
-                    continue;
-                }
+            let (is_shown, is_secret) = match &meaning {
+                Meaning::Setting(setting) => (setting.shows(value), setting.kind_is_secret()),
+                Meaning::Store(_) | Meaning::Foreign(_) => (false, false),
+            };
+            match from_file(name, value, is_shown, is_secret, report) {
+                Some(given) => given,
+                None => continue,
             }
         } else {
             Given { variable: name.clone(), file: None, value: value.clone() }
         };
         match meaning {
             Meaning::Store(store) => keep(source.stores.entry(store), given, None, report),
+            Meaning::Foreign(name) => keep(foreign.entry(name), given, None, report),
             Meaning::Setting(setting) => {
                 if let Some(alias) = alias_of(&given.variable, setting) {
                     report.note(format!("{alias} is another name for {}: both work", setting.name()));
                 }
+                moving_in::note(&given.variable, report);
                 keep(source.given.entry(setting.field), given, Some(setting), report);
             }
         }
     }
+    moving_in::take(&foreign, &variables, &mut source, report);
     source
+}
+
+/// Reads a value out of a file. Nothing where it is empty, or where there is a mistake; that shows the file's name where
+/// `is_shown` says so, or where it is sure to be one.
+pub(super) fn from_file(
+    name: &str,
+    path: &str,
+    is_shown: bool,
+    is_secret: bool,
+    report: &mut Report,
+) -> Option<Given> {
+    match read_file(Path::new(path)) {
+        Ok((text, _)) if text.is_empty() => {
+            report.warning(format!("{name}: {path} is empty, which is the same as not setting it"));
+            None
+        }
+        Ok((text, doubt)) => {
+            if let Some(what) = doubt {
+                report
+                    .notice(format!("{name}: {path} has {what}, which is not taken as a part of the value"));
+            }
+            if is_secret && text.contains(['\r', '\n']) {
+                report.notice(format!("{name}: {path} has several lines, all of which are the secret"));
+            }
+            Some(Given { variable: name.to_owned(), file: Some(path.into()), value: text })
+        }
+        Err(why) => {
+            let mistake = Mistake::new(name, &why);
+            // What is no absolute path may be the secret itself, given to the wrong name.
+            let is_shown = is_shown || path.starts_with('/');
+            report.mistake(if is_shown { mistake.with_value(path) } else { mistake });
+            None
+        }
+    }
 }
 
 /// Puts a value where none is yet. A second one for the same setting is an error, unless it is an alias that says the
 /// same.
-fn keep<K: Ord>(
+pub(super) fn keep<K: Ord>(
     entry: std::collections::btree_map::Entry<'_, K, Given>,
     given: Given,
     setting: Option<&Setting>,
@@ -177,6 +202,14 @@ fn meaning(name: &str) -> Option<Meaning> {
     {
         return Some(Meaning::Setting(setting));
     }
+    match moving_in::find(name) {
+        Some((_, moving_in::Meaning::Setting(field))) => {
+            return catalogue::setting(field).map(Meaning::Setting);
+        }
+        Some((name, moving_in::Meaning::Own(..))) => return Some(Meaning::Foreign(name)),
+        Some((_, moving_in::Meaning::Nothing(_))) => return None,
+        None => {}
+    }
     name.strip_prefix(STORE_PREFIX)
         .filter(|store| {
             !store.is_empty()
@@ -194,6 +227,8 @@ pub fn suggestion(unknown: &str) -> Option<String> {
         .flat_map(|setting| {
             std::iter::once(setting.name()).chain(setting.aliases.iter().map(|alias| (*alias).to_owned()))
         })
+        .chain(moving_in::VARIABLES.iter().map(|(name, _)| (*name).to_owned()))
+        .filter(|name| name.starts_with(PREFIX))
         .collect();
     // Without the prefix, which says nothing: it would make short names alike.
     let bare = |name: &'_ str| name[PREFIX.len()..].to_owned();
@@ -204,7 +239,7 @@ pub fn suggestion(unknown: &str) -> Option<String> {
 /// Whether a variable is one that Kubernetes (a Service named `prosody…`) or Docker's links put there, by its shape.
 ///
 /// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
-fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String>) -> bool {
+pub(super) fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String>) -> bool {
     let is_url = |value: &str| ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     if name.ends_with("_PORT") && is_url(value) {
         return true;

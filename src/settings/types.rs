@@ -15,13 +15,13 @@ mod time;
 mod urls;
 
 pub use choices::{
-    ArchivePolicy, Boolean, DbDriver, LdapMode, LdapScope, LogFormat, LogLevel, NetworkBackend, RoomCreation,
-    TlsProfile,
+    ArchivePolicy, Boolean, DbDriver, E2ePolicy, LdapMode, LdapScope, LogFormat, LogLevel, NetworkBackend,
+    RoomCreation, TlsProfile,
 };
 pub use domains::{BareOrDomain, Domain, Jid};
 pub use hosts::{
     Account, Accounts, Component, Components, DiscoItem, DiscoItems, ExternalComponent, ExternalComponents,
-    VirtualHost, VirtualHosts,
+    Password, VirtualHost, VirtualHosts,
 };
 pub use lists::{List, Set};
 pub use names::{Id, Name, Text, UserName};
@@ -280,7 +280,7 @@ mod tests {
         ($check:ident) => {
             for_every_type!($check:
                 ArchiveDuration, ArchivePolicy, Accounts, Address, BareOrDomain, Boolean, Cidr, Components,
-                DatabaseUrl, Days, DbDriver, DiscoItems, Domain, ExternalComponents, Gigabytes, Glob, HttpUrl, Id,
+                DatabaseUrl, Days, DbDriver, DiscoItems, Domain, E2ePolicy, ExternalComponents, Gigabytes, Glob, HttpUrl, Id,
                 Interface, Interval, Jid, LdapMode, LdapScope, List<Path>, List<Uri>, LogFormat, LogLevel,
                 Megabytes, Name, Network, NetworkBackend, Options, Origins, Path, PluginPath, Port, Rate, Resolver,
                 RoomCreation, Seconds, Secret, Set<Address>, Set<BareOrDomain>, Set<Domain>, Set<Interface>,

@@ -236,6 +236,14 @@ fn one_that_is_up_is_used_at_once(kind: Kind) {
         let settings = |recipe: Recipe| {
             recipe.env("PROSODY_DB_DRIVER", kind.driver()).env("PROSODY_DB_PASSWORD", PASSWORD)
         };
+        // The official image's variables, which leave to the driver what is not set.
+        let official = |recipe: Recipe| {
+            recipe
+                .env("PROSODY_SQL_DRIVER", kind.driver())
+                .env("PROSODY_SQL_DB", "prosody")
+                .env("PROSODY_SQL_USERNAME", "prosody")
+                .env("PROSODY_SQL_PASSWORD", PASSWORD)
+        };
         let table = format!(
             r#"{{"driver":"{}","host":"db","database":"prosody","username":"prosody","password":"{PASSWORD}"}}"#,
             kind.driver()
@@ -262,6 +270,8 @@ fn one_that_is_up_is_used_at_once(kind: Kind) {
                     .env("PROSODY_STORAGE_ACCOUNTS", "sql")
                     .env("PROSODY_DB_HOST", "db"),
             ),
+            ("official", official(prosody("official")).env("PROSODY_SQL_HOST", "db")),
+            ("official-socket", official(prosody("official-socket"))),
             ("host", prosody("host").env("PROSODY_VIRTUAL_HOSTS", &hosts)),
             (
                 "socket",

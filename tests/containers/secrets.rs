@@ -77,6 +77,25 @@ fn serve(image: &str, group: usize, by: By) -> (Option<Volume>, Container) {
     (Some(volume), server)
 }
 
+/// A program finds in its environment what is not ours, and of an account's variables all but the password.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn the_password_of_another_images_account_is_handed_on_to_nobody() {
+    require(TRIXIE);
+    let account = |recipe: Recipe| recipe.env("LOCAL", "romeo").env("DOMAIN", DOMAIN).env("PASSWORD", MARKER);
+    let environment = account(Recipe::new(TRIXIE)).command(["env"]).run();
+    let seen = environment.all();
+    assert!(seen.contains("LOCAL=romeo") && seen.contains(&format!("DOMAIN={DOMAIN}")), "{seen}");
+    assert!(!seen.contains(MARKER), "{seen}");
+
+    let alone = Recipe::new(TRIXIE).env("PASSWORD", MARKER).command(["env"]).run().all();
+    assert!(alone.contains(&format!("PASSWORD={MARKER}")), "it is any program's: {alone}");
+
+    let own = Recipe::new(TRIXIE).file("/etc/prosody/prosody.cfg.lua", "VirtualHost 'localhost'\n");
+    let whole = account(own).command(["env"]).run().all();
+    assert!(whole.contains(&format!("PASSWORD={MARKER}")), "with an own configuration it is whole: {whole}");
+}
+
 #[test]
 fn every_secret_setting_has_a_marker() {
     let planted: BTreeMap<&str, &str> = GROUPS.iter().flat_map(|group| group.iter().copied()).collect();

@@ -132,6 +132,16 @@ choices! {
         Error = "error",
     }
 
+    /// `e2e_policy_chat` and `e2e_policy_muc`: what is said to clients whose messages are not encrypted end to end.
+    E2ePolicy {
+        /// Nothing.
+        None = "none",
+        /// That they should be.
+        Optional = "optional",
+        /// That they are not delivered.
+        Required = "required",
+    }
+
     /// `ldap_scope`: how far below the base a search goes.
     LdapScope {
         /// The base alone.

@@ -1,0 +1,35 @@
+-- Options for the whole server, and defaults for every host.
+
+-- Who runs it, and what it shows
+admins = { "root@domain.tld" }
+contact_info = {
+	abuse = { "xmpp:abuse@domain.tld", "mailto:abuse@domain.tld" };
+}
+
+-- Where it runs
+data_path = "{data}"
+pidfile = "{run}/server/prosody.pid"
+admin_socket = "{run}/server/prosody.sock"
+
+-- Network
+c2s_direct_tls_ports = { 5223 }
+
+-- HTTP
+http_interfaces = { "*", "::" }
+https_interfaces = { "*", "::" }
+
+-- Encryption, and how other servers prove who they are
+s2s_secure_auth = true
+
+-- Encryption from end to end
+e2e_policy_chat = "optional"
+e2e_policy_whitelist = { "bot@domain.tld", "rooms.domain.tld" }
+
+-- Logging and statistics
+log = { info = "*console" }
+
+-- Certificates
+certificates = "{output}/certificates"
+https_certificate = "{data}/self-signed/domain.tld.crt"
+c2s_direct_tls_certificate = "{data}/self-signed/domain.tld.crt"
+s2s_direct_tls_certificate = "{data}/self-signed/domain.tld.crt"

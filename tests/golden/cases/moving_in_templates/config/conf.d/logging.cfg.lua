@@ -1,0 +1,3 @@
+log = {
+	${PROSODY_LOG_LEVEL:-info} = "*console";
+}

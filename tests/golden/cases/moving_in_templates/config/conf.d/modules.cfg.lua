@@ -1,0 +1,5 @@
+plugin_paths = { "/srv" }
+modules_enabled = {
+	"roster";
+	${PROSODY_CORE_MODULES:-}
+}
