@@ -18,6 +18,7 @@ mod image;
 mod matrix;
 mod modules;
 mod mounts;
+mod moving;
 mod oracle;
 mod privileges;
 mod reload;
