@@ -24,7 +24,7 @@ use self::user_files::{Problem, UserFiles};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::gather::gather;
 use crate::identity::{Requested, User};
-use crate::plan::{MAIN_FILE, ROOT_ANCHOR};
+use crate::plan::{MAIN_FILE, ROOT_ANCHOR, SQLITE_FILE};
 use crate::privileges;
 use crate::settings::catalogue::CONFIG_DIR;
 use crate::settings::types::{Domain, Kind};
@@ -75,6 +75,8 @@ pub struct Facts {
     pub hostname: String,
     /// Whether the data directory has data of a host of that name.
     pub has_data_of_hostname: bool,
+    /// Whether the data directory has the file of Prosody's SQLite storage.
+    pub has_sqlite_file: bool,
     /// Whether the kernel has IPv6.
     pub ipv6: bool,
     /// The folders of modules that count where `PROSODY_PLUGIN_PATHS` is not set.
@@ -253,7 +255,10 @@ impl Facts {
             let directory = data_dir.join(prosody::data_name(&host.to_string()));
             privileges::as_user(&identity, || directory.is_dir())
         });
+        let sqlite_file = data_dir.join(SQLITE_FILE);
+        let has_sqlite_file = privileges::as_user(&identity, || sqlite_file.is_file());
         Ok(Self {
+            has_sqlite_file,
             identity,
             prosody,
             modules,

@@ -26,6 +26,7 @@ use self::hosts::Options;
 use self::render::Renderer;
 pub use self::resolution::{LINKED, Module, Reason, Role};
 pub use self::state::{Changes, STATE_FILE, State, add_warning};
+pub use self::storage::SQLITE_FILE;
 use crate::certificates::Pair;
 use crate::database::Database;
 use crate::facts::{CURRENT, Facts};
@@ -262,6 +263,7 @@ pub fn make(
     files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts)));
 
     let databases = storage::databases(&state_options, &hosts);
+    storage::find_unused_file(facts, &databases, report);
     let has_password = databases.iter().any(|database| database.password.is_some());
     if has_password && settings.observability.log_level == Some(LogLevel::Debug) {
         report.notice(format!(

@@ -173,6 +173,7 @@ golden! { cases, renders:
     storage_per_store
     storage_socket
     storage_sqlite
+    storage_sqlite_that_nothing_uses
     storage_sqlite_by_driver
     strict
     turn
@@ -624,6 +625,7 @@ impl Sandbox {
         let sandbox = Sandbox::without_prosody();
         sandbox.install_prosody(version);
         copy(&case.folder.join("config"), &sandbox.path.join("config"));
+        copy(&case.folder.join("data"), &sandbox.path.join("data"));
         sandbox.make_odd_files();
         sandbox.make_certificates(&case.folder.join("certificates"));
         if let Some(before) = &case.before {

@@ -4,6 +4,7 @@ use super::hosts::{Hosts, Options};
 use super::modules::names;
 use super::resolution::each_text;
 use crate::database::Database;
+use crate::facts::Facts;
 use crate::lua::{self, Secret};
 use crate::settings::nearest::nearest;
 use crate::settings::types::{DbDriver, Kind, Lua};
@@ -12,7 +13,7 @@ use minijinja::Value;
 use crate::settings::{Mistake, Report, Settings};
 
 /// The SQLite file that the storage `sqlite` uses, in the data directory.
-const SQLITE_FILE: &str = "prosody.sqlite";
+pub const SQLITE_FILE: &str = "prosody.sqlite";
 
 /// The stores that Prosody 13.0 and 0.12 and the modules of Debian's collection open, by `open_store`, by the older
 /// `datamanager`, or as the name under which a module looks for a driver of many stores.
@@ -282,6 +283,17 @@ pub fn databases(options: &Options, hosts: &Hosts) -> Vec<Database> {
         databases.extend(database.filter(|database| !databases.contains(database)));
     }
     databases
+}
+
+/// Says that data are out of sight: other images have SQLite by default, or by a variable that any program could have.
+pub fn find_unused_file(facts: &Facts, databases: &[Database], report: &mut Report) {
+    let is_decided = facts.user_files.fragments().any(|file| !file.summary.places.is_empty());
+    if facts.has_sqlite_file && databases.is_empty() && !is_decided {
+        report.notice(format!(
+            "{}: nothing uses these data, because the storage is files: set PROSODY_DEFAULT_STORAGE=sqlite, or remove them",
+            facts.data_dir.join(SQLITE_FILE).display()
+        ));
+    }
 }
 
 /// What an `sql` table says; nothing where that is not enough for Prosody either.

@@ -270,3 +270,27 @@ fn one_store_in_postgresql_of_opusvls_image() {
     let stores = database.as_user("postgres", &format!("psql -At prosody -c '{stores}'"));
     assert_eq!(stores.stdout, "archive\n", "{stores:?}");
 }
+
+/// Its own variables for a database, which have other defaults than OpusVL's.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn postgresql_of_the_official_image() {
+    let variables = [
+        ("PROSODY_SQL_DRIVER", "PostgreSQL"),
+        ("PROSODY_SQL_DB", "prosody"),
+        ("PROSODY_SQL_HOST", "postgresql"),
+        ("PROSODY_SQL_USERNAME", "prosody"),
+        ("PROSODY_SQL_PASSWORD", PASSWORD.1),
+    ];
+    let main = format!("storage = \"sql\"\n{OPUSVL_SQL}");
+    let deployment = Deployment::official("999:999", &main, &variables).with_postgresql();
+    is_taken_over(&deployment, "https://chat.example:5281/share/");
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn sqlite_by_driver_of_the_official_image() {
+    let main = "storage = \"sql\"\nsql = { driver = \"SQLite3\" }\n";
+    let deployment = Deployment::official("999:999", main, &[("PROSODY_SQL_DRIVER", "SQLite3")]);
+    is_taken_over(&deployment, "https://chat.example:5281/share/");
+}
