@@ -708,6 +708,9 @@ Component "conference.chat.example" "muc"
         let without = server(image, &data).env("DOMAIN", DOMAIN).serve();
         let login = client(&network.name, DOMAIN, accounts, &["login"]);
         seen.that(&format!("{image}: without the settings nobody is known"), login.status != 0, &login);
+        let is_named = without.logs().contains("prosody.sqlite: nothing uses these data")
+            && without.logs().contains("set PROSODY_DEFAULT_STORAGE=sqlite");
+        seen.that(&format!("{image}: the log names the setting"), is_named, without.logs());
         drop(without);
 
         let server = server(image, &data)
