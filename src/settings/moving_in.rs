@@ -227,6 +227,10 @@ pub fn take(
         report.note(format!("DOMAIN is another image's: the setting is {setting}"));
     }
 
+    // So are the administrators in quotation marks there, as the strings of a list in Lua.
+    if let Some(given) = source.given.get_mut("admins").filter(|given| given.value.starts_with('"')) {
+        given.value = given.value.replace('"', "");
+    }
     let are_named = source.given.contains_key("components");
     for (name, meaning) in VARIABLES.iter().filter(|(name, _)| !name.starts_with(PREFIX)) {
         let Some(value) = value(name) else { continue };
@@ -367,6 +371,16 @@ mod tests {
         assert!(report.mistakes().is_empty() && report.warnings().next().is_none(), "{report:?}");
         assert_eq!(giver(&settings, "domain"), Some("PROSODY_DOMAIN"));
         assert!(settings.source.unknown.is_empty());
+    }
+
+    #[test]
+    fn administrators_may_be_in_quotation_marks() {
+        let admins = ("PROSODY_ADMINS", r#""me@example.com", "admin@example.net""#);
+        let (settings, report) = read(&[("DOMAIN", "example.com"), admins]);
+        assert!(report.mistakes().is_empty(), "{report:?}");
+        let admins = settings.hosts.admins.unwrap();
+        let admins: Vec<String> = admins.iter().map(ToString::to_string).collect();
+        assert_eq!(admins, ["me@example.com", "admin@example.net"]);
     }
 
     #[test]
