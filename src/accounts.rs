@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context, ensure};
 use nix::sys::stat::{Mode, umask};
@@ -34,13 +35,15 @@ const IN_THE_SERVER: &str = include_str!("accounts/module.lua");
 const BEFORE_THE_START: &str = include_str!("accounts/command.lua");
 
 /// The accounts as they are handed over: a line for each, with tabs in it. Nothing in it has a tab or an end of a line.
-/// Nothing where there are none.
+/// Nothing where there are none. Those with rights are the first, so that nobody else takes their names meanwhile.
 pub fn text(settings: &Settings) -> Option<String> {
     let line = |account: &Account| {
         let role = account.role.as_ref().map_or("", |role| role.as_str());
         format!("{}\t{role}\t{}\n", account.jid, account.password.0.expose())
     };
-    let text: String = settings.accounts().map(line).collect();
+    let has_rights = |account: &&Account| account.is_admin || account.role.is_some();
+    let others = settings.accounts().filter(|account| !has_rights(account));
+    let text: String = settings.accounts().filter(has_rights).chain(others).map(line).collect();
     Some(text).filter(|text| !text.is_empty())
 }
 
@@ -91,7 +94,7 @@ fn run(
     let mut command = Command::new(interpreter);
     command.arg(format!("-e{}{BEFORE_THE_START}", maker())).arg(prosodyctl).arg(MODULE);
     command.env_clear().envs(environment.map(|(name, value)| (name, value)));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
     if geteuid().is_root() {
         // With these, no group of ours is left either.
         command.gid(user.gid).uid(user.uid);
@@ -99,10 +102,18 @@ fn run(
     // As for the server: Prosody 13.0 sets none by itself.
     umask(Mode::from_bits_truncate(0o027));
     let mut child = command.spawn().context("running Lua")?;
-    // One that ends without reading says why in its status.
-    let _ = child.stdin.take().map(|mut input| input.write_all(accounts.as_bytes()));
-    let output = child.wait_with_output().context("reading from Lua")?;
-    ensure!(output.status.success(), "prosodyctl ended with {}", output.status);
+    let input = child.stdin.take();
+    // Beside the reading: a configuration may print more than a pipe holds before anything is read.
+    let output = thread::scope(|scope| {
+        // One that ends without reading says why in its status.
+        scope.spawn(move || input.map(|mut input| input.write_all(accounts.as_bytes())));
+        child.wait_with_output().context("reading from Lua")
+    })?;
+    ensure!(
+        output.status.success(),
+        "prosodyctl ended with {}; what is wrong with the configuration follows",
+        output.status
+    );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

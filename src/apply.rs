@@ -259,8 +259,7 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives the directory for files of a log to Prosody's user where nobody keeps it: it is root's (every fresh bind mount),
-/// or it is empty. Only who logs to files needs it, so whatever fails is no reason not to start; but Prosody says nothing of
+/// Gives the directory for files of a log to Prosody's user where it is empty, as every fresh bind mount is. Only who logs to files needs it, so whatever fails is no reason not to start; but Prosody says nothing of
 /// a file that it cannot open, so where it was mounted and still cannot be written there is a warning.
 pub fn prepare_log_dir(owner: &User) {
     let look = |path: &Path| {
@@ -276,8 +275,8 @@ pub fn prepare_log_dir(owner: &User) {
         return;
     }
     let (uid, gid) = (owner.uid, owner.gid);
-    let is_nobodys = || found.st_uid == 0 || entries(&directory).is_ok_and(|entries| entries.is_empty());
-    if geteuid().is_root() && is_nobodys() {
+    let is_empty = || entries(&directory).is_ok_and(|entries| entries.is_empty());
+    if geteuid().is_root() && is_empty() {
         match fchown(&directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
             Ok(()) => return,
             Err(error) => tracing::debug!("{LOG_DIR} stays uid {}'s: {error}", found.st_uid),

@@ -1,5 +1,6 @@
 -- How one account is made, in the server and in `prosodyctl`: the body of a function that gives another.
 local config = require "core.configmanager";
+local datamanager = require "util.datamanager";
 local jid_split = require "util.jid".split;
 local storagemanager = require "core.storagemanager";
 local usermanager = require "core.usermanager";
@@ -11,6 +12,24 @@ local function knows_role(role, host)
 	return ok and found;
 end
 
+-- Whether an account exists; and why, where nobody can tell. To providers one that cannot be read does not exist, and they
+-- would write over it, so what is stored is looked at here, and once: a moment later it may be readable.
+local function exists(username, host)
+	local account, unread = storagemanager.open(host, "accounts"):get(username);
+	local _, driver = storagemanager.get_driver(host, "accounts");
+	if account == nil and not unread and driver == "internal" then
+		local file = io.open((datamanager.getpath(username, host, "accounts")));
+		if file then
+			file:close();
+			unread = "its file is empty";
+		end
+	end
+	if unread then
+		return true, "whether it exists cannot be read: " .. tostring(unread);
+	end
+	return account ~= nil or usermanager.user_exists(username, host);
+end
+
 -- Returns whether the account was made; and why not, where it does not simply exist.
 local function make(account)
 	local username, host = jid_split(account.jid);
@@ -18,11 +37,9 @@ local function make(account)
 	if not session or session.type ~= "local" or config.get(host, "component_module") then
 		return false, "there is no virtual host " .. host;
 	end
-	if usermanager.user_exists(username, host) then return false; end
-	-- To providers an account that cannot be read does not exist, and they would write over it.
-	local _, unread = storagemanager.open(host, "accounts"):get(username);
-	if unread then
-		return false, "whether it exists cannot be read: " .. tostring(unread);
+	local is_there, reason = exists(username, host);
+	if is_there then
+		return false, reason;
 	end
 
 	-- Roles are there since 13.0. Without a choice it is what `prosodyctl adduser` gives.
@@ -34,18 +51,21 @@ local function make(account)
 	if account.role ~= "" and not has_role then
 		return false, "there is no role " .. role;
 	end
-	local made, reason = usermanager.create_user(username, account.password, host);
-	if not made then
-		return false, tostring(reason);
-	end
+	-- Before the account, which never has other rights than it should have: not even where all ends in between.
 	if has_role then
-		made, reason = usermanager.set_user_role(username, host, role);
-		if not made and account.role ~= "" then
-			usermanager.delete_user(username, host);
-			return false, "it cannot have the role " .. role .. ": " .. tostring(reason);
+		local given, why = usermanager.set_user_role(username, host, role);
+		if not given and account.role ~= "" then
+			return false, "it cannot have the role " .. role .. ": " .. tostring(why);
 		end
 	end
-	return true;
+	local ok, made, why = pcall(usermanager.create_user, username, account.password, host);
+	if ok and made then
+		return true;
+	end
+	if has_role then
+		pcall(usermanager.set_user_role, username, host, config.get(host, "default_user_role") or "prosody:registered");
+	end
+	return false, tostring(not ok and made or why);
 end
 
 -- The accounts of a text, a line each: the JID, a role and the password, with tabs between.

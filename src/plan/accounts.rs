@@ -66,12 +66,14 @@ fn take(account: &Account, facts: &Facts, hosts: &mut Hosts) -> Vec<String> {
     wrong
 }
 
-/// Has the module loaded, if there is an account to make. Where that can be, one host loads it: what the user's files say
-/// of all hosts' modules does not concern it.
+/// Has the module loaded, if there is an account to make: by all hosts and by the first one, so that a file of the user's
+/// that says something else of the one, or a host that is switched off, does not keep it away.
 pub fn load(settings: &Settings, facts: &Facts, hosts: &mut Hosts, options: &mut Options) -> Option<File> {
     settings.accounts().next()?;
-    let options = hosts.virtual_hosts.first_mut().map_or(options, |host| &mut host.options);
-    add(options, "modules_enabled", MODULE.to_owned());
+    let first = hosts.virtual_hosts.first_mut().map(|host| &mut host.options);
+    for options in first.into_iter().chain([options]) {
+        add(options, "modules_enabled", MODULE.to_owned());
+    }
     let path = Value::from(accounts::file(&facts.runtime_dir).to_string_lossy().into_owned());
     let mut literal = String::new();
     let dialect = Dialect { version: facts.prosody.dialect(), secrets: Secrets::Written };

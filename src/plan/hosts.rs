@@ -58,6 +58,15 @@ impl Hosts {
         hosts.add_virtual_hosts(settings, facts);
         // A wrong name is in the report already.
         let is_wrong = |field: &str, is_read: bool| settings.is_given(field) && !is_read;
+        let has_other_data = settings.has_foreign_domain()
+            && facts.has_data_of_hostname
+            && !hosts.virtual_hosts.iter().any(|host| host.name.eq_ignore_ascii_case(&facts.hostname));
+        if let Some(host) = hosts.virtual_hosts.first().filter(|_| has_other_data) {
+            report.warning(format!(
+                "DOMAIN: {} is served for it, and not {}, of which there are data: set PROSODY_DOMAIN to the one that is meant",
+                host.name, facts.hostname
+            ));
+        }
         let named_wrongly = is_wrong("domain", settings.hosts.domain.is_some())
             || is_wrong("virtual_hosts", settings.hosts.virtual_hosts.is_some());
         if hosts.virtual_hosts.is_empty() && !named_wrongly && !facts.user_files.define_host() {

@@ -203,20 +203,27 @@ pub fn take(
         .filter(|(_, is)| !is)
         .map(|(name, _)| name)
         .collect();
-    if let [missing] = missing[..] {
+    let is_named = ["domain", "virtual_hosts"].iter().any(|field| source.given.contains_key(field));
+    // Without LOCAL, and with a setting that names the host, the two are another program's.
+    let is_meant = |missing: &str| missing != "LOCAL" || !is_named;
+    if let Some(missing) = Some(&missing[..]).filter(|missing| missing.len() == 1 && is_meant(missing[0])) {
+        let missing = missing[0];
         report.warning(format!(
             "{missing}: LOCAL, DOMAIN and PASSWORD make an account together, and this one is not set: set it, or use \
              PROSODY_ACCOUNTS"
         ));
     }
     let Some(domain) = value("DOMAIN") else { return };
-    let is_named = ["domain", "virtual_hosts"].iter().any(|field| source.given.contains_key(field));
     let given =
         |name: &str, value: &str| Given { variable: name.to_owned(), file: None, value: value.to_owned() };
     if missing.is_empty() {
         account(domain, variables, source, report);
     }
     if is_named {
+        return;
+    }
+    if !missing.is_empty() && Domain::parse(domain).is_err() {
+        report.warning("DOMAIN: this is no domain, and has no effect: use PROSODY_DOMAIN".to_owned());
         return;
     }
     let field = if missing.is_empty() { "virtual_hosts" } else { "domain" };

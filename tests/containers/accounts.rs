@@ -57,7 +57,8 @@ fn observe(image: &str) {
     let mut seen = Observations::default();
 
     let first = start(&accounts.to_string());
-    wait_for(&first, "New accounts: alice@chat.example, bob@chat.example");
+    // Who has rights is the first.
+    wait_for(&first, "New accounts: bob@chat.example, alice@chat.example");
     let alice = format!("alice:{password}");
     seen.that("both log in", can_log_in(&network, [&alice, "bob:secret-b"]), first.logs());
     seen.equal("a file of accounts that is left", first.root("ls /run/prosody/server/accounts").status, 2);
@@ -184,15 +185,26 @@ fn what_cannot_be_read_is_not_written_over() {
         let data = Volume::new();
         let folder = "/volume/chat%2eexample/accounts";
         let script = format!(
-            "mkdir -p {folder}; echo precious >{folder}/alice.dat; chown -R 999:999 /volume; chown 0:0 {folder}/alice.dat; chmod 600 {folder}/alice.dat"
+            "mkdir -p {folder}; echo precious >{folder}/alice.dat; chown -R 999:999 /volume; chown 0:0 {folder}/alice.dat; chmod 600 {folder}/alice.dat; : >{folder}/dan.dat; chown 999:999 {folder}/dan.dat"
         );
         data.prepare(image, &script);
         let recipe = server(image, &network).volume(&data, "/var/lib/prosody");
-        let server = recipe.env("PROSODY_ACCOUNTS", "alice@chat.example:x bob@chat.example:secret-b").serve();
-        wait_for(&server, "The account alice@chat.example cannot be made: whether it exists cannot be read");
+        let server = recipe
+            .env("PROSODY_ACCOUNTS", "alice@chat.example:x bob@chat.example:secret-b dan@chat.example:x")
+            .serve();
+        for name in ["alice", "dan"] {
+            let text =
+                format!("The account {name}@chat.example cannot be made: whether it exists cannot be read");
+            wait_for(&server, &text);
+        }
         wait_for(&server, "New accounts: bob@chat.example");
         let kept = server.root("cat /var/lib/prosody/chat%2eexample/accounts/alice.dat").ok();
         assert_eq!(kept, "precious", "{image}");
+        assert_eq!(
+            server.root("wc -c </var/lib/prosody/chat%2eexample/accounts/dan.dat").ok(),
+            "0",
+            "{image}"
+        );
     }
 }
 
@@ -216,6 +228,48 @@ fn an_account_has_the_role_that_it_was_given() {
         assert!(answer.all().contains(role), "{jid}: {}", answer.all());
     }
     assert_eq!(count(&server), 3);
+}
+
+/// What another provider's users have stored belongs to them, whether they have an account here or not.
+#[test]
+#[ignore = "needs the Docker engine and the images"]
+fn an_account_that_cannot_have_its_role_is_not_made_and_nothing_is_lost() {
+    let network = Network::new();
+    let data = Volume::new();
+    data.prepare(
+        TRIXIE,
+        "mkdir -p /volume/chat%2eexample/roster; echo 'return {}' >/volume/chat%2eexample/roster/bob.dat; chown -R 999:999 /volume",
+    );
+    let recipe = server(TRIXIE, &network)
+        .volume(&data, "/var/lib/prosody")
+        .env("PROSODY_STORAGE_ACCOUNT_ROLES", "none")
+        .env(
+            "PROSODY_ACCOUNTS",
+            r#"[{"jid": "bob@chat.example", "password": "x", "role": "prosody:admin"}]"#,
+        );
+    let server = recipe.serve();
+    wait_for(&server, "The account bob@chat.example cannot be made: it cannot have the role prosody:admin");
+    assert_eq!(count(&server), 0, "{}", server.logs());
+    assert_eq!(server.root("ls /var/lib/prosody/chat%2eexample/roster").ok(), "bob.dat");
+}
+
+/// Files of the user's own say something else of the host, and of all hosts.
+#[test]
+#[ignore = "needs the Docker engine and the images"]
+fn what_the_users_files_say_of_modules_keeps_no_account_away() {
+    for (path, content) in [
+        (
+            "/etc/prosody/vhost.d/chat.cfg.lua",
+            "VirtualHost \"chat.example\"\nmodules_enabled = { \"motd\" }\n",
+        ),
+        ("/etc/prosody/conf.d/few.cfg.lua", "modules_enabled = { \"saslauth\", \"tls\", \"disco\" }\n"),
+    ] {
+        let network = Network::new();
+        let recipe = server(TRIXIE, &network).file(path, content);
+        let server = recipe.env("PROSODY_ACCOUNTS", "alice@chat.example:secret-a").serve();
+        wait_for(&server, "New accounts: alice@chat.example");
+        assert_eq!(server.root("ls /run/prosody/server/accounts").status, 2, "{path}");
+    }
 }
 
 #[test]

@@ -32,4 +32,5 @@ modules_enabled = {
 	"version";
 	"admin_adhoc";
 	"admin_shell";
+	"entrypoint_accounts";
 }

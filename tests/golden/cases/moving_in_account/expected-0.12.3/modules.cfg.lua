@@ -30,4 +30,5 @@ modules_enabled = {
 	"version";
 	"admin_adhoc";
 	"admin_shell";
+	"entrypoint_accounts";
 }
