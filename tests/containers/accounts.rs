@@ -230,6 +230,38 @@ fn an_account_has_the_role_that_it_was_given() {
     assert_eq!(count(&server), 3);
 }
 
+/// A provider that does not see an account, as one whose database was locked when it looked.
+const FORGETFUL: &str = r#"
+local accounts = module:open_store("accounts");
+module:provides("auth", {
+	user_exists = function () return nil, "not now"; end;
+	create_user = function (username, password) return accounts:set(username, { password = password }); end;
+});
+"#;
+
+#[test]
+#[ignore = "needs the Docker engine and the images"]
+fn what_is_stored_is_an_account_whatever_its_provider_sees() {
+    for image in [TRIXIE, BOOKWORM] {
+        let network = Network::new();
+        let data = Volume::new();
+        let folder = "/volume/chat%2eexample/accounts";
+        let account = "return { [\"password\"] = \"precious\" };";
+        let script =
+            format!("mkdir -p {folder}; echo '{account}' >{folder}/alice.dat; chown -R 999:999 /volume");
+        data.prepare(image, &script);
+        let server = server(image, &network)
+            .volume(&data, "/var/lib/prosody")
+            .file("/etc/prosody/modules/mod_auth_forgetful.lua", FORGETFUL)
+            .env("PROSODY_AUTHENTICATION", "forgetful")
+            .env("PROSODY_ACCOUNTS", "alice@chat.example:x bob@chat.example:x")
+            .serve();
+        wait_for(&server, &format!("{LEFT}alice@chat.example"));
+        wait_for(&server, "New accounts: bob@chat.example");
+        assert_eq!(server.root("cat /var/lib/prosody/chat%2eexample/accounts/alice.dat").ok(), account);
+    }
+}
+
 /// What another provider's users have stored belongs to them, whether they have an account here or not.
 #[test]
 #[ignore = "needs the Docker engine and the images"]
