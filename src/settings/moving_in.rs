@@ -223,7 +223,8 @@ pub fn take(
         return;
     }
     if !missing.is_empty() && Domain::parse(domain).is_err() {
-        report.warning("DOMAIN: this is no domain, and has no effect: use PROSODY_DOMAIN".to_owned());
+        // Most likely it is another program's, and so no mistake where warnings are mistakes.
+        report.notice("DOMAIN: this is no domain, and has no effect here: use PROSODY_DOMAIN".to_owned());
         return;
     }
     let field = if missing.is_empty() { "virtual_hosts" } else { "domain" };
