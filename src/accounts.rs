@@ -5,15 +5,14 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, ensure};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::geteuid;
 
+use crate::facts::prosody::Prosody;
 use crate::facts::{SERVER_DIR, several};
 use crate::identity::User;
 use crate::settings::Settings;
@@ -69,39 +68,23 @@ fn maker() -> String {
 pub fn make(
     accounts: &str,
     prosodyctl: &Path,
-    interpreter: Option<&Path>,
+    prosody: &Prosody,
     user: &User,
     environment: &[(OsString, OsString)],
 ) {
-    let made = interpreter
-        .context("Prosody's program names no Lua")
-        .and_then(|interpreter| run(accounts, prosodyctl, interpreter, user, environment));
-    match made {
+    let command = prosody.lua_command(user, environment);
+    match command.and_then(|command| run(command, prosodyctl, accounts)) {
         Ok(lines) => say(&lines),
         Err(error) => tracing::warn!("No account was made: {error:#}"),
     }
 }
 
-fn run(
-    accounts: &str,
-    prosodyctl: &Path,
-    interpreter: &Path,
-    user: &User,
-    environment: &[(OsString, OsString)],
-) -> anyhow::Result<String> {
-    // LUA_INIT is code.
-    let environment = environment.iter().filter(|(name, _)| !name.to_string_lossy().starts_with("LUA_INIT"));
-    let mut command = Command::new(interpreter);
-    command.arg(format!("-e{}{BEFORE_THE_START}", maker())).arg(prosodyctl).arg(MODULE);
-    command.env_clear().envs(environment.map(|(name, value)| (name, value)));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    if geteuid().is_root() {
-        // With these, no group of ours is left either.
-        command.gid(user.gid).uid(user.uid);
-    }
+fn run(mut lua: Command, prosodyctl: &Path, accounts: &str) -> anyhow::Result<String> {
+    lua.arg(format!("-e{}{BEFORE_THE_START}", maker())).arg(prosodyctl).arg(MODULE);
+    lua.stdin(Stdio::piped()).stdout(Stdio::piped());
     // As for the server: Prosody 13.0 sets none by itself.
     umask(Mode::from_bits_truncate(0o027));
-    let mut child = command.spawn().context("running Lua")?;
+    let mut child = lua.spawn().context("running Lua")?;
     let input = child.stdin.take();
     // Beside the reading: a configuration may print more than a pipe holds before anything is read.
     let output = thread::scope(|scope| {

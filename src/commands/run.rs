@@ -220,9 +220,9 @@ fn own_configuration(
             tracing::warn!("Without effect beside that file: {}", without_effect.join(", "));
         }
         if let Some((accounts, prosody)) = accounts::text(settings).zip(prosody.as_ref()) {
-            let (program, interpreter) = (prosodyctl::program()?, prosody.interpreter.as_deref());
+            let program = prosodyctl::program()?;
             let environment = environment(own_environment.clone(), &main_file, &places.data_dir);
-            accounts::make(&accounts, &program, interpreter, &user, &environment);
+            accounts::make(&accounts, &program, prosody, &user, &environment);
         }
     }
     Ok(Ready {

@@ -2,14 +2,12 @@
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::geteuid;
 
 use super::protocol;
 use super::scram::{self, Refusal};
@@ -35,19 +33,10 @@ impl Login {
     }
 
     fn spawn(database: &Database, who: &Who) -> anyhow::Result<Self> {
-        let interpreter = who.prosody.interpreter.as_ref().context("Prosody's program names no Lua")?;
-        // LUA_INIT is code.
-        let environment =
-            who.environment.iter().filter(|(name, _)| !name.to_string_lossy().starts_with("LUA_INIT"));
-        let environment = environment.map(|(name, value)| (name, value));
-        let mut command = Command::new(interpreter);
+        let mut command = who.prosody.lua_command(who.user, who.environment)?;
         // As one argument: Lua takes none behind `-e` that begins with a dash, as a comment does.
-        command.arg(format!("-e{SCRIPT}")).env_clear().envs(environment);
+        command.arg(format!("-e{SCRIPT}"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        if geteuid().is_root() {
-            // With these, no group of ours is left either.
-            command.gid(who.user.gid).uid(who.user.uid);
-        }
         let mut child = command.spawn().context("running Lua")?;
         let output = child.stdout.take().context("reading from Lua")?;
         let mut input = child.stdin.take().context("writing to Lua")?;

@@ -1,12 +1,18 @@
 //! The Prosody that the image has: where it is, which version, which Lua runs it, which modules are its own.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fmt};
 
+use anyhow::Context;
+use nix::unistd::geteuid;
+
+use crate::identity::User;
 use crate::lua;
 
 /// The settings that Prosody's build writes into the program stand at its top; in 13.0 they end at byte 600.
@@ -198,6 +204,24 @@ impl Prosody {
     /// Whether this is 13.0 or newer: the line between the two versions that are supported.
     pub fn is_13(&self) -> bool {
         self.version.at_least(13, 0)
+    }
+
+    /// The Lua that runs Prosody, to be run as a user and with no other variables than these, from which `LUA_INIT` is taken
+    /// out: it is code. As root, with that user no group of ours is left either.
+    ///
+    /// # Errors
+    ///
+    /// Where Prosody's program names no Lua.
+    pub fn lua_command(&self, user: &User, environment: &[(OsString, OsString)]) -> anyhow::Result<Command> {
+        let interpreter = self.interpreter.as_ref().context("Prosody's program names no Lua")?;
+        let environment =
+            environment.iter().filter(|(name, _)| !name.to_string_lossy().starts_with("LUA_INIT"));
+        let mut command = Command::new(interpreter);
+        command.env_clear().envs(environment.map(|(name, value)| (name, value)));
+        if geteuid().is_root() {
+            command.gid(user.gid).uid(user.uid);
+        }
+        Ok(command)
     }
 
     /// What is wrong where Prosody's own modules are hidden, as by a volume over their folder, or are an older version's,
