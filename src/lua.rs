@@ -5,6 +5,8 @@
 //! The syntax is that of the Lua reference manuals 5.2, 5.3 and 5.4, section 3.1, "Lexical Conventions",
 //! and section 3.4.9 (3.4.8 in 5.2), "Table Constructors".
 
+pub mod tokens;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};

@@ -1,11 +1,9 @@
 //! Settings: what the environment says, typed and checked.
 
 pub mod catalogue;
-pub mod moving_in;
-pub mod nearest;
+pub mod compat;
+pub mod input;
 pub mod reference;
-pub mod report;
-pub mod source;
 pub mod types;
 
 use std::collections::BTreeMap;
@@ -17,9 +15,9 @@ pub use self::catalogue::{
     Anything, Authentication, Entrypoint, Hosts, Modules, Network, Observability, Storage, Tls,
 };
 use self::catalogue::{Section, Setting};
-pub use self::report::{Mistake, Report};
-pub use self::source::{Given, Source};
+pub use self::input::{Given, Source};
 use self::types::{Account, Kind, Name};
+use crate::report::{Mistake, Report};
 
 /// All settings. What is not set is `None`; defaults are the plan's affair, because some follow from others.
 #[derive(Default)]
@@ -48,7 +46,7 @@ impl Settings {
     /// Reads the settings of an environment. What is wrong is in the report, and left out of the settings.
     pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Report) {
         let mut report = Report::default();
-        let source = source::read(environment, &mut report);
+        let source = input::read(environment, &mut report);
         let mut settings = Self {
             hosts: read_section(&Hosts::SECTION, &source, &mut report),
             modules: read_section(&Modules::SECTION, &source, &mut report),

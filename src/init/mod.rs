@@ -14,9 +14,9 @@ pub use options::{ExitCodes, Options, Wish, parse};
 pub use voice::Voice;
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::privileges;
-use crate::system::{self, Received};
-use crate::watch::Watch;
+use crate::os::privileges;
+use crate::os::system::{self, Received};
+use crate::os::watch::Watch;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::libc::{SI_KERNEL, SI_USER};

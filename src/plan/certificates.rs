@@ -14,17 +14,17 @@ use nix::unistd::Uid;
 use time::{Duration, OffsetDateTime};
 
 use super::hosts::{Hosts, network_hostname};
-use crate::certificates::{self, Certificates, Choice, Pair, PassedOver, Service, Source};
-use crate::facts::user_files::UserFiles;
-use crate::facts::{Facts, several};
+use crate::facts::Facts;
+use crate::facts::custom_files::UserFiles;
 use crate::gather::gather;
-use crate::privileges;
-use crate::self_signed::{self, Request, Store};
+use crate::layout::CERTIFICATES_DIR;
+use crate::os::privileges;
+use crate::report::Report;
+use crate::settings::Settings;
 use crate::settings::types::{Domain, Kind};
-use crate::settings::{Report, Settings};
-
-/// The folder of certificates in a generation.
-pub const FOLDER: &str = "certificates";
+use crate::survey::certificates::{self, Certificates, Choice, Pair, PassedOver, Service, Source};
+use crate::survey::self_signed::{self, Request, Store};
+use crate::text::several;
 
 /// From how long before its end on a certificate is worth a warning.
 pub const WARN: Duration = Duration::days(14);
@@ -448,7 +448,7 @@ impl Decision {
             imports.iter().filter_map(|(pair, files)| Some((Rc::as_ptr(pair), files.first()?))).collect();
         let imported = self.served.iter().filter_map(|served| {
             let file = by_pair.get(&Rc::as_ptr(served.pair()?))?;
-            Some((served.name.as_str(), generation.join(FOLDER).join(file)))
+            Some((served.name.as_str(), generation.join(CERTIFICATES_DIR).join(file)))
         });
         let self_signed = self.self_signed.iter().map(|(host, path)| (host.as_str(), path.clone()));
         gather(imported.chain(self_signed))

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::facts::Facts;
-use crate::facts::user_files::UserFiles;
+use crate::facts::custom_files::UserFiles;
 use minijinja::Value;
 
 use crate::gather::gather;
 use crate::lua::{self, Name};
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
 use crate::settings::types::{Domain, Kind, Lua, VirtualHost as VirtualHostSetting};
-use crate::settings::{Mistake, Report, Settings};
 
 /// The options of one host or component, in the order of their names.
 pub type Options = BTreeMap<String, Value>;

@@ -6,10 +6,11 @@ use minijinja::Value;
 
 use super::hosts::{Hosts, Options, domain};
 use crate::facts::Facts;
-use crate::facts::modules::Origin;
 use crate::gather::gather;
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
 use crate::settings::types::{Boolean, Name, Set};
-use crate::settings::{Mistake, Report, Settings};
+use crate::survey::modules::Origin;
 
 /// What is loaded on every virtual host, less what a version does not have.
 const DEFAULT: &[&str] = &[
@@ -190,7 +191,7 @@ fn stays(name: &str, settings: &Settings, facts: &Facts, hosts: &mut Hosts, repo
         )),
         _ => report.remark(format!(
             "{variable}: {name} is for rooms, and loaded on {}",
-            crate::facts::several(&addresses)
+            crate::text::several(&addresses)
         )),
     }
     false

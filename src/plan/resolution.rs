@@ -10,16 +10,16 @@ use minijinja::value::ValueKind;
 use super::Link;
 use super::hosts::{Hosts, Options};
 use super::modules::{Asked, THE_DEFAULT_SET, is_only_left_out, names};
-use crate::facts::module_source::{ModuleSource, Need};
-use crate::facts::modules::{File, Found, Origin};
-use crate::facts::{Facts, several};
+use crate::facts::Facts;
 use crate::gather::gather;
+use crate::layout::MODULES_DIR;
 use crate::lua::Secret;
-use crate::settings::nearest::nearest;
-use crate::settings::{Mistake, Report, Settings};
-
-/// The folder of a generation that modules of the collection are linked into.
-pub const LINKED: &str = "community-modules";
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
+use crate::survey::modules::source::{ModuleSource, Need};
+use crate::survey::modules::{File, Found, Origin};
+use crate::text::nearest;
+use crate::text::several;
 
 /// What Prosody loads by itself on every host (`core/modulemanager.lua`, 0.12 and 13.0).
 const AUTOLOADED: [&str; 7] = ["presence", "message", "iq", "offline", "c2s", "s2s", "s2s_auth_certs"];
@@ -152,7 +152,7 @@ pub fn resolve(
         find_disabled_needs(&walk.modules, settings, hosts, report);
     }
     facts.modules.problems().for_each(|problem| report.notice(problem.to_owned()));
-    let path = |name: OsString| Path::new(LINKED).join(name);
+    let path = |name: OsString| Path::new(MODULES_DIR).join(name);
     let links = walk.links.into_iter().map(|(name, target)| Link { path: path(name), target }).collect();
     Resolution { modules: walk.modules, links, fingerprints: walk.fingerprints }
 }

@@ -27,7 +27,7 @@ macro_rules! main_function {
         #[allow(unsafe_code)]
         #[unsafe(no_mangle)]
         extern "C" fn main() -> i32 {
-            $crate::system::prepare();
+            $crate::os::system::prepare();
             $run()
         }
 
