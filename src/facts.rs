@@ -22,7 +22,6 @@ use self::modules::Modules;
 use self::prosody::Prosody;
 use self::user_files::{Problem, UserFiles};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::gather::gather;
 use crate::identity::{Requested, User};
 use crate::plan::{MAIN_FILE, ROOT_ANCHOR, SQLITE_FILE};
 use crate::privileges;
@@ -323,7 +322,7 @@ fn secret_files(settings: &Settings) -> BTreeMap<&'static str, String> {
         let is_one_line = !given.value.contains(['\r', '\n']) && line == given.value.as_bytes();
         is_one_line.then(|| (setting.field, path.to_owned()))
     });
-    gather(found)
+    found.collect()
 }
 
 /// Whom Prosody runs as.

@@ -12,7 +12,6 @@ pub mod database;
 pub mod directory;
 pub mod exit_status;
 pub mod facts;
-pub mod gather;
 pub mod health;
 pub mod identity;
 pub mod init;

@@ -7,7 +7,6 @@ use minijinja::Value;
 use super::hosts::{Hosts, Options, domain};
 use crate::facts::Facts;
 use crate::facts::modules::Origin;
-use crate::gather::gather;
 use crate::settings::types::{Boolean, Name, Set};
 use crate::settings::{Mistake, Report, Settings};
 
@@ -144,7 +143,7 @@ pub fn options(
     if !disabled.is_empty() {
         options.insert("modules_disabled".into(), disabled.into_iter().map(Value::from).collect());
     }
-    gather(enabled.into_iter().map(|(name, asked)| (name.to_owned(), asked)))
+    enabled.into_iter().map(|(name, asked)| (name.to_owned(), asked)).collect()
 }
 
 /// Whether a module is disabled by being left out of those that are enabled. Where another module needs it, Prosody loads
