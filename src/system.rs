@@ -57,33 +57,6 @@ pub fn prepare() {
     ignore(libc::SIGPIPE);
 }
 
-/// Gives the memory of the program's code and constants back to the kernel, which brings in again what is used from here
-/// on: a process that only waits needs a few pages of them. madvise(2)
-pub fn forget_unused_code() {
-    // SAFETY: the kernel gives every program its own program headers (getauxval(3)), which are never unmapped, and their
-    // number; what is not writable in memory is as in the file, and comes from there again.
-    unsafe {
-        let headers = libc::getauxval(libc::AT_PHDR) as *const libc::Elf64_Phdr;
-        let count = libc::getauxval(libc::AT_PHNUM) as usize;
-        let page = libc::sysconf(libc::_SC_PAGESIZE).max(1) as usize;
-        if headers.is_null() {
-            return;
-        }
-        let headers = std::slice::from_raw_parts(headers, count);
-        // Where the headers say that they are, and where they are: the difference is where the program was loaded.
-        let own = headers.iter().find(|header| header.p_type == libc::PT_PHDR);
-        let base = own.map_or(0, |own| headers.as_ptr() as usize - own.p_vaddr as usize);
-        for header in headers {
-            if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0 {
-                let start = (base + header.p_vaddr as usize) / page * page;
-                let end = base + (header.p_vaddr + header.p_memsz) as usize;
-                // Where the kernel refuses, it only stays as it is.
-                libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
-            }
-        }
-    }
-}
-
 /// Ends the process at once, _exit(2): nothing that was registered for its end is run, nothing is flushed.
 pub fn exit_now(code: u8) -> ! {
     // SAFETY: takes a number and does not return.
