@@ -16,10 +16,6 @@ use std::process::ExitStatus;
 ///
 /// The standard library's own start would look at the main thread's stack first, with all of the C library's formatted
 /// input for that, and take signals that PID 1 needs. What else it does is in [`prepare`].
-///
-/// Of the static program it also says that its stack has no frames to show. There are no tables to find them by
-/// (docker/build-binary) and no symbols to name them, and without frames the reader of debug information that the
-/// standard library would show them with is left out: a twentieth of the file.
 #[macro_export]
 macro_rules! main_function {
     ($run:path) => {
@@ -29,15 +25,6 @@ macro_rules! main_function {
         extern "C" fn main() -> i32 {
             $crate::system::prepare();
             $run()
-        }
-
-        // SAFETY: it is libgcc's name, whose place it takes; only the standard library calls it, to show or keep a
-        // backtrace, with these arguments, which it leaves alone. The result is `_URC_END_OF_STACK`.
-        #[cfg(target_feature = "crt-static")]
-        #[allow(unsafe_code, non_snake_case)]
-        #[unsafe(no_mangle)]
-        extern "C" fn _Unwind_Backtrace(_show: *const (), _argument: *mut ()) -> i32 {
-            5
         }
     };
 }
