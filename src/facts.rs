@@ -20,7 +20,6 @@ use self::custom_files::{Problem, UserFiles};
 use self::identity::Requested;
 use self::prosody::Prosody;
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::gather::gather;
 use crate::layout::{
     self, COLLECTION_DIR, CONFIG_DIR, CURRENT, DATA_DIR, DEFAULT_CERTIFICATES, MAIN_FILE,
     MODULES_ENABLED_DIR, ROOT_ANCHOR, RUNTIME_DIR, SQLITE_FILE,
@@ -306,7 +305,7 @@ fn secret_files(settings: &Settings) -> BTreeMap<&'static str, String> {
         let is_one_line = !given.value.contains(['\r', '\n']) && line == given.value.as_bytes();
         is_one_line.then(|| (setting.field, path.to_owned()))
     });
-    gather(found)
+    found.collect()
 }
 
 /// Whom Prosody runs as.

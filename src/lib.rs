@@ -11,7 +11,6 @@ pub mod configure;
 pub mod database;
 pub mod exit_status;
 pub mod facts;
-pub mod gather;
 pub mod health;
 pub mod init;
 pub mod layout;

@@ -195,11 +195,9 @@ fn end_of_string(text: &str) -> Option<&str> {
     Some(&text[end + 1..])
 }
 
-/// A table, as [`Value::from_pairs`] makes it. All go through a vector of one type: the sort in there is compiled anew for
-/// each type of iterator, 5 kB each time.
+/// A table with these pairs.
 pub fn table<K: Into<Value>, V: Into<Value>>(pairs: impl IntoIterator<Item = (K, V)>) -> Value {
-    let pairs = pairs.into_iter().map(|(key, value)| (key.into(), value.into()));
-    Value::from_pairs(pairs.collect::<Vec<(Value, Value)>>())
+    Value::from_pairs(pairs)
 }
 
 /// The same value with every scalar in it hidden as a [`Secret`] is, for values that may be secrets.

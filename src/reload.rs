@@ -17,7 +17,6 @@ use crate::configure::{Looked, Wish, gone, make_plan, read_settings, watch_certi
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
 use crate::facts::{self, Facts, Places};
-use crate::gather::gather;
 use crate::init::Cause;
 use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, STATE_FILE};
 use crate::log;
@@ -222,7 +221,7 @@ fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
         .map(|file| file.source.clone().unwrap_or_else(|| file.path.clone()))
         .collect();
     different.extend(gone(before, plan));
-    let links: BTreeSet<PathBuf> = gather(plan.links.iter().map(|link| link.path.clone()));
+    let links: BTreeSet<PathBuf> = plan.links.iter().map(|link| link.path.clone()).collect();
     different.extend(links_in(before).symmetric_difference(&links).cloned());
     different
 }
@@ -234,7 +233,7 @@ fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
         let entries = fs::read_dir(generation.join(folder)).into_iter().flatten().flatten().filter(is_link);
         entries.map(|entry| Path::new(folder).join(entry.file_name())).collect::<Vec<PathBuf>>()
     };
-    gather(["", MODULES_DIR, CERTIFICATES_DIR].into_iter().flat_map(links))
+    ["", MODULES_DIR, CERTIFICATES_DIR].into_iter().flat_map(links).collect()
 }
 
 /// One line: what is different, and what of that waits for a restart.

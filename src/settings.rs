@@ -215,19 +215,17 @@ impl Settings {
 
 /// Reads the settings of one section: all pairs at once, and where that fails each alone, so that every mistake is found.
 fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Source, report: &mut Report) -> T {
-    // One type of iterator, so that the compiler writes the reading of a section once and not for each call.
-    let read = |pairs: Vec<(String, String)>| envy::from_iter::<_, T>(pairs);
     let given = || {
         let settings = section.settings.iter();
         settings.filter_map(|setting| Some((setting, source.given.get(setting.field)?)))
     };
     let pair = |setting: &Setting, given: &Given| (setting.field.to_owned(), given.value.clone());
-    if let Ok(section) = read(given().map(|(setting, given)| pair(setting, given)).collect()) {
+    if let Ok(section) = envy::from_iter(given().map(|(setting, given)| pair(setting, given))) {
         return section;
     }
     let mut right = Vec::new();
     for (setting, given) in given() {
-        let why = match read(vec![pair(setting, given)]) {
+        let why = match envy::from_iter::<_, T>([pair(setting, given)]) {
             Ok(_) => {
                 right.push(pair(setting, given));
                 continue;
@@ -238,5 +236,5 @@ fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Sourc
         let mistake = Mistake::new(&given.variable, &why);
         report.mistake(if setting.shows(&given.value) { mistake.with_value(&given.value) } else { mistake });
     }
-    read(right).unwrap_or_default()
+    envy::from_iter(right).unwrap_or_default()
 }

@@ -61,10 +61,8 @@ fn list(settings: &Settings, places: Places, report: Report, as_json: bool) -> R
     };
     let (_, plan, report) = make_plan(settings, places, report, &wish, None)?;
     log_report(&report);
-    let mut modules: Vec<&Module> = Vec::new();
-    for module in &plan.modules {
-        modules.insert(modules.partition_point(|other| other.name < module.name), module);
-    }
+    let mut modules: Vec<&Module> = plan.modules.iter().collect();
+    modules.sort_by(|one, other| one.name.cmp(&other.name));
     if as_json {
         print_json(modules.into_iter().map(as_object).collect())?;
     } else {

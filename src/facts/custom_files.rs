@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use super::lua_summary::{self, Summary};
-use crate::gather::gather;
 use crate::settings::types::{Domain, Kind};
 use crate::text::reason;
 
@@ -177,7 +176,7 @@ impl UserFiles {
     /// The environment variables that the user's files read.
     pub fn environment(&self) -> BTreeSet<&str> {
         let files = self.fragments().chain(&self.templates).chain(&self.main);
-        gather(files.flat_map(|file| &file.summary.environment).map(String::as_str))
+        files.flat_map(|file| &file.summary.environment).map(String::as_str).collect()
     }
 
     /// The user's fragments, those that Prosody reads and the templates of such.

@@ -99,10 +99,6 @@ pub fn supervise(
             }
             let init =
                 Init { options, reload, child, terminal, reloading: None, once_more: false, forwarded: 0 };
-            // A command of Prosody's ends soon, and what was given back would have to be brought in again.
-            if reload.is_some() || matches!(options.voice, Voice::Tini { .. }) {
-                system::forget_unused_code();
-            }
             init.run(&signals).status(ExitStatus::OS_ERROR)
         }
     }

@@ -6,7 +6,6 @@ use minijinja::Value;
 
 use super::hosts::{Hosts, Options, domain};
 use crate::facts::Facts;
-use crate::gather::gather;
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
 use crate::settings::types::{Boolean, Name, Set};
@@ -145,7 +144,7 @@ pub fn options(
     if !disabled.is_empty() {
         options.insert("modules_disabled".into(), disabled.into_iter().map(Value::from).collect());
     }
-    gather(enabled.into_iter().map(|(name, asked)| (name.to_owned(), asked)))
+    enabled.into_iter().map(|(name, asked)| (name.to_owned(), asked)).collect()
 }
 
 /// Whether a module is disabled by being left out of those that are enabled. Where another module needs it, Prosody loads

@@ -11,7 +11,6 @@ use super::Link;
 use super::hosts::{Hosts, Options};
 use super::modules::{Asked, THE_DEFAULT_SET, is_only_left_out, names};
 use crate::facts::Facts;
-use crate::gather::gather;
 use crate::layout::MODULES_DIR;
 use crate::lua::Secret;
 use crate::report::{Mistake, Report};
@@ -213,12 +212,12 @@ impl Roots<'_> {
                 add(format!("{prefix}{default}"), THE_DEFAULT_SET, role, true, false);
             }
         }
-        let stores = settings
+        let stores: BTreeMap<&str, &str> = settings
             .stores
             .iter()
             .map(|(store, backend)| (backend.as_str(), settings.source.stores[store].variable.as_str()))
-            .map(|(backend, variable)| (if backend == "sqlite" { "sql" } else { backend }, variable));
-        let stores: BTreeMap<&str, &str> = gather(stores);
+            .map(|(backend, variable)| (if backend == "sqlite" { "sql" } else { backend }, variable))
+            .collect();
         self.each(self.options, "storage", &mut |name, is_written| {
             let by = stores.get(name.as_str()).filter(|_| !is_written);
             let by = by.map_or_else(|| variable("options"), |by| (*by).to_owned());
@@ -618,7 +617,7 @@ impl<'a> Walk<'a> {
     }
 
     fn find_missing_lua_libraries(&self, report: &mut Report) {
-        let libraries: BTreeSet<&str> = gather(self.lua.keys().map(String::as_str));
+        let libraries: BTreeSet<&str> = self.lua.keys().map(String::as_str).collect();
         for library in self.facts.modules.missing_lua_libraries(&libraries) {
             let is_prosodys =
                 ["prosody.", "util.", "net.", "core."].iter().any(|prefix| library.starts_with(prefix));

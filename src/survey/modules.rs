@@ -22,7 +22,6 @@ use nix::fcntl::OFlag;
 
 use self::source::ModuleSource;
 use crate::facts::prosody::Prosody;
-use crate::gather::gather;
 use crate::lua::tokens::{Token, Tokens};
 use crate::text::reason;
 
@@ -206,7 +205,7 @@ impl Modules {
     /// The names of all modules, wherever they are. One file is looked for in each folder in a folder.
     pub fn names(&self) -> &BTreeSet<String> {
         self.all.get_or_init(|| {
-            gather(self.folders.iter().flat_map(|folder| self.modules_in(folder)).map(str::to_owned))
+            self.folders.iter().flat_map(|folder| self.modules_in(folder)).map(str::to_owned).collect()
         })
     }
 
@@ -310,7 +309,7 @@ impl Modules {
         };
         let answer = String::from_utf8_lossy(&answer.stdout);
         let missing: HashSet<&str> = answer.lines().collect();
-        gather(libraries.iter().copied().filter(|library| missing.contains(library)))
+        libraries.iter().copied().filter(|library| missing.contains(library)).collect()
     }
 
     /// Searches a file as `pluginloader.load_resource` does, in each folder in its turn.
