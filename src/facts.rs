@@ -12,8 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use minijinja::Value;
-use minijinja::value::ValueKind;
+use crate::lua::Value;
 use nix::unistd::{AccessFlags, Pid, Uid, faccessat, geteuid, gethostname};
 
 use self::custom_files::{Problem, UserFiles};
@@ -269,9 +268,11 @@ pub fn certificate_directory(settings: &Settings, config_dir: &Path) -> PathBuf 
 fn written_plugin_paths(settings: &Settings, report: &mut Report) -> Option<Vec<PathBuf>> {
     let written = settings.anything.options.as_ref()?.get("plugin_paths")?;
     let Some(written) = written else { return Some(Vec::new()) };
-    let paths = written.try_iter().ok().filter(|_| written.kind() == ValueKind::Seq);
-    let path = |path: Value| path.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
-    let paths: Option<Vec<PathBuf>> = paths.and_then(|paths| paths.map(path).collect());
+    let path = |path: &Value| path.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
+    let paths: Option<Vec<PathBuf>> = match written {
+        Value::List(paths) => paths.iter().map(path).collect(),
+        _ => None,
+    };
     if paths.is_none() {
         report.mistake(Mistake::new(
             &settings.variable("options"),

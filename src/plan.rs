@@ -16,7 +16,7 @@ mod storage;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use minijinja::Value;
+use crate::lua::Value;
 use serde::Serialize;
 
 use self::certificates::Decision;
@@ -226,8 +226,8 @@ pub fn make(
             ));
         }
         let linked = Value::from(generation.join(MODULES_DIR).to_string_lossy().into_owned());
-        let paths = options.get("plugin_paths").and_then(|paths| paths.try_iter().ok());
-        let paths: Value = paths.into_iter().flatten().chain([linked]).collect();
+        let paths = options.get("plugin_paths").map(Value::items).unwrap_or_default();
+        let paths: Value = paths.iter().cloned().chain([linked]).collect();
         options.insert("plugin_paths".into(), paths);
     }
     name_certificates(settings, facts, manner, &hosts, &decision, &mut options);

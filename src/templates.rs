@@ -4,6 +4,8 @@
 //! template cannot forget to escape. Jinja's own ways around escaping (`safe`, `autoescape`, captured
 //! blocks) give plain strings here, and strings are quoted.
 
+pub mod values;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -14,7 +16,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Rest;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 
-use crate::lua::{self, Dialect, Secrets};
+use self::values::{Name, verbatim_lua_code};
+use crate::lua::{Dialect, Secrets};
 
 /// How deep templates and blocks may call each other, in minijinja's unit: an include costs ten, a block one.
 /// minijinja's own limit of 500 is more than a stack of 2 MiB takes in a debug build.
@@ -46,7 +49,7 @@ impl Templates {
         environment.set_debug(true);
         environment.set_recursion_limit(RECURSION_LIMIT);
         environment.set_formatter(formatter(dialect));
-        environment.add_filter("verbatim_lua_code", lua::verbatim_lua_code);
+        environment.add_filter("verbatim_lua_code", verbatim_lua_code);
         environment.add_filter("pick", pick);
         Templates { environment, dialect, paths: BTreeMap::new() }
     }
@@ -155,7 +158,7 @@ fn pick(options: &Value, names: Rest<String>) -> Result<Value, Error> {
     let mut picked = Vec::new();
     for name in names.iter() {
         let value = options.get_attr(name)?;
-        let Some(identifier) = lua::Name::new(name).filter(|_| !value.is_undefined()) else {
+        let Some(identifier) = Name::new(name).filter(|_| !value.is_undefined()) else {
             continue;
         };
         picked.push(Value::from(vec![identifier.into_value(), value]));
@@ -183,7 +186,7 @@ fn formatter(
                 "autoescape is not for Lua: every value is written as a literal already",
             ));
         }
-        lua::write(out, value, dialect)
+        values::write(out, value, dialect)
             .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
     }
 }
@@ -193,7 +196,7 @@ mod tests {
     use minijinja::context;
 
     use super::*;
-    use crate::lua::{Name, Secret, Version};
+    use crate::lua::{Secret, Version};
 
     const WRITTEN: Dialect = Dialect { version: Version::Lua54, secrets: Secrets::Written };
     const HIDDEN: Dialect = Dialect { secrets: Secrets::Hidden, ..WRITTEN };
@@ -215,7 +218,7 @@ mod tests {
     }
 
     fn secret() -> Value {
-        Secret::new("hunter2".into()).into_value()
+        Value::from_object(Secret::new("hunter2".into()))
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use minijinja::{Value, context};
-use prosody_entrypoint::lua::{self, Dialect, Secrets, Version};
-use prosody_entrypoint::templates::Templates;
+use prosody_entrypoint::lua::{Dialect, Secrets, Version};
+use prosody_entrypoint::templates::{Templates, values};
 
 /// Reads literals (a line with the length, then as many bytes), and prints what each is: a line with a canonical
 /// form of the value, or with the error. They are loaded without any global, so that a name in one is nil.
@@ -126,7 +126,7 @@ fn c_hexadecimal(float: f64) -> String {
 
 fn literal(value: &Value, version: Version) -> String {
     let mut literal = String::new();
-    lua::write(&mut literal, value, Dialect { version, secrets: Secrets::Written })
+    values::write(&mut literal, value, Dialect { version, secrets: Secrets::Written })
         .unwrap_or_else(|error| panic!("{value:?}: {error}"));
     literal
 }

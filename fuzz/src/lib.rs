@@ -7,13 +7,13 @@ use std::os::unix::ffi::OsStringExt;
 
 use minijinja::Value;
 use prosody_entrypoint::facts::lua_summary;
-use prosody_entrypoint::lua::{self, Dialect, Secret, Secrets, Version};
+use prosody_entrypoint::lua::{Dialect, Secret, Secrets, Version};
 use prosody_entrypoint::settings::{Settings, catalogue, reference};
 use prosody_entrypoint::survey::certificates::key::Keys;
 use prosody_entrypoint::survey::certificates::pem;
 use prosody_entrypoint::survey::certificates::x509::Certificate;
 use prosody_entrypoint::survey::modules::source as module_source;
-use prosody_entrypoint::templates::Templates;
+use prosody_entrypoint::templates::{Templates, values};
 
 const DIALECT: Dialect = Dialect { version: Version::Lua54, secrets: Secrets::Written };
 
@@ -27,7 +27,7 @@ const SECRET: &str = "hunter2-correct-horse";
 /// Any bytes, written as a literal, are read back as the same bytes.
 pub fn lua_string(data: &[u8]) {
     let mut literal = String::new();
-    lua::write(&mut literal, &Value::from_bytes(data.to_owned()), DIALECT)
+    values::write(&mut literal, &Value::from_bytes(data.to_owned()), DIALECT)
         .expect("every string has a literal");
     assert!(!literal.contains(char::is_control), "{literal:?} is not one readable line");
     assert_eq!(read_string(literal.as_bytes()), Some((data.to_owned(), &[][..])), "{literal}");
@@ -134,7 +134,7 @@ pub fn private_key(data: &[u8]) {
 }
 
 fn context() -> Value {
-    let secret = Secret::new(SECRET.to_owned()).into_value();
+    let secret = Value::from_object(Secret::new(SECRET.to_owned()));
     let table = BTreeMap::from([(HOSTILE, Value::from(HOSTILE)), ("secret", secret.clone())]);
     minijinja::context! {
         v => HOSTILE,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use minijinja::Value;
+use crate::lua::Value;
 
 use super::File;
 use super::hosts::{Hosts, Options};
@@ -80,7 +80,7 @@ pub fn load(settings: &Settings, facts: &Facts, hosts: &mut Hosts, options: &mut
 
 /// Adds to an option that is a list, or becomes one.
 fn add(options: &mut Options, option: &str, item: String) {
-    let list = options.get(option).and_then(|list| list.try_iter().ok());
-    let items: Value = list.into_iter().flatten().chain([Value::from(item)]).collect();
+    let list = options.get(option).map(Value::items).unwrap_or_default();
+    let items: Value = list.iter().cloned().chain([Value::from(item)]).collect();
     options.insert(option.to_owned(), items);
 }

@@ -3,11 +3,10 @@
 use super::hosts::{Options, network_hostname};
 use crate::facts::Facts;
 use crate::layout::{ROOT_ANCHOR, SERVER_DIR};
-use crate::lua;
+use crate::lua::Value;
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
 use crate::settings::types::{Interface, List, LogLevel, Lua, Rate};
-use minijinja::Value;
 
 /// What encryption (XEP-0454, AES-GCM) adds to a file, in bytes: its tag.
 const ENCRYPTION_OVERHEAD: u64 = 16;
@@ -74,7 +73,7 @@ fn contacts(settings: &Settings, options: &mut Options) {
     .filter_map(|(role, list)| Some((role, list.as_ref()?.lua())))
     .collect();
     if !contacts.is_empty() {
-        options.insert("contact_info".into(), lua::table(contacts));
+        options.insert("contact_info".into(), Value::table(contacts));
     }
 }
 
@@ -185,10 +184,10 @@ fn limits(settings: &Settings, options: &mut Options) {
     let limits: Vec<(&str, Value)> =
         [("c2s", &settings.network.c2s_rate_limit), ("s2sin", &settings.network.s2s_rate_limit)]
             .into_iter()
-            .filter_map(|(session, rate)| Some((session, lua::table([("rate", limit(rate.as_ref()?))]))))
+            .filter_map(|(session, rate)| Some((session, Value::table([("rate", limit(rate.as_ref()?))]))))
             .collect();
     if !limits.is_empty() {
-        options.insert("limits".into(), lua::table(limits));
+        options.insert("limits".into(), Value::table(limits));
     }
 }
 
@@ -212,7 +211,7 @@ fn resolver(settings: &Settings, facts: &Facts, options: &mut Options, report: &
         }
     }
     if !unbound.is_empty() {
-        options.insert("unbound".into(), lua::table(unbound));
+        options.insert("unbound".into(), Value::table(unbound));
     }
 }
 
@@ -281,11 +280,11 @@ fn turn(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut 
             // 0.12 knows how to make credentials for the type `turn` alone.
             ("algorithm", Value::from("turn")),
             ("port", port.lua()),
-            ("secret", secret.clone().into_value()),
+            ("secret", secret.clone().into()),
         ];
         service.extend(host.map(|host| ("host", host)));
         service.extend(network.turn_ttl.as_ref().map(|ttl| ("ttl", ttl.lua())));
-        options.insert("external_services".into(), Value::from(vec![lua::table(service)]));
+        options.insert("external_services".into(), Value::from(vec![Value::table(service)]));
     }
 }
 
@@ -294,13 +293,13 @@ fn uploads(settings: &Settings, options: &mut Options) {
     let storage = &settings.storage;
     let mut set = |name: &str, value: Value| drop(options.insert(name.to_owned(), value));
     if let Some(limit) = &storage.upload_limit_mb {
-        set("http_file_share_size_limit", Value::from(limit.bytes() + ENCRYPTION_OVERHEAD));
+        set("http_file_share_size_limit", Value::from((limit.bytes() + ENCRYPTION_OVERHEAD) as i64));
     }
     if let Some(quota) = &storage.upload_daily_quota_mb {
-        set("http_file_share_daily_quota", Value::from(quota.bytes()));
+        set("http_file_share_daily_quota", Value::from(quota.bytes() as i64));
     }
     if let Some(quota) = &storage.upload_storage_gb {
-        set("http_file_share_global_quota", Value::from(quota.bytes()));
+        set("http_file_share_global_quota", Value::from(quota.bytes() as i64));
     }
     if let Some(days) = storage.upload_expiry_days.as_ref().or(storage.retention_days.as_ref()) {
         set("http_file_share_expires_after", days.0.files());
@@ -310,7 +309,7 @@ fn uploads(settings: &Settings, options: &mut Options) {
 fn observability(settings: &Settings, options: &mut Options, report: &mut Report) {
     let observability = &settings.observability;
     let level = observability.log_level.unwrap_or(LogLevel::Info);
-    options.insert("log".into(), lua::table([(level.as_str(), "*console")]));
+    options.insert("log".into(), Value::table([(level.as_str(), "*console")]));
     let has_password = settings.storage.database_url.is_some() || settings.storage.db_password.is_some();
     if level == LogLevel::Debug && has_password {
         report.warning(format!(

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use minijinja::Value;
+use crate::lua::Value;
 
 use super::hosts::{Hosts, Options};
 use crate::health::{ANY_HOST, Service, Target};
@@ -13,10 +13,7 @@ pub fn targets(options: &Options, hosts: &Hosts) -> String {
     // Where only the user's own files name hosts, it is not known which.
     let host = hosts.virtual_hosts.first().map_or(ANY_HOST, |host| &host.name);
     let strings = |value: &Value| -> Vec<String> {
-        value
-            .try_iter()
-            .map(|items| items.filter_map(|item| item.as_str().map(str::to_owned)).collect())
-            .unwrap_or_default()
+        value.items().iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
     };
     let interfaces = options.get("interfaces").map(strings).unwrap_or_else(|| vec!["*".into(), "::".into()]);
     let address = |interface: &str| match interface {
@@ -31,8 +28,11 @@ pub fn targets(options: &Options, hosts: &Hosts) -> String {
         let Some(ports) = options.get(option) else {
             return vec![default];
         };
-        let number = |item: Value| item.as_usize().and_then(|port| u16::try_from(port).ok());
-        ports.try_iter().map(|items| items.filter_map(number).collect()).unwrap_or_default()
+        let number = |item: &Value| match item {
+            Value::Integer(port) => u16::try_from(*port).ok(),
+            _ => None,
+        };
+        ports.items().iter().filter_map(number).collect()
     };
     let disabled = |module: &str| {
         options.get("modules_disabled").is_some_and(|list| strings(list).contains(&module.to_owned()))

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::facts::Facts;
 use crate::facts::custom_files::UserFiles;
-use minijinja::Value;
+use crate::lua::Value;
 
-use crate::lua::{self, Name};
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
 use crate::settings::types::{Domain, Kind, Lua, VirtualHost as VirtualHostSetting};
@@ -154,12 +153,12 @@ impl Hosts {
                     let one_name = settings.hosts.http_host.is_some()
                         || network_hostname(settings, &facts.user_files).is_some();
                     let path = if shares > 1 && one_name { "/share/$host" } else { "/share" };
-                    options.insert("http_paths".into(), lua::table([("file_share", path)]));
+                    options.insert("http_paths".into(), Value::table([("file_share", path)]));
                 }
                 if !enabled.is_empty() {
                     options.insert("modules_enabled".into(), Value::from(enabled));
                 }
-                merge(&mut options, &component.options, lua::hidden);
+                merge(&mut options, &component.options, Value::hidden);
                 self.components.push(Component {
                     name: component.host.to_string(),
                     module: Some(module.to_owned()),
@@ -202,7 +201,7 @@ impl Hosts {
         for component in &list.0 {
             let mut options = Options::new();
             match component.secret.as_ref().or(settings.hosts.component_secret.as_ref()) {
-                Some(secret) => drop(options.insert("component_secret".into(), secret.clone().into_value())),
+                Some(secret) => drop(options.insert("component_secret".into(), secret.clone().into())),
                 None if settings.is_given("component_secret") => {}
                 None => report.mistake(Mistake::new(
                     &settings.variable("external_components"),
@@ -303,7 +302,7 @@ fn host_options(host: &VirtualHostSetting) -> Options {
     if !host.admins.is_empty() {
         options.insert("admins".into(), host.admins.iter().map(|jid| Value::from(jid.to_string())).collect());
     }
-    merge(&mut options, &host.options, lua::hidden);
+    merge(&mut options, &host.options, Value::hidden);
     options
 }
 
@@ -320,15 +319,6 @@ pub fn merge(
             None => drop(options.remove(name)),
         }
     }
-}
-
-/// Options as pairs of a name and a value, for templates.
-pub fn pairs(options: &Options) -> Value {
-    // Names were checked where they were read; one that is no identifier never gets here.
-    options
-        .iter()
-        .filter_map(|(name, value)| Some(Value::from(vec![Name::new(name)?.into_value(), value.clone()])))
-        .collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use minijinja::Value;
+use crate::lua::Value;
 
 use super::hosts::{Hosts, Options, domain};
 use crate::facts::Facts;
@@ -175,9 +175,8 @@ fn stays(name: &str, settings: &Settings, facts: &Facts, hosts: &mut Hosts, repo
     let mut addresses = Vec::new();
     for rooms in hosts.components.iter_mut().filter(|component| component.module.as_deref() == Some("muc")) {
         addresses.push(rooms.name.clone());
-        let enabled = rooms.options.get("modules_enabled");
         let enabled: Vec<Value> =
-            enabled.and_then(|list| list.try_iter().ok()).into_iter().flatten().collect();
+            rooms.options.get("modules_enabled").map(|list| list.items().to_vec()).unwrap_or_default();
         if !enabled.iter().any(|one| one.as_str() == Some(name)) {
             let enabled: Value = enabled.into_iter().chain([Value::from(name)]).collect();
             rooms.options.insert("modules_enabled".into(), enabled);

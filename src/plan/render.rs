@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use minijinja::Value;
 
 use super::File;
-use super::hosts::{self, Component, Hosts, Options};
+use super::hosts::{Component, Hosts, Options};
 use crate::facts::Facts;
 use crate::facts::custom_files::UserFile;
 use crate::layout::MAIN_FILE;
@@ -15,6 +15,7 @@ use crate::lua::{self, Dialect, Secrets};
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
 use crate::templates::Templates;
+use crate::templates::values::{Name, to_template};
 
 /// Our templates, compiled in. A file of the same name in the templates directory replaces one.
 const TEMPLATES: [(&str, &str); 6] = [
@@ -50,12 +51,13 @@ impl<'a> Renderer<'a> {
         let written =
             |name: &str| settings.anything.options.as_ref().is_some_and(|all| all.get(name).is_some());
         let (mut mentioned, mut other_options) = (Options::new(), Options::new());
-        let value = |value: &Value| lua::refer(value, &facts.secret_files);
         for (name, option) in options {
             match written(name) {
-                true if is_mentioned(name) => drop(mentioned.insert(name.clone(), lua::hidden(option))),
-                true => drop(other_options.insert(name.clone(), lua::hidden(option))),
-                false => drop(mentioned.insert(name.clone(), value(option))),
+                true if is_mentioned(name) => drop(mentioned.insert(name.clone(), option.hidden())),
+                true => drop(other_options.insert(name.clone(), option.hidden())),
+                false => {
+                    drop(mentioned.insert(name.clone(), option.with_file_references(&facts.secret_files)))
+                }
             }
         }
         let virtual_hosts: Vec<Value> = hosts
@@ -71,9 +73,12 @@ impl<'a> Renderer<'a> {
                 section(name, Some(component), options, *names_certificate, certificates, facts)
             })
             .collect();
-        let context = lua::table([
-            ("options", lua::table(mentioned)),
-            ("other_options", hosts::pairs(&other_options)),
+        let context = Value::from_pairs([
+            (
+                "options",
+                Value::from_pairs(mentioned.iter().map(|(name, value)| (name.as_str(), to_template(value)))),
+            ),
+            ("other_options", pairs(&other_options)),
             ("virtual_hosts", Value::from(virtual_hosts)),
             ("components", Value::from(components)),
             ("prosody_version", Value::from(facts.prosody.version.to_string())),
@@ -179,21 +184,29 @@ fn section(
 ) -> Value {
     let mut options = options.clone();
     if !facts.secret_files.is_empty() {
-        options.values_mut().for_each(|value| *value = lua::refer(value, &facts.secret_files));
+        options.values_mut().for_each(|value| *value = value.with_file_references(&facts.secret_files));
     }
     let certificate = certificates.get(name).filter(|_| !names_certificate);
     if let Some(path) = certificate {
-        options.insert("certificate".into(), Value::from(path.to_string_lossy().into_owned()));
+        options.insert("certificate".into(), lua::Value::from(path.to_string_lossy().into_owned()));
     }
-    let options = hosts::pairs(&options);
+    let options = pairs(&options);
     let module = component.map(|component| component.module.as_deref().map_or(Value::from(()), Value::from));
     let mut section = vec![("name", Value::from(name)), ("options", options)];
     section.extend(module.map(|module| ("module", module)));
-    lua::table(section)
+    Value::from_pairs(section)
 }
 
 /// Whether a built-in template has a place for an option.
 fn is_mentioned(option: &str) -> bool {
     let quoted = format!("\"{option}\"");
     TEMPLATES.iter().any(|(_, text)| text.contains(&quoted))
+}
+
+/// Options as pairs of a name and a value.
+fn pairs(options: &Options) -> Value {
+    // Names were checked where they were read; one that is no identifier never gets here.
+    let pair =
+        |(name, value): (&String, &lua::Value)| Some([Name::new(name)?.into_value(), to_template(value)]);
+    options.iter().filter_map(pair).map(|pair| Value::from_iter(pair)).collect()
 }

@@ -4,15 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use minijinja::Value;
-use minijinja::value::ValueKind;
-
 use super::Link;
 use super::hosts::{Hosts, Options};
 use super::modules::{Asked, THE_DEFAULT_SET, is_only_left_out, names};
 use crate::facts::Facts;
 use crate::layout::MODULES_DIR;
-use crate::lua::Secret;
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
 use crate::survey::modules::source::{ModuleSource, Need};
@@ -288,26 +284,13 @@ impl Roots<'_> {
         let written = self.settings.anything.options.as_ref().filter(|_| is_global);
         let is_written = written.is_some_and(|written| written.get(option).is_some());
         if let Some(value) = options.get(option) {
-            each_text(value, &mut |text, is_secret| {
+            value.each_text(&mut |text, is_secret| {
                 // `null` is a storage that needs no module.
                 if text != "null" {
                     take(text.to_owned(), is_written || is_secret);
                 }
             });
         }
-    }
-}
-
-/// The strings in a value, itself or those in a list or table, each with whether it is a secret.
-pub fn each_text(value: &Value, take: &mut dyn FnMut(&str, bool)) {
-    if let Some(secret) = value.downcast_object_ref::<Secret>() {
-        take(secret.expose(), true);
-    } else if let Some(text) = value.as_str() {
-        take(text, false);
-    } else if let (ValueKind::Seq, Ok(items)) = (value.kind(), value.try_iter()) {
-        items.for_each(|item| each_text(&item, take));
-    } else if let Some(entries) = value.as_object().and_then(|map| map.try_iter_pairs()) {
-        entries.for_each(|(_, item)| each_text(&item, take));
     }
 }
 
@@ -663,7 +646,7 @@ fn find_conflicts(roots: &[(String, Reason)], settings: &Settings, hosts: &Hosts
         for host in &hosts.virtual_hosts {
             let mut is_disabled = false;
             host.options.get("modules_disabled").iter().for_each(|list| {
-                each_text(list, &mut |name, _| is_disabled |= name == one || name == other);
+                list.each_text(&mut |name, _| is_disabled |= name == one || name == other);
             });
             let on = Some(host.name.as_str());
             if let (Some(one_by), Some(other_by), false) = (asks(one, on), asks(other, on), is_disabled) {
@@ -750,7 +733,7 @@ fn find_disabled_needs(modules: &[Module], settings: &Settings, hosts: &Hosts, r
     for host in &hosts.virtual_hosts {
         let mut off: Vec<String> = Vec::new();
         let list = host.options.get("modules_disabled");
-        list.iter().for_each(|list| each_text(list, &mut |name, _| off.push(name.to_owned())));
+        list.iter().for_each(|list| list.each_text(&mut |name, _| off.push(name.to_owned())));
         let is_here = |role: &Role| match role {
             Role::Enabled => true,
             Role::EnabledOn(on) => *on == host.name,

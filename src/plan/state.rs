@@ -6,8 +6,7 @@ use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 
-use minijinja::Value;
-use minijinja::value::ValueKind;
+use crate::lua::Value;
 
 use super::File;
 use super::certificates::Decision;
@@ -300,10 +299,13 @@ fn add_options(text: &mut String, host: &str, options: &Options, dialect: Dialec
         line(text, format_args!("option\t{host}\t{name}\t{:x}", digest.0.finish()));
     };
     for (name, value) in options {
-        let entries = value.as_object().filter(|_| value.kind() == ValueKind::Map);
-        match entries.and_then(|map| map.try_iter_pairs()) {
-            Some(entries) => entries.for_each(|(key, value)| add(format_args!("{name}.{key}"), &value)),
-            None => add(format_args!("{name}"), value),
+        match value {
+            Value::Table(fields) => {
+                for (key, value) in fields {
+                    add(format_args!("{name}.{}", key.as_str().unwrap_or_default()), value);
+                }
+            }
+            value => add(format_args!("{name}"), value),
         }
     }
 }

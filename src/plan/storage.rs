@@ -2,14 +2,13 @@
 
 use super::hosts::{Hosts, Options};
 use super::modules::names;
-use super::resolution::each_text;
 use crate::database::Database;
 use crate::facts::Facts;
 use crate::layout::SQLITE_FILE;
-use crate::lua::{self, Secret};
+use crate::lua::Secret;
+use crate::lua::Value;
 use crate::settings::types::{DbDriver, Kind, Lua};
 use crate::text::nearest;
-use minijinja::Value;
 
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
@@ -113,7 +112,7 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
     }
     if !stores.is_empty() {
         let stores = stores.iter().map(|(store, name)| (*store, backend(name)));
-        options.insert("storage".into(), lua::table(stores));
+        options.insert("storage".into(), Value::table(stores));
     }
 
     let family = Family::of(settings);
@@ -183,7 +182,7 @@ impl Family {
 
 /// `mod_storage_sql`'s options for its own default.
 fn sqlite_table() -> Value {
-    lua::table([("driver", Value::from("SQLite3")), ("database", Value::from(SQLITE_FILE))])
+    Value::table([("driver", Value::from("SQLite3")), ("database", Value::from(SQLITE_FILE))])
 }
 
 /// The settings that describe a database one by one.
@@ -208,11 +207,7 @@ fn default_storage(settings: &Settings) -> Option<&str> {
 /// Whether written options store something in SQL without saying which database themselves.
 fn names_sql(options: &crate::settings::types::Options) -> bool {
     let is_sql = |value: &Value| {
-        value.as_str() == Some("sql")
-            || (value.kind() == minijinja::value::ValueKind::Map
-                && value.try_iter().is_ok_and(|mut keys| {
-                    keys.any(|key| value.get_item(&key).is_ok_and(|item| item.as_str() == Some("sql")))
-                }))
+        value.as_str() == Some("sql") || value.fields().iter().any(|(_, item)| item.as_str() == Some("sql"))
     };
     let stores = ["storage", "default_storage"];
     options.get("sql").is_none()
@@ -223,7 +218,7 @@ fn names_sql(options: &crate::settings::types::Options) -> bool {
 fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value {
     let storage = &settings.storage;
     let mut table: Vec<(&str, Value)> = Vec::new();
-    let secret = |secret: &Secret| secret.clone().into_value();
+    let secret = |secret: &Secret| secret.clone().into();
     if let Some(url) = &storage.database_url {
         table.push(("driver", url.driver.lua()));
         table.extend(url.database.as_ref().map(|name| ("database", Value::from(name.as_str()))));
@@ -231,7 +226,7 @@ fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value 
         table.extend(url.password.as_ref().map(|password| ("password", secret(password))));
         table.extend(url.host.as_ref().map(|host| ("host", Value::from(host.as_str()))));
         table.extend(url.port.map(|port| ("port", port.lua())));
-        return lua::table(table);
+        return Value::table(table);
     }
     if family == Family::SqlWithoutDriver {
         return sqlite_table();
@@ -263,7 +258,7 @@ fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value 
         table.extend(username.map(|username| ("username", username)));
         table.extend(storage.db_password.as_ref().map(|password| ("password", secret(password))));
     }
-    lua::table(table)
+    Value::table(table)
 }
 
 /// The databases that hosts keep data in, each once. As Prosody looks them up: a host's own option, else the global one
@@ -276,7 +271,7 @@ pub fn databases(options: &Options, hosts: &Hosts) -> Vec<Database> {
         let option = |name: &str| host.get(name).or_else(|| options.get(name));
         let mut is_sql = false;
         for value in ["default_storage", "storage"].iter().filter_map(|name| option(name)) {
-            each_text(value, &mut |backend, _| is_sql |= backend == "sql");
+            value.each_text(&mut |backend, _| is_sql |= backend == "sql");
         }
         let database = option("sql").filter(|_| is_sql).and_then(database);
         databases.extend(database.filter(|database| !databases.contains(database)));
@@ -297,11 +292,13 @@ pub fn find_unused_file(facts: &Facts, databases: &[Database], report: &mut Repo
 
 /// What an `sql` table says; nothing where that is not enough for Prosody either.
 fn database(table: &Value) -> Option<Database> {
-    let text = |name: &str| {
-        let item = table.get_item(&Value::from(name)).ok()?;
-        let mut found = None;
-        each_text(&item, &mut |text, _| found = Some(text.to_owned()));
-        found.or_else(|| i64::try_from(item).ok().map(|number| number.to_string()))
+    let text = |name: &str| match table.get(name)? {
+        Value::Integer(number) => Some(number.to_string()),
+        item => {
+            let mut found = None;
+            item.each_text(&mut |text, _| found = Some(text.to_owned()));
+            found
+        }
     };
     let driver = DbDriver::parse(&text("driver")?).ok()?;
     let name = text("database");

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::types::{self, *};
-use minijinja::Value;
+use crate::lua::Value;
 
 use crate::lua::Secret;
 
@@ -265,7 +265,7 @@ section! {
 
 impl Lua for Secret {
     fn lua(&self) -> Value {
-        self.clone().into_value()
+        self.clone().into()
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use minijinja::Value;
+use crate::lua::Value;
 
 use super::catalogue::{self, PREFIX};
 use super::input::{Given, Source, from_file, is_injected, keep};

@@ -33,7 +33,7 @@ pub use time::{ArchiveDuration, Days, Expiry, Interval, Seconds, Wait};
 pub use urls::{DatabaseUrl, HttpUrl, Uri};
 
 use crate::lua::Secret;
-use minijinja::Value;
+use crate::lua::Value;
 use serde::{Deserialize, Deserializer, de};
 use std::borrow::Cow;
 
@@ -146,7 +146,7 @@ mod tests {
 
     /// The value on one line.
     pub(super) fn line(value: &Value) -> String {
-        serde_json::to_string(value).unwrap()
+        serde_json::to_string(&crate::templates::values::to_template(value)).unwrap()
     }
 
     /// What everybody tries: a value may be refused, and never more than that.

@@ -1,7 +1,7 @@
 //! Words out of a fixed choice, in any case.
 
 use super::{Kind, Lua, alternatives, deserialize, did_you_mean};
-use minijinja::Value;
+use crate::lua::Value;
 use std::borrow::Cow;
 
 /// Every spelling of a boolean, and what it means.

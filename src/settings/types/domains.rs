@@ -1,8 +1,8 @@
 //! Domains and JIDs.
 
 use super::{Kind, Lua, deserialize};
+use crate::lua::Value;
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
-use minijinja::Value;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;

@@ -7,7 +7,7 @@ use super::names::Name;
 use super::options::{Options, only_global, unknown_member};
 use super::{Kind, Lua, deserialize, shown};
 use crate::lua::Secret;
-use minijinja::Value;
+use crate::lua::Value;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

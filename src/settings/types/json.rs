@@ -1,8 +1,7 @@
 //! JSON, read strictly: a member that stands twice and a whole number beyond 64 bits are errors, not surprises.
 //! No error holds a value.
 
-use crate::lua;
-use minijinja::Value;
+use crate::lua::Value;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -75,7 +74,7 @@ impl Json {
                     .filter(|(_, member)| *member != Json::Null)
                     .map(|(name, member)| Ok((name, member.into_value_at(depth + 1)?)))
                     .collect();
-                lua::table(members?)
+                Value::table(members?)
             }
         })
     }
@@ -179,8 +178,7 @@ mod tests {
             ("-9223372036854775808", i64::MIN),
         ] {
             let value = Json::read(text).unwrap().into_value().unwrap();
-            assert!(value.is_integer(), "{text}");
-            assert_eq!(value.as_i64(), Some(expected), "{text}");
+            assert_eq!(value, Value::Integer(expected), "{text}");
         }
         assert_eq!(lua("0.5").unwrap(), "0.5");
         for text in ["9223372036854775808", "-9223372036854775809", "1e19", "1e300", "1e999"] {

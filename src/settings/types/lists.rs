@@ -2,7 +2,7 @@
 
 use super::json::Json;
 use super::{Kind, Lua, from_text, shown};
-use minijinja::Value;
+use crate::lua::Value;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};

@@ -1,7 +1,7 @@
 //! Names and plain text.
 
 use super::{Kind, Lua, deserialize};
-use minijinja::Value;
+use crate::lua::Value;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -48,8 +48,8 @@ macro_rules! texts {
         }
 
         impl $crate::settings::types::Lua for $name {
-            fn lua(&self) -> minijinja::Value {
-                minijinja::Value::from(self.as_str())
+            fn lua(&self) -> crate::lua::Value {
+                crate::lua::Value::from(self.as_str())
             }
         }
 

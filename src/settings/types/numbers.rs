@@ -1,7 +1,7 @@
 //! Numbers with a unit.
 
 use super::{Kind, Lua, deserialize};
-use minijinja::Value;
+use crate::lua::Value;
 use std::borrow::Cow;
 
 /// A whole number in plain digits; no sign, no space. `None` too where it does not fit.

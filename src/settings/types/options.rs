@@ -2,8 +2,8 @@
 
 use super::json::Json;
 use super::{Kind, deserialize, did_you_mean, shown};
+use crate::lua::Value;
 use crate::lua::is_identifier;
-use minijinja::Value;
 use std::borrow::Cow;
 use std::fmt;
 

@@ -2,7 +2,7 @@
 
 use super::numbers::{Decimal, digits, split_unit};
 use super::{Kind, Lua, deserialize, did_you_mean};
-use minijinja::Value;
+use crate::lua::Value;
 use std::borrow::Cow;
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use super::names::texts;
 use super::network::{Port, TurnHost};
 use super::{DbDriver, Kind, Lua, deserialize};
 use crate::lua::Secret;
-use minijinja::Value;
+use crate::lua::Value;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use url::Url;
