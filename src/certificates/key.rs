@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair};
 
 use super::Flaw;
 use super::der::{CONTEXT, CONTEXT_1_PRIMITIVE, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE};
@@ -18,6 +18,8 @@ const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 /// secp256r1 (RFC 5480, section 2.1.1.1)
 const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+/// secp384r1 (RFC 5480, section 2.1.1.1)
+const P384: &[u8] = &[0x2b, 0x81, 4, 0, 0x22];
 
 /// Algorithms of other keys, to name them.
 const OTHERS: [(&[u8], &str); 5] = [
@@ -208,16 +210,19 @@ fn is_same_point(a: &[u8], b: &[u8]) -> bool {
     if a.len() == b.len() { a == b } else { split(a).is_some() && split(a) == split(b) }
 }
 
-/// Whether a public key is that of a private one. Other curves than the usual one are a large part of ring, and keys without
-/// their public half are rare.
+/// Whether a public key is that of a private one. ring has no other curves than these two.
 fn computes(curve: &[u8], scalar: &[u8], point: &[u8]) -> Option<bool> {
-    if curve != P256 {
-        return None;
-    }
-    let missing = 32_usize.checked_sub(scalar.len())?;
+    let (algorithm, length) = match curve {
+        P256 => (&ECDSA_P256_SHA256_ASN1_SIGNING, 32_usize),
+        P384 => (&ECDSA_P384_SHA384_ASN1_SIGNING, 48),
+        _ => return None,
+    };
+    let missing = length.checked_sub(scalar.len())?;
     let scalar = [&vec![0; missing][..], scalar].concat();
-    let (algorithm, random) = (&ECDSA_P256_SHA256_ASN1_SIGNING, SystemRandom::new());
-    Some(EcdsaKeyPair::from_private_key_and_public_key(algorithm, &scalar, point, &random).is_ok())
+    Some(
+        EcdsaKeyPair::from_private_key_and_public_key(algorithm, &scalar, point, &SystemRandom::new())
+            .is_ok(),
+    )
 }
 
 #[cfg(test)]
@@ -259,6 +264,7 @@ mod tests {
             ("p384", "p384"),
             ("p384.sec1", "p384"),
             ("p384.compressed", "p384"),
+            ("p384.no-public", "p384"),
             ("p521", "p521"),
             ("p521.sec1", "p521"),
             ("p521.compressed", "p521"),
@@ -271,9 +277,7 @@ mod tests {
 
     #[test]
     fn what_is_not_computed_is_not_known() {
-        for (key, certificate) in
-            [("p384.no-public", "p384"), ("p521.no-public", "p521"), ("ed25519", "ed25519")]
-        {
+        for (key, certificate) in [("p521.no-public", "p521"), ("ed25519", "ed25519")] {
             assert_eq!(fits(key, certificate), None, "{key}");
             assert_eq!(fits(key, "rsa"), Some(false), "{key}");
         }
