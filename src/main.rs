@@ -1,20 +1,16 @@
 //! `prosody-entrypoint`: the entrypoint of a container that runs the Prosody XMPP server.
-#![no_main]
 
 use std::ffi::{OsStr, OsString};
-use std::io::{Write, stdout};
 use std::path::Path;
+use std::process::ExitCode;
 
 use clap::Parser;
 use prosody_entrypoint::cli::{COMMANDS, Cli, Command};
 use prosody_entrypoint::commands;
 use prosody_entrypoint::exit_status::{ExitStatus, Failure};
-use prosody_entrypoint::os::{privileges, system};
+use prosody_entrypoint::os::privileges;
 
-prosody_entrypoint::main_function!(run);
-
-/// Everything, once the process is fit for it.
-fn run() -> ! {
+fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     let mut arguments: Vec<OsString> = arguments.collect();
@@ -37,12 +33,12 @@ fn run() -> ! {
         }
     };
     let status = result.unwrap_or_else(|failure| prosody_entrypoint::log::report_failure(&failure));
-    system::exit_now(status.code())
+    ExitCode::from(status.code())
 }
 
 /// One of our own commands. Runs in this process: nothing is supervised.
 fn own_command() -> Result<ExitStatus, Failure> {
-    let ended = match Cli::try_parse() {
+    match Cli::try_parse() {
         Ok(cli) => match cli.command {
             Command::Render(options) => commands::render::run(&options),
             Command::Validate => commands::validate::run(),
@@ -57,7 +53,5 @@ fn own_command() -> Result<ExitStatus, Failure> {
             let _ = message.print();
             Ok(if message.use_stderr() { ExitStatus::USAGE } else { ExitStatus::SUCCESS })
         }
-    };
-    let _ = stdout().flush();
-    ended
+    }
 }

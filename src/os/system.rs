@@ -12,44 +12,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-/// Defines the program's `main`: what the C library calls first. `$run` never returns.
-///
-/// The standard library's own start would look at the main thread's stack first, with all of the C library's formatted
-/// input for that, and take signals that PID 1 needs. What else it does is in [`prepare`].
-#[macro_export]
-macro_rules! main_function {
-    ($run:path) => {
-        // SAFETY: nothing else in the program has this name.
-        #[allow(unsafe_code)]
-        #[unsafe(no_mangle)]
-        extern "C" fn main() -> i32 {
-            $crate::os::system::prepare();
-            $run()
-        }
-    };
-}
-
-/// Makes the process fit for Rust's standard library: the three standard descriptors are open, because what is opened
-/// next would be taken for one of them, and a reader that went away is an error (EPIPE) and no death.
-pub fn prepare() {
-    for descriptor in 0..=2 {
-        // SAFETY: takes numbers and a static string; a number that is no descriptor gives EBADF, and the lowest free
-        // number is the one that is given out.
-        unsafe {
-            if libc::fcntl(descriptor, libc::F_GETFD) == -1 {
-                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
-            }
-        }
-    }
-    ignore(libc::SIGPIPE);
-}
-
-/// Ends the process at once, _exit(2): nothing that was registered for its end is run, nothing is flushed.
-pub fn exit_now(code: u8) -> ! {
-    // SAFETY: takes a number and does not return.
-    unsafe { libc::_exit(code.into()) }
-}
-
 /// Lets others that are ready to run go first, sched_yield(2).
 pub fn yield_to_others() {
     // SAFETY: takes nothing and always succeeds.
@@ -59,14 +21,12 @@ pub fn yield_to_others() {
 /// A standard stream (0, 1, 2), without the buffer that the standard library keeps for it.
 pub fn standard_stream(number: RawFd) -> BorrowedFd<'static> {
     debug_assert!((0..=2).contains(&number));
-    // SAFETY: these are open from the start ([`prepare`]), and nothing closes them.
+    // SAFETY: the standard library opens those that are closed at the start, and nothing closes them.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")))]
-compile_error!(
-    "the structures below are those of Linux on machines of 64 bits, and the start that of the GNU C library"
-);
+compile_error!("the structures below are those of Linux and the GNU C library on machines of 64 bits");
 
 /// The greatest signal number of Linux (signal(7)).
 pub const LAST_SIGNAL: i32 = 64;

@@ -4,7 +4,6 @@
 //! it is valid, and if its private key is there. The name of its file says nothing about it, only where its key may be.
 
 mod choice;
-mod der;
 mod files;
 pub mod key;
 pub mod pem;

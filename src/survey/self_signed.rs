@@ -17,11 +17,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 use rcgen::string::Ia5String;
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm, SigningKey,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
 };
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
@@ -87,38 +84,8 @@ pub fn make(names: &[&str], now: OffsetDateTime) -> Result<Pair, rcgen::Error> {
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate()?;
-    let certificate = params.self_signed(&Signer::new(&key)?)?;
+    let certificate = params.self_signed(&key)?;
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
-}
-
-/// What signs with a key of [`make`]. rcgen's own signing takes keys of any algorithm, and brings the arithmetic of
-/// RSA and Ed25519 along.
-struct Signer(EcdsaKeyPair);
-
-impl Signer {
-    fn new(key: &KeyPair) -> Result<Self, rcgen::Error> {
-        let random = SystemRandom::new();
-        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.serialized_der(), &random)
-            .map(Self)
-            .map_err(|error| rcgen::Error::RingKeyRejected(error.to_string()))
-    }
-}
-
-impl PublicKeyData for Signer {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.public_key().as_ref()
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &PKCS_ECDSA_P256_SHA256
-    }
-}
-
-impl SigningKey for Signer {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        let signature = self.0.sign(&SystemRandom::new(), message);
-        Ok(signature.map_err(|_| rcgen::Error::RingUnspecified)?.as_ref().to_vec())
-    }
 }
 
 /// The directory of self-signed certificates in a data directory.
@@ -236,7 +203,10 @@ mod tests {
     use crate::os::privileges;
     use crate::os::users::User;
     use crate::test_dir::TestDir;
-    use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+    use ring::rand::SystemRandom;
+    use ring::signature::{
+        ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
+    };
     use std::fs;
     use std::os::unix::fs::symlink;
     use x509_parser::prelude::parse_x509_pem;

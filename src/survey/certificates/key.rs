@@ -3,10 +3,11 @@
 use std::fmt;
 
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair};
+use x509_parser::asn1_rs::{Any, Class, DerParser, FromDer, SequenceIterator, Tag};
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::Flaw;
-use super::der::{CONTEXT, CONTEXT_1_PRIMITIVE, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE};
 use super::pem::{self, Block, CutOff};
 
 /// rsaEncryption and id-RSASSA-PSS (RFC 8017, appendix A)
@@ -18,6 +19,8 @@ const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 /// secp256r1 (RFC 5480, section 2.1.1.1)
 const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+/// secp384r1 (RFC 5480, section 2.1.1.1)
+const P384: &[u8] = &[0x2b, 0x81, 4, 0, 0x22];
 
 /// Algorithms of other keys, to name them.
 const OTHERS: [(&[u8], &str); 5] = [
@@ -108,14 +111,17 @@ impl Key {
     /// Whether it belongs to a public key (SubjectPublicKeyInfo, in DER). Nothing where it has no public half and it
     /// is not computed here, which is so with P-521 and Ed25519.
     pub fn fits(&self, public_key: &[u8]) -> Option<bool> {
-        let Some(PublicKey { algorithm, curve: its_curve, value }) = PublicKey::read(public_key) else {
+        let Ok((_, public_key)) = SubjectPublicKeyInfo::from_der(public_key) else {
             return Some(false);
         };
+        let algorithm = public_key.algorithm.algorithm.as_bytes();
+        let its_curve = public_key.algorithm.parameters.as_ref().and_then(identifier);
+        let value = &*public_key.subject_public_key.data;
         match &self.kind {
             Kind::Rsa { modulus, exponent } => {
                 let numbers = || {
-                    let mut key = Reader(value).enter(SEQUENCE)?;
-                    Some((key.number()?, key.number()?))
+                    let key = members(value)?;
+                    Some((number(key.first()?)?, number(key.get(1)?)?))
                 };
                 Some(RSA.contains(&algorithm) && numbers() == Some((modulus.as_slice(), exponent.as_slice())))
             }
@@ -128,38 +134,49 @@ impl Key {
     }
 }
 
-/// A public key (RFC 5280, section 4.1.2.7).
-struct PublicKey<'a> {
-    algorithm: &'a [u8],
-    curve: Option<&'a [u8]>,
-    value: &'a [u8],
+/// The values in a SEQUENCE.
+fn members(der: &[u8]) -> Option<Vec<Any<'_>>> {
+    members_of(&Any::from_der(der).ok()?.1)
 }
 
-impl<'a> PublicKey<'a> {
-    fn read(der: &'a [u8]) -> Option<PublicKey<'a>> {
-        let mut key = Reader(der).enter(SEQUENCE)?;
-        let mut algorithm = key.enter(SEQUENCE)?;
-        Some(PublicKey {
-            algorithm: algorithm.take(OBJECT_IDENTIFIER)?,
-            curve: algorithm.take(OBJECT_IDENTIFIER),
-            value: key.bits()?,
-        })
-    }
+fn members_of<'a>(sequence: &Any<'a>) -> Option<Vec<Any<'a>>> {
+    let members = SequenceIterator::<Any, DerParser>::new(content(sequence, Tag::Sequence)?);
+    members.collect::<Result<_, _>>().ok()
+}
+
+/// What is in a value of this type.
+fn content<'a>(value: &Any<'a>, tag: Tag) -> Option<&'a [u8]> {
+    (value.class() == Class::Universal && value.tag() == tag).then_some(value.data)
+}
+
+/// An OBJECT IDENTIFIER.
+fn identifier<'a>(value: &Any<'a>) -> Option<&'a [u8]> {
+    content(value, Tag::Oid)
+}
+
+/// A positive INTEGER, without the zeros at its beginning.
+fn number<'a>(value: &Any<'a>) -> Option<&'a [u8]> {
+    let number = content(value, Tag::Integer)?;
+    let zeros = number.iter().take_while(|&&byte| byte == 0).count();
+    Some(&number[zeros..])
+}
+
+/// What is in the optional member `[number]`.
+fn tagged<'a>(members: &[Any<'a>], number: u32) -> Option<&'a [u8]> {
+    let is_it = |value: &&Any| value.class() == Class::ContextSpecific && value.tag() == Tag(number);
+    members.iter().find(is_it).map(|value| value.data)
 }
 
 /// OneAsymmetricKey (RFC 5958, section 2)
 fn pkcs8(der: &[u8]) -> Result<Kind, Flaw> {
     let split = || {
-        let mut key = Reader(der).enter(SEQUENCE)?;
-        key.take(INTEGER)?;
-        let mut algorithm = key.enter(SEQUENCE)?;
-        let name = algorithm.take(OBJECT_IDENTIFIER)?;
-        let parameters = algorithm.take(OBJECT_IDENTIFIER);
-        let value = key.take(OCTET_STRING)?;
-        key.take(CONTEXT[0]);
+        let key = members(der)?;
+        let [_version, algorithm, value, optional @ ..] = &key[..] else { return None };
+        let algorithm = members_of(algorithm)?;
+        let parameters = algorithm.get(1).and_then(identifier);
         // A BIT STRING whose tag is replaced.
-        let public = key.take(CONTEXT_1_PRIMITIVE).and_then(|bits| bits.strip_prefix(&[0]));
-        Some((name, parameters, value, public))
+        let public = tagged(optional, 1).and_then(|bits| bits.strip_prefix(&[0]));
+        Some((identifier(algorithm.first()?)?, parameters, content(value, Tag::OctetString)?, public))
     };
     let damaged = || Flaw::incomplete("is damaged");
     let (algorithm, parameters, value, public) = split().ok_or_else(damaged)?;
@@ -178,22 +195,25 @@ fn pkcs8(der: &[u8]) -> Result<Kind, Flaw> {
 
 /// RSAPrivateKey (RFC 8017, appendix A.1.2)
 fn pkcs1(der: &[u8]) -> Option<Kind> {
-    let mut key = Reader(der).enter(SEQUENCE)?;
-    key.take(INTEGER)?;
-    let (modulus, exponent) = (key.number()?.into(), key.number()?.into());
-    // The private exponent, for the rest to be there at all.
-    key.number()?;
-    Some(Kind::Rsa { modulus, exponent })
+    let key = members(der)?;
+    let [_version, modulus, exponent, private_exponent, ..] = &key[..] else { return None };
+    // For the rest to be there at all.
+    number(private_exponent)?;
+    Some(Kind::Rsa { modulus: number(modulus)?.into(), exponent: number(exponent)?.into() })
 }
 
 /// ECPrivateKey (RFC 5915, section 3)
 fn sec1(der: &[u8], curve: Option<&[u8]>) -> Option<Kind> {
-    let mut key = Reader(der).enter(SEQUENCE)?;
-    key.take(INTEGER)?;
-    let scalar = key.take(OCTET_STRING)?.into();
-    let own_curve = key.enter(CONTEXT[0]).and_then(|mut curve| curve.take(OBJECT_IDENTIFIER));
-    let point = key.enter(CONTEXT[1]).and_then(|mut point| point.bits());
-    Some(Kind::Ec { curve: curve.or(own_curve)?.into(), scalar, point: point.map(Into::into) })
+    let key = members(der)?;
+    let [_version, scalar, optional @ ..] = &key[..] else { return None };
+    let explicit = |number| Some(Any::from_der(tagged(optional, number)?).ok()?.1);
+    let own_curve = explicit(0).as_ref().and_then(identifier);
+    let point = explicit(1).and_then(|bits| content(&bits, Tag::BitString)?.strip_prefix(&[0]));
+    Some(Kind::Ec {
+        curve: curve.or(own_curve)?.into(),
+        scalar: content(scalar, Tag::OctetString)?.into(),
+        point: point.map(Into::into),
+    })
 }
 
 /// Whether two points are one, either of them compressed or not (SEC 1, section 2.3.3).
@@ -208,16 +228,19 @@ fn is_same_point(a: &[u8], b: &[u8]) -> bool {
     if a.len() == b.len() { a == b } else { split(a).is_some() && split(a) == split(b) }
 }
 
-/// Whether a public key is that of a private one. Other curves than the usual one are a large part of ring, and keys without
-/// their public half are rare.
+/// Whether a public key is that of a private one. ring has no other curves than these two.
 fn computes(curve: &[u8], scalar: &[u8], point: &[u8]) -> Option<bool> {
-    if curve != P256 {
-        return None;
-    }
-    let missing = 32_usize.checked_sub(scalar.len())?;
+    let (algorithm, length) = match curve {
+        P256 => (&ECDSA_P256_SHA256_ASN1_SIGNING, 32_usize),
+        P384 => (&ECDSA_P384_SHA384_ASN1_SIGNING, 48),
+        _ => return None,
+    };
+    let missing = length.checked_sub(scalar.len())?;
     let scalar = [&vec![0; missing][..], scalar].concat();
-    let (algorithm, random) = (&ECDSA_P256_SHA256_ASN1_SIGNING, SystemRandom::new());
-    Some(EcdsaKeyPair::from_private_key_and_public_key(algorithm, &scalar, point, &random).is_ok())
+    Some(
+        EcdsaKeyPair::from_private_key_and_public_key(algorithm, &scalar, point, &SystemRandom::new())
+            .is_ok(),
+    )
 }
 
 #[cfg(test)]
@@ -259,6 +282,7 @@ mod tests {
             ("p384", "p384"),
             ("p384.sec1", "p384"),
             ("p384.compressed", "p384"),
+            ("p384.no-public", "p384"),
             ("p521", "p521"),
             ("p521.sec1", "p521"),
             ("p521.compressed", "p521"),
@@ -271,9 +295,7 @@ mod tests {
 
     #[test]
     fn what_is_not_computed_is_not_known() {
-        for (key, certificate) in
-            [("p384.no-public", "p384"), ("p521.no-public", "p521"), ("ed25519", "ed25519")]
-        {
+        for (key, certificate) in [("p521.no-public", "p521"), ("ed25519", "ed25519")] {
             assert_eq!(fits(key, certificate), None, "{key}");
             assert_eq!(fits(key, "rsa"), Some(false), "{key}");
         }

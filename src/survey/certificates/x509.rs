@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 
 use ring::digest::{SHA256, digest};
 use time::OffsetDateTime;
+use x509_parser::asn1_rs::{Any, Class, Tag};
 use x509_parser::certificate::X509CertificateParser;
 use x509_parser::extensions::{BasicConstraints, SubjectAlternativeName};
 use x509_parser::nom::Parser as _;
 use x509_parser::oid_registry::{OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME};
 use x509_parser::prelude::{FromDer, GeneralName, X509Name};
 
-use super::der::{CONTEXT, Reader};
 use crate::settings::types::{Domain, Kind as _};
 
 /// id-on-xmppAddr (RFC 6120, section 13.7.1.4), 1.3.6.1.5.5.7.8.5
@@ -19,9 +19,6 @@ const XMPP_ADDR: [u8; 8] = [0x2b, 6, 1, 5, 5, 7, 8, 5];
 
 /// id-on-dnsSRV (RFC 4985, section 2), 1.3.6.1.5.5.7.8.7
 const DNS_SRV: [u8; 8] = [0x2b, 6, 1, 5, 5, 7, 8, 7];
-
-/// UTF8String and IA5String.
-const STRINGS: [u8; 2] = [0x0c, 0x16];
 
 /// A certificate.
 #[derive(Debug, PartialEq, Eq)]
@@ -173,8 +170,12 @@ fn name(name: &GeneralName<'_>) -> Option<Name> {
 
 /// The text of an otherName, which is in a `[0]`.
 fn string(value: &[u8]) -> Option<&str> {
-    let mut value = Reader(value).enter(CONTEXT[0])?;
-    std::str::from_utf8(STRINGS.iter().find_map(|tag| value.take(*tag))?).ok()
+    let (_, explicit) = Any::from_der(value).ok()?;
+    let (_, string) = Any::from_der(explicit.data).ok()?;
+    let is_string =
+        string.class() == Class::Universal && matches!(string.tag(), Tag::Utf8String | Tag::Ia5String);
+    let is_explicit = explicit.class() == Class::ContextSpecific && explicit.tag() == Tag(0);
+    std::str::from_utf8(string.data).ok().filter(|_| is_explicit && is_string)
 }
 
 /// A name in ASCII and in lower case, whichever way it was written; nothing where it is no domain.
