@@ -15,8 +15,6 @@ use nix::sys::stat::{Mode, umask};
 use crate::facts::prosody::Prosody;
 use crate::layout::ACCOUNTS_MODULE as MODULE;
 use crate::os::users::User;
-use crate::settings::Settings;
-use crate::settings::types::Account;
 use crate::text::several;
 
 /// How an account is made, for the two that follow.
@@ -27,19 +25,6 @@ const IN_THE_SERVER: &str = include_str!("accounts/module.lua");
 
 /// What `prosodyctl` does with it.
 const BEFORE_THE_START: &str = include_str!("accounts/command.lua");
-
-/// The accounts as they are handed over: a line for each, with tabs in it. Nothing in it has a tab or an end of a line.
-/// Nothing where there are none. Those with rights are the first, so that nobody else takes their names meanwhile.
-pub fn text(settings: &Settings) -> Option<String> {
-    let line = |account: &Account| {
-        let role = account.role.as_ref().map_or("", |role| role.as_str());
-        format!("{}\t{role}\t{}\n", account.jid, account.password.0.expose())
-    };
-    let has_rights = |account: &&Account| account.is_admin || account.role.is_some();
-    let others = settings.accounts().filter(|account| !has_rights(account));
-    let text: String = settings.accounts().filter(has_rights).chain(others).map(line).collect();
-    Some(text).filter(|text| !text.is_empty())
-}
 
 /// The source of the module. `path` is a Lua literal: where it finds the accounts.
 pub fn module(path: &str) -> String {

@@ -3,6 +3,8 @@
 //! Directories may belong to users who are trusted less than we are, so everything is done through directory
 //! descriptors and no link is followed on the way (openat(2), O_NOFOLLOW).
 
+pub mod self_signed;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
@@ -18,6 +20,7 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Pid, Uid, UnlinkatFlags, fchown, geteuid, symlinkat, unlinkat};
 use time::OffsetDateTime;
 
+use self::self_signed::Writer;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts;
 use crate::facts::running::Running;
@@ -29,7 +32,6 @@ use crate::os::directory::{self, entries, errno};
 use crate::os::privileges::{self, Capability};
 use crate::os::users::User;
 use crate::plan::{File as PlannedFile, Import, Link, Plan};
-use crate::survey::self_signed::{self, Store};
 
 /// What is not complete has a name that begins so and ends with our process id, until a rename gives it its own.
 const INCOMPLETE: &str = ".new-";
@@ -40,12 +42,6 @@ const KEPT: usize = 4;
 const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o750);
 const SHARED_MODE: Mode = Mode::from_bits_truncate(0o770);
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o640);
-
-/// Where the next generation of a runtime directory goes.
-pub fn next_generation(runtime_dir: &Path) -> PathBuf {
-    let last = facts::generations(runtime_dir).last().copied().unwrap_or(0);
-    runtime_dir.join(format!("generation-{}", last + 1))
-}
 
 /// Writes a plan into the runtime directory and makes it the one in force. The generation before it stays, older ones
 /// go. Certificates are made first, and stay where a later step fails.
@@ -87,7 +83,7 @@ pub fn announce(plan: &Plan, runtime_dir: &Path, init: Pid, owner: &User) -> Res
         let group = geteuid().is_root().then_some(owner.gid);
         for (name, content) in [
             (PID_FILE, format!("{init}\n")),
-            (STARTED_FILE, Running::describe(init, &plan.generation, &plan.state)),
+            (STARTED_FILE, Running::describe(init, &plan.generation, owner, &plan.state)),
             (HEALTH_FILE, health.map(|file| file.content.clone()).unwrap_or_default()),
         ] {
             let new = incomplete();
@@ -343,13 +339,13 @@ fn make_certificates(plan: &Plan, data_dir: &Path) -> anyhow::Result<()> {
     if plan.certificates.is_empty() {
         return Ok(());
     }
-    let store = Store::create(data_dir)?;
+    let writer = Writer::create(data_dir)?;
     let now = OffsetDateTime::now_utc();
     for request in &plan.certificates {
         let names: Vec<&str> = request.names.iter().map(String::as_str).collect();
         let pair = self_signed::make(&names, now)
             .with_context(|| format!("making a certificate for {}", request.host))?;
-        store.write(&request.host, &pair)?;
+        writer.write(&request.host, &pair)?;
     }
     Ok(())
 }

@@ -8,7 +8,6 @@ mod protocol;
 mod scram;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -22,7 +21,7 @@ use nix::libc::O_TMPFILE;
 use self::driver::Login;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::prosody::Prosody;
-use crate::lua::Secret;
+use crate::intent::databases::Database;
 use crate::os::privileges;
 use crate::os::users::User;
 use crate::settings::types::DbDriver;
@@ -42,53 +41,6 @@ const LONGEST_CHEAP_PAUSE: Duration = Duration::from_millis(200);
 
 /// How often a line says that it is still not there.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-
-/// A database, as `mod_storage_sql` is told of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Database {
-    /// Its kind.
-    pub driver: DbDriver,
-    /// The server's name or address, or where its socket is; with SQLite the file. `None` is the driver's default.
-    pub host: Option<String>,
-    /// The server's port, where it is not the kind's own.
-    pub port: Option<u16>,
-    /// The database's name; with SQLite its file.
-    pub name: String,
-    /// Who logs in.
-    pub username: Option<String>,
-    /// With which password.
-    pub password: Option<Secret>,
-}
-
-impl fmt::Display for Database {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let kind = match self.driver {
-            DbDriver::PostgreSql => "PostgreSQL",
-            DbDriver::MySql => "MySQL",
-            DbDriver::Sqlite3 => return write!(f, "the SQLite database {}", self.name),
-        };
-        write!(f, "the {kind} database {:?} on {}", self.name, self.server())
-    }
-}
-
-impl Database {
-    /// The server, for a sentence.
-    fn server(&self) -> String {
-        match &self.host {
-            Some(host) if host.starts_with('/') => host.clone(),
-            Some(host) if host.contains(':') => format!("[{host}]:{}", self.port()),
-            Some(host) => format!("{host}:{}", self.port()),
-            None => "the local socket".to_owned(),
-        }
-    }
-
-    fn port(&self) -> u16 {
-        self.port.unwrap_or(match self.driver {
-            DbDriver::MySql => 3306,
-            DbDriver::PostgreSql | DbDriver::Sqlite3 => 5432,
-        })
-    }
-}
 
 /// Who will use a database.
 pub struct Who<'a> {

@@ -15,20 +15,19 @@ use std::path::{Path, PathBuf};
 use crate::lua::Value;
 use nix::unistd::{AccessFlags, Pid, Uid, faccessat, geteuid, gethostname};
 
-use self::custom_files::{Problem, UserFiles};
+use self::custom_files::UserFiles;
 use self::identity::Requested;
 use self::prosody::Prosody;
+use crate::digest;
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::layout::{
-    self, COLLECTION_DIR, CONFIG_DIR, CURRENT, DATA_DIR, DEFAULT_CERTIFICATES, MAIN_FILE,
-    MODULES_ENABLED_DIR, ROOT_ANCHOR, RUNTIME_DIR, SQLITE_FILE,
+    self, COLLECTION_DIR, CONFIG_DIR, CURRENT, DATA_DIR, MAIN_FILE, MODULES_ENABLED_DIR, ROOT_ANCHOR,
+    RUNTIME_DIR, SQLITE_FILE,
 };
 use crate::os::privileges;
 use crate::os::users::User;
-use crate::report::{Mistake, Report};
 use crate::settings::types::{Domain, Kind};
 use crate::settings::{Settings, catalogue, input};
-use crate::survey::modules::Modules;
 
 /// In place of a user that is not known. With such a mistake nothing is written or started.
 const NOBODY: u32 = 65534;
@@ -37,9 +36,11 @@ const NOBODY: u32 = 65534;
 pub struct Facts {
     /// The Prosody that the image has.
     pub prosody: Prosody,
-    /// The modules that there are. Looked at when something asks: it costs as much as all the rest where the file system
-    /// is cold.
-    pub modules: Modules,
+    /// The folders of the user's modules, in the order in which Prosody searches them; the first is where `prosodyctl
+    /// install` puts modules, and the Lua libraries that they need.
+    pub module_folders: Vec<PathBuf>,
+    /// The collection of community modules.
+    pub collection: PathBuf,
     /// Whom Prosody runs as.
     pub identity: User,
     /// The user's input.
@@ -63,9 +64,39 @@ pub struct Facts {
     /// The folders of modules that count where `PROSODY_PLUGIN_PATHS` is not set.
     pub default_plugin_paths: Vec<PathBuf>,
     /// The files that Prosody can read a secret from by itself, by the field of the setting.
-    pub secret_files: BTreeMap<&'static str, String>,
+    pub secret_files: BTreeMap<&'static str, SecretFile>,
     /// Whether DNSSEC's trust anchor is installed.
     pub has_root_anchor: bool,
+    /// What is wrong and the user can change, in the order in which it was found.
+    pub problems: Vec<Problem>,
+}
+
+/// A file of a secret that Prosody reads by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// Where it is.
+    pub path: String,
+    /// Another number for another content.
+    pub digest: u64,
+}
+
+/// Something wrong that the user can change.
+#[derive(Debug)]
+pub enum Problem {
+    /// Prosody's own modules are hidden: this one of them is missing.
+    HiddenModules { missing: &'static str },
+    /// `plugin_paths` in `PROSODY_OPTIONS` is not a list of absolute paths.
+    PluginPathsNoList,
+    /// A folder of the user's modules is no directory.
+    NoPluginPath(PathBuf),
+    /// The collection of modules that a setting names is no directory.
+    NoCollection(PathBuf),
+    /// A custom file cannot be taken.
+    CustomFile(custom_files::Problem),
+    /// Nobody can be chosen for Prosody to run as; nothing is written or started then.
+    Identity(String),
+    /// A custom file that Prosody's user cannot read.
+    Unreadable(custom_files::Problem),
 }
 
 /// The places that settings name, which even an own `prosody.cfg.lua` has.
@@ -157,20 +188,18 @@ pub fn is_writable(directory: &Path) -> bool {
 }
 
 impl Facts {
-    /// Looks at everything. What the user can mend is added to the report.
+    /// Looks at everything. What the user can change is among [`Facts::problems`].
+    ///
+    /// With `user`, Prosody runs as that one already.
     ///
     /// # Errors
     ///
     /// 127 where there is no Prosody; 77 where it cannot run as whom it is to run as.
-    pub fn gather(settings: &Settings, places: Places, report: &mut Report) -> Result<Self, Failure> {
+    pub fn gather(settings: &Settings, places: Places, user: Option<&User>) -> Result<Self, Failure> {
+        let mut problems = Vec::new();
         let prosody =
             prosody::find(std::env::var_os("PATH").as_deref()).status(ExitStatus::COMMAND_NOT_FOUND)?;
-        if let Some(warning) = prosody.version.warning() {
-            report.notice(warning);
-        }
-        if let Some(hidden) = prosody.hidden_modules() {
-            report.mistake(Mistake::about(&hidden));
-        }
+        problems.extend(prosody.hidden_module().map(|missing| Problem::HiddenModules { missing }));
         let Places { config_dir, data_dir, runtime_dir } = places;
         let default_plugin_paths: Vec<PathBuf> =
             [config_dir.join("modules"), PathBuf::from(MODULES_ENABLED_DIR)]
@@ -179,54 +208,33 @@ impl Facts {
                 .collect();
         let plugin_paths: Vec<PathBuf> = match &settings.modules.plugin_paths {
             Some(paths) => paths.iter().map(|path| path.as_ref().to_owned()).collect(),
-            None => written_plugin_paths(settings, report).unwrap_or_else(|| default_plugin_paths.clone()),
+            None => written_plugin_paths(settings).unwrap_or_else(|no_list| {
+                problems.extend(no_list);
+                default_plugin_paths.clone()
+            }),
         };
-        for path in plugin_paths.iter().filter(|path| !path.is_dir()) {
-            let (field, path) = match &settings.modules.plugin_paths {
-                Some(_) => ("plugin_paths", path.display().to_string()),
-                // What stands in options may be secret.
-                None => ("options", "a folder in `plugin_paths`".to_owned()),
-            };
-            let variable = settings.variable(field);
-            report.warning(format!("{variable}: {path} is no directory: no modules are found there"));
-        }
-        let collection = settings.modules.community_modules_dir.as_ref();
-        if let Some(path) = collection.filter(|path| !AsRef::<Path>::as_ref(path).is_dir()) {
-            report.warning(format!(
-                "{}: {path} is no directory: no modules are found there",
-                settings.variable("community_modules_dir")
-            ));
-        }
-        let collection = collection.map_or_else(|| COLLECTION_DIR.into(), |path| path.as_ref().to_owned());
+        let missing = plugin_paths.iter().filter(|path| !path.is_dir());
+        problems.extend(missing.map(|path| Problem::NoPluginPath(path.clone())));
+        let collection: Option<PathBuf> =
+            settings.modules.community_modules_dir.as_ref().map(|path| path.as_ref().to_owned());
+        problems.extend(collection.iter().filter(|path| !path.is_dir()).cloned().map(Problem::NoCollection));
         // Before all others Prosody looks where `prosodyctl install` puts modules.
         let installed = prosody.data_dir.as_ref().unwrap_or(&data_dir).join("custom_plugins");
-        let users = [installed].into_iter().chain(plugin_paths);
-        let modules = Modules::new(&prosody, users, collection);
 
-        let user_files = read_user_files(settings, &config_dir).unwrap_or_else(|problems| {
-            problems.iter().for_each(|problem| report.mistake(Mistake::about(&problem.to_string())));
+        let user_files = read_user_files(settings, &config_dir).unwrap_or_else(|found| {
+            problems.extend(found.into_iter().map(Problem::CustomFile));
             UserFiles::default()
         });
-        for (path, setting) in &user_files.left_out {
-            report.notice(format!(
-                "{} is a template of another image's and left out: {setting} replaces it, remove the file",
-                path.display()
-            ));
-        }
-        let identity = match identity(settings, &data_dir) {
+        let identity = match user.map_or_else(|| identity(settings, &data_dir), |user| Ok(user.clone())) {
             // What else is wrong is found all the same.
             Err(failure) if failure.status == ExitStatus::CONFIGURATION => {
-                report.mistake(Mistake::about(&failure.to_string()));
+                problems.push(Problem::Identity(failure.to_string()));
                 User { name: None, uid: NOBODY, gid: NOBODY }
             }
             identity => identity?,
         };
-        for problem in privileges::as_user(&identity, || user_files.unreadable()) {
-            let User { uid, gid, .. } = identity;
-            report.mistake(Mistake::about(&format!(
-                "{problem}; Prosody reads it as uid {uid}, gid {gid}: run `chgrp {gid}` and `chmod g+r` on it"
-            )));
-        }
+        let unreadable = privileges::as_user(&identity, || user_files.unreadable());
+        problems.extend(unreadable.into_iter().map(Problem::Unreadable));
         let secret_files = match prosody.is_13() {
             true => privileges::as_user(&identity, || secret_files(settings)),
             false => BTreeMap::new(),
@@ -242,7 +250,8 @@ impl Facts {
             has_sqlite_file,
             identity,
             prosody,
-            modules,
+            module_folders: [installed].into_iter().chain(plugin_paths).collect(),
+            collection: collection.unwrap_or_else(|| COLLECTION_DIR.into()),
             secret_files,
             entries: entries(&config_dir),
             user_files,
@@ -254,36 +263,31 @@ impl Facts {
             config_dir,
             data_dir,
             runtime_dir,
+            problems,
         })
     }
 }
 
-/// Where the user's certificates are.
-pub fn certificate_directory(settings: &Settings, config_dir: &Path) -> PathBuf {
-    let setting = settings.tls.certificates.as_ref();
-    setting.map_or_else(|| config_dir.join(DEFAULT_CERTIFICATES), |path| path.as_ref().to_owned())
-}
-
-/// The folders of modules in `PROSODY_OPTIONS`, which take the place of ours.
-fn written_plugin_paths(settings: &Settings, report: &mut Report) -> Option<Vec<PathBuf>> {
-    let written = settings.anything.options.as_ref()?.get("plugin_paths")?;
-    let Some(written) = written else { return Some(Vec::new()) };
+/// The folders of modules in `PROSODY_OPTIONS`, which take the place of ours. Where there are none the error says whether
+/// something else is there.
+fn written_plugin_paths(settings: &Settings) -> Result<Vec<PathBuf>, Option<Problem>> {
+    let written = settings.anything.options.as_ref().and_then(|options| options.get("plugin_paths"));
     let path = |path: &Value| path.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
-    let paths: Option<Vec<PathBuf>> = match written {
-        Value::List(paths) => paths.iter().map(path).collect(),
-        _ => None,
-    };
-    if paths.is_none() {
-        report.mistake(Mistake::new(
-            &settings.variable("options"),
-            "`plugin_paths`: expected a list of absolute paths",
-        ));
+    match written {
+        None => Err(None),
+        Some(None) => Ok(Vec::new()),
+        Some(Some(Value::List(paths))) => {
+            paths.iter().map(path).collect::<Option<_>>().ok_or(Some(Problem::PluginPathsNoList))
+        }
+        Some(Some(_)) => Err(Some(Problem::PluginPathsNoList)),
     }
-    paths
 }
 
 /// The user's own files, from where the settings say.
-pub fn read_user_files(settings: &Settings, config_dir: &Path) -> Result<UserFiles, Vec<Problem>> {
+pub fn read_user_files(
+    settings: &Settings,
+    config_dir: &Path,
+) -> Result<UserFiles, Vec<custom_files::Problem>> {
     let templates_dir = settings.entrypoint.templates_dir.as_ref().map(AsRef::as_ref);
     let extra = settings.anything.extra_config.as_ref().map(|glob| Path::new(glob.as_str()));
     UserFiles::read(
@@ -295,7 +299,7 @@ pub fn read_user_files(settings: &Settings, config_dir: &Path) -> Result<UserFil
 }
 
 /// The files of secrets that are their one line as Prosody reads it (`FileLine`, since 13.0), by the setting's field.
-fn secret_files(settings: &Settings) -> BTreeMap<&'static str, String> {
+fn secret_files(settings: &Settings) -> BTreeMap<&'static str, SecretFile> {
     let secrets = catalogue::settings().filter(|setting| setting.secret);
     let found = secrets.filter_map(|setting| {
         let given = settings.source.given.get(setting.field)?;
@@ -304,7 +308,9 @@ fn secret_files(settings: &Settings) -> BTreeMap<&'static str, String> {
         let content = input::read_bytes(Path::new(path)).ok()?;
         let line = content.strip_suffix(b"\n").unwrap_or(&content);
         let is_one_line = !given.value.contains(['\r', '\n']) && line == given.value.as_bytes();
-        is_one_line.then(|| (setting.field, path.to_owned()))
+        is_one_line.then(|| {
+            (setting.field, SecretFile { path: path.to_owned(), digest: digest::of(given.value.as_bytes()) })
+        })
     });
     found.collect()
 }
@@ -335,6 +341,12 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::with_capacity(8 * 1024);
     File::open(path)?.take(u64::MAX).read_to_end(&mut content)?;
     Ok(content)
+}
+
+/// Where the next generation of a runtime directory goes.
+pub fn next_generation(runtime_dir: &Path) -> PathBuf {
+    let last = generations(runtime_dir).last().copied().unwrap_or(0);
+    runtime_dir.join(layout::generation(last + 1))
 }
 
 /// The generations in a runtime directory, oldest first.

@@ -1,44 +1,39 @@
-//! From settings and facts to a plan: every file with its content, every link, every certificate to make, as plain data.
+//! From what is wanted and what there is of it to a plan: every file with its content, every link, every certificate to
+//! make, as plain data.
 //!
-//! Nothing here looks at the disk and nothing writes to it.
+//! Nothing here looks at the disk, asks the clock, changes the identity or starts a program.
 
-pub mod accounts;
 pub mod certificates;
-mod global;
 mod health;
-mod hosts;
-mod modules;
+pub mod modules;
 mod render;
-mod resolution;
 mod state;
-mod storage;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::lua::Value;
 use serde::Serialize;
+use time::OffsetDateTime;
 
-use self::certificates::Decision;
-pub use self::hosts::Hosts;
-use self::hosts::Options;
+use self::certificates::{Decision, Request};
+use self::modules::Module;
 use self::render::Renderer;
-pub use self::resolution::{Module, Reason, Role};
 pub use self::state::{Changes, State, add_warning};
-use crate::database::Database;
+use crate::accounts;
 use crate::facts::Facts;
-use crate::layout::{CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR};
-use crate::lua::Secrets;
-use crate::os::privileges;
-use crate::report::{Mistake, Report};
-use crate::settings::Settings;
-use crate::settings::types::LogLevel;
+use crate::intent::Intent;
+use crate::intent::accounts::add;
+use crate::intent::databases::Database;
+use crate::intent::hosts::{Hosts, Options};
+use crate::intent::modules::ENABLED;
+use crate::layout::{
+    self, ACCOUNTS_MODULE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, SQLITE_FILE,
+};
+use crate::lua::{self, Dialect, Secrets, Value};
+use crate::report::Report;
+use crate::settings::types;
+use crate::survey::Findings;
 use crate::survey::certificates::Pair;
-use crate::survey::self_signed::Request;
-
-/// The fragments in the order in which they are read.
-const FRAGMENTS: [&str; 5] =
-    ["global.cfg.lua", "modules.cfg.lua", "storage.cfg.lua", "vhosts.cfg.lua", "components.cfg.lua"];
 
 /// A file to write, with mode 0640, for root and Prosody's group, or where there is no root for Prosody's user.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,7 +83,7 @@ impl Import {
 }
 
 /// Everything that a start writes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
     /// The directory that files and links are below.
     pub generation: PathBuf,
@@ -126,148 +121,43 @@ impl Plan {
     }
 }
 
-/// Finds what is wrong with the settings on this Prosody, as far as that needs no plan.
-pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
-    check_places(settings, facts, report);
-}
-
-/// Directories of the system, which are nobody's to give to Prosody.
-const SYSTEM: [&str; 16] = [
-    "/", "/bin", "/boot", "/dev", "/dev/shm", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/run",
-    "/sys", "/tmp", "/usr", "/var",
-];
-
-/// Input, output and data are three places: each has an owner of its own.
-fn check_places(settings: &Settings, facts: &Facts, report: &mut Report) {
-    let places = [
-        ("data_dir", &facts.data_dir),
-        ("runtime_dir", &facts.runtime_dir),
-        ("config_dir", &facts.config_dir),
-    ];
-    for (field, path) in &places[..2] {
-        if SYSTEM.iter().any(|system| Path::new(system) == path.as_path()) {
-            let why = format!("{} is the system's: name a directory below it", path.display());
-            report.mistake(Mistake::new(&settings.variable(field), &why));
-        }
-    }
-    let tls = &settings.tls;
-    let imported = tls.import_certificate_directories.iter().flat_map(|list| list.iter());
-    let imported = imported.map(|path| ("import_certificate_directories", path));
-    for (field, path) in tls.certificates.iter().map(|path| ("certificates", path)).chain(imported) {
-        let path: &Path = path.as_ref();
-        if path.starts_with(&facts.runtime_dir) || facts.runtime_dir.starts_with(path) {
-            let why =
-                format!("{} has the copies that are served in it: name another directory", path.display());
-            report.mistake(Mistake::new(&settings.variable(field), &why));
-        }
-    }
-    for (index, (field, path)) in places.iter().enumerate() {
-        for (other_field, other) in &places[..index] {
-            if path == other || (*other_field == "runtime_dir" && path.starts_with(other)) {
-                let why = format!(
-                    "{} is the directory of {} too: each needs one of its own",
-                    path.display(),
-                    settings.variable(other_field)
-                );
-                report.mistake(Mistake::new(&settings.variable(field), &why));
-            }
-        }
-    }
-}
-
-/// How a plan is made.
-#[derive(Clone, Copy)]
-pub struct Manner<'a> {
-    /// Where the generation will be.
-    pub generation: &'a Path,
-    /// Whether the files hold secrets or a placeholder for each.
-    pub secrets: Secrets,
-    /// Whether what Prosody's own modules need is looked at too, which nothing but a report on modules needs.
-    pub reads_own_modules: bool,
-}
-
 /// Makes the plan for a generation directory. What is wrong is added to the report, and then the plan is not fit to be
-/// applied.
+/// applied. `secrets` says whether the files hold secrets or a placeholder for each.
 pub fn make(
-    settings: &Settings,
+    intent: Intent,
     facts: &Facts,
-    mut hosts: Hosts,
-    decision: Decision,
-    manner: Manner,
+    findings: Findings,
+    generation: &Path,
+    secrets: Secrets,
+    now: OffsetDateTime,
     report: &mut Report,
 ) -> Plan {
-    let Manner { generation, secrets, reads_own_modules } = manner;
-    accounts::check(settings, facts, &mut hosts, report);
-    let mut options = Options::new();
-    global::options(settings, facts, &mut options, report);
-    storage::options(settings, &mut options, report);
-    // Prosody has to read the files of modules as well.
-    let asked = privileges::as_user(&facts.identity, || {
-        modules::options(settings, facts, &mut hosts, &mut options, report)
-    });
-    if let Some(written) = &settings.anything.options {
-        hosts::merge(&mut options, written, Value::clone);
+    let Intent { mut hosts, mut options, written, modules, certificates, accounts, databases, debug_log } =
+        intent;
+    let decision = certificates::decide(&certificates, findings.certificates, now, report);
+    let (enabled, requests) = modules::place(&modules, &findings.modules, &mut hosts, report);
+    if written.get(ENABLED).is_none() {
+        options.insert(ENABLED.to_owned(), enabled.into());
     }
-    let resolution = privileges::as_user(&facts.identity, || {
-        resolution::resolve(settings, facts, &hosts, &options, &asked, reads_own_modules, report)
-    });
-    let accounts_module = accounts::load(settings, facts, &mut hosts, &mut options);
+    let version = &facts.prosody.version;
+    let resolution = modules::resolve(&modules, &requests, &findings.modules, version, &hosts, report);
+    let accounts_module = accounts.as_ref().and_then(|_| load_accounts(facts, &mut hosts, &mut options));
     let state_options = options.clone();
     if !resolution.links.is_empty() || accounts_module.is_some() {
-        for file in facts.user_files.fragments().filter(|file| file.summary.sets_plugin_paths) {
-            report.warning(format!(
-                "{}: its `plugin_paths` takes the place of ours, without which Prosody does not find {}: name your folders \
-                 in PROSODY_PLUGIN_PATHS, and take it out",
-                file.path.display(),
-                match accounts_module {
-                    Some(_) => "the module that makes accounts, and those of the collection",
-                    None => "the modules of the collection",
-                }
-            ));
-        }
-        let linked = Value::from(generation.join(MODULES_DIR).to_string_lossy().into_owned());
-        let paths = options.get("plugin_paths").map(Value::items).unwrap_or_default();
-        let paths: Value = paths.iter().cloned().chain([linked]).collect();
-        options.insert("plugin_paths".into(), paths);
+        check_plugin_paths(facts, accounts_module.is_some(), report);
+        let linked = generation.join(MODULES_DIR).to_string_lossy().into_owned();
+        add(&mut options, "plugin_paths", linked);
     }
-    name_certificates(settings, facts, manner, &hosts, &decision, &mut options);
-    name_hosts_in_ascii(&mut hosts, options.contains_key("http_host"));
+    name_certificates(facts, generation, &hosts, &decision, &written, &mut options);
 
-    let mut files = Vec::new();
     let certificates_of = decision.files(generation);
-    let render = Renderer::new(settings, facts, &hosts, &certificates_of, &options, secrets, report);
-    let mut includes: Vec<PathBuf> = Vec::new();
-    for fragment in FRAGMENTS {
-        if let Some(content) = render.fragment(fragment, report) {
-            files.push(File::new(fragment, content));
-            includes.push(generation.join(fragment));
-        }
-        let own = match fragment {
-            "vhosts.cfg.lua" => &facts.user_files.virtual_hosts,
-            "components.cfg.lua" => &facts.user_files.components,
-            _ => continue,
-        };
-        render.user_files(own, generation, &mut files, &mut includes, report);
-    }
-    render.user_files(&facts.user_files.extra, generation, &mut files, &mut includes, report);
-    if let Some(content) = render.main(&includes, report) {
-        files.push(File::new(MAIN_FILE, content));
-    }
+    let render = Renderer::new(facts, &hosts, &certificates_of, &options, &written, secrets, report);
+    let mut files = render.all(facts, generation, report);
     files.extend(accounts_module);
     files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts)));
 
-    let databases = storage::databases(&state_options, &hosts);
-    storage::find_unused_file(facts, &databases, report);
-    let has_password = databases.iter().any(|database| database.password.is_some());
-    if has_password && settings.observability.log_level == Some(LogLevel::Debug) {
-        report.notice(format!(
-            "{}: at debug Prosody writes the database's URL with its password into its own log: choose another level \
-             where others can read the log",
-            settings.variable("log_level")
-        ));
-    }
-    let state =
-        state::describe(settings, facts, &hosts, &decision, &state_options, &files, &resolution.fingerprints);
+    check_databases(facts, &databases, debug_log.as_deref(), report);
+    let state = state::describe(facts, &hosts, &decision, &state_options, &files, &resolution.fingerprints);
     let mut links = links(facts, &files);
     links.extend(resolution.links);
     let mut imports = Vec::new();
@@ -288,13 +178,61 @@ pub fn make(
         generation: generation.to_owned(),
         links,
         files,
-        certificates: decision.to_make.clone(),
+        certificates: decision.requests(),
         imports,
         decision,
         databases,
-        accounts: crate::accounts::text(settings),
+        accounts,
         virtual_hosts: hosts.virtual_hosts.into_iter().map(|host| host.name).collect(),
         modules: resolution.modules,
+    }
+}
+
+/// Has the module that creates accounts loaded: by all hosts and by the first one, so that a file of the user's that says
+/// something else of the one, or a host that is switched off, does not keep it away.
+fn load_accounts(facts: &Facts, hosts: &mut Hosts, options: &mut Options) -> Option<File> {
+    let first = hosts.virtual_hosts.first_mut().map(|host| &mut host.options);
+    for options in first.into_iter().chain([options]) {
+        add(options, ENABLED, ACCOUNTS_MODULE.to_owned());
+    }
+    let path = Value::from(layout::accounts_file(&facts.runtime_dir).to_string_lossy());
+    let mut literal = String::new();
+    let dialect = Dialect { version: facts.prosody.dialect(), secrets: Secrets::Written };
+    lua::write(&mut literal, &path, dialect).ok()?;
+    Some(File::new(layout::accounts_module(), accounts::module(&literal)))
+}
+
+/// Says which files of the user's take our folders of modules away.
+fn check_plugin_paths(facts: &Facts, has_accounts: bool, report: &mut Report) {
+    for file in facts.user_files.fragments().filter(|file| file.summary.sets_plugin_paths) {
+        report.warning(format!(
+            "{}: its `plugin_paths` takes the place of ours, without which Prosody does not find {}: name your folders \
+             in PROSODY_PLUGIN_PATHS, and take it out",
+            file.path.display(),
+            match has_accounts {
+                true => "the module that makes accounts, and those of the collection",
+                false => "the modules of the collection",
+            }
+        ));
+    }
+}
+
+/// Says that data are out of sight: other images have SQLite by default, or by a variable that any program could have. And
+/// that a password will be in the log.
+fn check_databases(facts: &Facts, databases: &[Database], debug_log: Option<&str>, report: &mut Report) {
+    let is_decided = facts.user_files.fragments().any(|file| !file.summary.places.is_empty());
+    if facts.has_sqlite_file && databases.is_empty() && !is_decided {
+        report.notice(format!(
+            "{}: nothing uses these data, because the storage is files: set PROSODY_DEFAULT_STORAGE=sqlite, or remove them",
+            facts.data_dir.join(SQLITE_FILE).display()
+        ));
+    }
+    let has_password = databases.iter().any(|database| database.password.is_some());
+    if let Some(variable) = debug_log.filter(|_| has_password) {
+        report.notice(format!(
+            "{variable}: at debug Prosody writes the database's URL with its password into its own log: choose another \
+             level where others can read the log"
+        ));
     }
 }
 
@@ -304,46 +242,29 @@ pub fn make(
 /// At a reload some hosts ask for theirs before Prosody has taken up a new folder, so that is always called the same. It
 /// has certificate and key in one file, and so never a mixture of two generations.
 fn name_certificates(
-    settings: &Settings,
     facts: &Facts,
-    manner: Manner,
+    generation: &Path,
     hosts: &Hosts,
     decision: &Decision,
+    written: &types::Options,
     options: &mut Options,
 ) {
-    let written = settings.anything.options.as_ref();
     let value = |path: &Path| Value::from(path.to_string_lossy().into_owned());
     let mut name = |option: &str, value: Value| {
-        if written.is_none_or(|written| written.get(option).is_none()) {
+        if written.get(option).is_none() {
             options.insert(option.into(), value);
         }
     };
-    let is_in_force = manner.generation.parent() == Some(&facts.runtime_dir);
+    let is_in_force = generation.parent() == Some(&facts.runtime_dir);
     let current = facts.runtime_dir.join(CURRENT);
-    let directory = if is_in_force { &current } else { manner.generation };
+    let directory = if is_in_force { &current } else { generation };
     name("certificates", value(&directory.join(CERTIFICATES_DIR)));
-    let files = decision.files(manner.generation);
+    let files = decision.files(generation);
     let own = |host| hosts.own_certificates().find(|(name, _)| *name == host).map(|(_, value)| value.clone());
     let file = |host| files.get(host).map(|file| value(file)).or_else(|| own(host));
     if let Some(file) = decision.default_host().and_then(file) {
         for service in ["https", "c2s_direct_tls", "s2s_direct_tls"] {
             name(&format!("{service}_certificate"), file.clone());
-        }
-    }
-}
-
-/// Says how clients call a host with a name that is not ASCII where TLS begins with that (RFC 6066, section 3), so that
-/// they get its certificate there: Prosody (`core/portmanager.lua`) compares it with the host's own name otherwise.
-fn name_hosts_in_ascii(hosts: &mut Hosts, has_http_host: bool) {
-    let virtual_hosts = hosts.virtual_hosts.iter_mut().map(|host| (&host.name, true, &mut host.options));
-    let components = hosts.components.iter_mut().map(|host| (&host.name, false, &mut host.options));
-    for (name, has_clients, options) in virtual_hosts.chain(components) {
-        let Some(ascii) = certificates::ascii(name).filter(|ascii| ascii != name) else { continue };
-        let has_http_host = has_http_host || options.contains_key("http_host");
-        let https = Some("https_host").filter(|_| !has_http_host);
-        let clients = Some("c2s_direct_tls_host").filter(|_| has_clients);
-        for option in ["s2s_direct_tls_host"].into_iter().chain(clients).chain(https) {
-            options.entry(option.into()).or_insert_with(|| Value::from(ascii.as_str()));
         }
     }
 }

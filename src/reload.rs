@@ -13,19 +13,19 @@ use nix::unistd::Pid;
 use signal_hook::consts::SIGHUP;
 
 use crate::apply;
-use crate::configure::{Looked, Wish, gone, make_plan, read_settings, watch_certificates};
+use crate::configure::watch::{self, Looked};
+use crate::configure::{PlanRequest, gone, make_plan, read_settings};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
 use crate::facts::{self, Facts, Places};
 use crate::init::Cause;
 use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, STATE_FILE};
 use crate::log;
-use crate::lua::Secrets;
 use crate::os::watch::Watch;
-use crate::plan::certificates::{Origin, Served};
+use crate::plan::certificates::Request;
 use crate::plan::{self, Changes, Plan, State};
 use crate::settings::Settings;
-use crate::survey::self_signed::Request;
+use crate::survey::certificates::assign::{Origin, Served};
 use crate::text::several;
 
 /// How long Prosody may take until it can be signalled; with many hosts it is busy with its start for so long.
@@ -72,7 +72,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     if cause == Cause::FilesChanged && looked.is_none() {
         return Ok(false);
     }
-    let Some(Running { started, generation }) = running else {
+    let Some(Running { user, started, generation }) = running else {
         let main_file = places.config_dir.join(MAIN_FILE);
         tracing::info!("Reloading {}, untouched", main_file.display());
         return Ok(true);
@@ -91,21 +91,18 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     let last = State::parse(&last);
 
     let started = State::parse(&started);
-    let user = started.user.clone();
     let served = before.join(CERTIFICATES_DIR);
-    let wish = Wish {
-        secrets: Secrets::Written,
-        generation: &apply::next_generation,
-        user: user.clone(),
-        reads_own_modules: false,
-        served_certificates: Some(&served),
+    let request = PlanRequest {
+        user: Some(user.clone()),
+        served_certificates: Some(served),
+        ..PlanRequest::to_apply()
     };
     let begin = Instant::now();
     let (mut settings_report, mut looked) = (report, looked);
     let (facts, plan, report) = loop {
         let (watched, found) = looked.map(|looked| (looked.watched, looked.certificates)).unzip();
         let (facts, mut plan, mut report) =
-            make_plan(&settings, places.clone(), settings_report, &wish, found)?;
+            make_plan(&settings, places.clone(), settings_report, &request, found)?;
         for problem in watched.into_iter().flat_map(|watched| watched.problems) {
             plan::add_warning(&mut plan.state, &problem);
             report.notice(problem);
@@ -140,7 +137,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     // What was taken up since the start, without effect, is nothing to compare with.
     let mut changes = started.changes(&new);
     let now = facts::identity(&settings, &facts.data_dir)?;
-    if let Some(user) = user.filter(|user| (user.uid, user.gid) != (now.uid, now.gid)) {
+    if (user.uid, user.gid) != (now.uid, now.gid) {
         changes.restart.push(format!(
             "the user that Prosody runs as (uid {}, gid {}; now {}, {})",
             user.uid, user.gid, now.uid, now.gid
@@ -179,7 +176,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
 /// Whether a host has another certificate than before that is complete.
 fn has_new_certificate(plan: &Plan, before: &State) -> bool {
     let is_complete = |served: &&Served| !served.passed_over.iter().any(|file| file.is_incomplete);
-    let mut complete = plan.decision.served.iter().filter(is_complete);
+    let mut complete = plan.decision.found.served.iter().filter(is_complete);
     complete.any(|served| match &served.origin {
         Origin::Found(pair) => !before.serves(&served.name, pair.digest),
         _ => false,
@@ -195,7 +192,7 @@ fn look_at(
     places: &Places,
     own_configuration: bool,
 ) -> Option<Looked> {
-    let add = || watch_certificates(watch, settings, places, own_configuration);
+    let add = || watch::scan(watch, settings, places, own_configuration);
     match (cause, add()) {
         (Cause::FilesChanged, Some(looked)) => {
             watch.settle(&looked.watched, QUIET, AT_MOST).then(add).flatten()

@@ -1,7 +1,6 @@
 //! The certificate of each host and port, and why it is not another.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::rc::Rc;
 
 use nix::unistd::geteuid;
@@ -9,17 +8,15 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::render::print;
-use crate::apply;
 use crate::cli::Certificates as Options;
-use crate::configure::{Wish, log_report, make_plan, read_settings, served_certificates};
+use crate::configure::{PlanRequest, log_report, make_plan, read_settings, served_certificates};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::Places;
-use crate::lua::Secrets;
-use crate::os::privileges;
-use crate::os::users::User;
-use crate::plan::certificates::{Origin, Served, ascii, lasts};
+use crate::plan::certificates::lasts;
 use crate::settings::Settings;
-use crate::survey::certificates::{self, Certificates, Pair, PassedOver, Service, Source};
+use crate::survey::certificates::assign::{Origin, Served};
+use crate::survey::certificates::pairs::SelfSignedPairs;
+use crate::survey::certificates::{Pair, PassedOver};
 
 /// Ends with 1 where a host has no certificate, or one that ends too soon.
 pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
@@ -37,26 +34,19 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
         );
         return Ok(ExitStatus::SUCCESS);
     }
-    let served = served_certificates(&places);
-    let wish = Wish {
-        secrets: Secrets::Hidden,
-        generation: &apply::next_generation,
-        user: None,
-        reads_own_modules: false,
-        served_certificates: served.as_deref(),
-    };
-    let (facts, plan, mut report) = make_plan(&settings, places, report, &wish, None)?;
+    let request = PlanRequest { served_certificates: served_certificates(&places), ..PlanRequest::to_show() };
+    let (facts, plan, mut report) = make_plan(&settings, places, report, &request, None)?;
     // What the answer says itself.
     report.forget_notices();
     log_report(&report);
 
     let now = OffsetDateTime::now_utc();
-    let mut own = SelfSigned { user: &facts.identity, now, all: None };
+    let mut own = SelfSignedPairs::new(&facts.identity, now);
     let hosts: Vec<Host> =
-        plan.decision.served.iter().map(|served| Host { served, pair: own.pair_of(served) }).collect();
+        plan.decision.found.served.iter().map(|served| Host { served, pair: own.pair_of(served) }).collect();
     let first = plan.decision.default_host().map(str::to_owned);
     let ports = ports(&settings);
-    let problems = &plan.decision.problems;
+    let problems = &plan.decision.found.problems;
     if options.json {
         let hosts: Vec<Value> = hosts.iter().map(|host| host.as_object(now)).collect();
         let ports: Vec<Value> = ports
@@ -117,35 +107,6 @@ fn ports(settings: &Settings) -> Vec<(&'static str, Vec<u16>)> {
         None => (service, default.into_iter().collect::<Vec<u16>>()),
     });
     ports.filter(|(_, ports)| !ports.is_empty()).collect()
-}
-
-/// The self-signed certificates, which are in Prosody's own place and looked at as its user.
-struct SelfSigned<'a> {
-    user: &'a User,
-    now: OffsetDateTime,
-    /// All of them, once one is asked for: to look at each by itself is to look through their directory each time.
-    all: Option<Certificates>,
-}
-
-impl SelfSigned<'_> {
-    /// The certificate of a name, wherever it comes from.
-    fn pair_of(&mut self, served: &Served) -> Option<Rc<Pair>> {
-        match &served.origin {
-            Origin::Found(pair) | Origin::Kept(pair) | Origin::Above(_, pair) => Some(pair.clone()),
-            Origin::SelfSigned(path) => privileges::as_user(self.user, || {
-                let look = |path: &Path| {
-                    certificates::look(&[Source { path: path.to_owned(), only: None }], self.now)
-                };
-                let name = ascii(&served.name)?;
-                let all = self.all.get_or_insert_with(|| look(path.parent().unwrap_or(path)));
-                let pair = all.choose(&name, Service::Xmpp).pair;
-                // Another one there may have the name from when the hosts were others.
-                let is_it = pair.as_ref().is_none_or(|pair| pair.certificate == *path);
-                if is_it { pair } else { look(path).choose(&name, Service::Xmpp).pair }
-            }),
-            Origin::Own | Origin::None => None,
-        }
-    }
 }
 
 /// A host, and the certificate that it has.
@@ -237,53 +198,4 @@ impl Host<'_> {
 
 fn passed_over(file: &PassedOver) -> Value {
     json!({"path": file.path.to_string_lossy(), "why": file.why})
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::certificates::Origin;
-    use crate::survey::self_signed::{self, Store};
-    use crate::test_dir::TestDir;
-    use nix::unistd::getegid;
-
-    fn self_signed(name: &str, data: &TestDir, host: &str) -> Served {
-        let path = self_signed::certificate_path(data.path(), host);
-        let origin = Origin::SelfSigned(path);
-        Served { name: name.to_owned(), is_host: true, origin, passed_over: Vec::new() }
-    }
-
-    #[test]
-    fn of_self_signed_certificates_each_host_has_its_own() {
-        let data = TestDir::new();
-        let (store, now) = (Store::create(data.path()).unwrap(), OffsetDateTime::now_utc());
-        for (host, made) in [("a.example", now), ("rooms.a.example", now + Duration::HOUR)] {
-            let pair = self_signed::make(&["a.example", "rooms.a.example"], made).unwrap();
-            store.write(host, &pair).unwrap();
-        }
-        let user = User { name: None, uid: geteuid().as_raw(), gid: getegid().as_raw() };
-        let mut own = SelfSigned { user: &user, now: now + Duration::HOUR * 2, all: None };
-        for (name, host) in [("a.example", "a.example"), ("rooms.a.example", "a.example")] {
-            let pair = own.pair_of(&self_signed(name, &data, host)).unwrap();
-            assert_eq!(pair.certificate, self_signed::certificate_path(data.path(), host));
-        }
-        assert_eq!(own.pair_of(&self_signed("new.example", &data, "new.example")), None);
-    }
-
-    #[test]
-    fn thousands_of_self_signed_certificates_take_no_time() {
-        let data = TestDir::new();
-        let (store, now) = (Store::create(data.path()).unwrap(), OffsetDateTime::now_utc());
-        let hosts: Vec<String> = (0..3000).map(|number| format!("h{number}.example")).collect();
-        for host in &hosts {
-            store.write(host, &self_signed::make(&[host], now).unwrap()).unwrap();
-        }
-        let user = User { name: None, uid: geteuid().as_raw(), gid: getegid().as_raw() };
-        let mut own = SelfSigned { user: &user, now, all: None };
-        let begin = std::time::Instant::now();
-        for host in &hosts {
-            assert!(own.pair_of(&self_signed(host, &data, host)).is_some());
-        }
-        assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
-    }
 }

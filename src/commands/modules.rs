@@ -7,14 +7,13 @@ use nix::unistd::geteuid;
 use serde_json::{Map, Value};
 
 use super::render::print;
-use crate::apply;
 use crate::cli::Modules as Options;
-use crate::configure::{Wish, log_report, make_plan, read_settings, wrong};
+use crate::configure::{PlanRequest, log_report, make_plan, read_settings, wrong};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{Facts, Places};
-use crate::lua::Secrets;
+use crate::intent::modules::{Reason, Role};
 use crate::os::privileges;
-use crate::plan::{Module, Reason, Role};
+use crate::plan::modules::Module;
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
 use crate::survey::modules::readme;
@@ -52,14 +51,8 @@ fn list(settings: &Settings, places: Places, report: Report, as_json: bool) -> R
         tracing::warn!("{} is the configuration: which modules it loads is not known", main_file.display());
         return Ok(ExitStatus::SUCCESS);
     }
-    let wish = Wish {
-        secrets: Secrets::Hidden,
-        generation: &apply::next_generation,
-        user: None,
-        reads_own_modules: true,
-        served_certificates: None,
-    };
-    let (_, plan, report) = make_plan(settings, places, report, &wish, None)?;
+    let request = PlanRequest { whole: true, ..PlanRequest::to_show() };
+    let (_, plan, report) = make_plan(settings, places, report, &request, None)?;
     log_report(&report);
     let mut modules: Vec<&Module> = plan.modules.iter().collect();
     modules.sort_by(|one, other| one.name.cmp(&other.name));
@@ -154,8 +147,8 @@ fn search(
     if let Some(mistake) = report.mistakes().first() {
         return Err(wrong(mistake.clone()));
     }
-    let facts = Facts::gather(settings, places, &mut Report::default())?;
-    let modules = &facts.modules;
+    let facts = Facts::gather(settings, places, None)?;
+    let modules = &Modules::of(&facts);
     let words = words(word);
     // A link that Prosody's user made must not lead further than that user may look.
     let (hits, others, hint) = privileges::as_user(&facts.identity, || {

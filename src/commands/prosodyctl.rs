@@ -3,14 +3,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, io};
 
 use anyhow::anyhow;
 
-use super::run::{environment, without_settings};
+use crate::configure::environment;
 use crate::configure::read_settings;
 use crate::exit_status::{ExitStatus, Failure};
+use crate::facts::prosody;
 use crate::facts::running::{self, Running};
 use crate::facts::{self, Places};
 use crate::init::{Command, Kind};
@@ -85,7 +86,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         (None, Some(current)) => {
             // A file that cannot be read any more is Prosody's to report.
             let files = facts::read_user_files(&settings, &places.config_dir).unwrap_or_default();
-            (current, without_settings(&settings, &files.environment()))
+            (current, environment::without_settings(&settings, &files.environment()))
         }
         (None, None) => {
             return Err(Failure::new(
@@ -97,12 +98,12 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
             ));
         }
     };
-    let program = program()?.into();
+    let program = prosody::prosodyctl()?.into();
     if starter.is_none() {
         let user = running::user(&places).filter(|_| is_root);
         become_user(&user.map_or_else(|| facts::identity(&settings, &places.data_dir), Ok)?)?;
     }
-    let environment = environment(environment_left, &main_file, &places.data_dir);
+    let environment = environment::complete(environment_left, &main_file, &places.data_dir);
     Err(Command { program, arguments, environment, directory: None, kind: Kind::Program }.exec())
 }
 
@@ -131,24 +132,6 @@ fn become_user(user: &User) -> Result<(), Failure> {
              `docker exec --user {uid}:{gid}`"
         ),
     ))
-}
-
-/// Prosody's own `prosodyctl`: the first on `PATH` that is not this program.
-pub fn program() -> Result<PathBuf, Failure> {
-    let ours = fs::metadata("/proc/self/exe").ok().map(|metadata| (metadata.dev(), metadata.ino()));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .map(|directory| directory.join("prosodyctl"))
-        .find(|program| {
-            fs::metadata(program)
-                .is_ok_and(|found| found.is_file() && Some((found.dev(), found.ino())) != ours)
-        })
-        .ok_or_else(|| {
-            Failure::new(
-                ExitStatus::COMMAND_NOT_FOUND,
-                anyhow!("there is no `prosodyctl` on PATH: Prosody is not installed"),
-            )
-        })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use crate::apply;
 use crate::cli::Render;
-use crate::configure::{Wish, gone, log_report, make_plan, read_settings, served_certificates};
+use crate::configure::{PlanRequest, gone, log_report, make_plan, read_settings, served_certificates};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts::Places;
 use crate::layout::CURRENT;
@@ -27,22 +27,20 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     let shows = options.dry_run || options.diff || options.json;
     let output = options.output.as_deref().map(std::path::absolute).transpose();
     let output = output.context("finding the current directory").status(ExitStatus::CANNOT_WRITE)?;
-    let generation = |runtime_dir: &Path| match &output {
-        Some(directory) => directory.clone(),
-        None if options.diff => in_force(runtime_dir).unwrap_or_else(|| apply::next_generation(runtime_dir)),
-        None => apply::next_generation(runtime_dir),
+    let generation = match &output {
+        Some(directory) => Some(directory.clone()),
+        None if options.diff => in_force(&places.runtime_dir),
+        None => None,
     };
     // A difference in a secret is a difference: it is found, and shown as a placeholder.
     let secrets = if shows && !options.diff { Secrets::Hidden } else { Secrets::Written };
-    let served = served_certificates(&places);
-    let wish = Wish {
+    let request = PlanRequest {
         secrets,
-        generation: &generation,
-        user: None,
-        reads_own_modules: false,
-        served_certificates: served.as_deref(),
+        generation,
+        served_certificates: served_certificates(&places),
+        ..PlanRequest::to_apply()
     };
-    let (facts, plan, report) = make_plan(&settings, places, report, &wish, None)?;
+    let (facts, plan, report) = make_plan(&settings, places, report, &request, None)?;
     log_report(&report);
 
     if options.json {

@@ -8,14 +8,11 @@ use std::process::Command;
 use anyhow::Context;
 use nix::unistd::mkdtemp;
 
-use super::prosodyctl;
-use super::run::{check_own_configuration, environment, without_settings};
 use crate::apply;
-use crate::configure::{Wish, log_report, make_plan, read_settings};
+use crate::configure::{PlanRequest, custom, environment, log_report, make_plan, read_settings};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::facts::{self, Places};
+use crate::facts::{self, Places, prosody};
 use crate::layout::MAIN_FILE;
-use crate::lua::Secrets;
 use crate::os::privileges;
 use crate::os::users::User;
 
@@ -24,7 +21,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
     let places = Places::find(&settings);
     if let Some(main_file) = places.own_main_file() {
-        let (_, user, _) = check_own_configuration(&settings, report, &places, &main_file)?;
+        let (_, user, _) = custom::check(&settings, report, &places, &main_file)?;
         return check_config(&user, std::env::vars_os().collect(), &main_file, &places.data_dir);
     }
 
@@ -38,17 +35,11 @@ pub fn run() -> Result<ExitStatus, Failure> {
         .with_context(|| format!("making a directory in {}: mount a tmpfs there", temporary.display()))
         .status(ExitStatus::CANNOT_WRITE)?;
     let directory = Temporary { path: directory, user: user.clone() };
-    let wish = Wish {
-        secrets: Secrets::Written,
-        generation: &|_| directory.path.clone(),
-        user: None,
-        reads_own_modules: false,
-        served_certificates: None,
-    };
-    let (facts, plan, report) = make_plan(&settings, places, report, &wish, None)?;
+    let request = PlanRequest { generation: Some(directory.path.clone()), ..PlanRequest::to_apply() };
+    let (facts, plan, report) = make_plan(&settings, places, report, &request, None)?;
     log_report(&report);
     privileges::as_user(&user, || apply::write_to(&directory.path, &plan))?;
-    let variables = without_settings(&settings, &facts.user_files.environment());
+    let variables = environment::without_settings(&settings, &facts.user_files.environment());
     check_config(&user, variables, &directory.path.join(MAIN_FILE), &facts.data_dir)
 }
 
@@ -59,12 +50,12 @@ fn check_config(
     main_file: &Path,
     data_dir: &Path,
 ) -> Result<ExitStatus, Failure> {
-    let program = prosodyctl::program()?;
+    let program = prosody::prosodyctl()?;
     privileges::drop_to(user)?;
     let status = Command::new(program)
         .args(["check", "config"])
         .env_clear()
-        .envs(environment(variables, main_file, data_dir))
+        .envs(environment::complete(variables, main_file, data_dir))
         .status()
         .context("running prosodyctl")
         .status(ExitStatus::CANNOT_EXECUTE)?;

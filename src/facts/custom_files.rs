@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,8 +11,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use super::lua_summary::{self, Summary};
+use crate::digest;
 use crate::settings::types::{Domain, Kind};
-use crate::text::reason;
 
 /// The largest file that is taken: what people write by hand is a hundredth of it.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -59,12 +57,15 @@ const EXTRA_CFG: &str = "conf.d/extra.cfg.lua";
 /// A file that cannot be taken.
 #[derive(Debug)]
 pub struct Problem {
-    path: PathBuf,
-    reason: Reason,
+    /// The file, or the folder.
+    pub path: PathBuf,
+    /// Why not.
+    pub reason: Reason,
 }
 
+/// Why a file cannot be taken.
 #[derive(Debug)]
-enum Reason {
+pub enum Reason {
     MainIsDirectory,
     DanglingLink,
     NotRegular,
@@ -75,32 +76,6 @@ enum Reason {
     Refused(io::Error),
     Io(io::Error),
 }
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}: ", self.path.display())?;
-        match &self.reason {
-            Reason::MainIsDirectory => f.write_str(
-                "is a directory, expected a file; Docker makes one where the file to mount does not exist on the host: \
-                 correct the mount",
-            ),
-            Reason::DanglingLink => f.write_str("is a link to nothing; correct or remove it"),
-            Reason::NotRegular => f.write_str("is not a regular file; remove or rename it"),
-            Reason::TooLarge => f.write_str("is larger than 1 MiB; split it"),
-            Reason::NotUtf8 => f.write_str("is not UTF-8, which a template must be; save it as UTF-8"),
-            Reason::WildcardInDirectory => {
-                f.write_str("only the last part of PROSODY_EXTRA_CONFIG may have wildcards (* and ?)")
-            }
-            Reason::Name => {
-                f.write_str("its name has * or ? in it, a pattern to Prosody, or is not UTF-8; rename it")
-            }
-            Reason::Refused(error) => f.write_str(&reason(error)),
-            Reason::Io(error) => write!(f, "{}; it must be there and readable", reason(error)),
-        }
-    }
-}
-
-impl std::error::Error for Problem {}
 
 impl UserFiles {
     /// Reads the user's files.
@@ -201,13 +176,7 @@ fn read_main(path: &Path) -> Result<Option<UserFile>, Problem> {
         Err(reason) => return Err(problem(reason)),
     };
     let summary = lua_summary::summarize(&content);
-    Ok(Some(UserFile { path: path.to_owned(), template: None, summary, digest: digest(&content) }))
-}
-
-fn digest(content: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    content.hash(&mut hasher);
-    hasher.finish()
+    Ok(Some(UserFile { path: path.to_owned(), template: None, summary, digest: digest::of(&content) }))
 }
 
 /// Reads what `PROSODY_EXTRA_CONFIG` names: one file, which must be there, or a pattern in a folder.
@@ -295,7 +264,7 @@ fn read(path: PathBuf) -> Result<UserFile, Problem> {
             return Err(Reason::TooLarge);
         }
         let summary = lua_summary::summarize(&content);
-        let digest = digest(&content);
+        let digest = digest::of(&content);
         let is_template = path.extension() == Some(OsStr::new("j2"));
         let template = is_template.then(|| String::from_utf8(content)).transpose();
         Ok((template.map_err(|_| Reason::NotUtf8)?, summary, digest))

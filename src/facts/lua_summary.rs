@@ -5,8 +5,8 @@
 //! not mistaken for code, and what a program puts together at run time is not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::digest::Digest;
 use crate::lua::tokens::{Token, Tokens};
 
 /// What a file says.
@@ -77,9 +77,10 @@ pub fn summarize(source: &[u8]) -> Summary {
                 PLACES.into_iter().find(|place| !is_other && depth == 0 && place.as_bytes() == name)
             {
                 if let Some(value) = tokens.assigned() {
-                    let mut hasher = DefaultHasher::new();
-                    (value, summary.places.get(place)).hash(&mut hasher);
-                    summary.places.insert(place, hasher.finish());
+                    let mut digest = Digest::new();
+                    digest.add(&summary.places.get(place).copied().unwrap_or_default().to_be_bytes());
+                    digest.add(value);
+                    summary.places.insert(place, digest.finish());
                 }
             }
         }

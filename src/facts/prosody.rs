@@ -3,15 +3,16 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fmt};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use nix::unistd::geteuid;
 
+use crate::exit_status::{ExitStatus, Failure};
 use crate::lua;
 use crate::os::users::User;
 
@@ -168,16 +169,6 @@ impl Version {
             Version::Development(_) => true,
         }
     }
-
-    /// The warning that goes with a version whose age cannot be told from its name.
-    pub fn warning(&self) -> Option<String> {
-        match self {
-            Version::Release { .. } => None,
-            Version::Development(text) => Some(format!(
-                "Prosody's version is {text:?}, which is no release; it is configured as the newest release would be"
-            )),
-        }
-    }
 }
 
 impl fmt::Display for Version {
@@ -198,6 +189,24 @@ pub fn data_name(host: &str) -> String {
         }
         name
     })
+}
+
+/// Prosody's own `prosodyctl`: the first on `PATH` that is not this program.
+pub fn prosodyctl() -> Result<PathBuf, Failure> {
+    let ours = fs::metadata("/proc/self/exe").ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .map(|directory| directory.join("prosodyctl"))
+        .find(|program| {
+            fs::metadata(program)
+                .is_ok_and(|found| found.is_file() && Some((found.dev(), found.ino())) != ours)
+        })
+        .ok_or_else(|| {
+            Failure::new(
+                ExitStatus::COMMAND_NOT_FOUND,
+                anyhow!("there is no `prosodyctl` on PATH: Prosody is not installed"),
+            )
+        })
 }
 
 impl Prosody {
@@ -224,22 +233,13 @@ impl Prosody {
         Ok(command)
     }
 
-    /// What is wrong where Prosody's own modules are hidden, as by a volume over their folder, or are an older version's,
-    /// which a volume keeps that an older image has filled. `None` where they are there.
+    /// The file that is missing where Prosody's own modules are hidden, as by a volume over their folder, or are an older
+    /// version's, which a volume keeps that an older image has filled. `None` where they are there.
     ///
     /// Every version has `mod_c2s`, and each of the two that are supported one that the versions before had not.
-    pub fn hidden_modules(&self) -> Option<String> {
+    pub fn hidden_module(&self) -> Option<&'static str> {
         let since_this = if self.is_13() { "mod_account_activity.lua" } else { "mod_admin_shell.lua" };
-        let missing =
-            ["mod_c2s.lua", since_this].into_iter().find(|name| !self.plugin_dir.join(name).is_file())?;
-        Some(format!(
-            "{folder}: there is no {missing}, which is one of the own modules of Prosody {version}: a volume or another \
-             mount there hides them; remove it, and mount modules of yours elsewhere: at /etc/prosody/modules, or in a \
-             folder that PROSODY_PLUGIN_PATHS names (`plugin_paths` in a prosody.cfg.lua of your own)",
-            // Prosody's build has a slash at its end.
-            folder = self.plugin_dir.components().as_path().display(),
-            version = self.version,
-        ))
+        ["mod_c2s.lua", since_this].into_iter().find(|name| !self.plugin_dir.join(name).is_file())
     }
 
     /// The Lua that reads what is rendered; where the program does not name one, that of Debian.
@@ -293,15 +293,14 @@ mod tests {
     #[test]
     fn own_modules_that_are_hidden_are_noticed() {
         let directory = TestDir::new();
-        let find = || find(Some(directory.path().join("bin").as_os_str())).unwrap().hidden_modules();
+        let find = || find(Some(directory.path().join("bin").as_os_str())).unwrap().hidden_module();
         for (version, since) in [("13.0.1", "mod_account_activity.lua"), ("0.12.3", "mod_admin_shell.lua")] {
             install(&directory, Some(version));
             let folder = directory.path().join("lib/modules");
             let _ = fs::remove_dir_all(&folder);
-            let why = find().unwrap();
-            assert!(why.starts_with(&format!("{}: there is no mod_c2s.lua", folder.display())), "{why}");
+            assert_eq!(find(), Some("mod_c2s.lua"));
             directory.write("lib/modules/mod_c2s.lua", "");
-            assert!(find().unwrap().contains(since), "those of an older version");
+            assert_eq!(find(), Some(since), "those of an older version");
             directory.write(&format!("lib/modules/{since}"), "");
             assert_eq!(find(), None);
         }
@@ -349,7 +348,7 @@ mod tests {
         ] {
             let version = Version::parse(text);
             assert_eq!(version.at_least(13, 0), at_least_13, "{text}");
-            assert_eq!(version.warning().is_none(), is_release, "{text}");
+            assert_eq!(matches!(version, Version::Release { .. }), is_release, "{text}");
             assert_eq!(version.to_string(), text);
         }
     }

@@ -9,10 +9,11 @@ use nix::unistd::Pid;
 use super::Places;
 use crate::layout::{CURRENT, STARTED_FILE};
 use crate::os::users::User;
-use crate::plan::State;
 
 /// A server that runs with what we rendered.
 pub struct Running {
+    /// Whom it runs as.
+    pub user: User,
     /// What it was started with, see [`State`].
     pub started: String,
     /// The name of the generation that it was started with.
@@ -31,16 +32,20 @@ impl Running {
         let (process, started) = text.split_once('\n')?;
         let mut fields = process.split(' ');
         let (pid, time, generation) = (fields.next()?, fields.next()?, fields.next()?);
+        let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
         // A file that an earlier start has left names another process, or none.
-        (start_time(Pid::from_raw(pid.parse().ok()?))? == time)
-            .then(|| Self { started: started.to_owned(), generation: generation.to_owned() })
+        (start_time(Pid::from_raw(pid.parse().ok()?))? == time).then(|| Self {
+            user: User { name: None, uid, gid },
+            started: started.to_owned(),
+            generation: generation.to_owned(),
+        })
     }
 
-    /// What is to be in the file for a server under PID 1 `init`, that starts with a generation.
-    pub fn describe(init: Pid, generation: &Path, state: &str) -> String {
+    /// What is to be in the file for a server under PID 1 `init`, that starts with a generation as a user.
+    pub fn describe(init: Pid, generation: &Path, user: &User, state: &str) -> String {
         let time = start_time(init).unwrap_or_default();
         let generation = generation.file_name().unwrap_or_default().to_string_lossy();
-        format!("{init} {time} {generation}\n{state}")
+        format!("{init} {time} {generation} {} {}\n{state}", user.uid, user.gid)
     }
 }
 
@@ -55,7 +60,7 @@ fn start_time(process: Pid) -> Option<String> {
 
 /// Whom the server runs as that root has started. `None` where that is not known.
 pub fn user(places: &Places) -> Option<User> {
-    is_roots(places).then(|| State::parse(&Running::find(places)?.started).user).flatten()
+    is_roots(places).then(|| Some(Running::find(places)?.user)).flatten()
 }
 
 /// The user who has started the server, where that is not root. Everything in the runtime directory is by that user then,
@@ -86,6 +91,10 @@ mod tests {
     use crate::test_dir::TestDir;
     use std::path::PathBuf;
 
+    fn user(id: u32) -> User {
+        User { name: None, uid: id, gid: id }
+    }
+
     fn places(runtime_dir: &Path) -> Places {
         let none = PathBuf::from("/none");
         Places { config_dir: none.clone(), data_dir: none, runtime_dir: runtime_dir.to_owned() }
@@ -96,14 +105,17 @@ mod tests {
         let runtime = TestDir::new();
         let places = places(runtime.path());
         assert!(Running::find(&places).is_none());
-        let text = Running::describe(Pid::this(), Path::new("/run/x/generation-7"), "user\t5\t6\n");
+        let text = Running::describe(Pid::this(), Path::new("/run/x/generation-7"), &user(5), "host\ta\t\n");
         runtime.write(STARTED_FILE, &text);
         let found = Running::find(&places).unwrap();
-        assert_eq!((found.started.as_str(), found.generation.as_str()), ("user\t5\t6\n", "generation-7"));
+        assert_eq!((found.started.as_str(), found.generation.as_str()), ("host\ta\t\n", "generation-7"));
+        assert_eq!(found.user, user(5));
         // Another process with the same id.
         runtime.write(STARTED_FILE, text.replacen(' ', " 1", 1));
         assert!(Running::find(&places).is_none());
-        for broken in ["", "x", "1\n", "x y\nuser\t0\t0\n", "4194304 1\n"] {
+        for broken in
+            ["", "x", "1\n", "x y generation-1 0 0\n", "4194304 1 generation-1 0 0\n", "1 1 generation-1\n"]
+        {
             runtime.write(STARTED_FILE, broken);
             assert!(Running::find(&places).is_none(), "{broken:?}");
         }
@@ -116,27 +128,26 @@ mod tests {
             return;
         }
         let places = places(runtime.path());
-        runtime
-            .write(STARTED_FILE, Running::describe(Pid::this(), Path::new("generation-1"), "user\t0\t0\n"));
+        runtime.write(STARTED_FILE, Running::describe(Pid::this(), Path::new("generation-1"), &user(0), ""));
         use std::os::unix::fs::PermissionsExt;
         let mode = |mode| fs::set_permissions(runtime.path(), fs::Permissions::from_mode(mode)).unwrap();
         mode(0o750);
-        assert_eq!(user(&places).unwrap().uid, 0);
+        assert_eq!(super::user(&places).unwrap().uid, 0);
         assert!(starter(&places).is_none());
 
         mode(0o777);
-        assert!(user(&places).is_none());
+        assert!(super::user(&places).is_none());
         assert!(starter(&places).is_none(), "root's, as the image ships it");
         std::os::unix::fs::symlink("generation-1", runtime.path().join(CURRENT)).unwrap();
         std::os::unix::fs::lchown(runtime.path().join(CURRENT), Some(12345), Some(7)).unwrap();
-        assert!(user(&places).is_none());
+        assert!(super::user(&places).is_none());
         let found = starter(&places).unwrap();
         assert_eq!((found.uid, found.gid), (12345, 7));
 
         mode(0o700);
         std::os::unix::fs::chown(runtime.path(), Some(5), Some(6)).unwrap();
         fs::remove_file(runtime.path().join(CURRENT)).unwrap();
-        assert!(user(&places).is_none());
+        assert!(super::user(&places).is_none());
         assert_eq!(starter(&places).unwrap().uid, 5);
     }
 }

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::lua::Value;
 
-use super::hosts::{Hosts, Options};
 use crate::health::{ANY_HOST, Service, Target};
+use crate::intent::hosts::{Hosts, Options};
 
 /// The lines of the health check's file: the first host, at an address and port that are bound, loopback first; another server's
 /// port where clients have none.

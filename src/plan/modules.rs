@@ -1,258 +1,644 @@
-//! Which modules are loaded, and where.
+//! Every module that a server loads, from where, and why: what settings ask for, and what that needs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
+use super::Link;
+use crate::facts::prosody::Version;
+use crate::intent::hosts::{Component, Hosts};
+use crate::intent::modules::{
+    E2E_POLICY, E2ePolicy, ENABLED, Enabled, Modules, Reason, Request, Role, THE_DEFAULT_SET,
+    is_only_left_out,
+};
+use crate::layout::MODULES_DIR;
 use crate::lua::Value;
-
-use super::hosts::{Hosts, Options, domain};
-use crate::facts::Facts;
 use crate::report::{Mistake, Report};
-use crate::settings::Settings;
-use crate::settings::types::{Boolean, Name, Set};
-use crate::survey::modules::Origin;
+use crate::survey::modules::closure::Findings;
+use crate::survey::modules::source::{ModuleSource, Need};
+use crate::survey::modules::{File, Found, Origin};
+use crate::text::{nearest, several};
 
-/// What is loaded on every virtual host, less what a version does not have.
-const DEFAULT: &[&str] = &[
-    // Generally required
-    "disco",
-    "roster",
-    "saslauth",
-    "tls",
-    // Recommended
-    "blocklist",
-    "bookmarks",
-    "carbons",
-    "dialback",
-    "limits",
-    "pep",
-    "private",
-    "smacks",
-    "vcard4",
-    "vcard_legacy",
-    // Nice to have
-    "account_activity",
-    "cloud_notify",
-    "csi_simple",
-    "invites",
-    "invites_adhoc",
-    "invites_register",
-    "ping",
-    "register",
-    "time",
-    "uptime",
-    "version",
-    // Administration
-    "admin_adhoc",
-    "admin_shell",
-];
+/// All modules, and the links that they need.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Resolution {
+    /// In the order in which they were found: what is asked for first, then what that needs.
+    pub modules: Vec<Module>,
+    /// Links into the collection.
+    pub links: Vec<Link>,
+    /// What tells one content of the files outside of Prosody from another, by file.
+    pub fingerprints: Vec<(PathBuf, u64)>,
+}
 
-/// What of the default set 0.12 does not have itself.
-const SINCE_13: &[&str] = &["account_activity", "cloud_notify"];
+/// A module that is loaded, or can be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Module {
+    /// Its name, without `mod_`.
+    pub name: String,
+    /// Its file. Nothing where there is none, which is no mistake for what is needed in some cases only.
+    pub file: Option<File>,
+    /// Why it is there, each reason once.
+    pub reasons: Vec<Reason>,
+    /// The modules that it needs, as far as its file was read.
+    pub needs: Vec<Need>,
+}
 
-/// What `PROSODY_DOMAIN` adds.
-const FOR_DOMAIN: &[&str] = &["mam", "bosh", "websocket", "s2s_bidi", "mimicking", "tombstones"];
+/// Decides where modules that are enabled for all hosts are loaded: those for rooms on their components, and those that
+/// serve an address of their own there alone. Returns the others, and the requests as they are then.
+pub fn place(
+    wanted: &Modules,
+    found: &Findings,
+    hosts: &mut Hosts,
+    report: &mut Report,
+) -> (Vec<String>, Vec<Request>) {
+    let mut requests = wanted.requests.clone();
+    let mut placement = Placement { wanted, found, hosts, requests: &mut requests };
+    let stay = wanted.enabled.iter().filter(|module| placement.stays(module, report));
+    let enabled = stay.map(|module| module.name.clone()).collect();
+    (enabled, requests)
+}
+
+/// Finds every module. What is wrong is added to the report.
+pub fn resolve(
+    wanted: &Modules,
+    requests: &[Request],
+    found: &Findings,
+    version: &Version,
+    hosts: &Hosts,
+    report: &mut Report,
+) -> Resolution {
+    find_unused_providers(requests, report);
+    let mut walk = Walk::new(found, version);
+    for Request { name, reason } in requests {
+        // What was not chosen by name is Prosody's own and there, but the user may have put another in its place.
+        if found.has_users || wanted.reads_own || reason.is_chosen() {
+            walk.certain.push_back((name.clone(), reason.clone()));
+        }
+    }
+    walk.run(report);
+    walk.find_missing_lua_libraries(report);
+    if wanted.reads_own {
+        find_disabled_needs(&walk.modules, wanted, hosts, report);
+    }
+    found.problems.iter().for_each(|problem| report.notice(problem.clone()));
+    let path = |name: OsString| Path::new(MODULES_DIR).join(name);
+    let links = walk.links.into_iter().map(|(name, target)| Link { path: path(name), target }).collect();
+    Resolution { modules: walk.modules, links, fingerprints: walk.fingerprints }
+}
 
 /// Modules that serve an address of their own. On a virtual host they do nothing, or fail.
 const COMPONENTS: &[&str] = &["muc", "http_file_share", "proxy65", "pubsub"];
 
-/// What of the modules that are enabled for all hosts asked for each: a setting, or `the default set`.
-pub type Asked = BTreeMap<String, String>;
-
-/// What asks for the default set.
-pub const THE_DEFAULT_SET: &str = "the default set";
-
-/// The options of the modules fragment: `modules_enabled`, `modules_disabled`, and the user's folders in `plugin_paths`.
-/// What belongs to rooms goes to their components.
-pub fn options(
-    settings: &Settings,
-    facts: &Facts,
-    hosts: &mut Hosts,
-    options: &mut Options,
-    report: &mut Report,
-) -> Asked {
-    say_what_was_understood(settings, report);
-    let variable = |field: &str| settings.variable(field);
-    let by_name: Vec<&str> = names(&settings.modules.modules_enabled);
-    let mut disabled: Vec<&str> = names(&settings.modules.modules_disabled);
-    disabled.retain(|name| {
-        let is_both = by_name.contains(name);
-        if is_both {
-            report.remark(format!("{}: {name} is enabled too, and that wins", variable("modules_disabled")));
-        }
-        !is_both
-    });
-
-    let is_13 = facts.prosody.is_13();
-    let is_on = |setting: Option<Boolean>| setting.is_some_and(|on| on.0);
-    let mut enabled: Vec<(&str, String)> = Vec::new();
-    let mut add = |condition: bool, names: &[&'static str], asked: &dyn Fn() -> String| {
-        if condition {
-            enabled.extend(names.iter().map(|name| (*name, asked())));
-        }
-    };
-    let storage = &settings.storage;
-    let by_default = || THE_DEFAULT_SET.to_owned();
-    add(true, DEFAULT, &by_default);
-    add(domain(settings, &facts.user_files).is_some(), FOR_DOMAIN, &|| variable("domain"));
-    for (is_set, field) in [
-        (storage.retention_days.is_some(), "retention_days"),
-        (storage.archive_expiry_days.is_some(), "archive_expiry_days"),
-    ] {
-        add(is_set, &["mam"], &|| variable(field));
-    }
-    let contacts = options.contains_key("contact_info");
-    add(contacts, &["server_contact_info"], &|| format!("{}CONTACT_*", crate::settings::catalogue::PREFIX));
-    add(settings.network.turn_secret.is_some(), &["turn_external"], &|| variable("turn_secret"));
-    add(is_on(settings.observability.openmetrics), &["http_openmetrics"], &|| variable("openmetrics"));
-    if let Some(by) = e2e_policy(settings, facts, report) {
-        add(true, &["e2e_policy"], &|| by.clone());
-    }
-    let invite_only = settings.authentication.registration_invite_only;
-    add(is_on(invite_only), &["invites_register"], &|| variable("registration_invite_only"));
-    add(is_on(settings.tls.use_dane) && is_13, &["s2s_auth_dane_in"], &|| variable("use_dane"));
-    enabled.retain(|(name, _)| !disabled.contains(name) && (is_13 || !SINCE_13.contains(name)));
-    enabled.extend(by_name.iter().map(|name| (*name, variable("modules_enabled"))));
-    let mut seen = HashSet::new();
-    enabled.retain(|(name, _)| seen.insert(*name));
-    // Prosody 13.0 does by itself what mod_posix did, and warns where it is loaded.
-    if is_13 && by_name.contains(&"posix") {
-        enabled.retain(|(name, _)| *name != "posix");
-        report.warning(format!(
-            "{}: posix is left out: Prosody {} does what it did by itself",
-            variable("modules_enabled"),
-            facts.prosody.version
-        ));
-    }
-    enabled.retain(|(name, _)| stays(name, settings, facts, hosts, report));
-    if is_on(settings.authentication.allow_registration)
-        && is_on(invite_only)
-        && !enabled.iter().any(|(name, _)| *name == "invites_register")
-    {
-        report.mistake(Mistake::new(
-            &variable("modules_disabled"),
-            "invites_register is what asks for the invitation: without it anyone can make an account; leave it enabled",
-        ));
-    }
-
-    // What is left to disable is what Prosody loads by itself, `offline` for one.
-    disabled.retain(|name| !is_only_left_out(name));
-    let paths = plugin_paths(settings, facts);
-    if !paths.is_empty() {
-        options.insert("plugin_paths".into(), Value::from(paths));
-    }
-    options.insert("modules_enabled".into(), enabled.iter().map(|(name, _)| Value::from(*name)).collect());
-    if !disabled.is_empty() {
-        options.insert("modules_disabled".into(), disabled.into_iter().map(Value::from).collect());
-    }
-    enabled.into_iter().map(|(name, asked)| (name.to_owned(), asked)).collect()
+/// Where modules go.
+struct Placement<'a> {
+    wanted: &'a Modules,
+    found: &'a Findings,
+    hosts: &'a mut Hosts,
+    requests: &'a mut Vec<Request>,
 }
 
-/// Whether a module is disabled by being left out of those that are enabled. Where another module needs it, Prosody loads
-/// it all the same.
-pub fn is_only_left_out(name: &str) -> bool {
-    [DEFAULT, FOR_DOMAIN].iter().any(|names| names.contains(&name))
-}
-
-/// Whether a module that was enabled for all hosts stays in that list. What serves rooms goes to their components, and
-/// what serves an address of its own is loaded there alone.
-fn stays(name: &str, settings: &Settings, facts: &Facts, hosts: &mut Hosts, report: &mut Report) -> bool {
-    let variable = settings.variable("modules_enabled");
-    if COMPONENTS.contains(&name) {
-        match hosts.components.iter().find(|component| component.module.as_deref() == Some(name)) {
-            Some(component) => {
-                report.remark(format!("{variable}: {name} is there already, it serves {}", component.name));
+impl Placement<'_> {
+    /// Whether a module that was enabled for all hosts stays in that list.
+    fn stays(&mut self, module: &Enabled, report: &mut Report) -> bool {
+        let (name, variable) = (module.name.as_str(), &self.wanted.enabled_by);
+        let policy = self.wanted.e2e_policy.as_ref().filter(|policy| {
+            name == E2E_POLICY && module.by == policy.variable && !self.found.has(E2E_POLICY)
+        });
+        if let Some(policy) = policy {
+            say_that_policy_is_void(policy, report);
+        } else if COMPONENTS.contains(&name) {
+            match self.hosts.components.iter().find(|component| component.module.as_deref() == Some(name)) {
+                Some(component) => {
+                    report
+                        .remark(format!("{variable}: {name} is there already, it serves {}", component.name));
+                }
+                None => report.warning(format!(
+                    "{variable}: {name} is left out: it serves an address of its own; write HOST:{name} into \
+                     PROSODY_COMPONENTS, beside the other components that you want"
+                )),
             }
-            None => report.warning(format!(
-                "{variable}: {name} is left out: it serves an address of its own; write HOST:{name} into \
-                 PROSODY_COMPONENTS, beside the other components that you want"
-            )),
+        } else if self.serves_rooms(name) {
+            let addresses = self.enable_for_rooms(module);
+            match &addresses[..] {
+                [] => report.warning(format!(
+                    "{variable}: {name} is left out: it is for rooms, and there are none; write HOST:muc into \
+                     PROSODY_COMPONENTS, beside the other components that you want"
+                )),
+                _ => report
+                    .remark(format!("{variable}: {name} is for rooms, and loaded on {}", several(&addresses))),
+            }
+        } else {
+            return true;
         }
-        return false;
+        // What PROSODY_OPTIONS asks for is as it was written.
+        self.requests.retain(|request| {
+            let is_for_all =
+                matches!(request.reason, Reason::Asked { role: Role::Enabled, is_hidden: false, .. });
+            request.name != name || !is_for_all
+        });
+        false
     }
-    if !serves_rooms(name, facts) {
-        return true;
-    }
-    let mut addresses = Vec::new();
-    for rooms in hosts.components.iter_mut().filter(|component| component.module.as_deref() == Some("muc")) {
-        addresses.push(rooms.name.clone());
-        let enabled: Vec<Value> =
-            rooms.options.get("modules_enabled").map(|list| list.items().to_vec()).unwrap_or_default();
-        if !enabled.iter().any(|one| one.as_str() == Some(name)) {
-            let enabled: Value = enabled.into_iter().chain([Value::from(name)]).collect();
-            rooms.options.insert("modules_enabled".into(), enabled);
+
+    /// Enables a module on every component with rooms. Returns their addresses.
+    fn enable_for_rooms(&mut self, module: &Enabled) -> Vec<String> {
+        let mut addresses = Vec::new();
+        let rooms = |component: &&mut Component| component.module.as_deref() == Some("muc");
+        for rooms in self.hosts.components.iter_mut().filter(rooms) {
+            addresses.push(rooms.name.clone());
+            let enabled = rooms.options.get(ENABLED).map(Value::items).unwrap_or_default();
+            if enabled.iter().any(|one| one.as_str() == Some(&module.name)) {
+                continue;
+            }
+            let enabled = enabled.iter().cloned().chain([Value::from(module.name.as_str())]).collect();
+            rooms.options.insert(ENABLED.to_owned(), enabled);
+            let is_of_rooms = |request: &Request| match &request.reason {
+                Reason::Asked { role: Role::Component(host) | Role::EnabledOn(host), .. } => {
+                    *host == rooms.name
+                }
+                _ => false,
+            };
+            let last = self.requests.iter().rposition(is_of_rooms);
+            let place = last.map_or(self.requests.len(), |last| last + 1);
+            let reason = Reason::Asked {
+                by: module.by.clone(),
+                role: Role::EnabledOn(rooms.name.clone()),
+                is_default: false,
+                is_hidden: false,
+            };
+            self.requests.insert(place, Request { name: module.name.clone(), reason });
         }
+        addresses
     }
-    match &addresses[..] {
-        [] => report.warning(format!(
-            "{variable}: {name} is left out: it is for rooms, and there are none; write HOST:muc into PROSODY_COMPONENTS, \
-             beside the other components that you want"
-        )),
-        _ => report.remark(format!(
-            "{variable}: {name} is for rooms, and loaded on {}",
-            crate::text::several(&addresses)
-        )),
+
+    /// Whether a module is for rooms: by its name, or because it needs `mod_muc`, which no virtual host can load.
+    fn serves_rooms(&self, name: &str) -> bool {
+        if name.starts_with("muc_") {
+            return true;
+        }
+        let file = self.found.module(name).and_then(|found| found.file.as_ref());
+        let source = file.filter(|file| file.origin != Origin::Prosody).and_then(|file| file.source.as_ref());
+        source.is_some_and(|source| {
+            source.modules.iter().any(|need| need.name == "muc" && !need.is_conditional)
+        })
     }
-    false
 }
 
-/// Whether a module is for rooms: by its name, or because it needs `mod_muc`, which no virtual host can load.
-fn serves_rooms(name: &str, facts: &Facts) -> bool {
-    if name.starts_with("muc_") {
-        return true;
-    }
-    let found = facts.modules.find(name);
-    let file = found.file.as_ref().filter(|file| file.origin != Origin::Prosody);
-    file.and_then(|file| file.source.as_ref())
-        .is_some_and(|source| source.modules.iter().any(|need| need.name == "muc" && !need.is_conditional))
-}
-
-/// The variable that asks for the module `e2e_policy`, another image's, where there is that module. Without it a policy that
-/// is required would not be kept.
-fn e2e_policy(settings: &Settings, facts: &Facts, report: &mut Report) -> Option<String> {
-    let policy = &settings.source.moving_in.e2e_policy;
-    let is = |word| policy.iter().filter(|(_, value)| value.as_str() == Some(word)).count();
-    let by = policy.first().filter(|_| is("none") < 2)?.0.to_ascii_uppercase();
-    if facts.modules.find("e2e_policy").file.is_some() {
-        return Some(by);
-    }
+/// Without its module a policy that is required would not be kept.
+fn say_that_policy_is_void(policy: &E2ePolicy, report: &mut Report) {
     let why = "there is no module `e2e_policy`, and without it unencrypted messages are delivered: put it into a folder of \
                PROSODY_PLUGIN_PATHS";
-    match is("required") {
-        0 => report.warning(format!("{by}: {why}")),
-        _ => report.mistake(Mistake::new(&by, &format!("{why}, or say `none`"))),
+    match policy.is_required {
+        false => report.warning(format!("{}: {why}", policy.variable)),
+        true => report.mistake(Mistake::new(&policy.variable, &format!("{why}, or say `none`"))),
     }
-    None
 }
 
-/// Says which names were not written as Prosody writes them.
-fn say_what_was_understood(settings: &Settings, report: &mut Report) {
-    for (field, set) in [
-        ("modules_enabled", &settings.modules.modules_enabled),
-        ("modules_disabled", &settings.modules.modules_disabled),
-        ("modules_available", &settings.modules.modules_available),
-        ("muc_modules", &settings.hosts.muc_modules),
-    ] {
-        let Some(given) = settings.source.given.get(field).filter(|_| set.is_some()) else { continue };
-        let written = given.value.split(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']' | '"'));
-        for written in written.filter(|written| !written.is_empty()) {
-            let lower = written.to_ascii_lowercase();
-            let name = lower.strip_prefix("mod_").unwrap_or(&lower);
-            if name != written && names(set).contains(&name) {
-                report.remark(format!("{}: {written} is the module {name}", given.variable));
+/// From what is asked for to what that needs, step by step.
+struct Walk<'a> {
+    found: &'a Findings,
+    version: &'a Version,
+    /// What is needed in any case, before what is needed in some, so that each is reached by the firmest way.
+    certain: VecDeque<(String, Reason)>,
+    conditional: VecDeque<(String, Reason)>,
+    modules: Vec<Module>,
+    places: HashMap<String, usize>,
+    /// The libraries of modules that were taken, each with its module, and whether that loads it in any case.
+    taken: HashSet<(String, PathBuf, bool)>,
+    /// The libraries of Lua's that modules outside of Prosody load, each with the module and whether it is certain.
+    lua: BTreeMap<String, Vec<(String, bool)>>,
+    links: BTreeMap<OsString, PathBuf>,
+    fingerprints: Vec<(PathBuf, u64)>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(found: &'a Findings, version: &'a Version) -> Self {
+        Self {
+            found,
+            version,
+            certain: VecDeque::new(),
+            conditional: VecDeque::new(),
+            modules: Vec::new(),
+            places: HashMap::new(),
+            taken: HashSet::new(),
+            lua: BTreeMap::new(),
+            links: BTreeMap::new(),
+            fingerprints: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, report: &mut Report) {
+        while let Some((name, reason)) = self.certain.pop_front() {
+            self.visit(name, reason, true, report);
+        }
+        while let Some((name, reason)) = self.conditional.pop_front() {
+            self.visit(name, reason, false, report);
+        }
+    }
+
+    fn visit(&mut self, name: String, reason: Reason, is_certain: bool, report: &mut Report) {
+        if let Some(place) = self.places.get(&name) {
+            let reasons = &mut self.modules[*place].reasons;
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+            return;
+        }
+        let found = self.found.module(&name).cloned().unwrap_or_default();
+        self.places.insert(name.clone(), self.modules.len());
+        let file = found.file.clone();
+        self.modules.push(Module { name: name.clone(), file, reasons: vec![reason], needs: Vec::new() });
+        match &found.file {
+            Some(file) => {
+                self.remark(&name, &found, file, report);
+                self.take(&name, file, is_certain, report);
+            }
+            None => self.missing(&name, &found, is_certain, report),
+        }
+    }
+
+    /// What is worth a line about a file.
+    fn remark(&self, name: &str, found: &Found, file: &File, report: &mut Report) {
+        let path = file.path.display();
+        self.remark_on_files(name, found, report);
+        if file.origin == Origin::User {
+            if let Some(other) = self.found.behind_users(name) {
+                let other = match other {
+                    Origin::Collection => "the one in the collection",
+                    Origin::Prosody | Origin::User => "Prosody's own",
+                };
+                report.remark(format!("The module {name} is {path}, and not {other}"));
+            }
+        }
+    }
+
+    /// Says what is wrong with a file that Prosody takes, and with those that it passes over before.
+    fn remark_on_files(&self, name: &str, found: &Found, report: &mut Report) {
+        let instead = found.file.as_ref().map(|file| format!(": loading {} instead", file.path.display()));
+        for passed_over in &found.passed_over {
+            report.warning(format!(
+                "{}: {passed_over}{}",
+                self.by(name),
+                instead.as_deref().unwrap_or_default()
+            ));
+        }
+        if let Some(problem) = &found.problem {
+            let text = format!("{}: {}", self.by(name), problem.what);
+            match problem.is_fatal {
+                true => report.mistake(Mistake::about(&text)),
+                false => report.warning(text),
+            }
+        }
+    }
+
+    /// Takes a module's file, and then its libraries: a link to each that needs one, and what they need. `is_certain` says
+    /// whether the module is there in any case.
+    fn take(&mut self, module: &str, file: &File, is_certain: bool, report: &mut Report) {
+        // Each with whether the module loads it in any case.
+        let mut files = VecDeque::from([(file.clone(), true)]);
+        while let Some((file, is_always)) = files.pop_front() {
+            if let Some(name) = file.top.file_name().filter(|_| file.origin == Origin::Collection) {
+                self.links.insert(name.to_owned(), file.top.clone());
+            }
+            if file.digest != 0 {
+                self.fingerprints.push((file.path.clone(), file.digest));
+            }
+            let is_own = file.origin == Origin::Prosody;
+            let Some(source) = file.source.clone() else { continue };
+            self.follow(module, &source, is_certain, is_always);
+            if !is_own {
+                files.extend(self.libraries(module, &source, is_certain, is_always, report));
+            }
+        }
+    }
+
+    /// Notes which modules a file needs.
+    fn follow(&mut self, module: &str, source: &ModuleSource, is_certain: bool, is_always: bool) {
+        for need in source.modules.iter().filter(|need| need.name != module) {
+            let is_conditional = need.is_conditional || !is_always;
+            let reason = Reason::NeededBy { module: module.to_owned(), is_conditional };
+            let queue = if is_certain && !is_conditional { &mut self.certain } else { &mut self.conditional };
+            queue.push_back((need.name.clone(), reason));
+            let needs = &mut self.modules[self.places[module]].needs;
+            match needs.iter_mut().find(|other| other.name == need.name) {
+                Some(other) => {
+                    other.is_conditional &= is_conditional;
+                    other.is_soft &= need.is_soft;
+                }
+                None => needs.push(Need { is_conditional, ..need.clone() }),
+            }
+        }
+    }
+
+    /// The libraries that a file loads, those of modules that were not taken yet, each with whether that is in any case.
+    fn libraries(
+        &mut self,
+        module: &str,
+        source: &ModuleSource,
+        is_certain: bool,
+        is_always: bool,
+        report: &mut Report,
+    ) -> Vec<(File, bool)> {
+        let mut libraries = Vec::new();
+        for library in &source.libraries {
+            let is_always = is_always && !library.is_conditional;
+            let found = self.found.library(module, &library.name).cloned().unwrap_or_default();
+            match &found.file {
+                Some(file) => {
+                    // What a module may load, it may load in any case elsewhere.
+                    if self.taken.insert((module.to_owned(), file.path.clone(), is_always)) {
+                        self.remark_on_files(module, &found, report);
+                        libraries.push((file.clone(), is_always));
+                    }
+                }
+                None if library.is_conditional => {}
+                None => {
+                    let needs = if is_always { "needs" } else { "may need" };
+                    let mut why = format!(
+                        "`{module}` {needs} its library {}.lib.lua, which is not in {}",
+                        library.name,
+                        self.searched()
+                    );
+                    found.passed_over.iter().for_each(|file| why.push_str(&format!("; {file}")));
+                    why.push_str(&format!(": put it beside the module, or {}", self.way_out(module)));
+                    self.wrong(module, &why, is_certain && is_always, report);
+                }
+            }
+        }
+        for library in source.lua_libraries.iter().filter(|library| !library.is_conditional) {
+            let users = self.lua.entry(library.name.clone()).or_default();
+            users.push((module.to_owned(), is_certain && is_always));
+        }
+        libraries
+    }
+
+    /// Says that a module is nowhere.
+    fn missing(&self, name: &str, found: &Found, is_certain: bool, report: &mut Report) {
+        let chain = self.chain(name);
+        let Some(Reason::Asked { role, is_default, is_hidden, by }) =
+            chain.last().map(|module| &module.reasons[0])
+        else {
+            return;
+        };
+        let is_asked = chain.len() == 1;
+        if is_asked && *is_default {
+            return;
+        }
+        if is_asked && *is_hidden {
+            let (kind, _) = role.kind();
+            let article = if kind.starts_with('a') { "an" } else { "a" };
+            report.mistake(Mistake::about(&format!(
+                "{by}: it names {article} {kind} that is not there: correct the name (its values may be secrets and are \
+                 not shown)"
+            )));
+            return;
+        }
+        let (kind, prefix) = if is_asked { role.kind() } else { ("module", "") };
+        let short = name.strip_prefix(prefix).unwrap_or(name);
+        let there_is = if is_asked { "" } else { "there is " };
+        let version = self.version;
+        let why = if found.passed_over.is_empty() {
+            let what_to_do = match is_asked {
+                true => self.hint(short, prefix),
+                false => format!("put it into a folder of PROSODY_PLUGIN_PATHS, or {}", self.way_out(name)),
+            };
+            format!("for Prosody {version} in {}; {what_to_do}", self.searched())
+        } else {
+            let reasons = found.passed_over.join("; ");
+            format!("that Prosody {version} can load: {reasons}; replace it, or {}", self.way_out(name))
+        };
+        self.wrong(name, &format!("{there_is}no {kind} `{short}` {why}"), is_certain, report);
+    }
+
+    /// What to do where a module cannot be had.
+    fn way_out(&self, name: &str) -> String {
+        let chain = self.chain(name);
+        match chain.last().map(|root| (&root.reasons[0], &root.name)) {
+            Some((Reason::Asked { role, .. }, root)) => match role.kind() {
+                (_, "") => format!("leave `{root}` out"),
+                (kind, _) => format!("choose another {kind}"),
+            },
+            _ => "leave it out".to_owned(),
+        }
+    }
+
+    /// Adds what is wrong with a module: a mistake, or where it is needed in some cases only a warning.
+    fn wrong(&self, name: &str, why: &str, is_certain: bool, report: &mut Report) {
+        let mut chain = String::new();
+        for module in self.chain(name).iter().rev() {
+            match (&module.reasons[0], chain.is_empty()) {
+                (Reason::NeededBy { module: by, is_conditional }, is_first) => {
+                    let needs = if *is_conditional { "may need" } else { "needs" };
+                    let who = if is_first { format!("`{by}`") } else { ", which".to_owned() };
+                    chain.push_str(&format!("{who} {needs} `{}`", module.name));
+                }
+                (Reason::Asked { .. }, _) => {}
+            }
+        }
+        let joint = if chain.is_empty() { "" } else { ", and " };
+        let text = format!("{}: {chain}{joint}{why}", self.by(name));
+        if is_certain {
+            report.mistake(Mistake::about(&text));
+        } else {
+            report.warning(text);
+        }
+    }
+
+    /// A module, the one that needs it, and so on to the one that something asks for.
+    fn chain(&self, name: &str) -> Vec<&Module> {
+        let mut chain: Vec<&Module> = Vec::new();
+        let mut next = self.places.get(name);
+        while let Some(module) = next.map(|place| &self.modules[*place]) {
+            chain.push(module);
+            next = match &module.reasons[0] {
+                Reason::NeededBy { module, .. } => self.places.get(module),
+                Reason::Asked { .. } => None,
+            };
+        }
+        chain
+    }
+
+    /// The setting that a module is there for in the end.
+    fn by(&self, name: &str) -> &str {
+        match self.chain(name).last().map(|module| &module.reasons[0]) {
+            Some(Reason::Asked { by, .. }) => by,
+            _ => THE_DEFAULT_SET,
+        }
+    }
+
+    /// The folders in which modules were looked for.
+    fn searched(&self) -> String {
+        let folders = self.found.folders.iter().map(|folder| {
+            let remark = if folder.is_readable { "" } else { " (which Prosody's user cannot read)" };
+            format!("{}{remark}", folder.path.display())
+        });
+        folders.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The names that are nearest to one that is nowhere, or what else to do.
+    fn hint(&self, name: &str, prefix: &str) -> String {
+        let all = &self.found.names;
+        let mut near: Vec<&str> = Vec::new();
+        while near.len() < 3 {
+            let others =
+                all.iter().filter_map(|name| name.strip_prefix(prefix)).filter(|one| !near.contains(one));
+            match nearest(name, others) {
+                Some(one) => near.push(one),
+                None => break,
+            }
+        }
+        let near: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
+        match &near[..] {
+            [] => "correct the name, or put the module into a folder of PROSODY_PLUGIN_PATHS".to_owned(),
+            _ => format!("did you mean {}?", near.join(" or ")),
+        }
+    }
+
+    fn find_missing_lua_libraries(&self, report: &mut Report) {
+        for (library, users) in &self.lua {
+            if !self.found.missing_lua_libraries.contains(library) {
+                continue;
+            }
+            let is_prosodys =
+                ["prosody.", "util.", "net.", "core."].iter().any(|prefix| library.starts_with(prefix));
+            let what = match is_prosodys {
+                true => format!("`{library}`, which Prosody {} does not have: ", self.version),
+                false => format!(
+                    "the Lua library `{library}`, which is not installed: install it in the image, or "
+                ),
+            };
+            for (module, is_certain) in users {
+                let why = format!("`{module}` needs {what}{}", self.way_out(module));
+                self.wrong(module, &why, *is_certain, report);
             }
         }
     }
 }
 
-/// The user's folders, which are searched before Prosody's own.
-fn plugin_paths(settings: &Settings, facts: &Facts) -> Vec<String> {
-    match &settings.modules.plugin_paths {
-        Some(paths) => paths.iter().map(|path| path.as_str().to_owned()).collect(),
-        None => facts.default_plugin_paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+/// Says which storage backends and authentication providers are loaded and not used.
+fn find_unused_providers(requests: &[Request], report: &mut Report) {
+    for Request { name, reason } in requests {
+        let Reason::Asked { by, role: Role::Enabled, is_default: false, is_hidden: false } = reason else {
+            continue;
+        };
+        let (role, short, setting, default) =
+            match (name.strip_prefix("auth_"), name.strip_prefix("storage_")) {
+                (Some(short), _) => {
+                    (Role::Authentication, short, "PROSODY_AUTHENTICATION", "internal_hashed")
+                }
+                (_, Some(short)) => (Role::Storage, short, "PROSODY_DEFAULT_STORAGE", "internal"),
+                _ => continue,
+            };
+        let chosen: Vec<String> = requests
+            .iter()
+            .filter_map(|Request { name, reason }| match reason {
+                Reason::Asked { by, role: other, is_hidden: false, .. } if *other == role => {
+                    Some(format!("{} ({by})", name.strip_prefix(role.kind().1).unwrap_or(name)))
+                }
+                _ => None,
+            })
+            .collect();
+        if requests.iter().any(|Request { name: other, reason }| {
+            other == name && matches!(reason, Reason::Asked { role: other, .. } if *other == role)
+        }) {
+            continue;
+        }
+        let chosen = if chosen.is_empty() { format!("{default} (the default)") } else { several(&chosen) };
+        report.notice(format!(
+            "{by}: {name} is loaded and not used: the {} is {chosen}; {setting}={short} chooses it",
+            role.kind().0
+        ));
     }
 }
 
-/// The names in a list that may not be set.
-pub fn names(set: &Option<Set<Name>>) -> Vec<&str> {
-    set.iter().flat_map(|set| set.iter()).map(|name| name.as_str()).collect()
+/// Says what is disabled and needed all the same.
+fn find_disabled_needs(modules: &[Module], wanted: &Modules, hosts: &Hosts, report: &mut Report) {
+    let everywhere = loaded(modules, |role| *role != Role::Available);
+    // What is left out is loaded for a component on that component alone.
+    let is_components = |host: &str| hosts.components.iter().any(|component| component.name == host);
+    let on_virtual_hosts = loaded(modules, |role| match role {
+        Role::Available | Role::Component(_) => false,
+        Role::EnabledOn(host) => !is_components(host),
+        _ => true,
+    });
+    for name in &wanted.disabled {
+        let variable = &wanted.disabled_by;
+        let is_left_out = is_only_left_out(name);
+        let [certain, possible] = users(if is_left_out { &on_virtual_hosts } else { &everywhere }, name, &[]);
+        if !certain.is_empty() {
+            let users = several(&certain);
+            report.warning(match is_left_out {
+                true => format!("{variable}: {name} is loaded all the same, for it is needed by {users}: disable these too"),
+                false => format!("{variable}: {name} is needed by {users}, which will not load: disable these too, or leave {name} enabled"),
+            });
+        }
+        if !possible.is_empty() {
+            let users = several(&possible);
+            report.notice(match is_left_out {
+                true => format!("{variable}: {name} may be loaded all the same, for it may be needed by {users}: disable these too"),
+                false => format!("{variable}: {name} may be needed by {users}: disable these too, or leave {name} enabled"),
+            });
+        }
+    }
+    for host in &hosts.virtual_hosts {
+        let mut off: Vec<String> = Vec::new();
+        let list = host.options.get("modules_disabled");
+        list.iter().for_each(|list| list.each_text(&mut |name, _| off.push(name.to_owned())));
+        let is_here = |role: &Role| match role {
+            Role::Enabled => true,
+            Role::EnabledOn(on) => *on == host.name,
+            _ => false,
+        };
+        let loaded = loaded(modules, is_here);
+        for name in &off {
+            let variable = &wanted.hosts_by;
+            let [certain, possible] = users(&loaded, name, &off);
+            if !certain.is_empty() {
+                report.warning(format!(
+                    "{variable}: on {}, {name} is disabled and needed by {}, which will not load there: disable these too",
+                    host.name,
+                    several(&certain)
+                ));
+            }
+            if !possible.is_empty() {
+                report.notice(format!(
+                    "{variable}: on {}, {name} is disabled and may be needed by {}: disable these too",
+                    host.name,
+                    several(&possible)
+                ));
+            }
+        }
+    }
+}
+
+/// The modules that are loaded where these roles are taken, and those that these need in any case.
+fn loaded(modules: &[Module], is_asked: impl Fn(&Role) -> bool) -> Vec<&Module> {
+    let mut names: HashSet<&str> = HashSet::new();
+    loop {
+        let before = names.len();
+        for module in modules {
+            let is_loaded = module.reasons.iter().any(|reason| match reason {
+                Reason::Asked { role, .. } => is_asked(role),
+                Reason::NeededBy { module, is_conditional } => {
+                    !is_conditional && names.contains(module.as_str())
+                }
+            });
+            if is_loaded {
+                names.insert(&module.name);
+            }
+        }
+        if names.len() == before {
+            return modules.iter().filter(|module| names.contains(module.name.as_str())).collect();
+        }
+    }
+}
+
+/// Those of the modules that need one in any case, and those that need it in some; those in `off` are none of them.
+fn users<'a>(modules: &[&'a Module], name: &str, off: &[String]) -> [Vec<&'a str>; 2] {
+    let mut users = [Vec::new(), Vec::new()];
+    for module in modules.iter().filter(|module| !off.contains(&module.name)) {
+        if let Some(need) = module.needs.iter().find(|need| need.name == name && !need.is_soft) {
+            users[usize::from(need.is_conditional)].push(module.name.as_str());
+        }
+    }
+    users
 }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use minijinja::Value;
 
 use super::File;
-use super::hosts::{Component, Hosts, Options};
 use crate::facts::Facts;
 use crate::facts::custom_files::UserFile;
+use crate::intent::hosts::{Component, Hosts, Options};
 use crate::layout::MAIN_FILE;
 use crate::lua::{self, Dialect, Secrets};
 use crate::report::{Mistake, Report};
-use crate::settings::Settings;
+use crate::settings::types;
 use crate::templates::Templates;
 use crate::templates::values::{Name, to_template};
 
@@ -27,6 +27,10 @@ const TEMPLATES: [(&str, &str); 6] = [
     ("components.cfg.lua.j2", include_str!("../../templates/components.cfg.lua.j2")),
 ];
 
+/// The fragments in the order in which they are read.
+const FRAGMENTS: [&str; 5] =
+    ["global.cfg.lua", "modules.cfg.lua", "storage.cfg.lua", "vhosts.cfg.lua", "components.cfg.lua"];
+
 /// Renders templates with the values of one plan.
 pub struct Renderer<'a> {
     templates: Templates,
@@ -39,38 +43,38 @@ pub struct Renderer<'a> {
 impl<'a> Renderer<'a> {
     /// Takes what templates are given, and compiles them. A mistake in one is added to the report.
     pub fn new(
-        settings: &Settings,
         facts: &'a Facts,
         hosts: &Hosts,
         certificates: &BTreeMap<&str, PathBuf>,
         options: &Options,
+        written: &types::Options,
         secrets: Secrets,
         report: &mut Report,
     ) -> Self {
         // What PROSODY_OPTIONS says may be a secret. Of it, templates are given that apart which they do not mention.
-        let written =
-            |name: &str| settings.anything.options.as_ref().is_some_and(|all| all.get(name).is_some());
+        let secret_files: BTreeMap<&'static str, String> =
+            facts.secret_files.iter().map(|(field, file)| (*field, file.path.clone())).collect();
         let (mut mentioned, mut other_options) = (Options::new(), Options::new());
         for (name, option) in options {
-            match written(name) {
+            match written.get(name).is_some() {
                 true if is_mentioned(name) => drop(mentioned.insert(name.clone(), option.hidden())),
                 true => drop(other_options.insert(name.clone(), option.hidden())),
-                false => {
-                    drop(mentioned.insert(name.clone(), option.with_file_references(&facts.secret_files)))
-                }
+                false => drop(mentioned.insert(name.clone(), option.with_file_references(&secret_files))),
             }
         }
         let virtual_hosts: Vec<Value> = hosts
             .virtual_hosts
             .iter()
-            .map(|host| section(&host.name, None, &host.options, host.names_certificate, certificates, facts))
+            .map(|host| {
+                section(&host.name, None, &host.options, host.names_certificate, certificates, &secret_files)
+            })
             .collect();
         let components: Vec<Value> = hosts
             .components
             .iter()
             .map(|component| {
                 let Component { name, options, names_certificate, .. } = component;
-                section(name, Some(component), options, *names_certificate, certificates, facts)
+                section(name, Some(component), options, *names_certificate, certificates, &secret_files)
             })
             .collect();
         let context = Value::from_pairs([
@@ -106,8 +110,31 @@ impl<'a> Renderer<'a> {
         Self { templates, context, facts, broken }
     }
 
+    /// Every file: the main file last, and before it what it includes.
+    pub fn all(&self, facts: &Facts, generation: &Path, report: &mut Report) -> Vec<File> {
+        let mut files = Vec::new();
+        let mut includes: Vec<PathBuf> = Vec::new();
+        for fragment in FRAGMENTS {
+            if let Some(content) = self.fragment(fragment, report) {
+                files.push(File::new(fragment, content));
+                includes.push(generation.join(fragment));
+            }
+            let own = match fragment {
+                "vhosts.cfg.lua" => &facts.user_files.virtual_hosts,
+                "components.cfg.lua" => &facts.user_files.components,
+                _ => continue,
+            };
+            self.user_files(own, generation, &mut files, &mut includes, report);
+        }
+        self.user_files(&facts.user_files.extra, generation, &mut files, &mut includes, report);
+        if let Some(content) = self.main(&includes, report) {
+            files.push(File::new(MAIN_FILE, content));
+        }
+        files
+    }
+
     /// A fragment's text, unless it would be empty but for comments.
-    pub fn fragment(&self, name: &str, report: &mut Report) -> Option<String> {
+    fn fragment(&self, name: &str, report: &mut Report) -> Option<String> {
         let text = self.render(&format!("{name}.j2"), self.context.clone(), report)?;
         let is_comment = |line: &str| line.is_empty() || (line.starts_with("--") && !line.starts_with("--["));
         let is_empty = text.lines().map(str::trim).all(is_comment);
@@ -115,14 +142,14 @@ impl<'a> Renderer<'a> {
     }
 
     /// The main file's text, which includes these files.
-    pub fn main(&self, includes: &[PathBuf], report: &mut Report) -> Option<String> {
+    fn main(&self, includes: &[PathBuf], report: &mut Report) -> Option<String> {
         let includes: Vec<String> = includes.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         let context = minijinja::context! { includes, ..self.context.clone() };
         self.render(&format!("{MAIN_FILE}.j2"), context, report)
     }
 
     /// The user's files as they are, and the user's templates rendered.
-    pub fn user_files(
+    fn user_files(
         &self,
         own: &[UserFile],
         generation: &Path,
@@ -180,11 +207,11 @@ fn section(
     options: &Options,
     names_certificate: bool,
     certificates: &BTreeMap<&str, PathBuf>,
-    facts: &Facts,
+    secret_files: &BTreeMap<&'static str, String>,
 ) -> Value {
     let mut options = options.clone();
-    if !facts.secret_files.is_empty() {
-        options.values_mut().for_each(|value| *value = value.with_file_references(&facts.secret_files));
+    if !secret_files.is_empty() {
+        options.values_mut().for_each(|value| *value = value.with_file_references(secret_files));
     }
     let certificate = certificates.get(name).filter(|_| !names_certificate);
     if let Some(path) = certificate {

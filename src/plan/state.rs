@@ -3,19 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::{self, Write};
-use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 
 use crate::lua::Value;
 
 use super::File;
 use super::certificates::Decision;
-use super::hosts::{Hosts, Options};
+use crate::digest::{self, Digest};
 use crate::facts::Facts;
 use crate::facts::lua_summary::{self, Summary};
+use crate::intent::hosts::{Hosts, Options};
 use crate::lua::{self, Dialect, Secrets};
-use crate::os::users::User;
-use crate::settings::Settings;
 
 /// What serves a host that only a file of the user's names.
 const OWN: &str = "own";
@@ -51,7 +49,6 @@ const PLACES: [&str; 8] =
 ///
 /// `files` are those that were rendered, `modules` the files of modules outside of Prosody, each with a digest.
 pub fn describe(
-    settings: &Settings,
     facts: &Facts,
     hosts: &Hosts,
     certificates: &Decision,
@@ -61,7 +58,6 @@ pub fn describe(
 ) -> String {
     let dialect = Dialect { version: facts.prosody.dialect(), secrets: Secrets::Written };
     let mut text = String::with_capacity(4096);
-    line(&mut text, format_args!("user\t{}\t{}", facts.identity.uid, facts.identity.gid));
     add_options(&mut text, "", options, dialect);
     for host in &hosts.virtual_hosts {
         line(&mut text, format_args!("host\t{}\t", host.name));
@@ -86,21 +82,20 @@ pub fn describe(
     }
     let user_files = facts.user_files.fragments().filter(|file| file.template.is_none());
     let user_files = user_files.map(|file| (&file.path, file.digest));
-    for served in &certificates.served {
+    for served in &certificates.found.served {
         let Some(pair) = served.pair() else { continue };
         let (name, path) = (field(&served.name), field(&pair.certificate.to_string_lossy()));
         line(&mut text, format_args!("certificate\t{name}\t{path}\t{:x}", pair.digest));
     }
-    for reason in &certificates.unsettled {
+    for reason in &certificates.found.unsettled {
         line(&mut text, format_args!("unsettled\t{}", field(reason)));
     }
     for (path, digest) in modules {
         line(&mut text, format_args!("module\t{}\t{digest:x}", field(&path.to_string_lossy())));
     }
     // A reference is the same whatever the file says.
-    for (field_name, path) in &facts.secret_files {
-        let value = settings.source.given.get(field_name).map_or("", |given| given.value.as_str());
-        line(&mut text, format_args!("file\t{}\t{}", field(path), digest(value)));
+    for file in facts.secret_files.values() {
+        line(&mut text, format_args!("file\t{}\t{:x}", field(&file.path), file.digest));
     }
     for (path, digest) in user_files {
         // A name with a tab or an end of a line in it is nobody's but an attacker's.
@@ -116,10 +111,7 @@ pub fn add_warning(state: &mut String, warning: &str) {
 }
 
 fn digest(text: &str) -> String {
-    let mut digest = Digest(DefaultHasher::new());
-    // Hashing does not fail.
-    let _ = digest.write_str(text);
-    format!("{:x}", digest.0.finish())
+    format!("{:x}", digest::of(text.as_bytes()))
 }
 
 /// The hosts that a file of the user's names.
@@ -150,8 +142,6 @@ fn add_summary(text: &mut String, path: &Path, summary: &Summary) {
 /// What a server was started with.
 #[derive(Debug, Default)]
 pub struct State<'a> {
-    /// Whom Prosody runs as.
-    pub user: Option<User>,
     /// What serves a host, by its name; empty for a virtual host.
     hosts: BTreeMap<&'a str, &'a str>,
     /// The digest of an option's value, by the host (empty for the global section) and the option's name. Of a table
@@ -176,13 +166,6 @@ impl<'a> State<'a> {
         for line in text.lines() {
             let fields: Vec<&str> = line.split('\t').collect();
             match fields[..] {
-                ["user", uid, gid] => {
-                    state.user = uid.parse().ok().zip(gid.parse().ok()).map(|(uid, gid)| User {
-                        name: None,
-                        uid,
-                        gid,
-                    });
-                }
                 ["host", name, module] => drop(state.hosts.insert(name, module)),
                 ["option", host, name, digest] => drop(state.options.insert((host, name), digest)),
                 ["file", path, digest] => drop(state.files.insert(path, digest)),
@@ -293,10 +276,10 @@ fn different<'a, K: Ord, V: PartialEq>(
 
 fn add_options(text: &mut String, host: &str, options: &Options, dialect: Dialect) {
     let mut add = |name: fmt::Arguments, value: &Value| {
-        let mut digest = Digest(DefaultHasher::new());
+        let mut digest = Digest::new();
         // What cannot be written as Lua has been reported, and nothing is applied then.
         let _ = lua::write(&mut digest, value, dialect);
-        line(text, format_args!("option\t{host}\t{name}\t{:x}", digest.0.finish()));
+        line(text, format_args!("option\t{host}\t{name}\t{:x}", digest.finish()));
     };
     for (name, value) in options {
         match value {
@@ -315,23 +298,11 @@ fn line(text: &mut String, fields: fmt::Arguments) {
     let _ = writeln!(text, "{fields}");
 }
 
-/// Text that is written into a number.
-struct Digest(DefaultHasher);
-
-impl Write for Digest {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Not `Hash::hash`, which marks the end of each piece.
-        self.0.write(text.as_bytes());
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BEFORE: &str = "user\t1000\t1001\n\
-        option\t\tc2s_ports\t1\n\
+    const BEFORE: &str = "option\t\tc2s_ports\t1\n\
         option\t\tlog.info\t1\n\
         option\t\tsql.driver\t1\n\
         option\t\tsql.password\t1\n\
@@ -363,10 +334,6 @@ mod tests {
     #[test]
     fn what_is_the_same_is_no_change() {
         assert_eq!(changes(&[], ""), Changes::default());
-        let user = State::parse(BEFORE).user.unwrap();
-        assert_eq!((user.uid, user.gid), (1000, 1001));
-        assert_eq!(State::parse("").user, None);
-        assert_eq!(State::parse("user\tx\t1\nuser\nnonsense\n\t\t\n").user, None);
     }
 
     #[test]

@@ -3,10 +3,13 @@
 //! A certificate serves a name if that is among its subject alternative names (RFC 6125; RFC 6120, section 13.7.1.2), if
 //! it is valid, and if its private key is there. The name of its file says nothing about it, only where its key may be.
 
+pub mod assign;
 mod choice;
 mod files;
 pub mod key;
+pub mod pairs;
 pub mod pem;
+pub mod self_signed;
 mod sources;
 pub mod x509;
 
@@ -26,27 +29,10 @@ use self::choice::{Entry, Leaf};
 use self::key::Keys;
 use self::sources::Found;
 use self::x509::Certificate;
-
-/// A place where certificates are looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// A directory, or the file of one certificate.
-    pub path: PathBuf,
-    /// The domains (in ASCII, in lower case) that it is for, with what is below them; nothing where it is for all.
-    pub only: Option<Vec<String>>,
-}
-
-/// What a certificate is wanted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    /// XMPP, for clients and servers.
-    Xmpp,
-    /// HTTPS.
-    Https,
-}
+use crate::intent::certificates::{Service, Source};
 
 /// Everything that was found, and what was read of keys since.
-pub struct Certificates {
+pub struct ScannedCertificates {
     now: OffsetDateTime,
     /// The names that each source is for.
     only: Vec<Option<Vec<String>>>,
@@ -117,14 +103,18 @@ impl Flaw {
 }
 
 /// Looks through the sources and reads every certificate in them. Files of keys are read only when a certificate is
-/// about to be chosen. What is missing or cannot be read is no error, but one of the [`Certificates::problems`].
-pub fn look(sources: &[Source], now: OffsetDateTime) -> Certificates {
-    look_and_show(sources, now, &mut |_| {})
+/// about to be chosen. What is missing or cannot be read is no error, but one of the [`ScannedCertificates::problems`].
+pub fn scan(sources: &[Source], now: OffsetDateTime) -> ScannedCertificates {
+    scan_and_show(sources, now, &mut |_| {})
 }
 
-/// [`look`], and shows what a watcher has to watch, before what is in it is read: every directory, the directories that links
+/// [`scan`], and shows what a watcher has to watch, before what is in it is read: every directory, the directories that links
 /// to files lead to, and what is missing of both.
-pub fn look_and_show(sources: &[Source], now: OffsetDateTime, show: &mut dyn FnMut(&Path)) -> Certificates {
+pub fn scan_and_show(
+    sources: &[Source],
+    now: OffsetDateTime,
+    show: &mut dyn FnMut(&Path),
+) -> ScannedCertificates {
     let found = sources::look(sources, show);
     let mut leaves: Vec<Leaf> = Vec::new();
     let mut by_certificate: HashMap<&[u8], Vec<usize>> = HashMap::new();
@@ -157,7 +147,7 @@ pub fn look_and_show(sources: &[Source], now: OffsetDateTime, show: &mut dyn FnM
         // The longest chain first; then as they were found.
         leaf.files.sort_unstable_by_key(|file| (Reverse(found.files[*file].certificates.len()), *file));
     }
-    Certificates {
+    ScannedCertificates {
         now,
         only: sources.iter().map(|source| source.only.clone()).collect(),
         leaves,
@@ -170,7 +160,7 @@ pub fn look_and_show(sources: &[Source], now: OffsetDateTime, show: &mut dyn FnM
     }
 }
 
-impl Certificates {
+impl ScannedCertificates {
     /// The names of all certificates, in Unicode, wildcards left out.
     pub fn names(&self) -> Vec<String> {
         let all = self.leaves.iter().flat_map(|leaf| leaf.certificate.domains());

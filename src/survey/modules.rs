@@ -3,6 +3,7 @@
 //! A folder costs the reading of its names, once, when something is searched that may be in it. Of the files only those
 //! of modules that are asked for are read, as Prosody's user, who has to read them too.
 
+pub mod closure;
 pub mod readme;
 pub mod source;
 
@@ -11,18 +12,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::env::consts::ARCH;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::rc::Rc;
 
 use nix::fcntl::OFlag;
 
 use self::source::ModuleSource;
+use crate::digest;
+use crate::facts::Facts;
 use crate::facts::prosody::Prosody;
 use crate::lua::tokens::{Token, Tokens};
+use crate::os::users::User;
 use crate::text::reason;
 
 /// How much of a file is read. The largest module in the collections has 50 kB.
@@ -128,6 +131,11 @@ pub struct Modules {
 }
 
 impl Modules {
+    /// Takes where modules are, and looks at none of them yet.
+    pub fn of(facts: &Facts) -> Self {
+        Self::new(&facts.prosody, facts.module_folders.iter().cloned(), facts.collection.clone())
+    }
+
     /// Takes where the user's modules and the collection are, and looks at none of them yet. The first folder of the
     /// user's is where `prosodyctl install` puts modules, and the Lua libraries that they need.
     pub fn new(prosody: &Prosody, users: impl IntoIterator<Item = PathBuf>, collection: PathBuf) -> Self {
@@ -245,10 +253,10 @@ impl Modules {
     }
 
     /// Those of these libraries of Lua's that cannot be loaded.
-    pub fn missing_lua_libraries<'a>(&self, libraries: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
+    pub fn missing_lua_libraries<'a>(&self, libraries: &BTreeSet<&'a str>, user: &User) -> BTreeSet<&'a str> {
         let unknown: Vec<&str> =
             libraries.iter().copied().filter(|library| !self.has_lua_library(library)).collect();
-        if unknown.is_empty() { BTreeSet::new() } else { self.ask_lua(&unknown) }
+        if unknown.is_empty() { BTreeSet::new() } else { self.ask_lua(&unknown, user) }
     }
 
     /// Looks at the places of Debian's Lua, and of Lua as it comes.
@@ -282,28 +290,20 @@ impl Modules {
     /// Asks the very Lua that runs Prosody, which may have been told other places. Where it does not answer, nothing is
     /// missing as far as we know. It opens the files that it opens for Prosody too, so what it would wait for, Prosody
     /// would wait for: there is no deadline.
-    fn ask_lua<'a>(&self, libraries: &[&'a str]) -> BTreeSet<&'a str> {
+    fn ask_lua<'a>(&self, libraries: &[&'a str], user: &User) -> BTreeSet<&'a str> {
         // A compiled library `a` may have `a.b` in it (Lua 5.4 manual, package.searchers).
         const SCRIPT: &str = "for _, name in ipairs(arg) do \
              if not (package.preload[name] or package.loaded[name] or package.searchpath(name, package.path) \
              or package.searchpath(name, package.cpath) \
              or package.searchpath(name:match('^[^.]*'), package.cpath)) then print(name) end end";
-        let Some(interpreter) = &self.prosody.interpreter else {
-            return BTreeSet::new();
-        };
         let is_path =
             |name: &OsString| name.to_str().is_some_and(|name| name == "PATH" || name.starts_with("LUA_"));
-        let environment = std::env::vars_os().filter(|(name, _)| is_path(name));
-        // LUA_INIT is code.
-        let environment = environment.filter(|(name, _)| !name.to_string_lossy().starts_with("LUA_INIT"));
-        let answer = Command::new(interpreter)
-            .args(["-e", SCRIPT, "-"])
-            .args(libraries)
-            .env_clear()
-            .envs(environment)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output();
+        let environment: Vec<_> = std::env::vars_os().filter(|(name, _)| is_path(name)).collect();
+        let Ok(mut lua) = self.prosody.lua_command(user, &environment) else {
+            return BTreeSet::new();
+        };
+        let answer =
+            lua.args(["-e", SCRIPT, "-"]).args(libraries).stdin(Stdio::null()).stderr(Stdio::null()).output();
         let Some(answer) = answer.ok().filter(|answer| answer.status.success()) else {
             return BTreeSet::new();
         };
@@ -563,9 +563,9 @@ fn read(path: &Path) -> io::Result<Content> {
     if !source.is_lua {
         return nonsense("is not Lua, and Prosody cannot load it: replace or remove it", false);
     }
-    let mut hasher = DefaultHasher::new();
-    (metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()).hash(&mut hasher);
-    Ok(Content::Module(source, hasher.finish()))
+    // What is written into a file changes this as well, and it is there already.
+    let identity = [metadata.ino() as i64, metadata.len() as i64, metadata.ctime(), metadata.ctime_nsec()];
+    Ok(Content::Module(source, digest::of(&identity.map(i64::to_be_bytes).concat())))
 }
 
 #[cfg(test)]
@@ -1082,12 +1082,15 @@ mod tests {
     }
 
     fn missing(modules: &Modules, libraries: &[&'static str]) -> Vec<&'static str> {
-        modules.missing_lua_libraries(&libraries.iter().copied().collect()).into_iter().collect()
+        modules
+            .missing_lua_libraries(&libraries.iter().copied().collect(), &User::current())
+            .into_iter()
+            .collect()
     }
 
     /// The Lua that runs Prosody on Debian.
     fn with_lua(mut prosody: Prosody) -> Prosody {
-        let answer = Command::new("lua5.4").arg("-v").output();
+        let answer = std::process::Command::new("lua5.4").arg("-v").output();
         answer.unwrap_or_else(|error| panic!("lua5.4: {error}. This test needs it: apt-get install lua5.4"));
         prosody.interpreter = Some("lua5.4".into());
         prosody

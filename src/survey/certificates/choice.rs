@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use time::OffsetDateTime;
 
 use super::x509::Usage;
-use super::{Certificate, Certificates, Flaw, PassedOver, Service, pem};
+use super::{Certificate, Flaw, PassedOver, ScannedCertificates, Service, pem};
+use crate::digest;
 
 /// More of a chain than this is none. OpenSSL verifies no longer ones (SSL_CTX_set_verify_depth(3)).
 const LONGEST_CHAIN: usize = 100;
@@ -94,7 +94,7 @@ struct Rank {
     is_wildcard: bool,
 }
 
-impl Certificates {
+impl ScannedCertificates {
     /// Chooses for a name, in ASCII and in lower case (`xn--…`).
     ///
     /// Of several that fit it is the one valid longest. A self-signed one, or one for XMPP clients or servers alone, is
@@ -222,8 +222,6 @@ impl Certificates {
                         pem::write(&mut pem, "CERTIFICATE", &certificate.der);
                     }
                     pem.push_str(&text);
-                    let mut hasher = DefaultHasher::new();
-                    pem.hash(&mut hasher);
                     return Ok(Rc::new(Pair {
                         certificate: found.path.clone(),
                         key,
@@ -234,7 +232,7 @@ impl Certificates {
                         fingerprint: certificate.fingerprint(),
                         is_expired: certificate.not_after < self.now,
                         is_self_signed: certificate.is_self_signed(),
-                        digest: hasher.finish(),
+                        digest: digest::of(pem.as_bytes()),
                         pem,
                     }));
                 }

@@ -18,7 +18,8 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use super::files::{self, Content, LARGEST, Owners, kind};
 use super::pem::{self, CutOff};
 use super::x509::Certificate;
-use super::{Flaw, PassedOver, Source};
+use super::{Flaw, PassedOver};
+use crate::intent::certificates::Source;
 
 /// How deep directories are looked through, the source itself being the first level.
 const DEPTH: usize = 8;
@@ -132,7 +133,7 @@ struct Search<'a> {
     source: usize,
     /// The directories of this source that were looked at, by device and inode.
     seen: HashSet<(u64, u64)>,
-    /// Certificates that were read, by the end of their text (it is of the signature): most files have the same few
+    /// ScannedCertificates that were read, by the end of their text (it is of the signature): most files have the same few
     /// issuers in them.
     known: HashMap<Vec<u8>, Known>,
     names_left: usize,

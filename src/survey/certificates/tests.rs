@@ -101,8 +101,8 @@ fn self_signed(params: CertificateParams) -> Issued {
     Issued { leaf: params.self_signed(&key).unwrap().pem(), chain: String::new(), key: key.serialize_pem() }
 }
 
-fn look_in(directory: &TestDir) -> Certificates {
-    look(&[source(directory.path())], now())
+fn look_in(directory: &TestDir) -> ScannedCertificates {
+    scan(&[source(directory.path())], now())
 }
 
 fn source(path: &Path) -> Source {
@@ -148,7 +148,7 @@ fn assert_none(directory: &TestDir, name: &str, file: &str, why: &str, is_incomp
 /// What is to be watched, in its order.
 fn directories(path: &Path) -> Vec<PathBuf> {
     let mut shown = BTreeSet::new();
-    look_and_show(&[source(path)], now(), &mut |path| {
+    scan_and_show(&[source(path)], now(), &mut |path| {
         shown.insert(path.to_owned());
     });
     shown.into_iter().collect()
@@ -181,7 +181,7 @@ fn certbot_live() {
     let (directory, issued) = (TestDir::new(), issued(&[HOST]));
     certbot(&directory, "lineage", 1, &issued);
     directory.write("live/README", "This directory contains your keys");
-    let certificates = look(&[source(&directory.path().join("live"))], now());
+    let certificates = scan(&[source(&directory.path().join("live"))], now());
     let pair = certificates.choose(HOST, Service::Xmpp).pair.unwrap();
     assert_eq!(pair.certificate, directory.path().join("live/lineage/fullchain.pem"));
     assert_eq!(pair.key, directory.path().join("live/lineage/privkey.pem"));
@@ -301,7 +301,7 @@ fn a_flat_folder_of_several_hosts() {
 fn a_source_that_is_a_file_has_its_key_beside_it() {
     let (a, b) = (issued(&[HOST]), issued(&["b.example"]));
     let directory = with(&[("a.crt", &a.full()), ("a.key", &a.key), ("b.crt", &b.full()), ("b.key", &b.key)]);
-    let certificates = look(&[source(&directory.path().join("a.crt"))], now());
+    let certificates = scan(&[source(&directory.path().join("a.crt"))], now());
     assert!(certificates.choose(HOST, Service::Xmpp).pair.is_some());
     assert!(certificates.choose("b.example", Service::Xmpp).pair.is_none());
     assert_eq!(directories(&directory.path().join("a.crt")), [directory.path()]);
@@ -311,7 +311,7 @@ fn a_source_that_is_a_file_has_its_key_beside_it() {
 fn a_source_that_is_missing_is_to_be_watched() {
     let directory = TestDir::new();
     let missing = directory.path().join("not/yet");
-    let certificates = look(&[source(&missing)], now());
+    let certificates = scan(&[source(&missing)], now());
     assert_eq!(directories(&missing), [missing]);
     assert_eq!(certificates.problems(), []);
 }
@@ -447,7 +447,7 @@ fn a_source_for_one_name_is_for_no_other() {
     let issued = issued(&["a.example", "b.example"]);
     let directory = with(&[("a.pem", &(issued.full() + &issued.key))]);
     let only = Some(vec!["a.example".to_owned()]);
-    let certificates = look(&[Source { path: directory.path().to_owned(), only }], now());
+    let certificates = scan(&[Source { path: directory.path().to_owned(), only }], now());
     assert!(certificates.choose("a.example", Service::Xmpp).pair.is_some());
     assert!(certificates.choose("b.example", Service::Xmpp).pair.is_none());
 }

@@ -1,13 +1,11 @@
 //! Where data go: the storage backends, the `sql` table, and how long archives are kept.
 
-use super::hosts::{Hosts, Options};
+use super::hosts::Options;
 use super::modules::names;
-use crate::database::Database;
-use crate::facts::Facts;
 use crate::layout::SQLITE_FILE;
 use crate::lua::Secret;
 use crate::lua::Value;
-use crate::settings::types::{DbDriver, Kind, Lua};
+use crate::settings::types::{DbDriver, Lua};
 use crate::text::nearest;
 
 use crate::report::{Mistake, Report};
@@ -259,61 +257,6 @@ fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value 
         table.extend(storage.db_password.as_ref().map(|password| ("password", secret(password))));
     }
     Value::table(table)
-}
-
-/// The databases that hosts keep data in, each once. As Prosody looks them up: a host's own option, else the global one
-/// (`core/storagemanager.lua`, `mod_storage_sql`).
-pub fn databases(options: &Options, hosts: &Hosts) -> Vec<Database> {
-    let mut databases = Vec::new();
-    let virtual_hosts = hosts.virtual_hosts.iter().map(|host| &host.options);
-    let components = hosts.components.iter().map(|component| &component.options);
-    for host in virtual_hosts.chain(components) {
-        let option = |name: &str| host.get(name).or_else(|| options.get(name));
-        let mut is_sql = false;
-        for value in ["default_storage", "storage"].iter().filter_map(|name| option(name)) {
-            value.each_text(&mut |backend, _| is_sql |= backend == "sql");
-        }
-        let database = option("sql").filter(|_| is_sql).and_then(database);
-        databases.extend(database.filter(|database| !databases.contains(database)));
-    }
-    databases
-}
-
-/// Says that data are out of sight: other images have SQLite by default, or by a variable that any program could have.
-pub fn find_unused_file(facts: &Facts, databases: &[Database], report: &mut Report) {
-    let is_decided = facts.user_files.fragments().any(|file| !file.summary.places.is_empty());
-    if facts.has_sqlite_file && databases.is_empty() && !is_decided {
-        report.notice(format!(
-            "{}: nothing uses these data, because the storage is files: set PROSODY_DEFAULT_STORAGE=sqlite, or remove them",
-            facts.data_dir.join(SQLITE_FILE).display()
-        ));
-    }
-}
-
-/// What an `sql` table says; nothing where that is not enough for Prosody either.
-fn database(table: &Value) -> Option<Database> {
-    let text = |name: &str| match table.get(name)? {
-        Value::Integer(number) => Some(number.to_string()),
-        item => {
-            let mut found = None;
-            item.each_text(&mut |text, _| found = Some(text.to_owned()));
-            found
-        }
-    };
-    let driver = DbDriver::parse(&text("driver")?).ok()?;
-    let name = text("database");
-    Some(Database {
-        driver,
-        name: if driver == DbDriver::Sqlite3 {
-            name.unwrap_or_else(|| SQLITE_FILE.to_owned())
-        } else {
-            name?
-        },
-        host: text("host"),
-        port: text("port").and_then(|port| port.parse().ok()),
-        username: text("username"),
-        password: text("password").map(Secret::new),
-    })
 }
 
 /// Durations are whole seconds: 0.12 reads `"12h"` as 12 seconds.

@@ -1,34 +1,25 @@
-//! Self-signed certificates for hosts that have no other, kept below the data directory.
+//! Makes self-signed certificates, and keeps them below the data directory.
 //!
-//! The data directory belongs to Prosody's user, who is trusted less than root. So everything here is to be called with
-//! the file system taking us for that user ([`crate::os::privileges::as_user`]), and besides nothing here follows a link or
-//! changes a file that was there: every name is opened relative to a directory descriptor with `O_NOFOLLOW` (openat(2)),
-//! and what is written is a new file that is moved into place.
+//! As where they are read ([`crate::survey::certificates::self_signed`]): as Prosody's user, and without following a link or
+//! changing a file that was there. What is written is a new file that is moved into place.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
-use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use rcgen::string::Ia5String;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
 };
-use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
+use crate::layout::{SELF_SIGNED_DIR, self_signed_certificate, self_signed_key};
 use crate::os::directory;
-use crate::survey::certificates::pem;
-use crate::survey::certificates::x509::{Certificate, Usage};
-
-/// The directory below the data directory. No host's own can have this name: Prosody (`util/datamanager.lua`)
-/// writes a host's name with everything but ASCII letters and digits percent-encoded.
-const DIRECTORY: &str = "self-signed";
 
 /// How long a certificate is valid. Who connects has to accept each new one by hand, so longer is kinder; Apple's
 /// systems refuse what is valid for more than 825 days, whoever issued it
@@ -38,23 +29,8 @@ const VALIDITY: Duration = Duration::days(825);
 /// How far back the validity reaches, for clients whose clock is behind. It is part of the 825 days.
 const CLOCK_SKEW: Duration = Duration::days(1);
 
-/// A certificate that is valid for less than this is replaced.
-const RENEWAL: Duration = Duration::days(30);
-
 /// The longest common name that a certificate may have (RFC 5280, `ub-common-name`).
 const MAX_COMMON_NAME: usize = 64;
-
-/// A file that is larger is none of ours.
-const MAX_SIZE: u64 = 64 * 1024;
-
-/// A certificate that is to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Request {
-    /// The virtual host in ASCII (`xn--…`).
-    pub host: String,
-    /// All names, that of the host first.
-    pub names: Vec<String>,
-}
 
 /// A new certificate and its key, both as PEM.
 pub struct Pair {
@@ -88,61 +64,17 @@ pub fn make(names: &[&str], now: OffsetDateTime) -> Result<Pair, rcgen::Error> {
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-/// The directory of self-signed certificates in a data directory.
-pub struct Store {
+/// The directory of self-signed certificates in a data directory, to write to.
+pub struct Writer {
     directory: OwnedFd,
 }
 
-impl Store {
-    /// Opens the directory below `data_dir`; `None` where there is none yet.
-    pub fn open(data_dir: &Path) -> io::Result<Option<Store>> {
-        match directory::open(data_dir).and_then(|data| directory::open_below(data, Path::new(DIRECTORY))) {
-            Ok(directory) => Ok(Some(Store { directory })),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
+impl Writer {
     /// Opens the directory below `data_dir`, which exists; makes it, for whoever we are alone, where there is none.
-    pub fn create(data_dir: &Path) -> io::Result<Store> {
+    pub fn create(data_dir: &Path) -> io::Result<Writer> {
         let data = directory::open(data_dir)?;
-        let directory = directory::make_below(data, Path::new(DIRECTORY), Mode::S_IRWXU)?;
-        Ok(Store { directory })
-    }
-
-    /// Whether the certificate kept for `host` serves: it covers all of `names`, is valid now and for another 30
-    /// days, and its key is there and belongs to `uid`.
-    ///
-    /// `host` and `names` are in ASCII. Whatever cannot be read or understood does not serve.
-    pub fn is_usable(&self, host: &str, names: &[&str], uid: Uid, now: OffsetDateTime) -> bool {
-        self.covers(host, names, now).unwrap_or(false)
-            && self.open_file(&key_name(host)).is_ok_and(|key| {
-                key.metadata().is_ok_and(|metadata| metadata.len() > 0 && metadata.uid() == uid.as_raw())
-            })
-    }
-
-    fn covers(&self, host: &str, names: &[&str], now: OffsetDateTime) -> io::Result<bool> {
-        // With room for all of ours, one read is enough.
-        let mut file = Vec::with_capacity(4 * 1024);
-        self.open_file(&certificate_name(host))?.take(MAX_SIZE).read_to_end(&mut file)?;
-        let block = pem::blocks(&file).next().and_then(|block| block.ok()?.decode());
-        let Some(certificate) = block.and_then(Certificate::read) else {
-            return Ok(false);
-        };
-        let is_valid = certificate.not_before <= now && now + RENEWAL <= certificate.not_after;
-        let covers =
-            |name: &&str| certificate.names.iter().any(|own| own.domain == **name && own.usage == Usage::All);
-        Ok(is_valid && names.iter().all(covers))
-    }
-
-    /// Opens a regular file to read it. A FIFO, a device or a link that somebody put there is an error.
-    fn open_file(&self, name: &str) -> io::Result<File> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = File::from(openat(&self.directory, name, flags, Mode::empty())?);
-        if !file.metadata()?.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        Ok(file)
+        let directory = directory::make_below(data, Path::new(SELF_SIGNED_DIR), Mode::S_IRWXU)?;
+        Ok(Writer { directory })
     }
 
     /// Keeps a certificate and its key for `host` (in ASCII), owned by whoever we are.
@@ -150,9 +82,9 @@ impl Store {
     /// The key is in no moment readable by anybody else. The old certificate goes first and the new one comes last,
     /// so that no interruption leaves a certificate beside the key of another.
     pub fn write(&self, host: &str, pair: &Pair) -> io::Result<()> {
-        self.remove(&certificate_name(host))?;
-        self.replace(&key_name(host), Mode::from_bits_truncate(0o600), &pair.key)?;
-        self.replace(&certificate_name(host), Mode::from_bits_truncate(0o644), &pair.certificate)
+        self.remove(&self_signed_certificate(host))?;
+        self.replace(&self_signed_key(host), Mode::from_bits_truncate(0o600), &pair.key)?;
+        self.replace(&self_signed_certificate(host), Mode::from_bits_truncate(0o644), &pair.certificate)
     }
 
     fn replace(&self, name: &str, mode: Mode, content: &str) -> io::Result<()> {
@@ -179,35 +111,20 @@ impl Store {
     }
 }
 
-/// The directory of certificates below a data directory.
-pub fn directory(data_dir: &Path) -> PathBuf {
-    data_dir.join(DIRECTORY)
-}
-
-/// Where the certificate for `host` (in ASCII) is kept. Prosody takes the key from the same name with `.key`.
-pub fn certificate_path(data_dir: &Path, host: &str) -> PathBuf {
-    directory(data_dir).join(certificate_name(host))
-}
-
-fn certificate_name(host: &str) -> String {
-    format!("{host}.crt")
-}
-
-fn key_name(host: &str) -> String {
-    format!("{host}.key")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::os::privileges;
     use crate::os::users::User;
+    use crate::survey::certificates::self_signed::Store;
     use crate::test_dir::TestDir;
+    use nix::unistd::Uid;
     use ring::rand::SystemRandom;
     use ring::signature::{
         ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
     };
     use std::fs;
+    use std::os::unix::fs::MetadataExt;
     use std::os::unix::fs::symlink;
     use x509_parser::prelude::parse_x509_pem;
 
@@ -224,11 +141,12 @@ mod tests {
     }
 
     /// A data directory with a certificate for `chat.example` and its rooms.
-    fn filled() -> (TestDir, Store) {
+    fn filled() -> (TestDir, Writer, Store) {
         let data = TestDir::new();
-        let store = Store::create(data.path()).unwrap();
-        store.write("chat.example", &pair()).unwrap();
-        (data, store)
+        let writer = Writer::create(data.path()).unwrap();
+        writer.write("chat.example", &pair()).unwrap();
+        let store = Store::open(data.path()).unwrap().unwrap();
+        (data, writer, store)
     }
 
     fn is_usable(store: &Store, names: &[&str], time: OffsetDateTime) -> bool {
@@ -237,8 +155,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_usable_as_long_as_it_fits() {
-        let (data, _) = filled();
-        let store = Store::open(data.path()).unwrap().unwrap();
+        let (_data, _, store) = filled();
 
         assert!(is_usable(&store, &["chat.example", "conference.chat.example"], now()));
         assert!(is_usable(&store, &["chat.example"], now() + Duration::days(793)));
@@ -268,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_key_is_private_and_nothing_else_is_left() {
-        let (data, _) = filled();
+        let (data, ..) = filled();
         let directory = data.path().join("self-signed");
         assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
         let key = fs::metadata(directory.join("chat.example.key")).unwrap();
@@ -277,14 +194,13 @@ mod tests {
             fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["chat.example.crt", "chat.example.key"]);
-        assert_eq!(certificate_path(data.path(), "chat.example"), directory.join("chat.example.crt"));
     }
 
     #[test]
     fn a_certificate_is_replaced_with_its_key() {
-        let (data, store) = filled();
+        let (data, writer, store) = filled();
         let pair = make(&["chat.example", "upload.chat.example"], now()).unwrap();
-        store.write("chat.example", &pair).unwrap();
+        writer.write("chat.example", &pair).unwrap();
         assert!(is_usable(&store, &["upload.chat.example"], now()));
         let directory = data.path().join("self-signed");
         assert_eq!(fs::read_to_string(directory.join("chat.example.key")).unwrap(), pair.key);
@@ -300,7 +216,7 @@ mod tests {
             ("chat.example.key", Some("")),
             ("chat.example.key", None),
         ] {
-            let (data, store) = filled();
+            let (data, _, store) = filled();
             let path = data.path().join("self-signed").join(name);
             match content {
                 Some(content) => fs::write(path, content).unwrap(),
@@ -312,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_planted_link_or_fifo_is_neither_followed_nor_waited_for() {
-        let (data, store) = filled();
+        let (data, writer, store) = filled();
         data.write("victim", "precious");
         let directory = data.path().join("self-signed");
         for name in ["chat.example.crt", "chat.example.key"] {
@@ -327,7 +243,7 @@ mod tests {
             let _ = fs::remove_file(directory.join(name));
             symlink("../victim", directory.join(name)).unwrap();
         }
-        store.write("chat.example", &make(&["chat.example"], now()).unwrap()).unwrap();
+        writer.write("chat.example", &make(&["chat.example"], now()).unwrap()).unwrap();
         assert!(is_usable(&store, &["chat.example"], now()));
         assert_eq!(fs::read_to_string(data.path().join("victim")).unwrap(), "precious");
         assert!(!fs::symlink_metadata(directory.join("chat.example.key")).unwrap().is_symlink());
@@ -342,7 +258,7 @@ mod tests {
         let data = TestDir::new();
         let elsewhere = TestDir::new();
         symlink(elsewhere.path(), data.path().join("self-signed")).unwrap();
-        assert!(Store::create(data.path()).is_err());
+        assert!(Writer::create(data.path()).is_err());
         assert!(Store::open(data.path()).is_err());
     }
 
@@ -360,7 +276,7 @@ mod tests {
         }
         let data = TestDir::new();
         let user = User { name: None, uid: 12345, gid: 12346 };
-        let write = || Store::create(data.path()).and_then(|store| store.write("chat.example", &pair()));
+        let write = || Writer::create(data.path()).and_then(|writer| writer.write("chat.example", &pair()));
         let refused = privileges::as_user(&user, write).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "the data directory is not its own");
 

@@ -1,16 +1,11 @@
-//! The accounts that settings name: what is wrong with them, and the module that makes them.
+//! The accounts that settings name.
 
 use std::collections::BTreeMap;
 
 use crate::lua::Value;
 
-use super::File;
 use super::hosts::{Hosts, Options};
-use crate::accounts;
 use crate::facts::Facts;
-use crate::layout;
-use crate::layout::ACCOUNTS_MODULE as MODULE;
-use crate::lua::{self, Dialect, Secrets};
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
 use crate::settings::types::Account;
@@ -63,23 +58,21 @@ fn take(account: &Account, facts: &Facts, hosts: &mut Hosts) -> Vec<String> {
     wrong
 }
 
-/// Has the module loaded, if there is an account to make: by all hosts and by the first one, so that a file of the user's
-/// that says something else of the one, or a host that is switched off, does not keep it away.
-pub fn load(settings: &Settings, facts: &Facts, hosts: &mut Hosts, options: &mut Options) -> Option<File> {
-    settings.accounts().next()?;
-    let first = hosts.virtual_hosts.first_mut().map(|host| &mut host.options);
-    for options in first.into_iter().chain([options]) {
-        add(options, "modules_enabled", MODULE.to_owned());
-    }
-    let path = Value::from(layout::accounts_file(&facts.runtime_dir).to_string_lossy().into_owned());
-    let mut literal = String::new();
-    let dialect = Dialect { version: facts.prosody.dialect(), secrets: Secrets::Written };
-    lua::write(&mut literal, &path, dialect).ok()?;
-    Some(File::new(layout::accounts_module(), accounts::module(&literal)))
+/// The accounts as they are handed over: a line for each, with tabs in it. Nothing in it has a tab or an end of a line.
+/// Nothing where there are none. Those with rights are the first, so that nobody else takes their names meanwhile.
+pub fn text(settings: &Settings) -> Option<String> {
+    let line = |account: &Account| {
+        let role = account.role.as_ref().map_or("", |role| role.as_str());
+        format!("{}\t{role}\t{}\n", account.jid, account.password.0.expose())
+    };
+    let has_rights = |account: &&Account| account.is_admin || account.role.is_some();
+    let others = settings.accounts().filter(|account| !has_rights(account));
+    let text: String = settings.accounts().filter(has_rights).chain(others).map(line).collect();
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// Adds to an option that is a list, or becomes one.
-fn add(options: &mut Options, option: &str, item: String) {
+pub fn add(options: &mut Options, option: &str, item: String) {
     let list = options.get(option).map(Value::items).unwrap_or_default();
     let items: Value = list.iter().cloned().chain([Value::from(item)]).collect();
     options.insert(option.to_owned(), items);

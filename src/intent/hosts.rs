@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::certificates::ascii;
 use crate::facts::Facts;
 use crate::facts::custom_files::UserFiles;
 use crate::lua::Value;
@@ -38,7 +39,7 @@ pub struct Component {
 }
 
 /// Everything with an address of its own.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Hosts {
     /// The domains whose users log in here.
     pub virtual_hosts: Vec<VirtualHost>,
@@ -92,6 +93,22 @@ impl Hosts {
         let components = self.components.iter().map(|component| (&component.name, &component.options));
         let all = hosts.chain(components);
         all.filter_map(|(name, options)| Some((name.as_str(), options.get("certificate")?)))
+    }
+
+    /// Says how clients call a host with a name that is not ASCII where TLS begins with that (RFC 6066, section 3), so that
+    /// they get its certificate there: Prosody (`core/portmanager.lua`) compares it with the host's own name otherwise.
+    pub fn name_in_ascii(&mut self, has_http_host: bool) {
+        let virtual_hosts = self.virtual_hosts.iter_mut().map(|host| (&host.name, true, &mut host.options));
+        let components = self.components.iter_mut().map(|host| (&host.name, false, &mut host.options));
+        for (name, has_clients, options) in virtual_hosts.chain(components) {
+            let Some(ascii) = ascii(name).filter(|ascii| ascii != name) else { continue };
+            let has_http_host = has_http_host || options.contains_key("http_host");
+            let https = Some("https_host").filter(|_| !has_http_host);
+            let clients = Some("c2s_direct_tls_host").filter(|_| has_clients);
+            for option in ["s2s_direct_tls_host"].into_iter().chain(clients).chain(https) {
+                options.entry(option.into()).or_insert_with(|| Value::from(ascii.as_str()));
+            }
+        }
     }
 
     fn add_virtual_hosts(&mut self, settings: &Settings, facts: &Facts) {

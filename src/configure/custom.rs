@@ -1,0 +1,126 @@
+//! A `prosody.cfg.lua` of the user's own: nothing is rendered, and what is wrong with it is said before the start.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::{Ready, environment, log_report, refuse, wrong};
+use crate::accounts;
+use crate::apply;
+use crate::exit_status::Failure;
+use crate::facts::prosody::{self, Prosody};
+use crate::facts::{self, Places, custom_files};
+use crate::intent;
+use crate::os::privileges;
+use crate::os::users::User;
+use crate::report::{Mistake, Report};
+use crate::settings::catalogue::PREFIX;
+use crate::settings::{Settings, catalogue};
+use crate::text::reason;
+
+/// A `prosody.cfg.lua` of the user's own is the configuration: nothing is rendered, and its environment is whole.
+pub fn configure(
+    settings: &Settings,
+    report: Report,
+    places: Places,
+    main_file: PathBuf,
+    is_server: bool,
+) -> Result<Ready, Failure> {
+    let (report, user, prosody) = check(settings, report, &places, &main_file)?;
+    apply::prepare_data_dir(&places.data_dir, &user)?;
+    let own_environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    if is_server {
+        apply::prepare_log_dir(&user);
+        log_report(&report);
+        tracing::info!("The configuration is {}, untouched", main_file.display());
+        let has_effect = |field: &&str| has_effect(field) || ["accounts", "account"].contains(field);
+        let given = settings.source.given.iter().filter(|(field, _)| !has_effect(field));
+        let given = given.map(|(_, given)| given.variable.as_str());
+        // Any program could have the others, that file for one.
+        let without_effect: Vec<&str> = given.filter(|name| name.starts_with(PREFIX)).collect();
+        if !without_effect.is_empty() {
+            tracing::warn!("Without effect beside that file: {}", without_effect.join(", "));
+        }
+        if let Some((accounts, prosody)) = intent::accounts::text(settings).zip(prosody.as_ref()) {
+            let program = prosody::prosodyctl()?;
+            let environment = environment::complete(own_environment.clone(), &main_file, &places.data_dir);
+            accounts::make(&accounts, &program, prosody, &user, &environment);
+        }
+    }
+    Ok(Ready {
+        user,
+        main_file,
+        data_dir: places.data_dir,
+        runtime_dir: places.runtime_dir,
+        is_13: prosody.is_some_and(|prosody| prosody.is_13()),
+        environment: own_environment,
+    })
+}
+
+/// Finds what is wrong with a configuration of the user's own before Prosody reads it, and with the settings that have an
+/// effect beside it. Returns what is left to say, whom Prosody runs as, and the Prosody that there is.
+pub fn check(
+    settings: &Settings,
+    mut report: Report,
+    places: &Places,
+    main_file: &Path,
+) -> Result<(Report, User, Option<Prosody>), Failure> {
+    check_main_file(main_file)?;
+    // The others have no effect, and may be variables that this very file reads.
+    let without_file = |name: &str| name.strip_suffix("_FILE").unwrap_or(name).to_owned();
+    let fields = catalogue::settings().map(|setting| setting.field);
+    let fields = fields.filter(|field| has_effect(field) || *field == "accounts");
+    let mut names: Vec<String> = fields.map(|field| without_file(&settings.variable(field))).collect();
+    names.extend(["LOCAL", "PASSWORD"].map(str::to_owned));
+    names.extend(settings.is_given("account").then(|| "DOMAIN".to_owned()));
+    report.retain(|variable| names.contains(&without_file(variable)));
+    let report = refuse(settings, report)?;
+    // Where there is no Prosody at all, that is for the program to say.
+    let prosody = prosody::find(std::env::var_os("PATH").as_deref()).ok();
+    if let Some((prosody, missing)) =
+        prosody.as_ref().and_then(|prosody| Some((prosody, prosody.hidden_module()?)))
+    {
+        return Err(wrong(Mistake::about(&intent::problems::hidden_modules(prosody, missing))));
+    }
+    let user = facts::identity(settings, &places.data_dir)?;
+    check_readable(main_file, &user)?;
+    Ok((report, user, prosody))
+}
+
+/// Whether a setting, by its field, concerns us and not the configuration.
+fn has_effect(field: &str) -> bool {
+    field == "certificate_reload"
+        || catalogue::Entrypoint::SECTION.settings.iter().any(|setting| setting.field == field)
+}
+
+/// Refuses what is no file, or none that Prosody can read.
+fn check_main_file(main_file: &Path) -> Result<(), Failure> {
+    let why = match fs::metadata(main_file) {
+        Ok(found) if found.is_file() => {
+            if !custom_files::is_foreign_template(main_file) {
+                return Ok(());
+            }
+            "it has `${…}` in it, which another image's start replaces and Lua does not know: remove the file and use \
+             settings, or write Lua"
+        }
+        Ok(found) if found.is_dir() => {
+            "it is a directory, which Docker makes where the file to mount does not exist: correct the mount"
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            "it is a link to nothing: correct or remove it"
+        }
+        _ => "it is no regular file: correct or remove it",
+    };
+    Err(wrong(Mistake::about(&format!("{}: {why}", main_file.display()))))
+}
+
+/// Refuses a file that Prosody's user cannot read, of which Prosody would say that there is none.
+fn check_readable(main_file: &Path, user: &User) -> Result<(), Failure> {
+    let Err(error) = privileges::as_user(user, || fs::File::open(main_file)) else { return Ok(()) };
+    let (why, User { uid, gid, .. }) = (reason(&error), user);
+    Err(wrong(Mistake::about(&format!(
+        "{}: Prosody's user (uid {uid}, gid {gid}) cannot read it ({why}): run `chgrp {gid}` and `chmod g+r` on it, and \
+         `chmod g+x` on its directory",
+        main_file.display()
+    ))))
+}

@@ -1,0 +1,62 @@
+//! Digests that stay the same for all time: SHA-256, cut to 64 bits.
+
+use std::fmt;
+
+use ring::digest::{Context, SHA256};
+
+/// The digest of some bytes.
+pub fn of(content: &[u8]) -> u64 {
+    let mut digest = Digest::new();
+    digest.add(content);
+    digest.finish()
+}
+
+/// A digest of what is added to it piece by piece, wherever one piece ends.
+pub struct Digest(Context);
+
+impl Digest {
+    /// The digest of nothing, so far.
+    pub fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    /// Adds bytes.
+    pub fn add(&mut self, content: &[u8]) {
+        self.0.update(content);
+    }
+
+    /// The digest.
+    pub fn finish(self) -> u64 {
+        let digest = self.0.finish();
+        digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Write for Digest {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.add(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_digest_is_the_first_eight_bytes_of_sha_256() {
+        // FIPS 180-2, appendix B.1.
+        assert_eq!(of(b"abc"), 0xba78_16bf_8f01_cfea);
+        let mut digest = Digest::new();
+        write!(digest, "{}c", "ab").unwrap();
+        assert_eq!(digest.finish(), of(b"abc"));
+    }
+}

@@ -1,0 +1,99 @@
+//! The databases that data are kept in.
+
+use std::fmt;
+
+use super::hosts::{Hosts, Options};
+use crate::layout::SQLITE_FILE;
+use crate::lua::{Secret, Value};
+use crate::settings::types::{DbDriver, Kind};
+
+/// A database, as `mod_storage_sql` is told of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Database {
+    /// Its kind.
+    pub driver: DbDriver,
+    /// The server's name or address, or where its socket is; with SQLite the file. `None` is the driver's default.
+    pub host: Option<String>,
+    /// The server's port, where it is not the kind's own.
+    pub port: Option<u16>,
+    /// The database's name; with SQLite its file.
+    pub name: String,
+    /// Who logs in.
+    pub username: Option<String>,
+    /// With which password.
+    pub password: Option<Secret>,
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let kind = match self.driver {
+            DbDriver::PostgreSql => "PostgreSQL",
+            DbDriver::MySql => "MySQL",
+            DbDriver::Sqlite3 => return write!(f, "the SQLite database {}", self.name),
+        };
+        write!(f, "the {kind} database {:?} on {}", self.name, self.server())
+    }
+}
+
+impl Database {
+    /// The server, for a sentence.
+    pub fn server(&self) -> String {
+        match &self.host {
+            Some(host) if host.starts_with('/') => host.clone(),
+            Some(host) if host.contains(':') => format!("[{host}]:{}", self.port()),
+            Some(host) => format!("{host}:{}", self.port()),
+            None => "the local socket".to_owned(),
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(match self.driver {
+            DbDriver::MySql => 3306,
+            DbDriver::PostgreSql | DbDriver::Sqlite3 => 5432,
+        })
+    }
+}
+
+/// The databases that hosts keep data in, each once. As Prosody looks them up: a host's own option, else the global one
+/// (`core/storagemanager.lua`, `mod_storage_sql`).
+pub fn of(options: &Options, hosts: &Hosts) -> Vec<Database> {
+    let mut databases = Vec::new();
+    let virtual_hosts = hosts.virtual_hosts.iter().map(|host| &host.options);
+    let components = hosts.components.iter().map(|component| &component.options);
+    for host in virtual_hosts.chain(components) {
+        let option = |name: &str| host.get(name).or_else(|| options.get(name));
+        let mut is_sql = false;
+        for value in ["default_storage", "storage"].iter().filter_map(|name| option(name)) {
+            value.each_text(&mut |backend, _| is_sql |= backend == "sql");
+        }
+        let database = option("sql").filter(|_| is_sql).and_then(database);
+        databases.extend(database.filter(|database| !databases.contains(database)));
+    }
+    databases
+}
+
+/// What an `sql` table says; nothing where that is not enough for Prosody either.
+fn database(table: &Value) -> Option<Database> {
+    let text = |name: &str| match table.get(name)? {
+        Value::Integer(number) => Some(number.to_string()),
+        item => {
+            let mut found = None;
+            item.each_text(&mut |text, _| found = Some(text.to_owned()));
+            found
+        }
+    };
+    let driver = DbDriver::parse(&text("driver")?).ok()?;
+    let name = text("database");
+    Some(Database {
+        driver,
+        name: if driver == DbDriver::Sqlite3 {
+            name.unwrap_or_else(|| SQLITE_FILE.to_owned())
+        } else {
+            name?
+        },
+        host: text("host"),
+        port: text("port").and_then(|port| port.parse().ok()),
+        username: text("username"),
+        password: text("password").map(Secret::new),
+    })
+}

@@ -1,0 +1,548 @@
+//! Which modules are wanted, by whom and what for. Where those for rooms are loaded depends on what there is of them.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::lua::Value;
+
+use super::hosts::{Hosts, Options, domain};
+use crate::facts::Facts;
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
+use crate::settings::types::{Boolean, Name, Set};
+
+/// What is loaded on every virtual host, less what a version does not have.
+const DEFAULT: &[&str] = &[
+    // Generally required
+    "disco",
+    "roster",
+    "saslauth",
+    "tls",
+    // Recommended
+    "blocklist",
+    "bookmarks",
+    "carbons",
+    "dialback",
+    "limits",
+    "pep",
+    "private",
+    "smacks",
+    "vcard4",
+    "vcard_legacy",
+    // Nice to have
+    "account_activity",
+    "cloud_notify",
+    "csi_simple",
+    "invites",
+    "invites_adhoc",
+    "invites_register",
+    "ping",
+    "register",
+    "time",
+    "uptime",
+    "version",
+    // Administration
+    "admin_adhoc",
+    "admin_shell",
+];
+
+/// What of the default set 0.12 does not have itself.
+const SINCE_13: &[&str] = &["account_activity", "cloud_notify"];
+
+/// What `PROSODY_DOMAIN` adds.
+const FOR_DOMAIN: &[&str] = &["mam", "bosh", "websocket", "s2s_bidi", "mimicking", "tombstones"];
+
+/// What Prosody loads by itself on every host (`core/modulemanager.lua`, 0.12 and 13.0).
+const AUTOLOADED: [&str; 7] = ["presence", "message", "iq", "offline", "c2s", "s2s", "s2s_auth_certs"];
+
+/// The option for the modules that are loaded on every virtual host.
+pub const ENABLED: &str = "modules_enabled";
+
+/// The module that another image's `PROSODY_E2E_POLICY_*` needs.
+pub const E2E_POLICY: &str = "e2e_policy";
+
+/// What asks for the default set.
+pub const THE_DEFAULT_SET: &str = "the default set";
+
+/// The modules that are wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Modules {
+    /// Those that are enabled for all hosts, in order. Of them those for rooms are loaded on components alone.
+    pub enabled: Vec<Enabled>,
+    /// Each module that something asks for, with the reason; first what is for all hosts.
+    pub requests: Vec<Request>,
+    /// Whether what Prosody's own modules need is looked at too: something is disabled, or everything was asked for.
+    pub reads_own: bool,
+    /// Whether the modules that Prosody loads by itself are among the requests.
+    pub is_whole: bool,
+    /// `PROSODY_MODULES_ENABLED`.
+    pub chosen: Vec<String>,
+    /// `PROSODY_MODULES_DISABLED`, less what is enabled too.
+    pub disabled: Vec<String>,
+    /// Another image's policy, which needs a module.
+    pub e2e_policy: Option<E2ePolicy>,
+    /// The variable that enables modules, that disables them, and that names virtual hosts.
+    pub enabled_by: String,
+    pub disabled_by: String,
+    pub hosts_by: String,
+}
+
+/// A module that is enabled for all hosts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Enabled {
+    /// Its name.
+    pub name: String,
+    /// What asks for it: a setting, or the default set.
+    pub by: String,
+}
+
+/// A module that something asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Another image's policy of encryption from end to end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct E2ePolicy {
+    /// The variable.
+    pub variable: String,
+    /// Whether messages that are not encrypted must not be delivered.
+    pub is_required: bool,
+}
+
+/// Why a module is there.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reason {
+    /// Something asks for it.
+    Asked {
+        /// What does: a setting's name, or another word for it.
+        by: String,
+        /// What for.
+        role: Role,
+        /// Whether nobody chose it by its name.
+        is_default: bool,
+        /// Whether its name must not be shown, because it stands among values that may be secrets.
+        is_hidden: bool,
+    },
+    /// Another module needs it.
+    NeededBy {
+        /// The module.
+        module: String,
+        /// Whether it does so in some cases only.
+        is_conditional: bool,
+    },
+}
+
+/// What a module is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Role {
+    /// To be loaded on all virtual hosts.
+    Enabled,
+    /// To be loaded on one host.
+    EnabledOn(String),
+    /// To be there, without being loaded.
+    Available,
+    /// To serve a component.
+    Component(String),
+    /// To know the users' passwords.
+    Authentication,
+    /// To know what users may do.
+    Authorization,
+    /// To keep data.
+    Storage,
+}
+
+impl Role {
+    /// What kind of module it is, for a sentence, and what its name begins with.
+    pub fn kind(&self) -> (&'static str, &'static str) {
+        match self {
+            Role::Authentication => ("authentication provider", "auth_"),
+            Role::Authorization => ("authorization provider", "authz_"),
+            Role::Storage => ("storage backend", "storage_"),
+            Role::Enabled | Role::EnabledOn(_) | Role::Available | Role::Component(_) => ("module", ""),
+        }
+    }
+}
+
+impl Reason {
+    /// Whether somebody chose the module by its name.
+    pub fn is_chosen(&self) -> bool {
+        matches!(self, Reason::Asked { is_default: false, .. })
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Reason::NeededBy { module, is_conditional: false } => write!(f, "needed by {module}"),
+            Reason::NeededBy { module, is_conditional: true } => write!(f, "{module} may need it"),
+            Reason::Asked { by, role, .. } => match role {
+                Role::Enabled => f.write_str(by),
+                Role::EnabledOn(host) => write!(f, "{by}, on {host}"),
+                Role::Available => write!(f, "{by}, not enabled"),
+                Role::Component(host) => write!(f, "{by}, serves {host}"),
+                Role::Authentication | Role::Authorization | Role::Storage => {
+                    write!(f, "{by}, {}", role.kind().0)
+                }
+            },
+        }
+    }
+}
+
+/// Decides which modules are enabled for all hosts, and adds the options that follow: `modules_enabled`,
+/// `modules_disabled`, and the user's folders in `plugin_paths`.
+pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) -> Modules {
+    say_what_was_understood(settings, report);
+    let variable = |field: &str| settings.variable(field);
+    let by_name: Vec<&str> = names(&settings.modules.modules_enabled);
+    let mut disabled: Vec<&str> = names(&settings.modules.modules_disabled);
+    disabled.retain(|name| {
+        let is_both = by_name.contains(name);
+        if is_both {
+            report.remark(format!("{}: {name} is enabled too, and that wins", variable("modules_disabled")));
+        }
+        !is_both
+    });
+
+    let is_13 = facts.prosody.is_13();
+    let is_on = |setting: Option<Boolean>| setting.is_some_and(|on| on.0);
+    let mut enabled: Vec<(&str, String)> = Vec::new();
+    let mut add = |condition: bool, names: &[&'static str], asked: &dyn Fn() -> String| {
+        if condition {
+            enabled.extend(names.iter().map(|name| (*name, asked())));
+        }
+    };
+    let storage = &settings.storage;
+    let by_default = || THE_DEFAULT_SET.to_owned();
+    add(true, DEFAULT, &by_default);
+    add(domain(settings, &facts.user_files).is_some(), FOR_DOMAIN, &|| variable("domain"));
+    for (is_set, field) in [
+        (storage.retention_days.is_some(), "retention_days"),
+        (storage.archive_expiry_days.is_some(), "archive_expiry_days"),
+    ] {
+        add(is_set, &["mam"], &|| variable(field));
+    }
+    let contacts = options.contains_key("contact_info");
+    add(contacts, &["server_contact_info"], &|| format!("{}CONTACT_*", crate::settings::catalogue::PREFIX));
+    add(settings.network.turn_secret.is_some(), &["turn_external"], &|| variable("turn_secret"));
+    add(is_on(settings.observability.openmetrics), &["http_openmetrics"], &|| variable("openmetrics"));
+    let e2e_policy = e2e_policy(settings);
+    if let Some(policy) = &e2e_policy {
+        add(true, &[E2E_POLICY], &|| policy.variable.clone());
+    }
+    let invite_only = settings.authentication.registration_invite_only;
+    add(is_on(invite_only), &["invites_register"], &|| variable("registration_invite_only"));
+    add(is_on(settings.tls.use_dane) && is_13, &["s2s_auth_dane_in"], &|| variable("use_dane"));
+    enabled.retain(|(name, _)| !disabled.contains(name) && (is_13 || !SINCE_13.contains(name)));
+    enabled.extend(by_name.iter().map(|name| (*name, variable("modules_enabled"))));
+    let mut seen = HashSet::new();
+    enabled.retain(|(name, _)| seen.insert(*name));
+    // Prosody 13.0 does by itself what mod_posix did, and warns where it is loaded.
+    if is_13 && by_name.contains(&"posix") {
+        enabled.retain(|(name, _)| *name != "posix");
+        report.warning(format!(
+            "{}: posix is left out: Prosody {} does what it did by itself",
+            variable("modules_enabled"),
+            facts.prosody.version
+        ));
+    }
+    if is_on(settings.authentication.allow_registration)
+        && is_on(invite_only)
+        && !enabled.iter().any(|(name, _)| *name == "invites_register")
+    {
+        report.mistake(Mistake::new(
+            &variable("modules_disabled"),
+            "invites_register is what asks for the invitation: without it anyone can make an account; leave it enabled",
+        ));
+    }
+
+    let paths = plugin_paths(settings, facts);
+    if !paths.is_empty() {
+        options.insert("plugin_paths".into(), Value::from(paths));
+    }
+    if !disabled.is_empty() {
+        // What is left to disable is what Prosody loads by itself, `offline` for one.
+        let disabled = disabled.iter().filter(|name| !is_only_left_out(name));
+        let disabled: Vec<Value> = disabled.map(|name| Value::from(*name)).collect();
+        if !disabled.is_empty() {
+            options.insert("modules_disabled".into(), Value::List(disabled));
+        }
+    }
+    options.insert(ENABLED.into(), enabled.iter().map(|(name, _)| *name).collect());
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Modules {
+        requests: Vec::new(),
+        reads_own: false,
+        is_whole: false,
+        chosen: owned(&by_name),
+        disabled: owned(&disabled),
+        enabled: enabled.into_iter().map(|(name, by)| Enabled { name: name.to_owned(), by }).collect(),
+        e2e_policy,
+        enabled_by: variable("modules_enabled"),
+        disabled_by: variable("modules_disabled"),
+        hosts_by: variable("virtual_hosts"),
+    }
+}
+
+/// Whether a module is disabled by being left out of those that are enabled. Where another module needs it, Prosody loads
+/// it all the same.
+pub fn is_only_left_out(name: &str) -> bool {
+    [DEFAULT, FOR_DOMAIN].iter().any(|names| names.contains(&name))
+}
+
+/// Another image's policy, where it asks for anything.
+fn e2e_policy(settings: &Settings) -> Option<E2ePolicy> {
+    let policy = &settings.source.moving_in.e2e_policy;
+    let is = |word| policy.iter().filter(|(_, value)| value.as_str() == Some(word)).count();
+    let variable = policy.first().filter(|_| is("none") < 2)?.0.to_ascii_uppercase();
+    Some(E2ePolicy { variable, is_required: is("required") > 0 })
+}
+
+impl Modules {
+    /// Finds every module that the options ask for. `is_whole` adds what Prosody loads by itself.
+    pub fn request(
+        &mut self,
+        settings: &Settings,
+        hosts: &Hosts,
+        options: &Options,
+        is_whole: bool,
+        report: &mut Report,
+    ) {
+        let hosts_disable =
+            hosts.virtual_hosts.iter().any(|host| host.options.contains_key("modules_disabled"));
+        self.is_whole = is_whole;
+        self.reads_own = is_whole || settings.modules.modules_disabled.is_some() || hosts_disable;
+        let enabled = self.enabled.iter().map(|module| (module.name.as_str(), module.by.as_str()));
+        let requested = Requested { settings, hosts, options, enabled: enabled.collect() };
+        self.requests = requested.find(is_whole);
+        find_conflicts(&self.requests, settings, hosts, report);
+    }
+}
+
+/// What asks for modules.
+struct Requested<'a> {
+    settings: &'a Settings,
+    hosts: &'a Hosts,
+    options: &'a Options,
+    /// What asks for those that are enabled for all hosts.
+    enabled: BTreeMap<&'a str, &'a str>,
+}
+
+impl Requested<'_> {
+    /// Each module with the reason why it is there. `is_whole` adds what Prosody loads by itself.
+    fn find(&self, is_whole: bool) -> Vec<Request> {
+        let mut requests = Vec::new();
+        let mut add = |name: String, by: &str, role: Role, is_default: bool, is_hidden: bool| {
+            let reason = Reason::Asked { by: by.to_owned(), role, is_default, is_hidden };
+            requests.push(Request { name, reason });
+        };
+        let settings = self.settings;
+        let variable = |field: &str| settings.variable(field);
+        let by_name = variable("modules_enabled");
+        if is_whole {
+            AUTOLOADED
+                .iter()
+                .for_each(|name| add((*name).to_owned(), "Prosody itself", Role::Enabled, true, false));
+        }
+        self.each(self.options, "modules_enabled", &mut |name, is_written| match self
+            .enabled
+            .get(name.as_str())
+        {
+            Some(by) if !is_written => {
+                let is_default = *by != by_name;
+                add(name, by, Role::Enabled, is_default, false);
+            }
+            _ => add(name, &variable("options"), Role::Enabled, false, true),
+        });
+        for name in names(&settings.modules.modules_available) {
+            add(name.to_owned(), &variable("modules_available"), Role::Available, false, false);
+        }
+        for (option, field, role, default) in [
+            ("authentication", "authentication", Role::Authentication, "internal_hashed"),
+            ("authorization", "authorization", Role::Authorization, "internal"),
+            ("default_storage", "default_storage", Role::Storage, "internal"),
+        ] {
+            let prefix = role.kind().1;
+            let is_given = settings.is_given(field);
+            let mut any = false;
+            self.each(self.options, option, &mut |name, is_written| {
+                any = true;
+                let by = match option {
+                    _ if is_written => variable("options"),
+                    // The URL of a database chooses it too.
+                    "default_storage" if !is_given && settings.has_sql_family() => variable("db_driver"),
+                    "default_storage" if !is_given => variable("database_url"),
+                    _ => variable(field),
+                };
+                add(format!("{prefix}{name}"), &by, role.clone(), false, is_written);
+            });
+            if !any && is_whole {
+                add(format!("{prefix}{default}"), THE_DEFAULT_SET, role, true, false);
+            }
+        }
+        let stores: BTreeMap<&str, &str> = settings
+            .stores
+            .iter()
+            .map(|(store, backend)| (backend.as_str(), settings.source.stores[store].variable.as_str()))
+            .map(|(backend, variable)| (if backend == "sqlite" { "sql" } else { backend }, variable))
+            .collect();
+        self.each(self.options, "storage", &mut |name, is_written| {
+            let by = stores.get(name.as_str()).filter(|_| !is_written);
+            let by = by.map_or_else(|| variable("options"), |by| (*by).to_owned());
+            add(format!("storage_{name}"), &by, Role::Storage, false, is_written);
+        });
+
+        for host in &self.hosts.virtual_hosts {
+            self.of_host(&host.name, &host.options, &variable("virtual_hosts"), false, &mut add);
+        }
+        let is_domains = settings.hosts.components.is_none();
+        let by = match is_domains {
+            true if settings.is_given("domain") => variable("domain"),
+            true => variable("virtual_hosts"),
+            false => variable("components"),
+        };
+        for component in &self.hosts.components {
+            match &component.module {
+                Some(module) => {
+                    add(module.clone(), &by, Role::Component(component.name.clone()), is_domains, false)
+                }
+                None if is_whole => {
+                    let by = variable("external_components");
+                    add("component".to_owned(), &by, Role::Component(component.name.clone()), true, false);
+                }
+                None => {}
+            }
+            self.of_host(&component.name, &component.options, &by, is_domains, &mut add);
+        }
+        requests
+    }
+
+    /// What the options of one host ask for.
+    fn of_host(
+        &self,
+        host: &str,
+        options: &Options,
+        by: &str,
+        is_default: bool,
+        add: &mut dyn FnMut(String, &str, Role, bool, bool),
+    ) {
+        let settings = self.settings;
+        let (for_rooms, for_all) =
+            (names(&settings.hosts.muc_modules), names(&settings.modules.modules_enabled));
+        self.each(options, "modules_enabled", &mut |name, is_hidden| {
+            let (by, is_default) = match () {
+                () if for_rooms.contains(&name.as_str()) => (settings.variable("muc_modules"), false),
+                () if for_all.contains(&name.as_str()) => (settings.variable("modules_enabled"), false),
+                () => (by.to_owned(), is_default),
+            };
+            add(name, &by, Role::EnabledOn(host.to_owned()), is_default, is_hidden);
+        });
+        for (option, role) in [
+            ("authentication", Role::Authentication),
+            ("authorization", Role::Authorization),
+            ("default_storage", Role::Storage),
+            ("storage", Role::Storage),
+        ] {
+            let prefix = role.kind().1;
+            self.each(options, option, &mut |name, is_hidden| {
+                add(format!("{prefix}{name}"), by, role.clone(), false, is_hidden);
+            });
+        }
+    }
+
+    /// The words in an option, each with whether it stands among values that may be secrets.
+    fn each(&self, options: &Options, option: &str, take: &mut dyn FnMut(String, bool)) {
+        let is_global = std::ptr::eq(options, self.options);
+        let written = self.settings.anything.options.as_ref().filter(|_| is_global);
+        let is_written = written.is_some_and(|written| written.get(option).is_some());
+        if let Some(value) = options.get(option) {
+            value.each_text(&mut |text, is_secret| {
+                // `null` is a storage that needs no module.
+                if text != "null" {
+                    take(text.to_owned(), is_written || is_secret);
+                }
+            });
+        }
+    }
+}
+
+/// Pairs that Prosody does not load together, on all hosts or on one.
+fn find_conflicts(requests: &[Request], settings: &Settings, hosts: &Hosts, report: &mut Report) {
+    let asks = |wanted: &str, host: Option<&str>| {
+        requests.iter().find_map(|Request { name, reason }| match reason {
+            Reason::Asked { by, role: Role::Enabled, .. } if name == wanted => Some(by.clone()),
+            Reason::Asked { by, role: Role::EnabledOn(on), .. } if name == wanted && host == Some(on) => {
+                Some(by.clone())
+            }
+            _ => None,
+        })
+    };
+    for (one, other) in [("vcard", "vcard_legacy"), ("pep_simple", "pep")] {
+        if let (Some(one_by), Some(other_by)) = (asks(one, None), asks(other, None)) {
+            let chosen = names(&settings.modules.modules_enabled);
+            let is_chosen = chosen.contains(&one) && chosen.contains(&other);
+            let what_to_do = match is_chosen {
+                true => "leave one of them out".to_owned(),
+                false => format!("set PROSODY_MODULES_DISABLED={other}, or leave {one} out"),
+            };
+            report.mistake(Mistake::new(
+                &settings.variable("modules_enabled"),
+                &format!("{one} ({one_by}) and {other} ({other_by}) cannot be loaded together: {what_to_do}"),
+            ));
+            continue;
+        }
+        for host in &hosts.virtual_hosts {
+            let mut is_disabled = false;
+            host.options.get("modules_disabled").iter().for_each(|list| {
+                list.each_text(&mut |name, _| is_disabled |= name == one || name == other);
+            });
+            let on = Some(host.name.as_str());
+            if let (Some(one_by), Some(other_by), false) = (asks(one, on), asks(other, on), is_disabled) {
+                report.mistake(Mistake::new(
+                    &settings.variable("virtual_hosts"),
+                    &format!(
+                        "{one} ({one_by}) and {other} ({other_by}) cannot be loaded together on {}: name one of them in \
+                         its `modules_disabled`",
+                        host.name
+                    ),
+                ));
+            }
+        }
+    }
+}
+
+/// Says which names were not written as Prosody writes them.
+fn say_what_was_understood(settings: &Settings, report: &mut Report) {
+    for (field, set) in [
+        ("modules_enabled", &settings.modules.modules_enabled),
+        ("modules_disabled", &settings.modules.modules_disabled),
+        ("modules_available", &settings.modules.modules_available),
+        ("muc_modules", &settings.hosts.muc_modules),
+    ] {
+        let Some(given) = settings.source.given.get(field).filter(|_| set.is_some()) else { continue };
+        let written = given.value.split(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']' | '"'));
+        for written in written.filter(|written| !written.is_empty()) {
+            let lower = written.to_ascii_lowercase();
+            let name = lower.strip_prefix("mod_").unwrap_or(&lower);
+            if name != written && names(set).contains(&name) {
+                report.remark(format!("{}: {written} is the module {name}", given.variable));
+            }
+        }
+    }
+}
+
+/// The user's folders, which are searched before Prosody's own.
+fn plugin_paths(settings: &Settings, facts: &Facts) -> Vec<String> {
+    match &settings.modules.plugin_paths {
+        Some(paths) => paths.iter().map(|path| path.as_str().to_owned()).collect(),
+        None => facts.default_plugin_paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+    }
+}
+
+/// The names in a list that may not be set.
+pub fn names(set: &Option<Set<Name>>) -> Vec<&str> {
+    set.iter().flat_map(|set| set.iter()).map(|name| name.as_str()).collect()
+}

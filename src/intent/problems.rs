@@ -1,0 +1,120 @@
+//! Sentences for what is wrong with the image, the directories and the files of the user's.
+
+use std::fmt;
+
+use crate::facts::custom_files::{self, Reason};
+use crate::facts::prosody::{Prosody, Version};
+use crate::facts::{Facts, Problem};
+use crate::os::users::User;
+use crate::report::{Mistake, Report};
+use crate::settings::catalogue::PREFIX;
+use crate::settings::{Settings, compat, input};
+use crate::text::reason;
+
+/// Reports what the facts say is wrong, and the variables that mean nothing.
+pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
+    if let Version::Development(text) = &facts.prosody.version {
+        report.notice(format!(
+            "Prosody's version is {text:?}, which is no release; it is configured as the newest release would be"
+        ));
+    }
+    for problem in &facts.problems {
+        match problem {
+            Problem::HiddenModules { missing } => {
+                report.mistake(Mistake::about(&hidden_modules(&facts.prosody, missing)));
+            }
+            Problem::PluginPathsNoList => report.mistake(Mistake::new(
+                &settings.variable("options"),
+                "`plugin_paths`: expected a list of absolute paths",
+            )),
+            Problem::NoPluginPath(path) => {
+                let (field, path) = match &settings.modules.plugin_paths {
+                    Some(_) => ("plugin_paths", path.display().to_string()),
+                    // What stands in options may be secret.
+                    None => ("options", "a folder in `plugin_paths`".to_owned()),
+                };
+                let variable = settings.variable(field);
+                report.warning(format!("{variable}: {path} is no directory: no modules are found there"));
+            }
+            Problem::NoCollection(path) => report.warning(format!(
+                "{}: {} is no directory: no modules are found there",
+                settings.variable("community_modules_dir"),
+                path.display()
+            )),
+            Problem::CustomFile(problem) => report.mistake(Mistake::about(&problem.to_string())),
+            Problem::Identity(why) => report.mistake(Mistake::about(why)),
+            Problem::Unreadable(problem) => {
+                let User { uid, gid, .. } = facts.identity;
+                report.mistake(Mistake::about(&format!(
+                    "{problem}; Prosody reads it as uid {uid}, gid {gid}: run `chgrp {gid}` and `chmod g+r` on it"
+                )));
+            }
+        }
+    }
+    for (path, setting) in &facts.user_files.left_out {
+        report.notice(format!(
+            "{} is a template of another image's and left out: {setting} replaces it, remove the file",
+            path.display()
+        ));
+    }
+    unknown_names(settings, Some(facts), report);
+    for name in facts.user_files.environment().into_iter().filter(|name| settings.is_secret(name)) {
+        report.warning(format!(
+            "{name}: a file of yours reads it, but a secret is not in Prosody's environment: use a template \
+             (`.cfg.lua.j2`), or a variable that does not begin with PROSODY_"
+        ));
+    }
+}
+
+/// Warns about names that are no settings, unless a file of the user's reads them.
+pub fn unknown_names(settings: &Settings, facts: Option<&Facts>, report: &mut Report) {
+    let read = facts.map(|facts| facts.user_files.environment()).unwrap_or_default();
+    // Where the user's own files define the hosts, `DOMAIN` is no sign that what any program could have is meant for us.
+    let is_meant =
+        !settings.has_foreign_domain() || !facts.is_some_and(|facts| facts.user_files.define_host());
+    let is_warned_of =
+        |name: &&String| !read.contains(name.as_str()) && (is_meant || name.starts_with(PREFIX));
+    for name in settings.source.unknown.iter().filter(is_warned_of) {
+        report.warning(compat::hint(name).unwrap_or_else(|| {
+            let near = input::suggestion(name);
+            let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            format!("{name}: there is no such setting{hint}")
+        }));
+    }
+}
+
+/// Prosody's own modules are hidden, as by a volume over their folder, or are an older version's.
+pub fn hidden_modules(prosody: &Prosody, missing: &str) -> String {
+    format!(
+        "{folder}: there is no {missing}, which is one of the own modules of Prosody {version}: a volume or another \
+         mount there hides them; remove it, and mount modules of yours elsewhere: at /etc/prosody/modules, or in a \
+         folder that PROSODY_PLUGIN_PATHS names (`plugin_paths` in a prosody.cfg.lua of your own)",
+        // Prosody's build has a slash at its end.
+        folder = prosody.plugin_dir.components().as_path().display(),
+        version = prosody.version,
+    )
+}
+
+impl fmt::Display for custom_files::Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.path.display())?;
+        match &self.reason {
+            Reason::MainIsDirectory => f.write_str(
+                "is a directory, expected a file; Docker makes one where the file to mount does not exist on the host: \
+                 correct the mount",
+            ),
+            Reason::DanglingLink => f.write_str("is a link to nothing; correct or remove it"),
+            Reason::NotRegular => f.write_str("is not a regular file; remove or rename it"),
+            Reason::TooLarge => f.write_str("is larger than 1 MiB; split it"),
+            Reason::NotUtf8 => f.write_str("is not UTF-8, which a template must be; save it as UTF-8"),
+            Reason::WildcardInDirectory => {
+                f.write_str("only the last part of PROSODY_EXTRA_CONFIG may have wildcards (* and ?)")
+            }
+            Reason::Name => {
+                f.write_str("its name has * or ? in it, a pattern to Prosody, or is not UTF-8; rename it")
+            }
+            Reason::Refused(error) => f.write_str(&reason(error)),
+            Reason::Io(error) => write!(f, "{}; it must be there and readable", reason(error)),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Which of the certificates that there are each name gets.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use nix::unistd::Uid;
+use time::OffsetDateTime;
+
+use super::self_signed::Store;
+use super::{Choice, Pair, PassedOver, ScannedCertificates, scan};
+use crate::intent::certificates::{Certificates, Service, Source, Wanted, ascii};
+use crate::layout;
+use crate::os::privileges;
+use crate::os::users::User;
+
+/// Where a name's certificate comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    /// It was found, and names it.
+    Found(Rc<Pair>),
+    /// It is not there any more, or being replaced: the one that is served until now.
+    Kept(Rc<Pair>),
+    /// That of a domain above, which does not name it.
+    Above(String, Rc<Pair>),
+    /// One of ours, in this file, which may have to be made.
+    SelfSigned(PathBuf),
+    /// The one that its own options name, or those of the domain above it, which is theirs to look after.
+    Own,
+    /// There is none.
+    None,
+}
+
+/// The certificate of a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Served {
+    /// The name as Prosody looks for it.
+    pub name: String,
+    /// Whether it is a virtual host or a component, and not another name of one.
+    pub is_host: bool,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The others that name it, each with why it is not used.
+    pub passed_over: Vec<PassedOver>,
+}
+
+impl Served {
+    /// The pair that is written for it.
+    pub fn pair(&self) -> Option<&Rc<Pair>> {
+        match &self.origin {
+            Origin::Found(pair) | Origin::Kept(pair) => Some(pair),
+            _ => None,
+        }
+    }
+
+    /// The same under the name by which clients ask for a host, where that is another (`xn--…`) and there is a file that
+    /// can have it. What is self-signed is the host's alone.
+    fn named_by_clients(&self, ascii: &str) -> Option<Served> {
+        let origin =
+            self.pair().filter(|_| self.is_host && ascii != self.name).map(|_| self.origin.clone())?;
+        Some(Served { name: ascii.to_owned(), is_host: false, origin, passed_over: Vec::new() })
+    }
+}
+
+/// What all names get.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Assignments {
+    /// The hosts in their order, then other names.
+    pub served: Vec<Served>,
+    /// The hosts that no certificate was found for, in their order.
+    pub without: Vec<String>,
+    /// The self-signed certificates for them.
+    pub self_signed: Vec<SelfSigned>,
+    /// What may be better in a moment, because somebody may just be writing it: files that are not complete, and hosts
+    /// whose certificate has gone.
+    pub unsettled: BTreeSet<String>,
+    /// Names of HTTP services that have no certificate.
+    pub http_without: Vec<String>,
+    /// Files that are no use for any host.
+    pub problems: Vec<PassedOver>,
+    /// Places that settings name and that are not there, each with the setting's variable. Looked at only where a host has
+    /// no certificate: else there is nothing missing.
+    pub missing_places: Vec<(String, PathBuf)>,
+}
+
+/// A self-signed certificate that a host shares with those below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelfSigned {
+    /// The host as Prosody names it.
+    pub host: String,
+    /// The same in ASCII.
+    pub host_ascii: String,
+    /// All names that it is for, in ASCII, that of the host first.
+    pub names: Vec<String>,
+    /// The file.
+    pub path: PathBuf,
+    /// Whether it is there and serves.
+    pub is_usable: bool,
+}
+
+/// Chooses for every name that is wanted. `previous` is the folder of a running server's certificates: what is in it is used
+/// where there is nothing else. The self-signed ones are in `data_dir`, and looked at as `user`.
+pub fn assign(
+    wanted: &Certificates,
+    data_dir: &Path,
+    user: &User,
+    scanned: &ScannedCertificates,
+    previous: Option<&Path>,
+    now: OffsetDateTime,
+) -> Assignments {
+    let mut assignments = Assignments::default();
+    let self_signed_dir = layout::self_signed_dir(data_dir);
+    assignments.choose(wanted, scanned, &self_signed_dir, previous, now);
+    assignments.inherit();
+    // The user's own files name their hosts' certificates themselves.
+    let without = assignments.served.iter().filter(|served| served.is_host && served.origin == Origin::None);
+    assignments.without = without.map(|served| served.name.clone()).collect();
+    if !assignments.without.is_empty() {
+        let missing = wanted.named_places.iter().filter(|(_, path)| !path.exists());
+        assignments.missing_places = missing.cloned().collect();
+        if wanted.self_signed {
+            assignments.find_self_signed(data_dir, user, now);
+        }
+    }
+    assignments
+}
+
+impl Assignments {
+    /// Chooses for every name that Prosody may look for. Those in our own place are no others' to find.
+    fn choose(
+        &mut self,
+        wanted: &Certificates,
+        scanned: &ScannedCertificates,
+        self_signed: &Path,
+        previous: Option<&Path>,
+        now: OffsetDateTime,
+    ) {
+        let mut last: Option<ScannedCertificates> = None;
+        let mut seen: HashSet<String> = HashSet::new();
+        let all = if wanted.wants_all { scanned.names() } else { Vec::new() };
+        let all = all.into_iter().map(|name| Wanted {
+            name,
+            service: Service::Xmpp,
+            is_host: false,
+            has_own: false,
+        });
+        for Wanted { name, service, is_host, has_own } in wanted.names.iter().cloned().chain(all) {
+            let Some(ascii) = ascii(&name) else { continue };
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            if has_own {
+                self.served.push(Served { name, is_host, origin: Origin::Own, passed_over: Vec::new() });
+                continue;
+            }
+            let Choice { pair, passed_over } = scanned.choose(&ascii, service);
+            let pair = pair.filter(|pair| !pair.certificate.starts_with(self_signed));
+            let is_good = pair.as_ref().is_some_and(|pair| !pair.is_expired);
+            let kept = previous.filter(|_| !is_good).and_then(|previous| {
+                let source = || [Source { path: previous.to_owned(), only: None }];
+                let last = last.get_or_insert_with(|| scan(&source(), now));
+                last.choose(&ascii, service).pair
+            });
+            let kept = kept.filter(|kept| pair.is_none() || !kept.is_expired);
+            let origin = match (kept, pair) {
+                (Some(kept), _) => Origin::Kept(kept),
+                (None, Some(pair)) => Origin::Found(pair),
+                (None, None) => Origin::None,
+            };
+            if origin == Origin::None && service == Service::Https && !wanted.is_behind_proxy {
+                self.http_without.push(name.clone());
+            }
+            if origin == Origin::None && !is_host {
+                continue;
+            }
+            let incomplete = passed_over.iter().filter(|file| file.is_incomplete);
+            self.unsettled.extend(incomplete.map(|file| file.path.display().to_string()));
+            if matches!(origin, Origin::Kept(_)) {
+                self.unsettled.insert(name.clone());
+            }
+            self.served.push(Served { name, is_host, origin, passed_over });
+            let by_clients = self.served.last().and_then(|served| served.named_by_clients(&ascii));
+            self.served.extend(by_clients.filter(|_| seen.insert(ascii)));
+        }
+        let incomplete = scanned.problems().iter().filter(|file| file.is_incomplete);
+        self.unsettled.extend(incomplete.map(|file| file.path.display().to_string()));
+        self.problems = scanned.problems().to_vec();
+    }
+
+    /// Gives what has none that of the nearest domain above that has one, as Prosody does.
+    fn inherit(&mut self) {
+        let origin = |served: &Served| match (&served.origin, served.pair()) {
+            (Origin::Own, _) => Some(Origin::Own),
+            (_, pair) => pair.map(|pair| Origin::Above(served.name.clone(), Rc::clone(pair))),
+        };
+        let origins: BTreeMap<String, Origin> =
+            self.served.iter().filter_map(|served| Some((served.name.clone(), origin(served)?))).collect();
+        for served in self.served.iter_mut().filter(|served| served.origin == Origin::None) {
+            let mut above = served.name.as_str();
+            while let Some((_, parent)) = above.split_once('.') {
+                above = parent;
+                if let Some(origin) = origins.get(above) {
+                    served.origin = origin.clone();
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Finds the self-signed certificates for hosts that have no other.
+    fn find_self_signed(&mut self, data_dir: &Path, user: &User, now: OffsetDateTime) {
+        let without: Vec<&str> = self.without.iter().map(String::as_str).collect();
+        let uid = Uid::from_raw(user.uid);
+        let mut paths: HashMap<String, PathBuf> = HashMap::new();
+        self.self_signed = privileges::as_user(user, || {
+            let store = Store::open(data_dir).ok().flatten();
+            let mut all = Vec::new();
+            for (host, names) in group(&without) {
+                // A host's name was checked where it was read, so that it has a form for certificates.
+                let Some(host_ascii) = ascii(host) else { continue };
+                let names_ascii: Vec<String> = names.iter().filter_map(|name| ascii(name)).collect();
+                let each: Vec<&str> = names_ascii.iter().map(String::as_str).collect();
+                let is_usable =
+                    store.as_ref().is_some_and(|store| store.is_usable(&host_ascii, &each, uid, now));
+                // What is below the host has no certificate of its own: Prosody gives it that of the domain above.
+                let path =
+                    layout::self_signed_dir(data_dir).join(layout::self_signed_certificate(&host_ascii));
+                paths.extend(names.iter().map(|name| ((*name).to_owned(), path.clone())));
+                all.push(SelfSigned {
+                    host: host.to_owned(),
+                    host_ascii,
+                    names: names_ascii,
+                    path,
+                    is_usable,
+                });
+            }
+            all
+        });
+        for served in &mut self.served {
+            if let Some(path) = paths.remove(served.name.as_str()) {
+                served.origin = Origin::SelfSigned(path);
+            }
+        }
+    }
+}
+
+/// Puts hosts that need a certificate together: a host with those below it.
+fn group<'a>(hosts: &[&'a str]) -> Vec<(&'a str, Vec<&'a str>)> {
+    let all: HashSet<&str> = hosts.iter().copied().collect();
+    let mut place: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    let parent = |host: &'a str| {
+        let mut parents = host.match_indices('.').map(|(at, _)| &host[at + 1..]);
+        parents.find(|parent| all.contains(parent))
+    };
+    for host in hosts.iter().copied().filter(|host| parent(host).is_none()) {
+        place.insert(host, groups.len());
+        groups.push((host, vec![host]));
+    }
+    for host in hosts.iter().copied() {
+        let mut top = host;
+        while let Some(above) = parent(top) {
+            top = above;
+        }
+        if top != host {
+            groups[place[top]].1.push(host);
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    use super::*;
+    use crate::test_dir::TestDir;
+
+    #[test]
+    fn clients_have_another_name_only_for_what_has_a_file() {
+        let host = "münchen.example";
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::DnsName("xn--mnchen-3ya.example".try_into().unwrap())];
+        let key = KeyPair::generate().unwrap();
+        let directory = TestDir::new();
+        directory.write("a.pem", params.self_signed(&key).unwrap().pem() + &key.serialize_pem());
+        let source = Source { path: directory.path().to_owned(), only: None };
+        let found = scan(&[source], OffsetDateTime::now_utc());
+        let ascii = ascii(host).unwrap();
+        let pair = found.choose(&ascii, Service::Xmpp).pair.unwrap();
+        let named = |origin, is_host| {
+            let served = Served { name: host.to_owned(), is_host, origin, passed_over: Vec::new() };
+            served.named_by_clients(&ascii).map(|served| (served.name, served.is_host))
+        };
+        assert_eq!(named(Origin::Found(Rc::clone(&pair)), true), Some((ascii.clone(), false)));
+        assert_eq!(named(Origin::Found(pair), false), None);
+        assert_eq!(named(Origin::None, true), None);
+    }
+
+    #[test]
+    fn hosts_share_the_certificate_of_the_domain_above() {
+        let hosts = ["a.example", "b.example", "rooms.a.example", "x.rooms.a.example", "lone.test"];
+        assert_eq!(
+            group(&hosts),
+            [
+                ("a.example", vec!["a.example", "rooms.a.example", "x.rooms.a.example"]),
+                ("b.example", vec!["b.example"]),
+                ("lone.test", vec!["lone.test"]),
+            ]
+        );
+    }
+}

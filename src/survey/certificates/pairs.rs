@@ -1,0 +1,100 @@
+//! What the self-signed certificates say, for people who ask.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use time::OffsetDateTime;
+
+use super::assign::{Origin, Served};
+use super::{Pair, ScannedCertificates, scan};
+use crate::intent::certificates::{Service, Source, ascii};
+use crate::os::privileges;
+use crate::os::users::User;
+
+/// The self-signed certificates, which are in Prosody's own place and looked at as its user.
+pub struct SelfSignedPairs<'a> {
+    user: &'a User,
+    now: OffsetDateTime,
+    /// All of them, once one is asked for: to look at each by itself is to look through their directory each time.
+    all: Option<ScannedCertificates>,
+}
+
+impl<'a> SelfSignedPairs<'a> {
+    /// Looks at none of them yet.
+    pub fn new(user: &'a User, now: OffsetDateTime) -> Self {
+        Self { user, now, all: None }
+    }
+
+    /// The certificate of a name, wherever it comes from.
+    pub fn pair_of(&mut self, served: &Served) -> Option<Rc<Pair>> {
+        match &served.origin {
+            Origin::Found(pair) | Origin::Kept(pair) | Origin::Above(_, pair) => Some(pair.clone()),
+            Origin::SelfSigned(path) => privileges::as_user(self.user, || {
+                let look = |path: &Path| scan(&[Source { path: path.to_owned(), only: None }], self.now);
+                let name = ascii(&served.name)?;
+                let all = self.all.get_or_insert_with(|| look(path.parent().unwrap_or(path)));
+                let pair = all.choose(&name, Service::Xmpp).pair;
+                // Another one there may have the name from when the hosts were others.
+                let is_it = pair.as_ref().is_none_or(|pair| pair.certificate == *path);
+                if is_it { pair } else { look(path).choose(&name, Service::Xmpp).pair }
+            }),
+            Origin::Own | Origin::None => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use time::Duration;
+
+    use super::*;
+    use crate::apply::self_signed::{Writer, make};
+    use crate::layout;
+    use crate::test_dir::TestDir;
+
+    fn path_of(data: &TestDir, host: &str) -> PathBuf {
+        layout::self_signed_dir(data.path()).join(layout::self_signed_certificate(host))
+    }
+
+    fn self_signed(name: &str, data: &TestDir, host: &str) -> Served {
+        let path = path_of(data, host);
+        let origin = Origin::SelfSigned(path);
+        Served { name: name.to_owned(), is_host: true, origin, passed_over: Vec::new() }
+    }
+
+    #[test]
+    fn of_self_signed_certificates_each_host_has_its_own() {
+        let data = TestDir::new();
+        let (store, now) = (Writer::create(data.path()).unwrap(), OffsetDateTime::now_utc());
+        for (host, made) in [("a.example", now), ("rooms.a.example", now + Duration::HOUR)] {
+            let pair = make(&["a.example", "rooms.a.example"], made).unwrap();
+            store.write(host, &pair).unwrap();
+        }
+        let user = User::current();
+        let mut own = SelfSignedPairs::new(&user, now + Duration::HOUR * 2);
+        for (name, host) in [("a.example", "a.example"), ("rooms.a.example", "a.example")] {
+            let pair = own.pair_of(&self_signed(name, &data, host)).unwrap();
+            assert_eq!(pair.certificate, path_of(&data, host));
+        }
+        assert_eq!(own.pair_of(&self_signed("new.example", &data, "new.example")), None);
+    }
+
+    #[test]
+    fn thousands_of_self_signed_certificates_take_no_time() {
+        let data = TestDir::new();
+        let (store, now) = (Writer::create(data.path()).unwrap(), OffsetDateTime::now_utc());
+        let hosts: Vec<String> = (0..3000).map(|number| format!("h{number}.example")).collect();
+        for host in &hosts {
+            store.write(host, &make(&[host], now).unwrap()).unwrap();
+        }
+        let user = User::current();
+        let mut own = SelfSignedPairs::new(&user, now);
+        let begin = std::time::Instant::now();
+        for host in &hosts {
+            assert!(own.pair_of(&self_signed(host, &data, host)).is_some());
+        }
+        assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
+    }
+}

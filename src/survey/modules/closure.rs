@@ -1,0 +1,141 @@
+//! What there is of the modules that something asks for, and of all that they need.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+
+use super::{File, Found, Modules, Origin};
+use crate::facts::Facts;
+use crate::intent::modules::{self as wanted, Reason};
+
+/// What was found of modules.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Findings {
+    /// By the module's name: every one that was looked for.
+    modules: HashMap<String, Found>,
+    /// By the module's name and the library's.
+    libraries: HashMap<(String, String), Found>,
+    /// Who else has a module of this name, where it is taken from a folder of the user's.
+    behind_users: HashMap<String, Origin>,
+    /// The folders that were searched, in their order.
+    pub folders: Vec<Folder>,
+    /// Whether there is anything in the folders of the user's.
+    pub has_users: bool,
+    /// The libraries of Lua's that cannot be loaded.
+    pub missing_lua_libraries: BTreeSet<String>,
+    /// The names of all modules, where one is missing that somebody named.
+    pub names: BTreeSet<String>,
+    /// What is wrong with the folders, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// A folder that was searched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Folder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether Prosody's user can read its names.
+    pub is_readable: bool,
+}
+
+impl Findings {
+    /// Looks for every module that is asked for and all that it needs, as whoever we are.
+    pub fn gather(wanted: &wanted::Modules, facts: &Facts) -> Self {
+        let search = Modules::of(facts);
+        let mut findings = Findings { has_users: search.has_users(), ..Findings::default() };
+        let mut lua = BTreeSet::new();
+        let mut queue: VecDeque<String> = VecDeque::new();
+        for request in &wanted.requests {
+            // What was not chosen by name is Prosody's own and there, but the user may have put another in its place.
+            if findings.has_users || wanted.reads_own || request.reason.is_chosen() {
+                queue.push_back(request.name.clone());
+            }
+        }
+        while let Some(module) = queue.pop_front() {
+            if findings.modules.contains_key(&module) {
+                continue;
+            }
+            let mut found = (*search.find(&module)).clone();
+            if let Some(file) = &mut found.file {
+                if file.origin == Origin::User {
+                    let behind = search.behind_users(&module, &file.path);
+                    findings.behind_users.extend(behind.map(|origin| (module.clone(), origin)));
+                }
+                if wanted.reads_own {
+                    file.source = search.source(file);
+                }
+                findings.follow(&search, wanted.reads_own, &module, file.clone(), &mut queue, &mut lua);
+            }
+            findings.modules.insert(module, found);
+        }
+        let is_missing = |request: &&wanted::Request| {
+            matches!(request.reason, Reason::Asked { is_default: false, is_hidden: false, .. })
+                && findings.modules.get(&request.name).is_some_and(|found| found.file.is_none())
+        };
+        if wanted.requests.iter().any(|request| is_missing(&request)) {
+            findings.names = search.names().clone();
+        }
+        let libraries = lua.iter().map(String::as_str).collect();
+        let missing = search.missing_lua_libraries(&libraries, &facts.identity);
+        findings.missing_lua_libraries = missing.into_iter().map(str::to_owned).collect();
+        let folders = search.folders().filter(|(path, _)| path.is_dir());
+        findings.folders = folders
+            .map(|(path, is_readable)| Folder { path: path.components().collect(), is_readable })
+            .collect();
+        findings.problems = search.problems().map(str::to_owned).collect();
+        findings
+    }
+
+    /// Looks at a module's file and those of its libraries, for what they need.
+    fn follow(
+        &mut self,
+        search: &Modules,
+        reads_own: bool,
+        module: &str,
+        file: File,
+        queue: &mut VecDeque<String>,
+        lua: &mut BTreeSet<String>,
+    ) {
+        let mut seen: HashSet<PathBuf> = HashSet::new();
+        let mut files = vec![file];
+        while let Some(file) = files.pop() {
+            let Some(source) = &file.source else { continue };
+            queue.extend(source.modules.iter().map(|need| need.name.clone()));
+            if file.origin == Origin::Prosody {
+                continue;
+            }
+            let certain = source.lua_libraries.iter().filter(|library| !library.is_conditional);
+            lua.extend(certain.map(|library| library.name.clone()));
+            for library in &source.libraries {
+                let key = (module.to_owned(), library.name.clone());
+                let found = self.libraries.entry(key).or_insert_with(|| {
+                    let mut found = search.library(module, &library.name);
+                    if let Some(file) = found.file.as_mut().filter(|_| reads_own) {
+                        file.source = search.source(file);
+                    }
+                    found
+                });
+                files.extend(found.file.iter().filter(|file| seen.insert(file.path.clone())).cloned());
+            }
+        }
+    }
+
+    /// A module.
+    pub fn module(&self, name: &str) -> Option<&Found> {
+        self.modules.get(name)
+    }
+
+    /// Whether there is a module.
+    pub fn has(&self, name: &str) -> bool {
+        self.module(name).is_some_and(|found| found.file.is_some())
+    }
+
+    /// A library of a module's.
+    pub fn library(&self, module: &str, library: &str) -> Option<&Found> {
+        self.libraries.get(&(module.to_owned(), library.to_owned()))
+    }
+
+    /// Who else has a module of the name of one that is taken from a folder of the user's.
+    pub fn behind_users(&self, module: &str) -> Option<Origin> {
+        self.behind_users.get(module).copied()
+    }
+}
