@@ -111,8 +111,7 @@ impl Certificate {
         self.subject == other.issuer
     }
 
-    /// Who issued it, for people: the common name, or else the organisation, or else all that is said. The crate's own
-    /// text would bring along the names of all object identifiers there are.
+    /// Who issued it, for people: the common name, or else the organisation, or else all that is said.
     pub fn issuer(&self) -> String {
         let Ok((_, issuer)) = X509Name::from_der(&self.issuer) else {
             return String::new();
