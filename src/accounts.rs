@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -13,16 +13,11 @@ use anyhow::{Context, ensure};
 use nix::sys::stat::{Mode, umask};
 
 use crate::facts::prosody::Prosody;
-use crate::facts::{SERVER_DIR, several};
-use crate::identity::User;
+use crate::layout::ACCOUNTS_MODULE as MODULE;
+use crate::os::users::User;
 use crate::settings::Settings;
 use crate::settings::types::Account;
-
-/// The module's name.
-pub const MODULE: &str = "entrypoint_accounts";
-
-/// The file of the accounts, in the server's directory.
-pub const FILE: &str = "accounts";
+use crate::text::several;
 
 /// How an account is made, for the two that follow.
 const MAKE: &str = include_str!("accounts/make.lua");
@@ -44,11 +39,6 @@ pub fn text(settings: &Settings) -> Option<String> {
     let others = settings.accounts().filter(|account| !has_rights(account));
     let text: String = settings.accounts().filter(has_rights).chain(others).map(line).collect();
     Some(text).filter(|text| !text.is_empty())
-}
-
-/// Where the module finds the accounts.
-pub fn file(runtime_dir: &Path) -> PathBuf {
-    runtime_dir.join(SERVER_DIR).join(FILE)
 }
 
 /// The source of the module. `path` is a Lua literal: where it finds the accounts.

@@ -18,28 +18,24 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Pid, Uid, UnlinkatFlags, fchown, geteuid, symlinkat, unlinkat};
 use time::OffsetDateTime;
 
-use crate::accounts;
-use crate::directory::{self, entries, errno};
 use crate::exit_status::{ExitStatus, Failure};
-use crate::facts::running::{Running, STARTED_FILE};
-use crate::facts::{self, CURRENT, SERVER_DIR};
-use crate::identity::User;
-use crate::plan::certificates::FOLDER;
-use crate::plan::{File as PlannedFile, HEALTH_FILE, Import, Link, Plan, STATE_FILE};
-use crate::privileges::{self, Capability};
-use crate::self_signed::{self, Store};
+use crate::facts;
+use crate::facts::running::Running;
+use crate::layout::{
+    ACCOUNTS_FILE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LOG_DIR, PID_FILE, SERVER_DIR, STARTED_FILE,
+    STATE_FILE,
+};
+use crate::os::directory::{self, entries, errno};
+use crate::os::privileges::{self, Capability};
+use crate::os::users::User;
+use crate::plan::{File as PlannedFile, Import, Link, Plan};
+use crate::survey::self_signed::{self, Store};
 
 /// What is not complete has a name that begins so and ends with our process id, until a rename gives it its own.
 const INCOMPLETE: &str = ".new-";
 
 /// How many generations stay. Prosody reads a generation file by file, and may be one reload behind.
 const KEPT: usize = 4;
-
-/// Our process id, for who wants to signal us where we are not process 1.
-const PID_FILE: &str = "entrypoint.pid";
-
-/// Where files of a log are that Prosody's own default configuration names, and for which other images have a volume.
-const LOG_DIR: &str = "/var/log/prosody";
 
 const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o750);
 const SHARED_MODE: Mode = Mode::from_bits_truncate(0o770);
@@ -117,7 +113,7 @@ pub fn hand_over(text: &str, runtime_dir: &Path, owner: &User) -> Result<(), Fai
         clear(&server, &new)?;
         let written = create(&server, &new).map_err(anyhow::Error::from).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
-            Ok(renameat(&server, &new, &server, accounts::FILE)?)
+            Ok(renameat(&server, &new, &server, ACCOUNTS_FILE)?)
         });
         if written.is_err() {
             // The first error is the one to report.
@@ -427,7 +423,7 @@ fn write_files(
 /// for it.
 fn write_certificates(directory: &OwnedFd, imports: &[Import], owner: Option<&User>) -> anyhow::Result<()> {
     let root_for = owner.filter(|_| geteuid().is_root());
-    let folder = make_folder(directory, Path::new(FOLDER), root_for.map(|owner| owner.gid))?;
+    let folder = make_folder(directory, Path::new(CERTIFICATES_DIR), root_for.map(|owner| owner.gid))?;
     if imports.is_empty() {
         return Ok(());
     }

@@ -22,9 +22,9 @@ use nix::libc::O_TMPFILE;
 use self::driver::Login;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::prosody::Prosody;
-use crate::identity::User;
 use crate::lua::Secret;
-use crate::privileges;
+use crate::os::privileges;
+use crate::os::users::User;
 use crate::settings::types::DbDriver;
 
 /// How long one try may take.

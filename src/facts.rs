@@ -1,15 +1,13 @@
 //! What is there: the only code that looks at the image and at the user's files. It reads and never writes.
 
-pub mod lua_source;
-pub mod module_source;
-pub mod modules;
+pub mod custom_files;
+pub mod identity;
+pub mod lua_summary;
 pub mod prosody;
-pub mod readme;
 pub mod running;
-pub mod user_files;
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -18,39 +16,23 @@ use minijinja::Value;
 use minijinja::value::ValueKind;
 use nix::unistd::{AccessFlags, Pid, Uid, faccessat, geteuid, gethostname};
 
-use self::modules::Modules;
+use self::custom_files::{Problem, UserFiles};
+use self::identity::Requested;
 use self::prosody::Prosody;
-use self::user_files::{Problem, UserFiles};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::gather::gather;
-use crate::identity::{Requested, User};
-use crate::plan::{MAIN_FILE, ROOT_ANCHOR, SQLITE_FILE};
-use crate::privileges;
-use crate::settings::catalogue::CONFIG_DIR;
+use crate::layout::{
+    self, COLLECTION_DIR, CONFIG_DIR, CURRENT, DATA_DIR, DEFAULT_CERTIFICATES, MAIN_FILE,
+    MODULES_ENABLED_DIR, ROOT_ANCHOR, RUNTIME_DIR, SQLITE_FILE,
+};
+use crate::os::privileges;
+use crate::os::users::User;
+use crate::report::{Mistake, Report};
 use crate::settings::types::{Domain, Kind};
-use crate::settings::{Mistake, Report, Settings, catalogue, source};
-
-/// The folder of modules that an image in use today fills for its users.
-const MODULES_ENABLED_DIR: &str = "/opt/prosody-modules-enabled";
-
-/// The community's modules, where the settings do not name another folder.
-const COLLECTION_DIR: &str = "/opt/prosody-modules-available";
+use crate::settings::{Settings, catalogue, input};
+use crate::survey::modules::Modules;
 
 /// In place of a user that is not known. With such a mistake nothing is written or started.
 const NOBODY: u32 = 65534;
-
-/// The link in the runtime directory that names the generation in force.
-pub const CURRENT: &str = "current";
-
-/// Where Prosody keeps its process id and its admin socket: the one place in the runtime directory that is its own.
-pub const SERVER_DIR: &str = "server";
-
-/// Where certificates are, below the configuration directory, where settings do not say otherwise. With a configuration of
-/// the user's own it is where Prosody looks for them by itself.
-pub const DEFAULT_CERTIFICATES: &str = "certs";
-
-/// Where settings do not say otherwise.
-const RUNTIME_DIR: &str = "/run/prosody";
 
 /// Everything that a plan depends on besides settings.
 pub struct Facts {
@@ -111,7 +93,7 @@ impl Places {
         };
         Self {
             config_dir: path(&entrypoint.config_dir, CONFIG_DIR),
-            data_dir: path(&entrypoint.data_dir, "/var/lib/prosody"),
+            data_dir: path(&entrypoint.data_dir, DATA_DIR),
             runtime_dir,
         }
     }
@@ -318,12 +300,12 @@ fn secret_files(settings: &Settings) -> BTreeMap<&'static str, String> {
         let given = settings.source.given.get(setting.field)?;
         let path = given.file.as_deref()?.to_str().filter(|path| path.starts_with('/'))?;
         // Prosody reads it as the user that it runs as, and takes what is in the first line.
-        let content = source::read_bytes(Path::new(path)).ok()?;
+        let content = input::read_bytes(Path::new(path)).ok()?;
         let line = content.strip_suffix(b"\n").unwrap_or(&content);
         let is_one_line = !given.value.contains(['\r', '\n']) && line == given.value.as_bytes();
         is_one_line.then(|| (setting.field, path.to_owned()))
     });
-    gather(found)
+    found.collect()
 }
 
 /// Whom Prosody runs as.
@@ -333,7 +315,7 @@ pub fn identity(settings: &Settings, data_dir: &Path) -> Result<User, Failure> {
         uid: settings.entrypoint.uid.map(|id| id.get()),
         gid: settings.entrypoint.gid.map(|id| id.get()),
     };
-    User::resolve(&requested, data_dir)
+    identity::resolve(&requested, data_dir)
 }
 
 /// The names at the top of the configuration directory, in order; none where it cannot be read.
@@ -354,36 +336,13 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Names in a sentence, the first few of them.
-pub fn several<N: AsRef<str>>(names: &[N]) -> String {
-    const SHOWN: usize = 5;
-    let join = |names: &[N]| names.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ");
-    match names.len() {
-        0..=SHOWN => join(names),
-        count => format!("{} and {} more", join(&names[..SHOWN]), count - SHOWN),
-    }
-}
-
 /// The generations in a runtime directory, oldest first.
 pub fn generations(runtime_dir: &Path) -> Vec<u64> {
     let Ok(entries) = fs::read_dir(runtime_dir) else {
         return Vec::new();
     };
-    let number = |name: &OsStr| {
-        name.to_str()?.strip_prefix("generation-")?.parse().ok().filter(|&number: &u64| number < u64::MAX / 2)
-    };
-    let mut numbers: Vec<u64> = entries.flatten().filter_map(|entry| number(&entry.file_name())).collect();
+    let number = |entry: fs::DirEntry| layout::generation_number(entry.file_name().to_str()?);
+    let mut numbers: Vec<u64> = entries.flatten().filter_map(number).collect();
     numbers.sort_unstable();
     numbers
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_list_is_cut() {
-        assert_eq!(several(&["a", "b"]), "a, b");
-        assert_eq!(several(&["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more");
-    }
 }

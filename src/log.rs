@@ -3,6 +3,7 @@
 //! As text it has the layout of Prosody's console log (`log_to_console` in `core/loggingmanager.lua`, 0.12 and 13.0),
 //! so that both read as one: no time, the source in a column, the level, a tab, the message.
 
+use crate::exit_status::{ExitStatus, Failure};
 use std::fmt;
 use std::io::{self, IsTerminal};
 
@@ -141,6 +142,14 @@ fn symbol(control: char) -> char {
         '\x7f' => '\u{2421}',
         _ => char::from_u32(0x2400 + u32::from(control)).unwrap_or(control),
     }
+}
+
+/// Tells the user why nothing more happens.
+pub fn report_failure(failure: &Failure) -> ExitStatus {
+    // Where the settings were not read yet, the log is as it is by default.
+    init(Format::Text, tracing::Level::INFO);
+    tracing::error!("{failure}");
+    failure.status
 }
 
 #[cfg(test)]

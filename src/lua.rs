@@ -5,6 +5,8 @@
 //! The syntax is that of the Lua reference manuals 5.2, 5.3 and 5.4, section 3.1, "Lexical Conventions",
 //! and section 3.4.9 (3.4.8 in 5.2), "Table Constructors".
 
+pub mod tokens;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -193,11 +195,9 @@ fn end_of_string(text: &str) -> Option<&str> {
     Some(&text[end + 1..])
 }
 
-/// A table, as [`Value::from_pairs`] makes it. All go through a vector of one type: the sort in there is compiled anew for
-/// each type of iterator, 5 kB each time.
+/// A table with these pairs.
 pub fn table<K: Into<Value>, V: Into<Value>>(pairs: impl IntoIterator<Item = (K, V)>) -> Value {
-    let pairs = pairs.into_iter().map(|(key, value)| (key.into(), value.into()));
-    Value::from_pairs(pairs.collect::<Vec<(Value, Value)>>())
+    Value::from_pairs(pairs)
 }
 
 /// The same value with every scalar in it hidden as a [`Secret`] is, for values that may be secrets.

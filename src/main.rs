@@ -9,7 +9,7 @@ use clap::Parser;
 use prosody_entrypoint::cli::{COMMANDS, Cli, Command};
 use prosody_entrypoint::commands;
 use prosody_entrypoint::exit_status::{ExitStatus, Failure};
-use prosody_entrypoint::{privileges, system};
+use prosody_entrypoint::os::{privileges, system};
 
 prosody_entrypoint::main_function!(run);
 
@@ -36,7 +36,7 @@ fn run() -> ! {
             }
         }
     };
-    let status = result.unwrap_or_else(|failure| commands::report_failure(&failure));
+    let status = result.unwrap_or_else(|failure| prosody_entrypoint::log::report_failure(&failure));
     system::exit_now(status.code())
 }
 

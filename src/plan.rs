@@ -20,27 +20,21 @@ use minijinja::Value;
 use serde::Serialize;
 
 use self::certificates::Decision;
-pub use self::global::ROOT_ANCHOR;
 pub use self::hosts::Hosts;
 use self::hosts::Options;
 use self::render::Renderer;
-pub use self::resolution::{LINKED, Module, Reason, Role};
-pub use self::state::{Changes, STATE_FILE, State, add_warning};
-pub use self::storage::SQLITE_FILE;
-use crate::certificates::Pair;
+pub use self::resolution::{Module, Reason, Role};
+pub use self::state::{Changes, State, add_warning};
 use crate::database::Database;
-use crate::facts::{CURRENT, Facts};
+use crate::facts::Facts;
+use crate::layout::{CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR};
 use crate::lua::Secrets;
-use crate::privileges;
-use crate::self_signed::Request;
+use crate::os::privileges;
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
 use crate::settings::types::LogLevel;
-use crate::settings::{Mistake, Report, Settings};
-
-/// The main file's name, and the name of a configuration file of the user's own.
-pub const MAIN_FILE: &str = "prosody.cfg.lua";
-
-/// Where the health check finds out whom to ask.
-pub const HEALTH_FILE: &str = "health";
+use crate::survey::certificates::Pair;
+use crate::survey::self_signed::Request;
 
 /// The fragments in the order in which they are read.
 const FRAGMENTS: [&str; 5] =
@@ -231,7 +225,7 @@ pub fn make(
                 }
             ));
         }
-        let linked = Value::from(generation.join(LINKED).to_string_lossy().into_owned());
+        let linked = Value::from(generation.join(MODULES_DIR).to_string_lossy().into_owned());
         let paths = options.get("plugin_paths").and_then(|paths| paths.try_iter().ok());
         let paths: Value = paths.into_iter().flatten().chain([linked]).collect();
         options.insert("plugin_paths".into(), paths);
@@ -281,11 +275,13 @@ pub fn make(
         let mut names = names.into_iter();
         let Some(first) = names.next() else { continue };
         // Another name for the same is a link beside it.
-        links.extend(names.map(|name| Link {
-            path: Path::new(certificates::FOLDER).join(name),
-            target: first.clone().into(),
-        }));
-        imports.push(Import::new(Path::new(certificates::FOLDER).join(first), pair));
+        links.extend(
+            names.map(|name| Link {
+                path: Path::new(CERTIFICATES_DIR).join(name),
+                target: first.clone().into(),
+            }),
+        );
+        imports.push(Import::new(Path::new(CERTIFICATES_DIR).join(first), pair));
     }
     Plan {
         state,
@@ -325,7 +321,7 @@ fn name_certificates(
     let is_in_force = manner.generation.parent() == Some(&facts.runtime_dir);
     let current = facts.runtime_dir.join(CURRENT);
     let directory = if is_in_force { &current } else { manner.generation };
-    name("certificates", value(&directory.join(certificates::FOLDER)));
+    name("certificates", value(&directory.join(CERTIFICATES_DIR)));
     let files = decision.files(manner.generation);
     let own = |host| hosts.own_certificates().find(|(name, _)| *name == host).map(|(_, value)| value.clone());
     let file = |host| files.get(host).map(|file| value(file)).or_else(|| own(host));
@@ -354,7 +350,7 @@ fn name_hosts_in_ascii(hosts: &mut Hosts, has_http_host: bool) {
 
 /// Relative paths in the user's files mean the configuration directory: to Prosody, that is the main file's directory.
 fn links(facts: &Facts, files: &[File]) -> Vec<Link> {
-    let is_ours = |name: &Path| files.iter().any(|file| file.path == name) || name == Path::new(LINKED);
+    let is_ours = |name: &Path| files.iter().any(|file| file.path == name) || name == Path::new(MODULES_DIR);
     facts
         .entries
         .iter()

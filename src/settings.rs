@@ -1,11 +1,9 @@
 //! Settings: what the environment says, typed and checked.
 
 pub mod catalogue;
-pub mod moving_in;
-pub mod nearest;
+pub mod compat;
+pub mod input;
 pub mod reference;
-pub mod report;
-pub mod source;
 pub mod types;
 
 use std::collections::BTreeMap;
@@ -17,9 +15,9 @@ pub use self::catalogue::{
     Anything, Authentication, Entrypoint, Hosts, Modules, Network, Observability, Storage, Tls,
 };
 use self::catalogue::{Section, Setting};
-pub use self::report::{Mistake, Report};
-pub use self::source::{Given, Source};
+pub use self::input::{Given, Source};
 use self::types::{Account, Kind, Name};
+use crate::report::{Mistake, Report};
 
 /// All settings. What is not set is `None`; defaults are the plan's affair, because some follow from others.
 #[derive(Default)]
@@ -48,7 +46,7 @@ impl Settings {
     /// Reads the settings of an environment. What is wrong is in the report, and left out of the settings.
     pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Report) {
         let mut report = Report::default();
-        let source = source::read(environment, &mut report);
+        let source = input::read(environment, &mut report);
         let mut settings = Self {
             hosts: read_section(&Hosts::SECTION, &source, &mut report),
             modules: read_section(&Modules::SECTION, &source, &mut report),
@@ -217,19 +215,17 @@ impl Settings {
 
 /// Reads the settings of one section: all pairs at once, and where that fails each alone, so that every mistake is found.
 fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Source, report: &mut Report) -> T {
-    // One type of iterator, so that the compiler writes the reading of a section once and not for each call.
-    let read = |pairs: Vec<(String, String)>| envy::from_iter::<_, T>(pairs);
     let given = || {
         let settings = section.settings.iter();
         settings.filter_map(|setting| Some((setting, source.given.get(setting.field)?)))
     };
     let pair = |setting: &Setting, given: &Given| (setting.field.to_owned(), given.value.clone());
-    if let Ok(section) = read(given().map(|(setting, given)| pair(setting, given)).collect()) {
+    if let Ok(section) = envy::from_iter(given().map(|(setting, given)| pair(setting, given))) {
         return section;
     }
     let mut right = Vec::new();
     for (setting, given) in given() {
-        let why = match read(vec![pair(setting, given)]) {
+        let why = match envy::from_iter::<_, T>([pair(setting, given)]) {
             Ok(_) => {
                 right.push(pair(setting, given));
                 continue;
@@ -240,5 +236,5 @@ fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Sourc
         let mistake = Mistake::new(&given.variable, &why);
         report.mistake(if setting.shows(&given.value) { mistake.with_value(&given.value) } else { mistake });
     }
-    read(right).unwrap_or_default()
+    envy::from_iter(right).unwrap_or_default()
 }

@@ -14,10 +14,10 @@ use nix::unistd::{
     ForkResult, Gid, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, setgroups, setresgid, setresuid, setsid,
 };
 use prosody_entrypoint::exit_status::ExitStatus;
-use prosody_entrypoint::identity::User;
 use prosody_entrypoint::init::{self, Cause, Command, Kind, Options, Reload};
-use prosody_entrypoint::watch::{Watch, Watched};
-use prosody_entrypoint::{privileges, system};
+use prosody_entrypoint::os::users::User;
+use prosody_entrypoint::os::watch::{Watch, Watched};
+use prosody_entrypoint::os::{privileges, system};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::fs::{self, File};

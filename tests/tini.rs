@@ -13,7 +13,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, Uid, setsid};
-use prosody_entrypoint::system;
+use prosody_entrypoint::os::system;
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, c_char, c_int};
 use std::fmt::Debug;

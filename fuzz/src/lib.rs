@@ -6,12 +6,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use minijinja::Value;
-use prosody_entrypoint::certificates::key::Keys;
-use prosody_entrypoint::certificates::pem;
-use prosody_entrypoint::certificates::x509::Certificate;
-use prosody_entrypoint::facts::{lua_source, module_source};
+use prosody_entrypoint::facts::lua_summary;
 use prosody_entrypoint::lua::{self, Dialect, Secret, Secrets, Version};
 use prosody_entrypoint::settings::{Settings, catalogue, reference};
+use prosody_entrypoint::survey::certificates::key::Keys;
+use prosody_entrypoint::survey::certificates::pem;
+use prosody_entrypoint::survey::certificates::x509::Certificate;
+use prosody_entrypoint::survey::modules::source as module_source;
 use prosody_entrypoint::templates::Templates;
 
 const DIALECT: Dialect = Dialect { version: Version::Lua54, secrets: Secrets::Written };
@@ -81,7 +82,7 @@ pub fn setting(data: &[u8]) {
 /// Any bytes as a Lua file of the user's, or as a module, are looked through to the end.
 pub fn lua_source(data: &[u8]) {
     let stands = |name: &str| data.windows(name.len()).any(|window| window == name.as_bytes());
-    let summary = lua_source::summarize(data);
+    let summary = lua_summary::summarize(data);
     for name in summary.environment.iter().chain(&summary.hosts) {
         assert!(stands(name), "{name:?} is not in the file");
     }

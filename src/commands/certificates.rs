@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::render::print;
-use super::{Wish, log_report, make_plan, read_settings, served_certificates};
 use crate::apply;
-use crate::certificates::{self, Certificates, Pair, PassedOver, Service, Source};
 use crate::cli::Certificates as Options;
+use crate::configure::{Wish, log_report, make_plan, read_settings, served_certificates};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::Places;
-use crate::identity::User;
 use crate::lua::Secrets;
+use crate::os::privileges;
+use crate::os::users::User;
 use crate::plan::certificates::{Origin, Served, ascii, lasts};
-use crate::privileges;
 use crate::settings::Settings;
+use crate::survey::certificates::{self, Certificates, Pair, PassedOver, Service, Source};
 
 /// Ends with 1 where a host has no certificate, or one that ends too soon.
 pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
@@ -243,7 +243,7 @@ fn passed_over(file: &PassedOver) -> Value {
 mod tests {
     use super::*;
     use crate::plan::certificates::Origin;
-    use crate::self_signed::{self, Store};
+    use crate::survey::self_signed::{self, Store};
     use crate::test_dir::TestDir;
     use nix::unistd::getegid;
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::read_settings;
+use crate::configure::read_settings;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::Places;
 use crate::health::{ANY_HOST, Service, Target, check};
-use crate::plan::HEALTH_FILE;
+use crate::layout::HEALTH_FILE;
 
 /// How long an answer may take. A server that is busy for longer does not serve.
 const TIMEOUT: Duration = Duration::from_secs(5);

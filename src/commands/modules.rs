@@ -7,17 +7,20 @@ use nix::unistd::geteuid;
 use serde_json::{Map, Value};
 
 use super::render::print;
-use super::{Wish, log_report, make_plan, read_settings, wrong};
 use crate::apply;
 use crate::cli::Modules as Options;
+use crate::configure::{Wish, log_report, make_plan, read_settings, wrong};
 use crate::exit_status::{ExitStatus, Failure};
-use crate::facts::modules::{Modules, Origin};
-use crate::facts::{Facts, Places, readme, several};
+use crate::facts::{Facts, Places};
 use crate::lua::Secrets;
+use crate::os::privileges;
 use crate::plan::{Module, Reason, Role};
-use crate::privileges;
-use crate::settings::nearest::nearest;
-use crate::settings::{Mistake, Report, Settings};
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
+use crate::survey::modules::readme;
+use crate::survey::modules::{Modules, Origin};
+use crate::text::nearest;
+use crate::text::several;
 
 /// A cell that is wider moves the rest of its own line, and not that of all others.
 const WIDEST: usize = 44;
@@ -58,10 +61,8 @@ fn list(settings: &Settings, places: Places, report: Report, as_json: bool) -> R
     };
     let (_, plan, report) = make_plan(settings, places, report, &wish, None)?;
     log_report(&report);
-    let mut modules: Vec<&Module> = Vec::new();
-    for module in &plan.modules {
-        modules.insert(modules.partition_point(|other| other.name < module.name), module);
-    }
+    let mut modules: Vec<&Module> = plan.modules.iter().collect();
+    modules.sort_by(|one, other| one.name.cmp(&other.name));
     if as_json {
         print_json(modules.into_iter().map(as_object).collect())?;
     } else {
@@ -311,7 +312,7 @@ fn table(heading: &[&str], mut rows: Vec<Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::module_source::Need;
+    use crate::survey::modules::source::Need;
 
     #[test]
     fn long_lists_are_cut_in_the_table_alone() {

@@ -8,14 +8,14 @@ use std::{fs, io};
 
 use anyhow::anyhow;
 
-use super::read_settings;
 use super::run::{environment, without_settings};
+use crate::configure::read_settings;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::{self, Running};
 use crate::facts::{self, Places};
-use crate::identity::User;
 use crate::init::{Command, Kind};
-use crate::privileges;
+use crate::os::privileges;
+use crate::os::users::User;
 
 /// The commands of `prosodyctl`, 0.12 and 13.0 (`prosodyctl help`, and its source).
 const COMMANDS: &[&str] = &[

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::{Wish, gone, log_report, make_plan, read_settings, served_certificates};
 use crate::apply;
 use crate::cli::Render;
+use crate::configure::{Wish, gone, log_report, make_plan, read_settings, served_certificates};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::facts::{CURRENT, Places};
+use crate::facts::Places;
+use crate::layout::CURRENT;
 use crate::lua::{self, Secrets};
 use crate::plan::Plan;
 

@@ -8,24 +8,28 @@ use std::{fs, io};
 
 use nix::unistd::getppid;
 
-use super::{Wish, log_report, make_plan, prosodyctl, read_settings, refuse, reload, report_failure};
-use super::{is_reloading, watch_certificates, wrong};
+use super::prosodyctl;
 use crate::accounts;
 use crate::apply;
-use crate::certificates::Certificates;
+use crate::configure::{Wish, log_report, make_plan, read_settings, refuse};
+use crate::configure::{is_reloading, watch_certificates, wrong};
 use crate::database;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::prosody::{self, Prosody};
 use crate::facts::running::Running;
-use crate::facts::{self, CURRENT, Places, user_files};
-use crate::identity::User;
+use crate::facts::{self, Places, custom_files as user_files};
 use crate::init::{self, Command, Kind, Options, Reload};
+use crate::layout::{CURRENT, MAIN_FILE};
 use crate::lua::Secrets;
-use crate::plan::{self, MAIN_FILE};
-use crate::privileges;
+use crate::os::privileges;
+use crate::os::users::User;
+use crate::os::watch::{self, Watch};
+use crate::plan;
+use crate::report::{Mistake, Report};
 use crate::settings::catalogue::PREFIX;
-use crate::settings::{Mistake, Report, Settings, catalogue, source};
-use crate::watch::{self, Watch};
+use crate::settings::{Settings, catalogue, input};
+use crate::survey::certificates::Certificates;
+use crate::{log, reload, text};
 
 /// How long a start waits for a database where `PROSODY_DB_WAIT` does not say otherwise.
 const DB_WAIT: Duration = Duration::from_secs(60);
@@ -45,7 +49,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let run = |server, cause| reload::run(server, cause, events);
     let reload = is_server.then_some(Reload { run: &run, watch: events });
     init::supervise(&Options::entrypoint(), reload, || {
-        report_failure(&become_program(command, watch.as_ref()))
+        log::report_failure(&become_program(command, watch.as_ref()))
     })
 }
 
@@ -159,7 +163,7 @@ fn configure(watch: MaybeWatch) -> Result<Ready, Failure> {
         if let Some(accounts) = &plan.accounts {
             apply::hand_over(accounts, &facts.runtime_dir, &facts.identity)?;
         }
-        let hosts = facts::several(&plan.virtual_hosts);
+        let hosts = text::several(&plan.virtual_hosts);
         let own = facts.user_files.define_host().then(|| "the hosts of your own files".to_owned());
         let hosts: Vec<String> = [hosts].into_iter().filter(|hosts| !hosts.is_empty()).chain(own).collect();
         tracing::info!(
@@ -293,7 +297,7 @@ fn check_main_file(main_file: &Path) -> Result<(), Failure> {
 /// Refuses a file that Prosody's user cannot read, of which Prosody would say that there is none.
 fn check_readable(main_file: &Path, user: &User) -> Result<(), Failure> {
     let Err(error) = privileges::as_user(user, || fs::File::open(main_file)) else { return Ok(()) };
-    let (why, User { uid, gid, .. }) = (source::reason(&error), user);
+    let (why, User { uid, gid, .. }) = (text::reason(&error), user);
     Err(wrong(Mistake::about(&format!(
         "{}: Prosody's user (uid {uid}, gid {gid}) cannot read it ({why}): run `chgrp {gid}` and `chmod g+r` on it, and \
          `chmod g+x` on its directory",
@@ -306,7 +310,7 @@ fn check_readable(main_file: &Path, user: &User) -> Result<(), Failure> {
 pub fn without_settings(settings: &Settings, read: &BTreeSet<&str>) -> Vec<(OsString, OsString)> {
     let is_kept = |name: &OsStr| {
         let Some(name) = name.to_str() else { return true };
-        let is_ours = name.starts_with(PREFIX) && !source::NOT_OURS.contains(&name);
+        let is_ours = name.starts_with(PREFIX) && !input::NOT_OURS.contains(&name);
         !settings.is_secret(name) && (!is_ours || read.contains(name))
     };
     std::env::vars_os().filter(|(name, _)| is_kept(name)).collect()

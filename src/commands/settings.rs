@@ -1,8 +1,8 @@
 //! The catalogue of settings, and the values in force.
 
-use super::read_settings;
 use super::render::print;
 use crate::cli::{Format, Settings as Options};
+use crate::configure::read_settings;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::settings::reference;
 
@@ -11,8 +11,8 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     if options.effective {
         let (settings, report) = read_settings();
         print(&reference::effective(&settings))?;
-        super::log_report(&report);
-        super::refuse(&settings, report)?;
+        crate::configure::log_report(&report);
+        crate::configure::refuse(&settings, report)?;
         return Ok(ExitStatus::SUCCESS);
     }
     print(&match options.format {

@@ -8,15 +8,16 @@ use std::process::Command;
 use anyhow::Context;
 use nix::unistd::mkdtemp;
 
+use super::prosodyctl;
 use super::run::{check_own_configuration, environment, without_settings};
-use super::{Wish, log_report, make_plan, prosodyctl, read_settings};
 use crate::apply;
+use crate::configure::{Wish, log_report, make_plan, read_settings};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts::{self, Places};
-use crate::identity::User;
+use crate::layout::MAIN_FILE;
 use crate::lua::Secrets;
-use crate::plan::MAIN_FILE;
-use crate::privileges;
+use crate::os::privileges;
+use crate::os::users::User;
 
 /// Ends with 0 where nothing is wrong, with 78 where a setting is, or where Prosody says so.
 pub fn run() -> Result<ExitStatus, Failure> {

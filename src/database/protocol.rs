@@ -142,7 +142,7 @@ fn connect(database: &Database, limit: Duration) -> Result<Box<dyn Connection>, 
         let stream = UnixStream::connect(&path).map_err(|error| refused(&format!("{path}: "), &error))?;
         return ready(stream, limit);
     }
-    crate::system::resolve_names_with_files_and_dns();
+    crate::os::system::resolve_names_with_files_and_dns();
     let addresses = (host.as_str(), database.port()).to_socket_addrs();
     let addresses: Vec<_> = addresses
         .map_err(|error| Answer::starting(format!("the name {host} does not resolve ({error})")))?

@@ -12,8 +12,8 @@ use std::{env, fmt};
 use anyhow::Context;
 use nix::unistd::geteuid;
 
-use crate::identity::User;
 use crate::lua;
+use crate::os::users::User;
 
 /// The settings that Prosody's build writes into the program stand at its top; in 13.0 they end at byte 600.
 const PROGRAM_HEAD: u64 = 8 * 1024;

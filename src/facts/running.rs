@@ -6,12 +6,10 @@ use std::path::Path;
 
 use nix::unistd::Pid;
 
-use super::{CURRENT, Places};
-use crate::identity::User;
+use super::Places;
+use crate::layout::{CURRENT, STARTED_FILE};
+use crate::os::users::User;
 use crate::plan::State;
-
-/// The file with the state that the server was started with, in the runtime directory.
-pub const STARTED_FILE: &str = "started";
 
 /// A server that runs with what we rendered.
 pub struct Running {

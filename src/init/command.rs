@@ -1,7 +1,7 @@
 //! Becoming another program.
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::system;
+use crate::os::system;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -14,9 +14,9 @@ pub use options::{ExitCodes, Options, Wish, parse};
 pub use voice::Voice;
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::privileges;
-use crate::system::{self, Received};
-use crate::watch::Watch;
+use crate::os::privileges;
+use crate::os::system::{self, Received};
+use crate::os::watch::Watch;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::libc::{SI_KERNEL, SI_USER};
@@ -99,10 +99,6 @@ pub fn supervise(
             }
             let init =
                 Init { options, reload, child, terminal, reloading: None, once_more: false, forwarded: 0 };
-            // A command of Prosody's ends soon, and what was given back would have to be brought in again.
-            if reload.is_some() || matches!(options.voice, Voice::Tini { .. }) {
-                system::forget_unused_code();
-            }
             init.run(&signals).status(ExitStatus::OS_ERROR)
         }
     }

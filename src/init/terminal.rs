@@ -1,6 +1,6 @@
 //! The terminal that a command is started on.
 
-use crate::system::standard_stream;
+use crate::os::system::standard_stream;
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 
 /// Our controlling terminal, on standard input, while our process group is its foreground one (tcsetpgrp(3)).

@@ -3,7 +3,7 @@
 use nix::unistd::{getpid, write as write_to};
 use std::fmt::{self, Write};
 
-use crate::system::standard_stream;
+use crate::os::system::standard_stream;
 
 /// In whose words PID 1 speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,23 +1,20 @@
 //! The accounts that settings name: what is wrong with them, and the module that makes them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use minijinja::Value;
 
 use super::File;
 use super::hosts::{Hosts, Options};
-use super::resolution::LINKED;
-use crate::accounts::{self, MODULE};
-use crate::facts::{Facts, several};
+use crate::accounts;
+use crate::facts::Facts;
+use crate::layout;
+use crate::layout::ACCOUNTS_MODULE as MODULE;
 use crate::lua::{self, Dialect, Secrets};
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
 use crate::settings::types::Account;
-use crate::settings::{Mistake, Report, Settings};
-
-/// Where the module is in a generation.
-pub fn module_path() -> PathBuf {
-    Path::new(LINKED).join(format!("mod_{MODULE}.lua"))
-}
+use crate::text::several;
 
 /// Finds what is wrong with the accounts, and makes administrators of those that are to be.
 pub fn check(settings: &Settings, facts: &Facts, hosts: &mut Hosts, report: &mut Report) {
@@ -74,11 +71,11 @@ pub fn load(settings: &Settings, facts: &Facts, hosts: &mut Hosts, options: &mut
     for options in first.into_iter().chain([options]) {
         add(options, "modules_enabled", MODULE.to_owned());
     }
-    let path = Value::from(accounts::file(&facts.runtime_dir).to_string_lossy().into_owned());
+    let path = Value::from(layout::accounts_file(&facts.runtime_dir).to_string_lossy().into_owned());
     let mut literal = String::new();
     let dialect = Dialect { version: facts.prosody.dialect(), secrets: Secrets::Written };
     lua::write(&mut literal, &path, dialect).ok()?;
-    Some(File::new(module_path(), accounts::module(&literal)))
+    Some(File::new(layout::accounts_module(), accounts::module(&literal)))
 }
 
 /// Adds to an option that is a list, or becomes one.

@@ -14,17 +14,16 @@ use nix::unistd::Uid;
 use time::{Duration, OffsetDateTime};
 
 use super::hosts::{Hosts, network_hostname};
-use crate::certificates::{self, Certificates, Choice, Pair, PassedOver, Service, Source};
-use crate::facts::user_files::UserFiles;
-use crate::facts::{Facts, several};
-use crate::gather::gather;
-use crate::privileges;
-use crate::self_signed::{self, Request, Store};
+use crate::facts::Facts;
+use crate::facts::custom_files::UserFiles;
+use crate::layout::CERTIFICATES_DIR;
+use crate::os::privileges;
+use crate::report::Report;
+use crate::settings::Settings;
 use crate::settings::types::{Domain, Kind};
-use crate::settings::{Report, Settings};
-
-/// The folder of certificates in a generation.
-pub const FOLDER: &str = "certificates";
+use crate::survey::certificates::{self, Certificates, Choice, Pair, PassedOver, Service, Source};
+use crate::survey::self_signed::{self, Request, Store};
+use crate::text::several;
 
 /// From how long before its end on a certificate is worth a warning.
 pub const WARN: Duration = Duration::days(14);
@@ -221,7 +220,7 @@ impl Decision {
             (_, pair) => pair.map(|pair| Origin::Above(served.name.clone(), Rc::clone(pair))),
         };
         let origins: BTreeMap<String, Origin> =
-            gather(self.served.iter().filter_map(|served| Some((served.name.clone(), origin(served)?))));
+            self.served.iter().filter_map(|served| Some((served.name.clone(), origin(served)?))).collect();
         for served in self.served.iter_mut().filter(|served| served.origin == Origin::None) {
             let mut above = served.name.as_str();
             while let Some((_, parent)) = above.split_once('.') {
@@ -350,7 +349,7 @@ impl Decision {
 
     /// Says which files are not used, and why, but for what was said of them before.
     fn tell_of_files(&self, told: &BTreeSet<String>, report: &mut Report) {
-        let mut unused: BTreeSet<String> = gather(self.problems.iter().map(ToString::to_string));
+        let mut unused: BTreeSet<String> = self.problems.iter().map(ToString::to_string).collect();
         for served in &self.served {
             let is_good = matches!(served.origin, Origin::Found(_));
             // One that is only not the best is nothing to worry about where there is a good one.
@@ -448,10 +447,10 @@ impl Decision {
             imports.iter().filter_map(|(pair, files)| Some((Rc::as_ptr(pair), files.first()?))).collect();
         let imported = self.served.iter().filter_map(|served| {
             let file = by_pair.get(&Rc::as_ptr(served.pair()?))?;
-            Some((served.name.as_str(), generation.join(FOLDER).join(file)))
+            Some((served.name.as_str(), generation.join(CERTIFICATES_DIR).join(file)))
         });
         let self_signed = self.self_signed.iter().map(|(host, path)| (host.as_str(), path.clone()));
-        gather(imported.chain(self_signed))
+        imported.chain(self_signed).collect()
     }
 
     /// The name whose certificate who names no host gets at a port: the first that has one, or else the first other name,

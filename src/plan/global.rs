@@ -1,14 +1,13 @@
 //! The options of the global section that are more than a setting's value as it stands.
 
 use super::hosts::{Options, network_hostname};
-use crate::facts::{Facts, SERVER_DIR};
+use crate::facts::Facts;
+use crate::layout::{ROOT_ANCHOR, SERVER_DIR};
 use crate::lua;
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
 use crate::settings::types::{Interface, List, LogLevel, Lua, Rate};
-use crate::settings::{Mistake, Report, Settings};
 use minijinja::Value;
-
-/// The trust anchor of DNSSEC, from Debian's `dns-root-data`.
-pub const ROOT_ANCHOR: &str = "/usr/share/dns/root.ds";
 
 /// What encryption (XEP-0454, AES-GCM) adds to a file, in bytes: its tag.
 const ENCRYPTION_OVERHEAD: u64 = 16;

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::facts::Facts;
-use crate::facts::user_files::UserFiles;
+use crate::facts::custom_files::UserFiles;
 use minijinja::Value;
 
-use crate::gather::gather;
 use crate::lua::{self, Name};
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
 use crate::settings::types::{Domain, Kind, Lua, VirtualHost as VirtualHostSetting};
-use crate::settings::{Mistake, Report, Settings};
 
 /// The options of one host or component, in the order of their names.
 pub type Options = BTreeMap<String, Value>;
@@ -140,7 +140,7 @@ impl Hosts {
                 list.0.iter().filter(|component| component.module.as_str() == "http_file_share").count();
             for component in &list.0 {
                 let module = component.module.as_str();
-                let mut options: Options = gather(restricted().filter(|_| module == "muc"));
+                let mut options: Options = restricted().filter(|_| module == "muc").collect();
                 let mut enabled: Vec<String> =
                     component.modules_enabled.iter().map(|name| name.as_str().to_owned()).collect();
                 if module == "muc" {
@@ -171,7 +171,7 @@ impl Hosts {
             let mut rooms = vec!["muc_mam".to_owned()];
             rooms.extend(muc_modules().filter(|name| name != "muc_mam"));
             let rooms: Options =
-                gather(restricted().chain([("modules_enabled".to_owned(), Value::from(rooms))]));
+                restricted().chain([("modules_enabled".to_owned(), Value::from(rooms))]).collect();
             for (label, module, options) in [
                 ("conference", "muc", rooms),
                 ("upload", "http_file_share", Options::new()),

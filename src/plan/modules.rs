@@ -6,10 +6,10 @@ use minijinja::Value;
 
 use super::hosts::{Hosts, Options, domain};
 use crate::facts::Facts;
-use crate::facts::modules::Origin;
-use crate::gather::gather;
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
 use crate::settings::types::{Boolean, Name, Set};
-use crate::settings::{Mistake, Report, Settings};
+use crate::survey::modules::Origin;
 
 /// What is loaded on every virtual host, less what a version does not have.
 const DEFAULT: &[&str] = &[
@@ -144,7 +144,7 @@ pub fn options(
     if !disabled.is_empty() {
         options.insert("modules_disabled".into(), disabled.into_iter().map(Value::from).collect());
     }
-    gather(enabled.into_iter().map(|(name, asked)| (name.to_owned(), asked)))
+    enabled.into_iter().map(|(name, asked)| (name.to_owned(), asked)).collect()
 }
 
 /// Whether a module is disabled by being left out of those that are enabled. Where another module needs it, Prosody loads
@@ -190,7 +190,7 @@ fn stays(name: &str, settings: &Settings, facts: &Facts, hosts: &mut Hosts, repo
         )),
         _ => report.remark(format!(
             "{variable}: {name} is for rooms, and loaded on {}",
-            crate::facts::several(&addresses)
+            crate::text::several(&addresses)
         )),
     }
     false

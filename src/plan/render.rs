@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use minijinja::Value;
 
+use super::File;
 use super::hosts::{self, Component, Hosts, Options};
-use super::{File, MAIN_FILE};
 use crate::facts::Facts;
-use crate::facts::user_files::UserFile;
+use crate::facts::custom_files::UserFile;
+use crate::layout::MAIN_FILE;
 use crate::lua::{self, Dialect, Secrets};
-use crate::settings::{Mistake, Report, Settings};
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
 use crate::templates::Templates;
 
 /// Our templates, compiled in. A file of the same name in the templates directory replaces one.

@@ -10,16 +10,15 @@ use minijinja::value::ValueKind;
 use super::Link;
 use super::hosts::{Hosts, Options};
 use super::modules::{Asked, THE_DEFAULT_SET, is_only_left_out, names};
-use crate::facts::module_source::{ModuleSource, Need};
-use crate::facts::modules::{File, Found, Origin};
-use crate::facts::{Facts, several};
-use crate::gather::gather;
+use crate::facts::Facts;
+use crate::layout::MODULES_DIR;
 use crate::lua::Secret;
-use crate::settings::nearest::nearest;
-use crate::settings::{Mistake, Report, Settings};
-
-/// The folder of a generation that modules of the collection are linked into.
-pub const LINKED: &str = "community-modules";
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
+use crate::survey::modules::source::{ModuleSource, Need};
+use crate::survey::modules::{File, Found, Origin};
+use crate::text::nearest;
+use crate::text::several;
 
 /// What Prosody loads by itself on every host (`core/modulemanager.lua`, 0.12 and 13.0).
 const AUTOLOADED: [&str; 7] = ["presence", "message", "iq", "offline", "c2s", "s2s", "s2s_auth_certs"];
@@ -152,7 +151,7 @@ pub fn resolve(
         find_disabled_needs(&walk.modules, settings, hosts, report);
     }
     facts.modules.problems().for_each(|problem| report.notice(problem.to_owned()));
-    let path = |name: OsString| Path::new(LINKED).join(name);
+    let path = |name: OsString| Path::new(MODULES_DIR).join(name);
     let links = walk.links.into_iter().map(|(name, target)| Link { path: path(name), target }).collect();
     Resolution { modules: walk.modules, links, fingerprints: walk.fingerprints }
 }
@@ -213,12 +212,12 @@ impl Roots<'_> {
                 add(format!("{prefix}{default}"), THE_DEFAULT_SET, role, true, false);
             }
         }
-        let stores = settings
+        let stores: BTreeMap<&str, &str> = settings
             .stores
             .iter()
             .map(|(store, backend)| (backend.as_str(), settings.source.stores[store].variable.as_str()))
-            .map(|(backend, variable)| (if backend == "sqlite" { "sql" } else { backend }, variable));
-        let stores: BTreeMap<&str, &str> = gather(stores);
+            .map(|(backend, variable)| (if backend == "sqlite" { "sql" } else { backend }, variable))
+            .collect();
         self.each(self.options, "storage", &mut |name, is_written| {
             let by = stores.get(name.as_str()).filter(|_| !is_written);
             let by = by.map_or_else(|| variable("options"), |by| (*by).to_owned());
@@ -618,7 +617,7 @@ impl<'a> Walk<'a> {
     }
 
     fn find_missing_lua_libraries(&self, report: &mut Report) {
-        let libraries: BTreeSet<&str> = gather(self.lua.keys().map(String::as_str));
+        let libraries: BTreeSet<&str> = self.lua.keys().map(String::as_str).collect();
         for library in self.facts.modules.missing_lua_libraries(&libraries) {
             let is_prosodys =
                 ["prosody.", "util.", "net.", "core."].iter().any(|prefix| library.starts_with(prefix));

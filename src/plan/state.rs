@@ -13,13 +13,10 @@ use super::File;
 use super::certificates::Decision;
 use super::hosts::{Hosts, Options};
 use crate::facts::Facts;
-use crate::facts::lua_source::{self, Summary};
-use crate::identity::User;
+use crate::facts::lua_summary::{self, Summary};
 use crate::lua::{self, Dialect, Secrets};
+use crate::os::users::User;
 use crate::settings::Settings;
-
-/// The state's file, in each generation.
-pub const STATE_FILE: &str = "state";
 
 /// What serves a host that only a file of the user's names.
 const OWN: &str = "own";
@@ -82,7 +79,7 @@ pub fn describe(
     }
     let has_templates = !facts.user_files.templates.is_empty();
     for file in files.iter().filter(|file| has_templates || file.source.is_some()) {
-        let summary = lua_source::summarize(file.content.as_bytes());
+        let summary = lua_summary::summarize(file.content.as_bytes());
         add_summary(&mut text, file.source.as_ref().unwrap_or(&file.path), &summary);
         if file.source.is_some() {
             add_hosts(&mut text, &summary);

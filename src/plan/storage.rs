@@ -5,15 +5,14 @@ use super::modules::names;
 use super::resolution::each_text;
 use crate::database::Database;
 use crate::facts::Facts;
+use crate::layout::SQLITE_FILE;
 use crate::lua::{self, Secret};
-use crate::settings::nearest::nearest;
 use crate::settings::types::{DbDriver, Kind, Lua};
+use crate::text::nearest;
 use minijinja::Value;
 
-use crate::settings::{Mistake, Report, Settings};
-
-/// The SQLite file that the storage `sqlite` uses, in the data directory.
-pub const SQLITE_FILE: &str = "prosody.sqlite";
+use crate::report::{Mistake, Report};
+use crate::settings::Settings;
 
 /// The stores that Prosody 13.0 and 0.12 and the modules of Debian's collection open, by `open_store`, by the older
 /// `datamanager`, or as the name under which a module looks for a driver of many stores.

@@ -54,9 +54,6 @@ impl Setting {
 /// What every setting's name begins with.
 pub const PREFIX: &str = "PROSODY_";
 
-/// The configuration directory, where no setting says otherwise.
-pub const CONFIG_DIR: &str = "/etc/prosody";
-
 /// The settings of one part of the reference.
 pub struct Section {
     /// The heading in the reference.

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::Settings;
 use super::catalogue::{self, SECTIONS, STORE_PREFIX, Setting};
-use super::moving_in::{self, Meaning};
-use super::source::Given;
+use super::compat::{self, Meaning};
+use super::input::Given;
 
 /// The reference that stands in `docs/settings.md`.
 pub fn markdown() -> String {
@@ -59,11 +59,11 @@ pub fn markdown() -> String {
             let _ = writeln!(text, "| `{alias}` | `{}` |", setting.name());
         }
     }
-    for (name, meaning) in moving_in::VARIABLES {
+    for (name, meaning) in compat::VARIABLES {
         let means = match meaning {
             Meaning::Own(_, means) => (*means).to_owned(),
-            Meaning::Setting(_) => moving_in::setting(name, meaning),
-            Meaning::Nothing(_) => format!("nothing: use {}", moving_in::setting(name, meaning)),
+            Meaning::Setting(_) => compat::setting(name, meaning),
+            Meaning::Nothing(_) => format!("nothing: use {}", compat::setting(name, meaning)),
         };
         let _ = writeln!(text, "| `{name}` | {means} |");
     }

@@ -112,7 +112,7 @@ fn alternatives(choices: &[&str]) -> String {
 
 /// Ends a message with the nearest choice, where there is one.
 fn did_you_mean(word: &str, choices: &[&'static str]) -> String {
-    match super::nearest::nearest(word, choices.iter().copied()) {
+    match crate::text::nearest(word, choices.iter().copied()) {
         Some(choice) => format!("; did you mean `{choice}`?"),
         None => String::new(),
     }

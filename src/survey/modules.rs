@@ -3,6 +3,9 @@
 //! A folder costs the reading of its names, once, when something is searched that may be in it. Of the files only those
 //! of modules that are asked for are read, as Prosody's user, who has to read them too.
 
+pub mod readme;
+pub mod source;
+
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::env::consts::ARCH;
@@ -17,11 +20,10 @@ use std::rc::Rc;
 
 use nix::fcntl::OFlag;
 
-use super::lua_source::{Token, Tokens};
-use super::module_source::{self, ModuleSource};
-use super::prosody::Prosody;
-use crate::gather::gather;
-use crate::settings::source::reason;
+use self::source::ModuleSource;
+use crate::facts::prosody::Prosody;
+use crate::lua::tokens::{Token, Tokens};
+use crate::text::reason;
 
 /// How much of a file is read. The largest module in the collections has 50 kB.
 const LONGEST: u64 = 1024 * 1024;
@@ -203,7 +205,7 @@ impl Modules {
     /// The names of all modules, wherever they are. One file is looked for in each folder in a folder.
     pub fn names(&self) -> &BTreeSet<String> {
         self.all.get_or_init(|| {
-            gather(self.folders.iter().flat_map(|folder| self.modules_in(folder)).map(str::to_owned))
+            self.folders.iter().flat_map(|folder| self.modules_in(folder)).map(str::to_owned).collect()
         })
     }
 
@@ -307,7 +309,7 @@ impl Modules {
         };
         let answer = String::from_utf8_lossy(&answer.stdout);
         let missing: HashSet<&str> = answer.lines().collect();
-        gather(libraries.iter().copied().filter(|library| missing.contains(library)))
+        libraries.iter().copied().filter(|library| missing.contains(library)).collect()
     }
 
     /// Searches a file as `pluginloader.load_resource` does, in each folder in its turn.
@@ -443,7 +445,8 @@ impl Modules {
     /// What Prosody calls its features: the words in `core/features.lua`.
     fn features(&self) -> &HashSet<String> {
         self.features.get_or_init(|| {
-            let text = super::read(&self.prosody.source_dir.join("core/features.lua")).unwrap_or_default();
+            let text =
+                crate::facts::read(&self.prosody.source_dir.join("core/features.lua")).unwrap_or_default();
             let words = Tokens::new(&text).filter_map(|token| match token {
                 Token::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
                 _ => None,
@@ -556,7 +559,7 @@ fn read(path: &Path) -> io::Result<Content> {
     if content.len() as u64 > LONGEST {
         return if metadata.is_file() { too_large() } else { never_ends() };
     }
-    let source = module_source::read(&content);
+    let source = source::read(&content);
     if !source.is_lua {
         return nonsense("is not Lua, and Prosody cannot load it: replace or remove it", false);
     }
@@ -569,8 +572,8 @@ fn read(path: &Path) -> io::Result<Content> {
 mod tests {
     use super::*;
     use crate::facts::prosody::Version;
-    use crate::identity::User;
-    use crate::privileges::as_user;
+    use crate::os::privileges::as_user;
+    use crate::os::users::User;
     use crate::test_dir::TestDir;
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;

@@ -1,7 +1,7 @@
 //! Self-signed certificates for hosts that have no other, kept below the data directory.
 //!
 //! The data directory belongs to Prosody's user, who is trusted less than root. So everything here is to be called with
-//! the file system taking us for that user ([`crate::privileges::as_user`]), and besides nothing here follows a link or
+//! the file system taking us for that user ([`crate::os::privileges::as_user`]), and besides nothing here follows a link or
 //! changes a file that was there: every name is opened relative to a directory descriptor with `O_NOFOLLOW` (openat(2)),
 //! and what is written is a new file that is moved into place.
 
@@ -25,9 +25,9 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
-use crate::certificates::pem;
-use crate::certificates::x509::{Certificate, Usage};
-use crate::directory;
+use crate::os::directory;
+use crate::survey::certificates::pem;
+use crate::survey::certificates::x509::{Certificate, Usage};
 
 /// The directory below the data directory. No host's own can have this name: Prosody (`util/datamanager.lua`)
 /// writes a host's name with everything but ASCII letters and digits percent-encoded.
@@ -233,8 +233,8 @@ fn key_name(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::User;
-    use crate::privileges;
+    use crate::os::privileges;
+    use crate::os::users::User;
     use crate::test_dir::TestDir;
     use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
     use std::fs;

@@ -12,10 +12,9 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
-use super::lua_source::{self, Summary};
-use crate::gather::gather;
-use crate::settings::source::reason;
+use super::lua_summary::{self, Summary};
 use crate::settings::types::{Domain, Kind};
+use crate::text::reason;
 
 /// The largest file that is taken: what people write by hand is a hundredth of it.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -177,7 +176,7 @@ impl UserFiles {
     /// The environment variables that the user's files read.
     pub fn environment(&self) -> BTreeSet<&str> {
         let files = self.fragments().chain(&self.templates).chain(&self.main);
-        gather(files.flat_map(|file| &file.summary.environment).map(String::as_str))
+        files.flat_map(|file| &file.summary.environment).map(String::as_str).collect()
     }
 
     /// The user's fragments, those that Prosody reads and the templates of such.
@@ -201,7 +200,7 @@ fn read_main(path: &Path) -> Result<Option<UserFile>, Problem> {
         Err(_) if path.is_dir() => return Err(problem(Reason::MainIsDirectory)),
         Err(reason) => return Err(problem(reason)),
     };
-    let summary = lua_source::summarize(&content);
+    let summary = lua_summary::summarize(&content);
     Ok(Some(UserFile { path: path.to_owned(), template: None, summary, digest: digest(&content) }))
 }
 
@@ -295,7 +294,7 @@ fn read(path: PathBuf) -> Result<UserFile, Problem> {
         if content.len() as u64 > MAX_SIZE {
             return Err(Reason::TooLarge);
         }
-        let summary = lua_source::summarize(&content);
+        let summary = lua_summary::summarize(&content);
         let digest = digest(&content);
         let is_template = path.extension() == Some(OsStr::new("j2"));
         let template = is_template.then(|| String::from_utf8(content)).transpose();

@@ -19,8 +19,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use nix::unistd::{geteuid, read};
 
-use crate::facts::several;
-use crate::system;
+use crate::os::system;
+use crate::text::several;
 
 /// What comes and goes in a directory, and the directory itself.
 const COMING_AND_GOING: AddWatchFlags = AddWatchFlags::IN_CREATE
@@ -656,9 +656,10 @@ mod tests {
         root.write("certs/locked/a.pem", "");
         root.set_mode("certs/locked", 0o700);
         let paths = ["certs", "certs/locked", "certs/locked/a/b"].map(|path| root.path().join(path)).to_vec();
-        let user = crate::identity::User { name: None, uid: 12345, gid: 12345 };
-        let watched =
-            crate::privileges::as_user(&user, || watch.add(|show| paths.iter().for_each(|path| show(path))));
+        let user = crate::os::users::User { name: None, uid: 12345, gid: 12345 };
+        let watched = crate::os::privileges::as_user(&user, || {
+            watch.add(|show| paths.iter().for_each(|path| show(path)))
+        });
         assert_eq!(watched.problems.len(), 1, "{:?}", watched.problems);
         let words = ["certs/locked, ", "certs/locked/a", "may not read"];
         assert!(words.iter().all(|word| watched.problems[0].contains(word)), "{:?}", watched.problems);

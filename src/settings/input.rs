@@ -9,9 +9,9 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::catalogue::{self, PREFIX, STORE_PREFIX, Setting};
-use super::moving_in::{self, MovingIn};
-use super::nearest::nearest;
-use super::report::{Mistake, Report};
+use super::compat::{self, MovingIn};
+use crate::report::{Mistake, Report};
+use crate::text::nearest;
 
 /// The largest file that a `_FILE` setting may name, in bytes.
 const FILE_LIMIT: u64 = 16 * 1024 * 1024;
@@ -59,7 +59,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
     let mut source = Source::default();
     let mut variables: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in environment {
-        let is_known = |name: &&str| name.starts_with(PREFIX) || moving_in::may_count(name);
+        let is_known = |name: &&str| name.starts_with(PREFIX) || compat::may_count(name);
         let Some(name) = name.to_str().filter(is_known) else {
             continue;
         };
@@ -108,12 +108,12 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
                 if let Some(alias) = alias_of(&given.variable, setting) {
                     report.note(format!("{alias} is another name for {}: both work", setting.name()));
                 }
-                moving_in::note(&given.variable, report);
+                compat::note(&given.variable, report);
                 keep(source.given.entry(setting.field), given, Some(setting), report);
             }
         }
     }
-    moving_in::take(&foreign, &variables, &mut source, report);
+    compat::take(&foreign, &variables, &mut source, report);
     source
 }
 
@@ -202,12 +202,12 @@ fn meaning(name: &str) -> Option<Meaning> {
     {
         return Some(Meaning::Setting(setting));
     }
-    match moving_in::find(name) {
-        Some((_, moving_in::Meaning::Setting(field))) => {
+    match compat::find(name) {
+        Some((_, compat::Meaning::Setting(field))) => {
             return catalogue::setting(field).map(Meaning::Setting);
         }
-        Some((name, moving_in::Meaning::Own(..))) => return Some(Meaning::Foreign(name)),
-        Some((_, moving_in::Meaning::Nothing(_))) => return None,
+        Some((name, compat::Meaning::Own(..))) => return Some(Meaning::Foreign(name)),
+        Some((_, compat::Meaning::Nothing(_))) => return None,
         None => {}
     }
     name.strip_prefix(STORE_PREFIX)
@@ -227,7 +227,7 @@ pub fn suggestion(unknown: &str) -> Option<String> {
         .flat_map(|setting| {
             std::iter::once(setting.name()).chain(setting.aliases.iter().map(|alias| (*alias).to_owned()))
         })
-        .chain(moving_in::VARIABLES.iter().map(|(name, _)| (*name).to_owned()))
+        .chain(compat::VARIABLES.iter().map(|(name, _)| (*name).to_owned()))
         .filter(|name| name.starts_with(PREFIX))
         .collect();
     // Without the prefix, which says nothing: it would make short names alike.

@@ -1,8 +1,8 @@
 //! Rights: giving them up, and doing single things as somebody with fewer.
 
 use crate::exit_status::{ExitStatus, Failure};
-use crate::identity::User;
-use crate::system::{self, Capabilities};
+use crate::os::system::{self, Capabilities};
+use crate::os::users::User;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::libc::c_ulong;

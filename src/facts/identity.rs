@@ -5,6 +5,7 @@
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts;
+use crate::os::users::User;
 use anyhow::{Context, anyhow};
 use nix::unistd::{getegid, geteuid};
 use std::cell::OnceCell;
@@ -15,42 +16,21 @@ use std::{fs, io};
 /// The user that Debian's package makes, and the group of the same name.
 const PROSODY: &str = "prosody";
 
-/// A user to run as.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// The name in `/etc/passwd`; an arbitrary uid (OpenShift's) has none.
-    pub name: Option<String>,
-    pub uid: u32,
-    pub gid: u32,
-}
-
-impl User {
-    /// Whom this process runs as.
-    pub fn current() -> Self {
-        Self { name: None, uid: geteuid().as_raw(), gid: getegid().as_raw() }
-    }
-
-    /// Whether this is root, which Prosody refuses to run as unless `run_as_root` is set.
-    pub fn is_root(&self) -> bool {
-        self.uid == 0
-    }
-
-    /// Decides whom Prosody runs as.
-    ///
-    /// With root's rights: what `requested` asks for, else the owner of `data_dir` where that is not root, else the
-    /// user `prosody`. Where only a uid is known, the group is that of its passwd entry, else the data directory's where
-    /// the uid owns it and the group is not root's, else the group `prosody`, else the uid's number.
-    ///
-    /// Without root's rights: the user that we are; asking for another one is an error (77). A name that does not exist,
-    /// or nobody to choose, is one too (78).
-    pub fn resolve(requested: &Requested, data_dir: &Path) -> Result<Self, Failure> {
-        let image = Image::read(data_dir).status(ExitStatus::CONFIGURATION)?;
-        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-        if uid == 0 {
-            image.choose(requested).status(ExitStatus::CONFIGURATION)
-        } else {
-            image.unprivileged(uid, gid, requested)
-        }
+/// Decides whom Prosody runs as.
+///
+/// With root's rights: what `requested` asks for, else the owner of `data_dir` where that is not root, else the
+/// user `prosody`. Where only a uid is known, the group is that of its passwd entry, else the data directory's where
+/// the uid owns it and the group is not root's, else the group `prosody`, else the uid's number.
+///
+/// Without root's rights: the user that we are; asking for another one is an error (77). A name that does not exist,
+/// or nobody to choose, is one too (78).
+pub fn resolve(requested: &Requested, data_dir: &Path) -> Result<User, Failure> {
+    let image = Image::read(data_dir).status(ExitStatus::CONFIGURATION)?;
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    if uid == 0 {
+        image.choose(requested).status(ExitStatus::CONFIGURATION)
+    } else {
+        image.unprivileged(uid, gid, requested)
     }
 }
 
@@ -317,7 +297,7 @@ mod tests {
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         let owner = if uid == 0 { (54321, 54322) } else { (uid, gid) };
         std::os::unix::fs::chown(&directory, Some(owner.0), Some(owner.1)).unwrap();
-        let user = User::resolve(&NOTHING, &directory);
+        let user = resolve(&NOTHING, &directory);
         fs::remove_dir(&directory).unwrap();
         let user = user.unwrap();
         assert_eq!((user.uid, user.gid), owner);

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use minijinja::Value;
 
-use super::catalogue::{self, CONFIG_DIR, PREFIX};
-use super::report::{Mistake, Report};
-use super::source::{Given, Source, from_file, is_injected, keep};
+use super::catalogue::{self, PREFIX};
+use super::input::{Given, Source, from_file, is_injected, keep};
 use super::types::{Account, BareOrDomain, Boolean, Domain, E2ePolicy, Jid, Kind, Lua, Password, Set};
+use crate::layout::CONFIG_DIR;
+use crate::report::{Mistake, Report};
 
 /// What a variable of another image means.
 pub enum Meaning {

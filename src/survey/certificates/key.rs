@@ -223,7 +223,7 @@ fn computes(curve: &[u8], scalar: &[u8], point: &[u8]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certificates::x509::Certificate;
+    use crate::survey::certificates::x509::Certificate;
     use std::fs;
 
     fn file(name: &str) -> Vec<u8> {

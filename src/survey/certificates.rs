@@ -27,7 +27,6 @@ use self::choice::{Entry, Leaf};
 use self::key::Keys;
 use self::sources::Found;
 use self::x509::Certificate;
-use crate::gather::gather;
 
 /// A place where certificates are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +175,7 @@ impl Certificates {
     /// The names of all certificates, in Unicode, wildcards left out.
     pub fn names(&self) -> Vec<String> {
         let all = self.leaves.iter().flat_map(|leaf| leaf.certificate.domains());
-        let names: BTreeSet<String> = gather(all.filter(|name| !name.starts_with('*')));
+        let names: BTreeSet<String> = all.filter(|name| !name.starts_with('*')).collect();
         names.into_iter().collect()
     }
 

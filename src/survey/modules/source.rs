@@ -6,7 +6,7 @@
 
 use memchr::{memchr_iter, memrchr_iter};
 
-use super::lua_source::{Token, Tokens};
+use crate::lua::tokens::{Token, Tokens};
 
 /// The longest name that is taken for one: a file's has at most 255 bytes.
 const LONGEST: usize = 255;

@@ -16,7 +16,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::geteuid;
 
 use super::{Flaw, pem};
-use crate::settings::source::reason;
+use crate::text::reason;
 
 /// A larger file is not read: the longest chains have some 20 kB.
 pub const LARGEST: usize = 1024 * 1024;

@@ -12,19 +12,21 @@ use anyhow::anyhow;
 use nix::unistd::Pid;
 use signal_hook::consts::SIGHUP;
 
-use super::{Looked, Wish, gone, make_plan, read_settings, watch_certificates};
 use crate::apply;
+use crate::configure::{Looked, Wish, gone, make_plan, read_settings, watch_certificates};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
-use crate::facts::{self, CURRENT, Facts, Places, several};
-use crate::gather::gather;
+use crate::facts::{self, Facts, Places};
 use crate::init::Cause;
+use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, STATE_FILE};
+use crate::log;
 use crate::lua::Secrets;
+use crate::os::watch::Watch;
 use crate::plan::certificates::{Origin, Served};
-use crate::plan::{self, Changes, HEALTH_FILE, LINKED, MAIN_FILE, Plan, STATE_FILE, State};
-use crate::self_signed::Request;
+use crate::plan::{self, Changes, Plan, State};
 use crate::settings::Settings;
-use crate::watch::Watch;
+use crate::survey::self_signed::Request;
+use crate::text::several;
 
 /// How long Prosody may take until it can be signalled; with many hosts it is busy with its start for so long.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -56,7 +58,7 @@ pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
         Ok(false) => NOTHING_TO_TELL,
         Err(Failure { status, error }) => {
             let error = error.context("Not reloaded, the server goes on as it was");
-            super::report_failure(&Failure { status, error })
+            log::report_failure(&Failure { status, error })
         }
     }
 }
@@ -90,7 +92,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
 
     let started = State::parse(&started);
     let user = started.user.clone();
-    let served = before.join(plan::certificates::FOLDER);
+    let served = before.join(CERTIFICATES_DIR);
     let wish = Wish {
         secrets: Secrets::Written,
         generation: &apply::next_generation,
@@ -166,7 +168,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     let files: Vec<&Path> = rendered.iter().chain(&files).map(PathBuf::as_path).collect();
     say(&files, &changes, &plan, &facts);
     // A server that was started without accounts has nobody who would take them.
-    let takes_accounts = facts.runtime_dir.join(generation).join(plan::accounts::module_path()).exists();
+    let takes_accounts = facts.runtime_dir.join(generation).join(layout::accounts_module()).exists();
     if let Some(accounts) = plan.accounts.as_ref().filter(|_| takes_accounts && cause == Cause::Hangup) {
         apply::hand_over(accounts, &facts.runtime_dir, &facts.identity)?;
     }
@@ -219,7 +221,7 @@ fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
         .map(|file| file.source.clone().unwrap_or_else(|| file.path.clone()))
         .collect();
     different.extend(gone(before, plan));
-    let links: BTreeSet<PathBuf> = gather(plan.links.iter().map(|link| link.path.clone()));
+    let links: BTreeSet<PathBuf> = plan.links.iter().map(|link| link.path.clone()).collect();
     different.extend(links_in(before).symmetric_difference(&links).cloned());
     different
 }
@@ -231,7 +233,7 @@ fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
         let entries = fs::read_dir(generation.join(folder)).into_iter().flatten().flatten().filter(is_link);
         entries.map(|entry| Path::new(folder).join(entry.file_name())).collect::<Vec<PathBuf>>()
     };
-    gather(["", LINKED, plan::certificates::FOLDER].into_iter().flat_map(links))
+    ["", MODULES_DIR, CERTIFICATES_DIR].into_iter().flat_map(links).collect()
 }
 
 /// One line: what is different, and what of that waits for a restart.

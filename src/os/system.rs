@@ -16,10 +16,6 @@ use std::process::ExitStatus;
 ///
 /// The standard library's own start would look at the main thread's stack first, with all of the C library's formatted
 /// input for that, and take signals that PID 1 needs. What else it does is in [`prepare`].
-///
-/// Of the static program it also says that its stack has no frames to show. There are no tables to find them by
-/// (docker/build-binary) and no symbols to name them, and without frames the reader of debug information that the
-/// standard library would show them with is left out: a twentieth of the file.
 #[macro_export]
 macro_rules! main_function {
     ($run:path) => {
@@ -27,17 +23,8 @@ macro_rules! main_function {
         #[allow(unsafe_code)]
         #[unsafe(no_mangle)]
         extern "C" fn main() -> i32 {
-            $crate::system::prepare();
+            $crate::os::system::prepare();
             $run()
-        }
-
-        // SAFETY: it is libgcc's name, whose place it takes; only the standard library calls it, to show or keep a
-        // backtrace, with these arguments, which it leaves alone. The result is `_URC_END_OF_STACK`.
-        #[cfg(target_feature = "crt-static")]
-        #[allow(unsafe_code, non_snake_case)]
-        #[unsafe(no_mangle)]
-        extern "C" fn _Unwind_Backtrace(_show: *const (), _argument: *mut ()) -> i32 {
-            5
         }
     };
 }
@@ -55,33 +42,6 @@ pub fn prepare() {
         }
     }
     ignore(libc::SIGPIPE);
-}
-
-/// Gives the memory of the program's code and constants back to the kernel, which brings in again what is used from here
-/// on: a process that only waits needs a few pages of them. madvise(2)
-pub fn forget_unused_code() {
-    // SAFETY: the kernel gives every program its own program headers (getauxval(3)), which are never unmapped, and their
-    // number; what is not writable in memory is as in the file, and comes from there again.
-    unsafe {
-        let headers = libc::getauxval(libc::AT_PHDR) as *const libc::Elf64_Phdr;
-        let count = libc::getauxval(libc::AT_PHNUM) as usize;
-        let page = libc::sysconf(libc::_SC_PAGESIZE).max(1) as usize;
-        if headers.is_null() {
-            return;
-        }
-        let headers = std::slice::from_raw_parts(headers, count);
-        // Where the headers say that they are, and where they are: the difference is where the program was loaded.
-        let own = headers.iter().find(|header| header.p_type == libc::PT_PHDR);
-        let base = own.map_or(0, |own| headers.as_ptr() as usize - own.p_vaddr as usize);
-        for header in headers {
-            if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0 {
-                let start = (base + header.p_vaddr as usize) / page * page;
-                let end = base + (header.p_vaddr + header.p_memsz) as usize;
-                // Where the kernel refuses, it only stays as it is.
-                libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
-            }
-        }
-    }
 }
 
 /// Ends the process at once, _exit(2): nothing that was registered for its end is run, nothing is flushed.

@@ -376,9 +376,9 @@ impl<'a> Search<'a> {
             return Err(Flaw::lasting("is larger than 1 MiB, and not read"));
         }
         let content = files::read(&mut File::from(file), &stat, &mut self.buffer);
-        content.map(Some).map_err(|error| {
-            Flaw::lasting(format!("cannot be read: {}", crate::settings::source::reason(&error)))
-        })
+        content
+            .map(Some)
+            .map_err(|error| Flaw::lasting(format!("cannot be read: {}", crate::text::reason(&error))))
     }
 
     /// A file that no link of somebody else's led to without right.

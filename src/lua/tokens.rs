@@ -1,0 +1,149 @@
+//! The tokens of Lua source (Lua 5.4 manual, 3.1). Nothing is run.
+
+/// How much of a line counts, so that one which is very long is not read again and again.
+const LINE: usize = 256;
+
+/// A piece of Lua source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Token<'a> {
+    /// A name or a reserved word.
+    Name(&'a [u8]),
+    /// A string as it is written between its quotes or brackets.
+    Text(&'a [u8]),
+    /// Any other byte that is not white space. Numbers are one token, their first byte.
+    Symbol(u8),
+}
+
+/// The tokens of Lua source, comments left out.
+#[derive(Clone)]
+pub struct Tokens<'a> {
+    source: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        loop {
+            self.take_while(|byte| byte.is_ascii_whitespace() || byte == 0x0b);
+            if !self.rest().starts_with(b"--") {
+                break;
+            }
+            self.position += 2;
+            if self.long_bracket().is_none() {
+                self.take_while(|byte| byte != b'\n' && byte != b'\r');
+            }
+        }
+        let byte = *self.rest().first()?;
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'_' => {
+                Some(Token::Name(self.take_while(|byte| byte.is_ascii_alphanumeric() || byte == b'_')))
+            }
+            b'0'..=b'9' => {
+                self.take_while(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+                Some(Token::Symbol(byte))
+            }
+            b'"' | b'\'' => Some(Token::Text(self.quoted(byte))),
+            _ => Some(match self.long_bracket() {
+                Some(text) => Token::Text(text),
+                None => {
+                    self.position += 1;
+                    Token::Symbol(byte)
+                }
+            }),
+        }
+    }
+}
+
+impl<'a> Tokens<'a> {
+    /// The tokens of any bytes.
+    pub fn new(source: &'a [u8]) -> Self {
+        Self { source, position: 0 }
+    }
+
+    /// How many bytes were read.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The source of the value that is assigned here: a table, or what stands on the line.
+    pub fn assigned(&self) -> Option<&'a [u8]> {
+        let mut tokens = self.clone();
+        if tokens.next() != Some(Token::Symbol(b'=')) {
+            return None;
+        }
+        let start = tokens.position;
+        if tokens.clone().next() == Some(Token::Symbol(b'{')) {
+            let mut depth = 0_usize;
+            for token in tokens.by_ref() {
+                match token {
+                    Token::Symbol(b'{') => depth += 1,
+                    Token::Symbol(b'}') if depth == 1 => break,
+                    Token::Symbol(b'}') => depth -= 1,
+                    _ => {}
+                }
+            }
+        } else {
+            let line = tokens.rest().iter().take(LINE).take_while(|byte| **byte != b'\n');
+            tokens.position += line.count();
+        }
+        Some(&self.source[start..tokens.position])
+    }
+
+    pub fn rest(&self) -> &'a [u8] {
+        &self.source[self.position..]
+    }
+
+    fn take_while(&mut self, matches: impl Fn(u8) -> bool) -> &'a [u8] {
+        let rest = self.rest();
+        let length = rest.iter().position(|byte| !matches(*byte)).unwrap_or(rest.len());
+        self.position += length;
+        &rest[..length]
+    }
+
+    /// A string in quotes. One without its end is a mistake, and ends with its line, so that it hides no more.
+    fn quoted(&mut self, quote: u8) -> &'a [u8] {
+        self.position += 1;
+        let start = self.position;
+        loop {
+            self.take_while(|byte| byte != quote && byte != b'\\' && byte != b'\n');
+            match self.rest() {
+                [b'\\', b'z', ..] => {
+                    self.position += 2;
+                    self.take_while(|byte| byte.is_ascii_whitespace());
+                }
+                [b'\\', b'\r', b'\n', ..] => self.position += 3,
+                [b'\\', _, ..] => self.position += 2,
+                rest => {
+                    let text = &self.source[start..self.position];
+                    self.position += rest.len().min(1);
+                    return text;
+                }
+            }
+        }
+    }
+
+    /// The text in long brackets (`[[…]]`, `[==[…]==]`) where one begins here. Without its end it reaches to the end of the file.
+    fn long_bracket(&mut self) -> Option<&'a [u8]> {
+        let inside = self.rest().strip_prefix(b"[")?;
+        let level = inside.iter().position(|byte| *byte != b'=')?;
+        if inside[level] != b'[' {
+            return None;
+        }
+        let text = &inside[level + 1..];
+        let mut from = 0;
+        while let Some(found) = text[from..].iter().position(|byte| *byte == b']') {
+            let end = from + found;
+            let closing = &text[end + 1..];
+            let equals = closing.iter().take(level).take_while(|byte| **byte == b'=').count();
+            if equals == level && closing.get(level) == Some(&b']') {
+                self.position += 1 + level + 1 + end + 1 + level + 1;
+                return Some(&text[..end]);
+            }
+            from = end + 1;
+        }
+        self.position = self.source.len();
+        Some(text)
+    }
+}
