@@ -19,7 +19,7 @@ LABELS := $(addprefix --label org.opencontainers.image., version=$(VERSION) \
 
 # Tests run under cargo-nextest where it is installed.
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
-RUN_TESTS := $(if $(NEXTEST),cargo nextest run --locked,cargo test --locked --)
+RUN_TESTS := $(if $(NEXTEST),cargo nextest run --locked --no-fail-fast,cargo test --locked --no-fail-fast --)
 ONLY_CONTAINERS := $(if $(NEXTEST),--run-ignored only,--ignored)
 
 .PHONY: help

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStringExt;
 
 use minijinja::Value;
 use prosody_entrypoint::facts::lua_summary;
 use prosody_entrypoint::lua::{Dialect, Secret, Secrets, Version};
-use prosody_entrypoint::settings::{Settings, catalogue, reference};
+use prosody_entrypoint::settings::compat::{self, Meaning};
+use prosody_entrypoint::settings::{Settings, catalogue, input, reference};
 use prosody_entrypoint::survey::certificates::key::Keys;
 use prosody_entrypoint::survey::certificates::pem;
 use prosody_entrypoint::survey::certificates::x509::Certificate;
@@ -77,6 +79,96 @@ pub fn setting(data: &[u8]) {
         let shown = format!("{report}\n{}", reference::effective(&settings));
         assert!(!shown.contains(SECRET), "{}: the secret is shown: {shown}", setting.name());
     }
+}
+
+/// Any names with any values as an environment are read to the end. Neither a secret nor the value of a name that means
+/// nothing here is in a report. The input is what `/proc/PID/environ` has: `NAME=value`, with a NUL between two of them. The
+/// byte 1 and a number of two bytes stand for one of the [`known_names`], so that the names need not be found by chance.
+pub fn environment(data: &[u8]) {
+    if data.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()) {
+        return;
+    }
+    let names = known_names();
+    let variables = data.split(|byte| *byte == 0).map(|entry| variable(entry, &names));
+    let (settings, mut report) = Settings::read(variables);
+    for name in &settings.source.unknown {
+        let hint = compat::hint(name).or_else(|| input::suggestion(name)).unwrap_or_default();
+        report.warning(format!("{name}: {hint}"));
+    }
+    let mut shown = format!("{report}\n{}", reference::effective(&settings));
+    for line in report.warnings().chain(report.notes().iter().chain(report.remarks()).map(String::as_str)) {
+        let _ = write!(shown, "\n{line}");
+    }
+    report.make_strict();
+    let _ = write!(shown, "\n{report}");
+    assert!(!shown.contains(SECRET), "a secret is shown: {shown}");
+    for account in settings.accounts() {
+        assert!(!format!("{account:?}").contains(SECRET), "{}: the password is shown", account.jid);
+    }
+}
+
+/// The name of every setting and alias, those of other images, and the shapes of names that other programs set.
+pub fn known_names() -> Vec<String> {
+    let settings = catalogue::settings().map(catalogue::Setting::name);
+    let aliases = catalogue::settings().flat_map(|setting| setting.aliases).copied();
+    let others = compat::VARIABLES.iter().map(|(name, _)| *name);
+    let shapes = [
+        "PASSWORD_FILE",
+        "PROSODY_",
+        "PROSODY_CONFIG",
+        "PROSODY_ENV_X",
+        "PROSODY_NAME",
+        "PROSODY_PORT",
+        "PROSODY_PORT_5222_TCP_ADDR",
+        "PROSODY_SERVICE_HOST",
+        "PROSODY_STORAGE_ARCHIVE",
+        "PROSODY_VERSION",
+    ];
+    settings.chain(aliases.chain(others).chain(shapes).map(str::to_owned)).collect()
+}
+
+/// A variable of an environment, with [`SECRET`] at the end of each value that must not be shown. A `_FILE` never names a file
+/// that exists, because the fuzzer would open all that it comes upon.
+fn variable(entry: &[u8], names: &[String]) -> (OsString, OsString) {
+    let entry = match entry {
+        [1, high, low, rest @ ..] => {
+            let number = usize::from(u16::from_be_bytes([*high, *low]));
+            [names[number % names.len()].as_bytes(), rest].concat()
+        }
+        _ => entry.to_owned(),
+    };
+    // As in the standard library, an equals sign at the beginning is a part of the name.
+    let end = entry.iter().skip(1).position(|byte| *byte == b'=').map_or(entry.len(), |found| found + 1);
+    let name = entry[..end].to_owned();
+    let mut value = entry.get(end + 1..).unwrap_or_default().to_owned();
+    let is_empty = value.is_empty();
+    let is_file = name.ends_with(b"_FILE");
+    if is_file && !is_empty {
+        value.extend(b"/no-such-file");
+    }
+    // An absolute path is shown: it is a path for sure, and says what to correct.
+    let is_shown = is_empty
+        || (is_file && value.starts_with(b"/"))
+        || (std::str::from_utf8(&name).is_ok_and(|name| shows(name, &String::from_utf8_lossy(&value))));
+    if !is_shown {
+        value.extend(SECRET.as_bytes());
+    }
+    (OsString::from_vec(name), OsString::from_vec(value))
+}
+
+/// Whether the value of a variable may be shown: that of a name with a meaning, unless it is a secret.
+fn shows(name: &str, value: &str) -> bool {
+    let twin = name.strip_suffix("_FILE").unwrap_or(name);
+    [name, twin].into_iter().any(|name| {
+        let is_of = |setting: &&catalogue::Setting| setting.name() == name || setting.aliases.contains(&name);
+        let setting = match compat::find(name) {
+            Some((_, Meaning::Setting(field))) => catalogue::setting(field),
+            Some((_, Meaning::Own(..))) => return name != "PASSWORD",
+            Some((_, Meaning::Nothing(_))) => return false,
+            None => catalogue::settings().find(is_of),
+        };
+        setting.map_or(name.starts_with(catalogue::STORE_PREFIX), |setting| setting.shows(value))
+    })
 }
 
 /// Any bytes as a Lua file of the user's, or as a module, are looked through to the end.
