@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::docker::{
     BOOKWORM, CLIENT, Container, Network, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually,
-    require, session,
+    require, serves_or_ends, session,
 };
 
 /// Text that no log, no rendered listing and no environment may show.
@@ -473,15 +473,7 @@ fn another_user_on_a_fresh_volume_can_write_or_is_told() {
         .env("PROSODY_UID", "2345")
         .env("PROSODY_GID", "2346")
         .start();
-    let serves = eventually("it serves or ends", PATIENCE, || {
-        if !server.runs() {
-            return Ok(false);
-        }
-        match server.exec(["prosody-entrypoint", "healthcheck"]) {
-            answer if answer.status == 0 => Ok(true),
-            answer => Err(answer.all()),
-        }
-    });
+    let serves = serves_or_ends(&server.name);
     if serves {
         server.register_accounts(DOMAIN);
     } else {
