@@ -78,6 +78,10 @@ test: check binary image test-images ## every test
 	@docker/needs compose
 	$(RUN_TESTS) $(ONLY_CONTAINERS)
 
+.PHONY: test-all
+test-all: export TEST_ALL = 1
+test-all: test ## every test, with every combination of what is combined
+
 .PHONY: docs
 docs: ## write the generated part of the documentation anew
 	cargo run --locked --quiet -- settings --format markdown >docs/settings.md.new

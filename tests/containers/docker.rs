@@ -23,6 +23,11 @@ pub const CLIENT: &str = "prosody-entrypoint-test-client:latest";
 /// How long a thing that takes a second or two on an idle machine may take on a busy one.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
+/// Whether every combination is to be tried (`make test-all`), and not only those that may differ.
+pub fn is_all_wanted() -> bool {
+    std::env::var_os("TEST_ALL").is_some()
+}
+
 /// A name that no other test, and no other run, has.
 pub fn unique(kind: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
