@@ -688,6 +688,8 @@ fn percent_encoded(text: &str) -> String {
     })
 }
 
+/// The driver of one PostgreSQL is that of the other: a server of another version has one password, where not
+/// everything is wanted.
 fn any_password_works(kind: Kind) {
     let printable: String = (' '..='~').collect();
     let long = "0123456789".repeat(100);
@@ -703,6 +705,9 @@ fn any_password_works(kind: Kind) {
         ("percent", "%41%zz%%@:/?#"),
         ("long", &long),
     ] {
+        if kind == Kind::PostgreSql15 && name != "printable" && !is_all_wanted() {
+            continue;
+        }
         let quoted = password.replace('\'', "''");
         server.sql(&match kind {
             Kind::MariaDb => {
