@@ -17,10 +17,12 @@ CREATED := $(shell git log -1 --format=%cI 2>/dev/null)
 LABELS := $(addprefix --label org.opencontainers.image., version=$(VERSION) \
 	$(addprefix revision=,$(REVISION)) $(addprefix created=,$(CREATED)))
 
-# Tests run under cargo-nextest where it is installed.
+# Tests run under cargo-nextest where it is installed; .config/nextest.toml has the profile of the container tests.
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
-RUN_TESTS := $(if $(NEXTEST),cargo nextest run --locked --no-fail-fast,cargo test --locked --no-fail-fast --)
-ONLY_CONTAINERS := $(if $(NEXTEST),--run-ignored only,--ignored)
+RUN_TESTS := $(if $(NEXTEST),cargo nextest run --locked --no-fail-fast,cargo test --locked --no-fail-fast)
+RUN_CONTAINER_TESTS := $(if $(NEXTEST),cargo nextest run --locked --test containers --run-ignored only --profile containers,\
+	cargo test --locked --test containers -- --ignored)
+JUNIT := $(or $(CARGO_TARGET_DIR),target)/nextest/containers/junit.xml
 
 .PHONY: help
 help: ## list the targets
@@ -74,9 +76,14 @@ check: ## the quick part of the tests: no containers
 	$(RUN_TESTS)
 
 .PHONY: test
-test: check binary image test-images ## every test
+test: check image test-images ## every test
 	@docker/needs compose
-	$(RUN_TESTS) $(ONLY_CONTAINERS)
+	@rm -f $(JUNIT)
+	$(RUN_CONTAINER_TESTS); status=$$?; [ ! -e $(JUNIT) ] || tests/slowest $(JUNIT); exit $$status
+
+.PHONY: test-all
+test-all: export TEST_ALL = 1
+test-all: binary test ## every test, with every combination of what is combined
 
 .PHONY: docs
 docs: ## write the generated part of the documentation anew

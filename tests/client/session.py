@@ -16,7 +16,6 @@ import ssl
 import sys
 import uuid
 
-import aiohttp
 from slixmpp import JID, ClientXMPP
 from slixmpp.exceptions import IqError, IqTimeout
 
@@ -32,7 +31,7 @@ class Client(ClientXMPP):
         self.enable_direct_tls = direct_tls
         self.enable_starttls = not direct_tls
         self.enable_plaintext = False
-        for plugin in ("xep_0030", "xep_0045", "xep_0313", "xep_0363"):
+        for plugin in ("xep_0030", "xep_0045", "xep_0313"):
             self.register_plugin(plugin)
         self.add_event_handler("failed_all_auth", lambda _: self._give_up("authentication failed"))
         self.add_event_handler("connection_failed", lambda why: self._give_up(f"no connection: {why}"))
@@ -130,7 +129,11 @@ async def room(args, clients):
 
 
 async def upload(args, clients):
+    # Loaded here, because it takes as long as all the rest.
+    import aiohttp
+
     alice = clients[0]
+    alice.register_plugin("xep_0363")
     content = bytes(range(256)) * 64
     service = await alice["xep_0363"].find_upload_service(timeout=TIMEOUT)
     assert service is not None, "service discovery shows no upload service"
@@ -166,7 +169,7 @@ async def main(args):
             continue
         try:
             print(f"{name}: {await step(args, clients)}", flush=True)
-        except (AssertionError, RuntimeError, asyncio.TimeoutError, IqError, IqTimeout, aiohttp.ClientError) as reason:
+        except (AssertionError, RuntimeError, OSError, asyncio.TimeoutError, IqError, IqTimeout) as reason:
             print(f"{name}: {type(reason).__name__}: {reason}", file=sys.stderr)
             return 1
     for client in clients:

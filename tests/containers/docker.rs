@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use prosody_entrypoint::health::{self, ANY_HOST, Service, Target};
 
 /// Prosody 13.0 on Debian trixie.
 pub const TRIXIE: &str = "prosody-entrypoint:latest";
@@ -19,6 +22,11 @@ pub const CLIENT: &str = "prosody-entrypoint-test-client:latest";
 
 /// How long a thing that takes a second or two on an idle machine may take on a busy one.
 pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Whether every combination is to be tried (`make test-all`), and not only those that may differ.
+pub fn is_all_wanted() -> bool {
+    std::env::var_os("TEST_ALL").is_some()
+}
 
 /// A name that no other test, and no other run, has.
 pub fn unique(kind: &str) -> String {
@@ -92,19 +100,70 @@ pub fn require(image: &str) {
     FOUND.lock().unwrap().insert(image.to_owned());
 }
 
-/// Asks again and again until there is an answer; the question says why there is none yet.
+/// Asks again and again until there is an answer; the question says why there is none yet. Most questions start a
+/// process, so the pauses grow with the time that has passed.
 #[track_caller]
 pub fn eventually<T>(what: &str, patience: Duration, mut question: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + patience;
+    const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
+    let start = Instant::now();
     loop {
         match question() {
             Ok(answer) => return answer,
-            Err(reason) if Instant::now() > deadline => {
+            Err(reason) if start.elapsed() > patience => {
                 panic!("{what}: not within {patience:?}: {reason}")
             }
-            Err(_) => thread::sleep(Duration::from_millis(50)),
+            Err(_) => thread::sleep((start.elapsed() / 10).clamp(PAUSES[0], PAUSES[1])),
         }
     }
+}
+
+/// Waits until the server in a container answers; fails with the log where the container ends.
+#[track_caller]
+pub fn wait_until_it_serves(container: &str) {
+    assert!(
+        serves_or_ends(container),
+        "the container ended with {}:\n{}",
+        docker(["inspect", "--format", "{{.State.ExitCode}}", container]).all(),
+        docker(["logs", container]).all()
+    );
+}
+
+/// Waits until the server in a container answers, or the container ends; says whether it answers.
+///
+/// The host opens a stream to the container's address: a `docker exec` takes far longer than the answer. The image's
+/// own health check is for servers on other ports and for containers without an address, and is run once a second.
+#[track_caller]
+pub fn serves_or_ends(container: &str) -> bool {
+    const LOOK_INSIDE: Duration = Duration::from_secs(1);
+    let mut targets = Vec::new();
+    let mut looked: Option<Instant> = None;
+    let mut inside = String::new();
+    eventually("the server answers", PATIENCE, || {
+        if looked.is_some_and(|looked| looked.elapsed() < LOOK_INSIDE) {
+            let outside = health::check(&targets, LOOK_INSIDE);
+            return outside.map(|()| true).map_err(|error| format!("{error}\n{inside}"));
+        }
+        let format = "{{.State.Running}} {{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
+        let state = docker(["inspect", "--format", format, container]).ok();
+        if !state.starts_with("true") {
+            return Ok(false);
+        }
+        targets = state.split(' ').filter_map(|word| word.parse().ok()).map(for_clients).collect();
+        if looked.is_none() && !targets.is_empty() {
+            looked = Some(Instant::now());
+            return Err("not asked yet".to_owned());
+        }
+        let answer = docker(["exec", container, "prosody-entrypoint", "healthcheck"]);
+        // Without an address there is no other way to ask.
+        looked = (!targets.is_empty()).then(Instant::now);
+        inside = format!("{}\nthe log:\n{}", answer.all(), docker(["logs", container]).all());
+        if answer.status == 0 { Ok(true) } else { Err(inside.clone()) }
+    })
+}
+
+/// The usual port for clients, whatever hosts are served there.
+fn for_clients(address: IpAddr) -> Target {
+    Target { service: Service::C2s, address: SocketAddr::new(address, 5222), host: ANY_HOST.to_owned() }
 }
 
 /// A network of one test.
@@ -142,7 +201,8 @@ impl Volume {
     #[track_caller]
     pub fn prepare(&self, image: &str, script: &str) {
         let mount = format!("{}:/volume", self.name);
-        docker(["run", "--rm", "-v", &mount, "--entrypoint", "/bin/sh", image, "-ec", script]).ok();
+        let shell = ["--entrypoint", "/bin/sh", image, "-ec", script];
+        docker(["run", "--rm", "--network", "none", "-v", &mount].into_iter().chain(shell)).ok();
     }
 }
 
@@ -155,7 +215,7 @@ impl Drop for Volume {
 /// Runs a shell line on volumes, each at `/volumes/` and its name, as root.
 #[track_caller]
 pub fn prepare(image: &str, volumes: &[Volume], script: &str) {
-    let mut arguments = vec!["run".to_owned(), "--rm".to_owned()];
+    let mut arguments = ["run", "--rm", "--network", "none"].map(str::to_owned).to_vec();
     for Volume { name } in volumes {
         arguments.extend(["--volume".to_owned(), format!("{name}:/volumes/{name}")]);
     }
@@ -232,8 +292,8 @@ impl Recipe {
         arguments.extend(self.command);
         docker(&arguments).ok();
         let container = Container { name };
-        for (path, content) in self.files {
-            container.put(&path, &content);
+        if !self.files.is_empty() {
+            container.put_all(&self.files);
         }
         container
     }
@@ -276,25 +336,25 @@ pub struct Container {
 }
 
 impl Container {
-    /// Writes one file into the container, running or not, as root's and readable by all; a directory of
-    /// /etc/prosody that is missing is made. A tar archive is what `docker cp` takes on standard input, and it needs
-    /// no file on the host.
+    /// Writes one file into the container, running or not, as root's and readable by all. Directories that are
+    /// missing are made.
     #[track_caller]
     pub fn put(&self, path: &str, content: &[u8]) {
-        let (directory, name) = match path.strip_prefix("/etc/prosody/") {
-            Some(name) => ("/etc/prosody", name),
-            None => path.rsplit_once('/').unwrap(),
-        };
-        let target = format!("{}:{directory}/", self.name);
+        self.put_all(&[(path.to_owned(), content.to_vec())]);
+    }
+
+    /// Writes files, as [`Container::put`] does. A tar archive is what `docker cp` takes on standard input, and it
+    /// needs no file on the host.
+    #[track_caller]
+    fn put_all(&self, files: &[(String, Vec<u8>)]) {
         let mut child = Command::new("docker")
-            .args(["cp", "-", &target])
+            .args(["cp", "-", &format!("{}:/", self.name)])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("docker cannot be run");
-        let archive = tar(name, content);
-        child.stdin.take().unwrap().write_all(&archive).unwrap();
+        child.stdin.take().unwrap().write_all(&tar(files)).unwrap();
         Answer::from(child.wait_with_output().unwrap()).ok();
     }
 
@@ -363,22 +423,10 @@ impl Container {
         docker(["inspect", "--format", "{{.State.Running}}", &self.name]).stdout.trim() == "true"
     }
 
-    /// Waits until the image's own health check succeeds.
+    /// Waits until the server answers.
     #[track_caller]
     pub fn wait_until_it_serves(&self) {
-        eventually("the server answers", PATIENCE, || {
-            let answer = self.exec(["prosody-entrypoint", "healthcheck"]);
-            if answer.status == 0 {
-                return Ok(());
-            }
-            assert!(
-                self.runs(),
-                "the container ended with {}:\n{}",
-                self.inspect("{{.State.ExitCode}}"),
-                self.logs()
-            );
-            Err(format!("{}\nthe log:\n{}", answer.all(), self.logs()))
-        });
+        wait_until_it_serves(&self.name);
     }
 
     /// Waits until the log has this text.
@@ -481,25 +529,30 @@ pub fn client(network: &str, domain: &str, accounts: [&str; 2], steps: &[&str]) 
     docker(["start", "--attach", &name])
 }
 
-/// A tar archive (POSIX ustar) of one file, owned by root, mode 0644.
-fn tar(name: &str, content: &[u8]) -> Vec<u8> {
-    let mut header = [0u8; 512];
-    header[..name.len()].copy_from_slice(name.as_bytes());
-    header[100..107].copy_from_slice(b"0000644");
-    header[108..115].copy_from_slice(b"0000000");
-    header[116..123].copy_from_slice(b"0000000");
-    header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
-    header[136..147].copy_from_slice(b"00000000000");
-    header[156] = b'0';
-    header[257..263].copy_from_slice(b"ustar\0");
-    header[263..265].copy_from_slice(b"00");
-    // The checksum counts itself as eight spaces.
-    header[148..156].copy_from_slice(b"        ");
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    let mut archive = header.to_vec();
-    archive.extend_from_slice(content);
-    archive.resize(archive.len().next_multiple_of(512) + 1024, 0);
+/// A tar archive (POSIX ustar) of files with absolute paths, owned by root, mode 0644.
+fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (path, content) in files {
+        let name = path.strip_prefix('/').expect("an absolute path");
+        let mut header = [0u8; 512];
+        header[..100][..name.len()].copy_from_slice(name.as_bytes());
+        header[100..107].copy_from_slice(b"0000644");
+        header[108..115].copy_from_slice(b"0000000");
+        header[116..123].copy_from_slice(b"0000000");
+        header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
+        header[136..147].copy_from_slice(b"00000000000");
+        header[156] = b'0';
+        header[257..263].copy_from_slice(b"ustar\0");
+        header[263..265].copy_from_slice(b"00");
+        // The checksum counts itself as eight spaces.
+        header[148..156].copy_from_slice(b"        ");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        archive.extend_from_slice(&header);
+        archive.extend_from_slice(content);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+    }
+    archive.resize(archive.len() + 1024, 0);
     archive
 }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::{env, fs};
 
-use crate::docker::{Answer, PATIENCE, TRIXIE, client, docker, eventually, require, unique};
+use crate::docker::{
+    Answer, PATIENCE, TRIXIE, client, docker, eventually, require, unique, wait_until_it_serves,
+};
 use crate::wire::{DEADLINE, Wire};
 
 /// One example, from a copy of `examples` in which nothing was started yet, under a project name and on an address of its
@@ -71,17 +73,6 @@ impl Example {
     /// Runs the client's steps as two accounts, beside the server.
     fn session(&self, accounts: [&str; 2], steps: &[&str]) -> Answer {
         client(&format!("container:{}", self.container("prosody")), "localhost", accounts, steps)
-    }
-
-    #[track_caller]
-    fn wait_until_it_serves(&self) {
-        let container = self.container("prosody");
-        eventually("the server answers", PATIENCE, || {
-            match docker(["exec", &container, "prosody-entrypoint", "healthcheck"]) {
-                Answer { status: 0, .. } => Ok(()),
-                answer => Err(answer.all()),
-            }
-        });
     }
 }
 
@@ -205,7 +196,7 @@ fn messages_survive_down_and_up(example: &Example, sql: &[&str]) {
         if after.contains("Waiting up to 60 s") { Ok(()) } else { Err(logs) }
     });
     docker(["start", &database]).ok();
-    example.wait_until_it_serves();
+    wait_until_it_serves(&prosody);
     let answer = example.session([alice, &admin], &["login", "archive", "--text", &text]);
     assert_eq!(answer.status, 0, "{}", answer.all());
 

@@ -1,6 +1,8 @@
 //! Files that a less trusted user planted where root writes: nothing outside is changed.
 
-use crate::docker::{Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually};
+use crate::docker::{
+    Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually, serves_or_ends,
+};
 
 const DOMAIN: &str = "chat.example";
 
@@ -224,13 +226,7 @@ fn a_server_that_turned_hostile_gets_nothing() {
 
         let mark = server.mark();
         docker(["restart", "--time", "20", &server.name]).ok();
-        let serves = eventually("it serves or ends", PATIENCE, || {
-            if !server.runs() {
-                return Ok(false);
-            }
-            let answer = server.exec(["prosody-entrypoint", "healthcheck"]);
-            if answer.status == 0 { Ok(true) } else { Err(server.logs()) }
-        });
+        let serves = serves_or_ends(&server.name);
         if !serves {
             let status = server.inspect("{{.State.ExitCode}}");
             let said = server.since(mark).stderr;

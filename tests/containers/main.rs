@@ -1,7 +1,8 @@
 //! Tests that need Docker and the images of `make image`: the image as users run it, real clients,
 //! and real Prosody reading what we render.
 //!
-//! They are ignored by default (`make check`); `make test` runs them with `--run-ignored all`.
+//! They are ignored by default (`make check`); `make test` runs them, and `make test-all` with every combination of what
+//! is combined (`TEST_ALL`).
 //! Where the engine or an image is missing they fail and say so. Each container, network and
 //! volume has a name of its own that begins with `pe-test-`, and is removed when its test ends.
 

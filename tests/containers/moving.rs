@@ -6,8 +6,8 @@ use std::process::Command;
 use std::{env, fs};
 
 use crate::docker::{
-    Answer, BOOKWORM, CLIENT, Container, Network, Observations, PATIENCE, Recipe, TRIXIE, Volume, client,
-    docker, eventually, require, unique,
+    Answer, BOOKWORM, CLIENT, Container, Network, Observations, Recipe, TRIXIE, Volume, client, docker,
+    require, unique, wait_until_it_serves,
 };
 
 const IMAGES: [&str; 2] = [TRIXIE, BOOKWORM];
@@ -574,12 +574,7 @@ services:
     fn up(&self) -> String {
         self.run(&["up", "-d"]).ok();
         let id = self.run(&["ps", "-q", "server"]).ok();
-        eventually("the server answers", PATIENCE, || {
-            match self.run(&["exec", "-T", "server", "prosody-entrypoint", "healthcheck"]) {
-                Answer { status: 0, .. } => Ok(()),
-                answer => Err(format!("{answer:?}\n{}", self.run(&["logs"]).all())),
-            }
-        });
+        wait_until_it_serves(&id);
         id
     }
 

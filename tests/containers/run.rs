@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::docker::{
     BOOKWORM, CLIENT, Container, Network, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually,
-    require, session,
+    require, serves_or_ends, session,
 };
 
 /// Text that no log, no rendered listing and no environment may show.
@@ -108,6 +108,24 @@ fn observe_the_files(seen: &mut Observations, server: &Container) {
     }
 }
 
+/// Whether a line looks as Prosody's console log does: source, padding, level, tab, message.
+fn is_a_log_line(line: &str) -> bool {
+    let Some((head, _)) = line.split_once('\t') else {
+        return false;
+    };
+    matches!(head.split_whitespace().collect::<Vec<_>>()[..], [_, "debug" | "info" | "warn" | "error"])
+        && head.len() >= 20
+}
+
+/// Both logs read as one: no line of ours, nor of Prosody's, stands out.
+fn observe_the_log(seen: &mut Observations, server: &Container) {
+    let logs = docker(["logs", &server.name]);
+    seen.that("we say something", !logs.stderr.is_empty(), &logs);
+    for line in logs.stdout.lines().chain(logs.stderr.lines()) {
+        seen.that("a line of the log", is_a_log_line(line), line);
+    }
+}
+
 /// The health check while the server answers, while it does not, and while it does again.
 fn observe_the_health_check(seen: &mut Observations, server: &Container) {
     let check = || server.exec(["prosody-entrypoint", "healthcheck"]);
@@ -155,6 +173,7 @@ fn from_one_variable_to_a_session(image: &str, version: &str) {
     let mut seen = Observations::default();
     observe_the_process(&mut seen, &server);
     observe_the_files(&mut seen, &server);
+    observe_the_log(&mut seen, &server);
     observe_the_health_check(&mut seen, &server);
 
     let errors: Vec<_> = server
@@ -473,15 +492,7 @@ fn another_user_on_a_fresh_volume_can_write_or_is_told() {
         .env("PROSODY_UID", "2345")
         .env("PROSODY_GID", "2346")
         .start();
-    let serves = eventually("it serves or ends", PATIENCE, || {
-        if !server.runs() {
-            return Ok(false);
-        }
-        match server.exec(["prosody-entrypoint", "healthcheck"]) {
-            answer if answer.status == 0 => Ok(true),
-            answer => Err(answer.all()),
-        }
-    });
+    let serves = serves_or_ends(&server.name);
     if serves {
         server.register_accounts(DOMAIN);
     } else {
@@ -497,26 +508,6 @@ fn the_containers_name_is_the_default_host() {
     for (name, host) in [("xmpp.example", "xmpp.example"), ("plain", "localhost")] {
         let plan = Recipe::new(TRIXIE).with(["--hostname", name]).command(["render", "--dry-run"]).run().ok();
         assert!(plan.contains(&format!("VirtualHost \"{host}\"")), "{name}: {plan}");
-    }
-}
-
-/// Whether a line looks as Prosody's console log does: source, padding, level, tab, message.
-fn is_a_log_line(line: &str) -> bool {
-    let Some((head, _)) = line.split_once('\t') else {
-        return false;
-    };
-    matches!(head.split_whitespace().collect::<Vec<_>>()[..], [_, "debug" | "info" | "warn" | "error"])
-        && head.len() >= 20
-}
-
-#[test]
-#[ignore = "needs Docker and the images: make test"]
-fn both_logs_read_as_one() {
-    let server = Recipe::new(TRIXIE).env("PROSODY_DOMAIN", DOMAIN).serve();
-    let logs = docker(["logs", &server.name]);
-    assert!(!logs.stderr.is_empty(), "we said nothing: {logs:?}");
-    for line in logs.stdout.lines().chain(logs.stderr.lines()) {
-        assert!(is_a_log_line(line), "this line stands out: {line:?}");
     }
 }
 
