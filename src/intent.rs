@@ -27,7 +27,7 @@ use crate::settings::types::{self, LogLevel};
 pub struct Intent {
     /// Virtual hosts and components.
     pub hosts: Hosts,
-    /// The options of the global section, less `modules_enabled`, which follows from what there is of modules.
+    /// The options of the global section, less `modules_enabled` where that follows from what there is of modules.
     pub options: Options,
     /// `PROSODY_OPTIONS` as they were written, which are in [`Intent::options`] already.
     pub written: types::Options,
@@ -60,7 +60,9 @@ pub fn decide(settings: &Settings, facts: &Facts, whole: bool, report: &mut Repo
     let written = settings.anything.options.clone().unwrap_or_default();
     hosts::merge(&mut options, &written, Clone::clone);
     modules.request(settings, &hosts, &options, whole, report);
-    options.remove(modules::ENABLED);
+    if written.get(modules::ENABLED).is_none() {
+        options.remove(modules::ENABLED);
+    }
     hosts.name_in_ascii(options.contains_key("http_host"));
     let databases = databases::of(&options, &hosts);
     let is_debug = settings.observability.log_level == Some(LogLevel::Debug);

@@ -235,5 +235,5 @@ fn pairs(options: &Options) -> Value {
     // Names were checked where they were read; one that is no identifier never gets here.
     let pair =
         |(name, value): (&String, &lua::Value)| Some([Name::new(name)?.into_value(), to_template(value)]);
-    options.iter().filter_map(pair).map(|pair| Value::from_iter(pair)).collect()
+    options.iter().filter_map(pair).map(Value::from_iter).collect()
 }
