@@ -56,7 +56,7 @@ mod tests {
         // FIPS 180-2, appendix B.1.
         assert_eq!(of(b"abc"), 0xba78_16bf_8f01_cfea);
         let mut digest = Digest::new();
-        write!(digest, "a{}c", 'b').unwrap();
+        write!(digest, "a{}c", String::from("b")).unwrap();
         assert_eq!(digest.finish(), of(b"abc"));
     }
 }
