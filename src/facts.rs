@@ -294,7 +294,7 @@ pub fn read_user_files(
         config_dir,
         templates_dir.unwrap_or(Path::new("templates")),
         extra.unwrap_or(Path::new("conf.d/*.cfg.lua")),
-        settings.source.moving_in.extra_cfg,
+        settings.source.legacy.extra_cfg,
     )
 }
 
@@ -302,14 +302,17 @@ pub fn read_user_files(
 fn secret_files(settings: &Settings) -> BTreeMap<&'static str, SecretFile> {
     let secrets = catalogue::settings().filter(|setting| setting.secret);
     let found = secrets.filter_map(|setting| {
-        let given = settings.source.given.get(setting.field)?;
+        let given = settings.source.given.get(&setting.field)?;
         let path = given.file.as_deref()?.to_str().filter(|path| path.starts_with('/'))?;
         // Prosody reads it as the user that it runs as, and takes what is in the first line.
         let content = input::read_bytes(Path::new(path)).ok()?;
         let line = content.strip_suffix(b"\n").unwrap_or(&content);
         let is_one_line = !given.value.contains(['\r', '\n']) && line == given.value.as_bytes();
         is_one_line.then(|| {
-            (setting.field, SecretFile { path: path.to_owned(), digest: digest::of(given.value.as_bytes()) })
+            (
+                setting.field.name(),
+                SecretFile { path: path.to_owned(), digest: digest::of(given.value.as_bytes()) },
+            )
         })
     });
     found.collect()

@@ -20,6 +20,7 @@ use self::modules::Modules;
 use crate::facts::Facts;
 use crate::report::Report;
 use crate::settings::Settings;
+use crate::settings::catalogue::Field;
 use crate::settings::types::{self, LogLevel};
 
 /// What is wanted.
@@ -74,6 +75,6 @@ pub fn decide(settings: &Settings, facts: &Facts, whole: bool, report: &mut Repo
         certificates,
         accounts: accounts::text(settings),
         databases,
-        debug_log: is_debug.then(|| settings.variable("log_level")),
+        debug_log: is_debug.then(|| settings.variable(Field::log_level)),
     }
 }

@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod compat;
 pub mod input;
+pub mod legacy;
 pub mod reference;
 pub mod types;
 
@@ -11,10 +12,12 @@ use std::ffi::OsString;
 
 use serde::de::DeserializeOwned;
 
+use self::catalogue::Field;
 pub use self::catalogue::{
     Anything, Authentication, Entrypoint, Hosts, Modules, Network, Observability, Storage, Tls,
 };
 use self::catalogue::{Section, Setting};
+use self::input::Input;
 pub use self::input::{Given, Source};
 use self::types::{Account, Kind, Name};
 use crate::report::{Mistake, Report};
@@ -46,7 +49,8 @@ impl Settings {
     /// Reads the settings of an environment. What is wrong is in the report, and left out of the settings.
     pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Report) {
         let mut report = Report::default();
-        let source = input::read(environment, &mut report);
+        let Input { mut source, legacy, variables } = input::read(environment, &mut report);
+        legacy::take(&legacy, &variables, &mut source, &mut report);
         let mut settings = Self {
             hosts: read_section(&Hosts::SECTION, &source, &mut report),
             modules: read_section(&Modules::SECTION, &source, &mut report),
@@ -63,12 +67,12 @@ impl Settings {
         };
         // Where such a secret ends up whole, Prosody can read it itself.
         for (field, secret) in [
-            ("component_secret", &mut settings.hosts.component_secret),
-            ("ldap_password", &mut settings.authentication.ldap_password),
-            ("turn_secret", &mut settings.network.turn_secret),
-            ("db_password", &mut settings.storage.db_password),
+            (Field::component_secret, &mut settings.hosts.component_secret),
+            (Field::ldap_password, &mut settings.authentication.ldap_password),
+            (Field::turn_secret, &mut settings.network.turn_secret),
+            (Field::db_password, &mut settings.storage.db_password),
         ] {
-            secret.iter_mut().for_each(|secret| secret.set_setting(field));
+            secret.iter_mut().for_each(|secret| secret.set_setting(field.name()));
         }
         for (store, given) in &source.stores {
             match Name::parse(&given.value) {
@@ -76,31 +80,28 @@ impl Settings {
                 Err(why) => report.mistake(Mistake::new(&given.variable, &why).with_value(&given.value)),
             }
         }
-        settings.account = source.moving_in.account.clone();
+        settings.account = source.legacy.account.clone();
         settings.source = source;
         settings.check(&mut report);
         (settings, report)
     }
 
     /// The variable that gave a setting, by its field; the setting's own name where nothing did.
-    pub fn variable(&self, field: &str) -> String {
-        self.source.given.get(field).map_or_else(
-            || format!("{}{}", catalogue::PREFIX, field.to_ascii_uppercase()),
-            |given| given.variable.clone(),
-        )
+    pub fn variable(&self, field: Field) -> String {
+        self.source.given.get(&field).map_or_else(|| field.variable(), |given| given.variable.clone())
     }
 
     /// Whether a variable holds the value of a setting that must not be shown.
     pub fn is_secret(&self, variable: &str) -> bool {
         self.source.given.iter().any(|(field, given)| {
-            let setting = catalogue::setting(field);
+            let setting = catalogue::setting(*field);
             given.variable == variable && setting.is_none_or(|setting| !setting.shows(&given.value))
         })
     }
 
     /// Whether a setting was given, by its field, right or wrong.
-    pub fn is_given(&self, field: &str) -> bool {
-        self.source.given.contains_key(field)
+    pub fn is_given(&self, field: Field) -> bool {
+        self.source.given.contains_key(&field)
     }
 
     /// The accounts to create where they do not exist.
@@ -118,12 +119,12 @@ impl Settings {
 
     /// Whether the domain is another image's `DOMAIN`, which counts where nothing else names a host.
     pub fn has_foreign_domain(&self) -> bool {
-        self.source.given.get("domain").is_some_and(|given| given.variable == "DOMAIN")
+        self.source.given.get(&Field::domain).is_some_and(|given| given.variable == "DOMAIN")
     }
 
     /// Finds what is wrong only together.
     fn check(&self, report: &mut Report) {
-        let mut both = |field: &str, other: &str, why: &str| {
+        let mut both = |field: Field, other: Field, why: &str| {
             if self.is_given(field) && self.is_given(other) {
                 let [field, other] = [field, other].map(|field| self.variable(field));
                 report.mistake(Mistake::new(
@@ -132,9 +133,16 @@ impl Settings {
                 ));
             }
         };
-        both("archive_expires_after", "archive_expiry_days", "both say how long archives are kept");
-        for field in ["db_driver", "db_host", "db_port", "db_name", "db_username", "db_password"] {
-            both("database_url", field, "the URL says all of it");
+        both(Field::archive_expires_after, Field::archive_expiry_days, "both say how long archives are kept");
+        for field in [
+            Field::db_driver,
+            Field::db_host,
+            Field::db_port,
+            Field::db_name,
+            Field::db_username,
+            Field::db_password,
+        ] {
+            both(Field::database_url, field, "the URL says all of it");
         }
 
         let is_ours = |variable: &&String| {
@@ -146,9 +154,9 @@ impl Settings {
                 "PROSODY_SQL_* is set too, which has other defaults: name the database with one of the two families",
             ));
         }
-        let storage = self.source.given.get("default_storage");
+        let storage = self.source.given.get(&Field::default_storage);
         if let Some(storage) = storage.filter(|given| given.variable.starts_with("PROSODY_DEFAULT_STORAGE")) {
-            let has_driver = self.is_given("db_driver") && self.has_sql_family();
+            let has_driver = self.is_given(Field::db_driver) && self.has_sql_family();
             if has_driver && storage.value != "sql" {
                 report.mistake(Mistake::new(
                     &storage.variable,
@@ -162,16 +170,17 @@ impl Settings {
             if listed.filter(|other| other.jid == account.jid).any(is_other) {
                 let why = format!(
                     "{} has {} with another password: keep one of them",
-                    self.variable("accounts"),
+                    self.variable(Field::accounts),
                     account.jid
                 );
-                report.mistake(Mistake::new(&self.variable("account"), &why));
+                report.mistake(Mistake::new(&self.variable(Field::account), &why));
             }
         }
 
-        for (field, path) in
-            [("config_dir", &self.entrypoint.config_dir), ("runtime_dir", &self.entrypoint.runtime_dir)]
-        {
+        for (field, path) in [
+            (Field::config_dir, &self.entrypoint.config_dir),
+            (Field::runtime_dir, &self.entrypoint.runtime_dir),
+        ] {
             if path.as_ref().is_some_and(|path| path.as_str().contains(['*', '?'])) {
                 report.mistake(Mistake::new(
                     &self.variable(field),
@@ -183,9 +192,9 @@ impl Settings {
         // An option that two settings decide: a typed one, and PROSODY_OPTIONS.
         if let Some(options) = &self.anything.options {
             // What is switched off decides nothing.
-            let is_off = |field: &str| match field {
-                "use_dane" => self.tls.use_dane.is_some_and(|on| !on.0),
-                "openmetrics" => self.observability.openmetrics.is_some_and(|on| !on.0),
+            let is_off = |field: Field| match field {
+                Field::use_dane => self.tls.use_dane.is_some_and(|on| !on.0),
+                Field::openmetrics => self.observability.openmetrics.is_some_and(|on| !on.0),
                 _ => false,
             };
             let given = catalogue::settings()
@@ -193,7 +202,7 @@ impl Settings {
             for setting in given {
                 for option in setting.options.iter().filter(|option| options.get(option).is_some()) {
                     report.mistake(Mistake::new(
-                        &self.variable("options"),
+                        &self.variable(Field::options),
                         &format!(
                             "`{option}` is decided by {} already: set it once",
                             self.variable(setting.field)
@@ -204,7 +213,7 @@ impl Settings {
             for store in self.source.stores.values() {
                 if options.get("storage").is_some() {
                     report.mistake(Mistake::new(
-                        &self.variable("options"),
+                        &self.variable(Field::options),
                         &format!("`storage` is decided by {} already: set it once", store.variable),
                     ));
                 }
@@ -217,9 +226,9 @@ impl Settings {
 fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Source, report: &mut Report) -> T {
     let given = || {
         let settings = section.settings.iter();
-        settings.filter_map(|setting| Some((setting, source.given.get(setting.field)?)))
+        settings.filter_map(|setting| Some((setting, source.given.get(&setting.field)?)))
     };
-    let pair = |setting: &Setting, given: &Given| (setting.field.to_owned(), given.value.clone());
+    let pair = |setting: &Setting, given: &Given| (setting.field.name().to_owned(), given.value.clone());
     if let Ok(section) = envy::from_iter(given().map(|(setting, given)| pair(setting, given))) {
         return section;
     }

@@ -162,9 +162,9 @@ fn shows(name: &str, value: &str) -> bool {
     [name, twin].into_iter().any(|name| {
         let is_of = |setting: &&catalogue::Setting| setting.name() == name || setting.aliases.contains(&name);
         let setting = match compat::find(name) {
-            Some((_, Meaning::Setting(field))) => catalogue::setting(field),
-            Some((_, Meaning::Own(..))) => return name != "PASSWORD",
-            Some((_, Meaning::Nothing(_))) => return false,
+            Some((_, Meaning::Setting(field))) => catalogue::setting(*field),
+            Some((_, Meaning::Special(..))) => return name != "PASSWORD",
+            Some((_, Meaning::Unsupported(_))) => return false,
             None => catalogue::settings().find(is_of),
         };
         setting.map_or(name.starts_with(catalogue::STORE_PREFIX), |setting| setting.shows(value))

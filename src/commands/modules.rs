@@ -16,6 +16,7 @@ use crate::os::privileges;
 use crate::plan::modules::Module;
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
+use crate::settings::catalogue::Field;
 use crate::survey::modules::readme;
 use crate::survey::modules::{Modules, Origin};
 use crate::text::nearest;
@@ -142,7 +143,7 @@ fn search(
     as_json: bool,
 ) -> Result<ExitStatus, Failure> {
     let setting = |variable: &str| variable.strip_suffix("_FILE").unwrap_or(variable).to_owned();
-    let variable = settings.variable("community_modules_dir");
+    let variable = settings.variable(Field::community_modules_dir);
     report.retain(|name| setting(name) == setting(&variable));
     if let Some(mistake) = report.mistakes().first() {
         return Err(wrong(mistake.clone()));

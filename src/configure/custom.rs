@@ -14,6 +14,7 @@ use crate::intent;
 use crate::os::privileges;
 use crate::os::users::User;
 use crate::report::{Mistake, Report};
+use crate::settings::catalogue::Field;
 use crate::settings::catalogue::PREFIX;
 use crate::settings::{Settings, catalogue};
 use crate::text::reason;
@@ -33,7 +34,8 @@ pub fn configure(
         apply::prepare_log_dir(&user);
         log_report(&report);
         tracing::info!("The configuration is {}, untouched", main_file.display());
-        let has_effect = |field: &&str| has_effect(field) || ["accounts", "account"].contains(field);
+        let has_effect =
+            |field: &Field| has_effect(*field) || [Field::accounts, Field::account].contains(field);
         let given = settings.source.given.iter().filter(|(field, _)| !has_effect(field));
         let given = given.map(|(_, given)| given.variable.as_str());
         // Any program could have the others, that file for one.
@@ -69,10 +71,10 @@ pub fn check(
     // The others have no effect, and may be variables that this very file reads.
     let without_file = |name: &str| name.strip_suffix("_FILE").unwrap_or(name).to_owned();
     let fields = catalogue::settings().map(|setting| setting.field);
-    let fields = fields.filter(|field| has_effect(field) || *field == "accounts");
+    let fields = fields.filter(|field| has_effect(*field) || *field == Field::accounts);
     let mut names: Vec<String> = fields.map(|field| without_file(&settings.variable(field))).collect();
     names.extend(["LOCAL", "PASSWORD"].map(str::to_owned));
-    names.extend(settings.is_given("account").then(|| "DOMAIN".to_owned()));
+    names.extend(settings.is_given(Field::account).then(|| "DOMAIN".to_owned()));
     report.retain(|variable| names.contains(&without_file(variable)));
     let report = refuse(settings, report)?;
     // Where there is no Prosody at all, that is for the program to say.
@@ -88,8 +90,8 @@ pub fn check(
 }
 
 /// Whether a setting, by its field, concerns us and not the configuration.
-fn has_effect(field: &str) -> bool {
-    field == "certificate_reload"
+fn has_effect(field: Field) -> bool {
+    field == Field::certificate_reload
         || catalogue::Entrypoint::SECTION.settings.iter().any(|setting| setting.field == field)
 }
 

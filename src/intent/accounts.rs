@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::lua::Value;
+use crate::settings::catalogue::Field;
 
 use super::hosts::{Hosts, Options};
 use crate::facts::Facts;
@@ -23,7 +24,7 @@ pub fn check(settings: &Settings, facts: &Facts, hosts: &mut Hosts, report: &mut
         // What was read as an account may be a piece of the password before it, so none of it is shown.
         let entries =
             format!("{} {}", if entries.len() == 1 { "entry" } else { "entries" }, several(&entries));
-        report.mistake(Mistake::new(&settings.variable("accounts"), &format!("{entries}: {why}")));
+        report.mistake(Mistake::new(&settings.variable(Field::accounts), &format!("{entries}: {why}")));
     }
     for why in settings.account.iter().flat_map(|account| take(account, facts, hosts)) {
         report.mistake(Mistake::new("DOMAIN", &format!("with LOCAL and PASSWORD it is an account's: {why}")));

@@ -8,7 +8,7 @@ use crate::facts::Facts;
 use crate::layout::DEFAULT_CERTIFICATES;
 use crate::report::Report;
 use crate::settings::Settings;
-use crate::settings::types::{Domain, Kind};
+use crate::settings::catalogue::Field;
 
 /// A place where certificates are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +73,8 @@ pub fn wanted(settings: &Settings, facts: &Facts, hosts: &Hosts) -> Certificates
         Wanted { name, service, is_host, has_own }
     });
     let imported = tls.import_certificate_directories.iter().flat_map(|list| list.iter());
-    let imported = imported.map(|path| ("import_certificate_directories", path.as_ref()));
-    let named = tls.certificates.iter().map(|path| ("certificates", path.as_ref())).chain(imported);
+    let imported = imported.map(|path| (Field::import_certificate_directories, path.as_ref()));
+    let named = tls.certificates.iter().map(|path| (Field::certificates, path.as_ref())).chain(imported);
     Certificates {
         sources: sources(settings, &facts.config_dir),
         names: names.collect(),
@@ -93,8 +93,8 @@ pub fn check(settings: &Settings, report: &mut Report) {
     if tls.import_certificate_hostnames.is_some() && tls.import_certificate_directories.is_none() {
         report.warning(format!(
             "{}: it has no effect without {}",
-            settings.variable("import_certificate_hostnames"),
-            settings.variable("import_certificate_directories")
+            settings.variable(Field::import_certificate_hostnames),
+            settings.variable(Field::import_certificate_directories)
         ));
     }
 }
@@ -117,11 +117,6 @@ pub fn sources(settings: &Settings, config_dir: &Path) -> Vec<Source> {
         sources.push(Source { path: directory.to_path_buf(), only });
     }
     sources
-}
-
-/// A host's name as certificates have it.
-pub fn ascii(name: &str) -> Option<String> {
-    Some(Domain::parse(name).ok()?.ascii().to_ascii_lowercase())
 }
 
 /// The names under which HTTP services answer, where those are not the hosts' own.

@@ -6,6 +6,7 @@ use crate::layout::{ROOT_ANCHOR, SERVER_DIR};
 use crate::lua::Value;
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
+use crate::settings::catalogue::Field;
 use crate::settings::types::{Interface, List, LogLevel, Lua, Rate};
 
 /// What encryption (XEP-0454, AES-GCM) adds to a file, in bytes: its tag.
@@ -24,7 +25,7 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
         options.extend(section.into_iter().map(|(name, value)| (name.to_owned(), value)));
     }
     options.extend(
-        settings.source.moving_in.e2e_policy.iter().map(|(name, value)| ((*name).to_owned(), value.clone())),
+        settings.source.legacy.e2e_policy.iter().map(|(name, value)| ((*name).to_owned(), value.clone())),
     );
     runtime(settings, facts, options, report);
     contacts(settings, options);
@@ -49,7 +50,7 @@ fn runtime(settings: &Settings, facts: &Facts, options: &mut Options, report: &m
     set("admin_socket", path(&server.join("prosody.sock")));
     if facts.identity.uid == 0 {
         set("run_as_root", Value::from(true));
-        let field = if settings.is_given("user") { "user" } else { "uid" };
+        let field = if settings.is_given(Field::user) { Field::user } else { Field::uid };
         report.warning(format!(
             "{}: Prosody runs as root: who breaks into it has all of root's rights in this container; leave it out",
             settings.variable(field)
@@ -114,7 +115,7 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
     let is_select = network.network_backend.is_some_and(|backend| backend.as_str() == "select");
     if is_select && facts.prosody.is_13() {
         report.mistake(Mistake::new(
-            &settings.variable("network_backend"),
+            &settings.variable(Field::network_backend),
             &format!(
                 "`select` ignores SIGTERM and SIGHUP on Prosody {}: use `epoll`, or leave it out",
                 facts.prosody.version
@@ -129,7 +130,7 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
         report.warning(format!(
             "{}: Prosody {} answers 500 to clients from public IPv6 addresses where a network stands in this list: \
              write single addresses",
-            settings.variable("trusted_proxies"),
+            settings.variable(Field::trusted_proxies),
             facts.prosody.version
         ));
     }
@@ -157,14 +158,14 @@ fn encryption(settings: &Settings, options: &mut Options, report: &mut Report) {
     // Prosody's own default lets servers without a valid certificate in by dialback.
     options.entry("s2s_secure_auth".into()).or_insert_with(|| Value::from(true));
     for (field, setting, what) in [
-        ("s2s_secure_auth", settings.tls.s2s_secure_auth, "other servers need no valid certificate"),
+        (Field::s2s_secure_auth, settings.tls.s2s_secure_auth, "other servers need no valid certificate"),
         (
-            "c2s_require_encryption",
+            Field::c2s_require_encryption,
             settings.tls.c2s_require_encryption,
             "clients may log in without encryption",
         ),
         (
-            "s2s_require_encryption",
+            Field::s2s_require_encryption,
             settings.tls.s2s_require_encryption,
             "other servers may connect without encryption",
         ),
@@ -203,7 +204,7 @@ fn resolver(settings: &Settings, facts: &Facts, options: &mut Options, report: &
         unbound.push(("trustfile", Value::from(ROOT_ANCHOR)));
         if !facts.has_root_anchor {
             report.mistake(Mistake::new(
-                &settings.variable("use_dane"),
+                &settings.variable(Field::use_dane),
                 &format!(
                     "DANE needs DNSSEC's trust anchor, and {ROOT_ANCHOR} is missing: install dns-root-data"
                 ),
@@ -226,14 +227,14 @@ fn registration(settings: &Settings, facts: &Facts, options: &mut Options, repor
     if is_open && authentication.registration_invite_only.is_none_or(|on| !on.0) {
         report.warning(format!(
             "{}: anyone on the network can make an account; PROSODY_REGISTRATION_INVITE_ONLY=true asks for an invitation",
-            settings.variable("allow_registration")
+            settings.variable(Field::allow_registration)
         ));
     }
 
     let is_ldap = authentication.authentication.as_ref().is_some_and(|provider| provider.as_str() == "ldap");
-    if is_ldap && !settings.is_given("ldap_base") && !has_option(settings, "ldap_base") {
+    if is_ldap && !settings.is_given(Field::ldap_base) && !has_option(settings, "ldap_base") {
         report.mistake(Mistake::new(
-            &settings.variable("ldap_base"),
+            &settings.variable(Field::ldap_base),
             "the provider `ldap` needs to know where to search: ou=people,dc=example,dc=org",
         ));
     }
@@ -241,7 +242,7 @@ fn registration(settings: &Settings, facts: &Facts, options: &mut Options, repor
         if facts.prosody.is_13() {
             report.warning(format!(
                 "{}: Prosody {} has no such option any more, it is left out: name administrators with PROSODY_ADMINS",
-                settings.variable("ldap_admin_filter"),
+                settings.variable(Field::ldap_admin_filter),
                 facts.prosody.version
             ));
         } else {
@@ -263,9 +264,9 @@ fn turn(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut 
     if let Some(host) = &host {
         options.insert("turn_external_host".into(), host.clone());
     }
-    let rest = ["turn_host", "turn_port", "turn_tls_port", "turn_tcp", "turn_ttl"];
-    if !settings.is_given("turn_secret") {
-        for field in rest.iter().filter(|field| settings.is_given(field)) {
+    let rest = [Field::turn_host, Field::turn_port, Field::turn_tls_port, Field::turn_tcp, Field::turn_ttl];
+    if !settings.is_given(Field::turn_secret) {
+        for field in rest.into_iter().filter(|field| settings.is_given(*field)) {
             report.warning(format!(
                 "{}: without PROSODY_TURN_SECRET no TURN server is announced",
                 settings.variable(field)
@@ -314,14 +315,14 @@ fn observability(settings: &Settings, options: &mut Options, report: &mut Report
     if level == LogLevel::Debug && has_password {
         report.warning(format!(
             "{}: at debug Prosody itself logs the database's URL with its password",
-            settings.variable("log_level")
+            settings.variable(Field::log_level)
         ));
     }
 
     if observability.openmetrics.is_some_and(|on| on.0) {
         for (field, option, value) in [
-            ("statistics", "statistics", "internal"),
-            ("statistics_interval", "statistics_interval", "manual"),
+            (Field::statistics, "statistics", "internal"),
+            (Field::statistics_interval, "statistics_interval", "manual"),
         ] {
             if options.get(option).is_some_and(|given| given.as_str() != Some(value)) {
                 report.mistake(Mistake::new(

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::certificates::ascii;
 use crate::facts::Facts;
 use crate::facts::custom_files::UserFiles;
 use crate::lua::Value;
+use crate::settings::catalogue::Field;
 
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
-use crate::settings::types::{Domain, Kind, Lua, VirtualHost as VirtualHostSetting};
+use crate::settings::types::{Domain, Kind, Lua, VirtualHost as VirtualHostSetting, ascii};
 
 /// The options of one host or component, in the order of their names.
 pub type Options = BTreeMap<String, Value>;
@@ -57,7 +57,7 @@ impl Hosts {
         }
         hosts.add_virtual_hosts(settings, facts);
         // A wrong name is in the report already.
-        let is_wrong = |field: &str, is_read: bool| settings.is_given(field) && !is_read;
+        let is_wrong = |field: Field, is_read: bool| settings.is_given(field) && !is_read;
         let has_other_data = settings.has_foreign_domain()
             && facts.has_data_of_hostname
             && !hosts.virtual_hosts.iter().any(|host| host.name.eq_ignore_ascii_case(&facts.hostname));
@@ -67,11 +67,11 @@ impl Hosts {
                 host.name, facts.hostname
             ));
         }
-        let named_wrongly = is_wrong("domain", settings.hosts.domain.is_some())
-            || is_wrong("virtual_hosts", settings.hosts.virtual_hosts.is_some());
+        let named_wrongly = is_wrong(Field::domain, settings.hosts.domain.is_some())
+            || is_wrong(Field::virtual_hosts, settings.hosts.virtual_hosts.is_some());
         if hosts.virtual_hosts.is_empty() && !named_wrongly && !facts.user_files.define_host() {
             report.mistake(Mistake::new(
-                &settings.variable("virtual_hosts"),
+                &settings.variable(Field::virtual_hosts),
                 "Prosody serves nothing without a virtual host: name one, or leave it out",
             ));
         }
@@ -127,7 +127,7 @@ impl Hosts {
                 None => self.virtual_hosts.push(host),
             }
         }
-        let named = settings.is_given("domain") || settings.is_given("virtual_hosts");
+        let named = settings.is_given(Field::domain) || settings.is_given(Field::virtual_hosts);
         if !named && !facts.user_files.define_host() {
             let name = default_host(&facts.hostname, facts.has_data_of_hostname);
             self.virtual_hosts.push(plain(name));
@@ -138,7 +138,7 @@ impl Hosts {
         let domain = domain(settings, &facts.user_files);
         let own_hosts = match (&settings.hosts.domain, domain) {
             (Some(_), None) => &[],
-            _ => settings.source.moving_in.components.as_slice(),
+            _ => settings.source.legacy.components.as_slice(),
         };
         let muc_modules = || {
             settings.hosts.muc_modules.iter().flat_map(|set| set.iter()).map(|name| name.as_str().to_owned())
@@ -183,7 +183,7 @@ impl Hosts {
                     names_certificate: component.options.get("certificate").is_some(),
                 });
             }
-        } else if !settings.is_given("components") {
+        } else if !settings.is_given(Field::components) {
             let mut rooms = vec!["muc_mam".to_owned()];
             rooms.extend(muc_modules().filter(|name| name != "muc_mam"));
             let rooms: Options =
@@ -204,7 +204,7 @@ impl Hosts {
                         options,
                         names_certificate: false,
                     }),
-                    Some(Err(why)) => report.mistake(Mistake::new(&settings.variable("domain"), &why)),
+                    Some(Err(why)) => report.mistake(Mistake::new(&settings.variable(Field::domain), &why)),
                     None => {}
                 }
             }
@@ -219,9 +219,9 @@ impl Hosts {
             let mut options = Options::new();
             match component.secret.as_ref().or(settings.hosts.component_secret.as_ref()) {
                 Some(secret) => drop(options.insert("component_secret".into(), secret.clone().into())),
-                None if settings.is_given("component_secret") => {}
+                None if settings.is_given(Field::component_secret) => {}
                 None => report.mistake(Mistake::new(
-                    &settings.variable("external_components"),
+                    &settings.variable(Field::external_components),
                     &format!(
                         "{} has no secret: write `{}:SECRET`, or set PROSODY_COMPONENT_SECRET",
                         component.host, component.host
@@ -242,26 +242,26 @@ impl Hosts {
         let is_domain =
             |name: &str| settings.hosts.domain.as_ref().is_some_and(|domain| domain.as_str() == name);
         let virtual_hosts = self.virtual_hosts.iter().map(|host| {
-            let field = if is_domain(&host.name) { "domain" } else { "virtual_hosts" };
+            let field = if is_domain(&host.name) { Field::domain } else { Field::virtual_hosts };
             (host.name.as_str(), field, "a virtual host")
         });
         let components = self.components.iter().map(|component| {
             let field = match component.module {
-                None => "external_components",
-                Some(_) if settings.is_given("components") => "components",
-                Some(_) if settings.is_given("domain") => "domain",
-                Some(_) => "virtual_hosts",
+                None => Field::external_components,
+                Some(_) if settings.is_given(Field::components) => Field::components,
+                Some(_) if settings.is_given(Field::domain) => Field::domain,
+                Some(_) => Field::virtual_hosts,
             };
             (component.name.as_str(), field, "a component")
         });
-        let mut seen: HashMap<&str, (&str, &str)> = HashMap::new();
+        let mut seen: HashMap<&str, (Field, &str)> = HashMap::new();
         for (name, field, what) in virtual_hosts.chain(components) {
             let Some((other_field, other)) = seen.insert(name, (field, what)) else {
                 continue;
             };
             // The components of PROSODY_DOMAIN are nowhere written, so that a reader has to be told what to do.
             let what_to_do = match what {
-                "a component" if [field, other_field].contains(&"domain") && !is_domain(name) => {
+                "a component" if [field, other_field].contains(&Field::domain) && !is_domain(name) => {
                     "set PROSODY_COMPONENTS to those that you want"
                 }
                 _ => "give one of them another name",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::lua::Value;
+use crate::settings::catalogue::Field;
 
 use super::hosts::{Hosts, Options, domain};
 use crate::facts::Facts;
@@ -196,13 +197,16 @@ impl std::fmt::Display for Reason {
 /// `modules_disabled`, and the user's folders in `plugin_paths`.
 pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) -> Modules {
     say_what_was_understood(settings, report);
-    let variable = |field: &str| settings.variable(field);
+    let variable = |field| settings.variable(field);
     let by_name: Vec<&str> = names(&settings.modules.modules_enabled);
     let mut disabled: Vec<&str> = names(&settings.modules.modules_disabled);
     disabled.retain(|name| {
         let is_both = by_name.contains(name);
         if is_both {
-            report.remark(format!("{}: {name} is enabled too, and that wins", variable("modules_disabled")));
+            report.remark(format!(
+                "{}: {name} is enabled too, and that wins",
+                variable(Field::modules_disabled)
+            ));
         }
         !is_both
     });
@@ -218,26 +222,26 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     let storage = &settings.storage;
     let by_default = || THE_DEFAULT_SET.to_owned();
     add(true, DEFAULT, &by_default);
-    add(domain(settings, &facts.user_files).is_some(), FOR_DOMAIN, &|| variable("domain"));
+    add(domain(settings, &facts.user_files).is_some(), FOR_DOMAIN, &|| variable(Field::domain));
     for (is_set, field) in [
-        (storage.retention_days.is_some(), "retention_days"),
-        (storage.archive_expiry_days.is_some(), "archive_expiry_days"),
+        (storage.retention_days.is_some(), Field::retention_days),
+        (storage.archive_expiry_days.is_some(), Field::archive_expiry_days),
     ] {
         add(is_set, &["mam"], &|| variable(field));
     }
     let contacts = options.contains_key("contact_info");
     add(contacts, &["server_contact_info"], &|| format!("{}CONTACT_*", crate::settings::catalogue::PREFIX));
-    add(settings.network.turn_secret.is_some(), &["turn_external"], &|| variable("turn_secret"));
-    add(is_on(settings.observability.openmetrics), &["http_openmetrics"], &|| variable("openmetrics"));
+    add(settings.network.turn_secret.is_some(), &["turn_external"], &|| variable(Field::turn_secret));
+    add(is_on(settings.observability.openmetrics), &["http_openmetrics"], &|| variable(Field::openmetrics));
     let e2e_policy = e2e_policy(settings);
     if let Some(policy) = &e2e_policy {
         add(true, &[E2E_POLICY], &|| policy.variable.clone());
     }
     let invite_only = settings.authentication.registration_invite_only;
-    add(is_on(invite_only), &["invites_register"], &|| variable("registration_invite_only"));
-    add(is_on(settings.tls.use_dane) && is_13, &["s2s_auth_dane_in"], &|| variable("use_dane"));
+    add(is_on(invite_only), &["invites_register"], &|| variable(Field::registration_invite_only));
+    add(is_on(settings.tls.use_dane) && is_13, &["s2s_auth_dane_in"], &|| variable(Field::use_dane));
     enabled.retain(|(name, _)| !disabled.contains(name) && (is_13 || !SINCE_13.contains(name)));
-    enabled.extend(by_name.iter().map(|name| (*name, variable("modules_enabled"))));
+    enabled.extend(by_name.iter().map(|name| (*name, variable(Field::modules_enabled))));
     let mut seen = HashSet::new();
     enabled.retain(|(name, _)| seen.insert(*name));
     // Prosody 13.0 does by itself what mod_posix did, and warns where it is loaded.
@@ -245,7 +249,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
         enabled.retain(|(name, _)| *name != "posix");
         report.warning(format!(
             "{}: posix is left out: Prosody {} does what it did by itself",
-            variable("modules_enabled"),
+            variable(Field::modules_enabled),
             facts.prosody.version
         ));
     }
@@ -254,7 +258,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
         && !enabled.iter().any(|(name, _)| *name == "invites_register")
     {
         report.mistake(Mistake::new(
-            &variable("modules_disabled"),
+            &variable(Field::modules_disabled),
             "invites_register is what asks for the invitation: without it anyone can make an account; leave it enabled",
         ));
     }
@@ -281,9 +285,9 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
         disabled: owned(&disabled),
         enabled: enabled.into_iter().map(|(name, by)| Enabled { name: name.to_owned(), by }).collect(),
         e2e_policy,
-        enabled_by: variable("modules_enabled"),
-        disabled_by: variable("modules_disabled"),
-        hosts_by: variable("virtual_hosts"),
+        enabled_by: variable(Field::modules_enabled),
+        disabled_by: variable(Field::modules_disabled),
+        hosts_by: variable(Field::virtual_hosts),
     }
 }
 
@@ -295,7 +299,7 @@ pub fn is_only_left_out(name: &str) -> bool {
 
 /// Another image's policy, where it asks for anything.
 fn e2e_policy(settings: &Settings) -> Option<E2ePolicy> {
-    let policy = &settings.source.moving_in.e2e_policy;
+    let policy = &settings.source.legacy.e2e_policy;
     let is = |word| policy.iter().filter(|(_, value)| value.as_str() == Some(word)).count();
     let variable = policy.first().filter(|_| is("none") < 2)?.0.to_ascii_uppercase();
     Some(E2ePolicy { variable, is_required: is("required") > 0 })
@@ -340,8 +344,8 @@ impl Requested<'_> {
             requests.push(Request { name, reason });
         };
         let settings = self.settings;
-        let variable = |field: &str| settings.variable(field);
-        let by_name = variable("modules_enabled");
+        let variable = |field| settings.variable(field);
+        let by_name = variable(Field::modules_enabled);
         if is_whole {
             AUTOLOADED
                 .iter()
@@ -355,15 +359,16 @@ impl Requested<'_> {
                 let is_default = *by != by_name;
                 add(name, by, Role::Enabled, is_default, false);
             }
-            _ => add(name, &variable("options"), Role::Enabled, false, true),
+            _ => add(name, &variable(Field::options), Role::Enabled, false, true),
         });
         for name in names(&settings.modules.modules_available) {
-            add(name.to_owned(), &variable("modules_available"), Role::Available, false, false);
+            add(name.to_owned(), &variable(Field::modules_available), Role::Available, false, false);
         }
         for (option, field, role, default) in [
-            ("authentication", "authentication", Role::Authentication, "internal_hashed"),
-            ("authorization", "authorization", Role::Authorization, "internal"),
-            ("default_storage", "default_storage", Role::Storage, "internal"),
+            ("authentication", Field::authentication, Role::Authentication, "internal_hashed"),
+            // There is no setting for it.
+            ("authorization", Field::options, Role::Authorization, "internal"),
+            ("default_storage", Field::default_storage, Role::Storage, "internal"),
         ] {
             let prefix = role.kind().1;
             let is_given = settings.is_given(field);
@@ -371,10 +376,10 @@ impl Requested<'_> {
             self.each(self.options, option, &mut |name, is_written| {
                 any = true;
                 let by = match option {
-                    _ if is_written => variable("options"),
+                    _ if is_written => variable(Field::options),
                     // The URL of a database chooses it too.
-                    "default_storage" if !is_given && settings.has_sql_family() => variable("db_driver"),
-                    "default_storage" if !is_given => variable("database_url"),
+                    "default_storage" if !is_given && settings.has_sql_family() => variable(Field::db_driver),
+                    "default_storage" if !is_given => variable(Field::database_url),
                     _ => variable(field),
                 };
                 add(format!("{prefix}{name}"), &by, role.clone(), false, is_written);
@@ -391,18 +396,18 @@ impl Requested<'_> {
             .collect();
         self.each(self.options, "storage", &mut |name, is_written| {
             let by = stores.get(name.as_str()).filter(|_| !is_written);
-            let by = by.map_or_else(|| variable("options"), |by| (*by).to_owned());
+            let by = by.map_or_else(|| variable(Field::options), |by| (*by).to_owned());
             add(format!("storage_{name}"), &by, Role::Storage, false, is_written);
         });
 
         for host in &self.hosts.virtual_hosts {
-            self.of_host(&host.name, &host.options, &variable("virtual_hosts"), false, &mut add);
+            self.of_host(&host.name, &host.options, &variable(Field::virtual_hosts), false, &mut add);
         }
         let is_domains = settings.hosts.components.is_none();
         let by = match is_domains {
-            true if settings.is_given("domain") => variable("domain"),
-            true => variable("virtual_hosts"),
-            false => variable("components"),
+            true if settings.is_given(Field::domain) => variable(Field::domain),
+            true => variable(Field::virtual_hosts),
+            false => variable(Field::components),
         };
         for component in &self.hosts.components {
             match &component.module {
@@ -410,7 +415,7 @@ impl Requested<'_> {
                     add(module.clone(), &by, Role::Component(component.name.clone()), is_domains, false)
                 }
                 None if is_whole => {
-                    let by = variable("external_components");
+                    let by = variable(Field::external_components);
                     add("component".to_owned(), &by, Role::Component(component.name.clone()), true, false);
                 }
                 None => {}
@@ -434,8 +439,8 @@ impl Requested<'_> {
             (names(&settings.hosts.muc_modules), names(&settings.modules.modules_enabled));
         self.each(options, "modules_enabled", &mut |name, is_hidden| {
             let (by, is_default) = match () {
-                () if for_rooms.contains(&name.as_str()) => (settings.variable("muc_modules"), false),
-                () if for_all.contains(&name.as_str()) => (settings.variable("modules_enabled"), false),
+                () if for_rooms.contains(&name.as_str()) => (settings.variable(Field::muc_modules), false),
+                () if for_all.contains(&name.as_str()) => (settings.variable(Field::modules_enabled), false),
                 () => (by.to_owned(), is_default),
             };
             add(name, &by, Role::EnabledOn(host.to_owned()), is_default, is_hidden);
@@ -489,7 +494,7 @@ fn find_conflicts(requests: &[Request], settings: &Settings, hosts: &Hosts, repo
                 false => format!("set PROSODY_MODULES_DISABLED={other}, or leave {one} out"),
             };
             report.mistake(Mistake::new(
-                &settings.variable("modules_enabled"),
+                &settings.variable(Field::modules_enabled),
                 &format!("{one} ({one_by}) and {other} ({other_by}) cannot be loaded together: {what_to_do}"),
             ));
             continue;
@@ -502,7 +507,7 @@ fn find_conflicts(requests: &[Request], settings: &Settings, hosts: &Hosts, repo
             let on = Some(host.name.as_str());
             if let (Some(one_by), Some(other_by), false) = (asks(one, on), asks(other, on), is_disabled) {
                 report.mistake(Mistake::new(
-                    &settings.variable("virtual_hosts"),
+                    &settings.variable(Field::virtual_hosts),
                     &format!(
                         "{one} ({one_by}) and {other} ({other_by}) cannot be loaded together on {}: name one of them in \
                          its `modules_disabled`",
@@ -517,12 +522,12 @@ fn find_conflicts(requests: &[Request], settings: &Settings, hosts: &Hosts, repo
 /// Says which names were not written as Prosody writes them.
 fn say_what_was_understood(settings: &Settings, report: &mut Report) {
     for (field, set) in [
-        ("modules_enabled", &settings.modules.modules_enabled),
-        ("modules_disabled", &settings.modules.modules_disabled),
-        ("modules_available", &settings.modules.modules_available),
-        ("muc_modules", &settings.hosts.muc_modules),
+        (Field::modules_enabled, &settings.modules.modules_enabled),
+        (Field::modules_disabled, &settings.modules.modules_disabled),
+        (Field::modules_available, &settings.modules.modules_available),
+        (Field::muc_modules, &settings.hosts.muc_modules),
     ] {
-        let Some(given) = settings.source.given.get(field).filter(|_| set.is_some()) else { continue };
+        let Some(given) = settings.source.given.get(&field).filter(|_| set.is_some()) else { continue };
         let written = given.value.split(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']' | '"'));
         for written in written.filter(|written| !written.is_empty()) {
             let lower = written.to_ascii_lowercase();

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::facts::Facts;
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
+use crate::settings::catalogue::Field;
 
 /// Directories of the system, which are nobody's to give to Prosody.
 const SYSTEM: [&str; 16] = [
@@ -15,20 +16,20 @@ const SYSTEM: [&str; 16] = [
 /// Input, output and data are three places: each has an owner of its own.
 pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     let places = [
-        ("data_dir", &facts.data_dir),
-        ("runtime_dir", &facts.runtime_dir),
-        ("config_dir", &facts.config_dir),
+        (Field::data_dir, &facts.data_dir),
+        (Field::runtime_dir, &facts.runtime_dir),
+        (Field::config_dir, &facts.config_dir),
     ];
     for (field, path) in &places[..2] {
         if SYSTEM.iter().any(|system| Path::new(system) == path.as_path()) {
             let why = format!("{} is the system's: name a directory below it", path.display());
-            report.mistake(Mistake::new(&settings.variable(field), &why));
+            report.mistake(Mistake::new(&settings.variable(*field), &why));
         }
     }
     let tls = &settings.tls;
     let imported = tls.import_certificate_directories.iter().flat_map(|list| list.iter());
-    let imported = imported.map(|path| ("import_certificate_directories", path));
-    for (field, path) in tls.certificates.iter().map(|path| ("certificates", path)).chain(imported) {
+    let imported = imported.map(|path| (Field::import_certificate_directories, path));
+    for (field, path) in tls.certificates.iter().map(|path| (Field::certificates, path)).chain(imported) {
         let path: &Path = path.as_ref();
         if path.starts_with(&facts.runtime_dir) || facts.runtime_dir.starts_with(path) {
             let why =
@@ -38,13 +39,13 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     }
     for (index, (field, path)) in places.iter().enumerate() {
         for (other_field, other) in &places[..index] {
-            if path == other || (*other_field == "runtime_dir" && path.starts_with(other)) {
+            if path == other || (*other_field == Field::runtime_dir && path.starts_with(other)) {
                 let why = format!(
                     "{} is the directory of {} too: each needs one of its own",
                     path.display(),
-                    settings.variable(other_field)
+                    settings.variable(*other_field)
                 );
-                report.mistake(Mistake::new(&settings.variable(field), &why));
+                report.mistake(Mistake::new(&settings.variable(*field), &why));
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::facts::prosody::{Prosody, Version};
 use crate::facts::{Facts, Problem};
 use crate::os::users::User;
 use crate::report::{Mistake, Report};
+use crate::settings::catalogue::Field;
 use crate::settings::catalogue::PREFIX;
 use crate::settings::{Settings, compat, input};
 use crate::text::reason;
@@ -24,21 +25,21 @@ pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
                 report.mistake(Mistake::about(&hidden_modules(&facts.prosody, missing)));
             }
             Problem::PluginPathsNoList => report.mistake(Mistake::new(
-                &settings.variable("options"),
+                &settings.variable(Field::options),
                 "`plugin_paths`: expected a list of absolute paths",
             )),
             Problem::NoPluginPath(path) => {
                 let (field, path) = match &settings.modules.plugin_paths {
-                    Some(_) => ("plugin_paths", path.display().to_string()),
+                    Some(_) => (Field::plugin_paths, path.display().to_string()),
                     // What stands in options may be secret.
-                    None => ("options", "a folder in `plugin_paths`".to_owned()),
+                    None => (Field::options, "a folder in `plugin_paths`".to_owned()),
                 };
                 let variable = settings.variable(field);
                 report.warning(format!("{variable}: {path} is no directory: no modules are found there"));
             }
             Problem::NoCollection(path) => report.warning(format!(
                 "{}: {} is no directory: no modules are found there",
-                settings.variable("community_modules_dir"),
+                settings.variable(Field::community_modules_dir),
                 path.display()
             )),
             Problem::CustomFile(problem) => report.mistake(Mistake::about(&problem.to_string())),

@@ -5,6 +5,7 @@ use super::modules::names;
 use crate::layout::SQLITE_FILE;
 use crate::lua::Secret;
 use crate::lua::Value;
+use crate::settings::catalogue::Field;
 use crate::settings::types::{DbDriver, Lua};
 use crate::text::nearest;
 
@@ -115,10 +116,11 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
 
     let family = Family::of(settings);
     if sqlite {
-        let others = DATABASE_FIELDS.iter().chain(&["database_url"]).filter(|field| settings.is_given(field));
+        let others =
+            DATABASE_FIELDS.iter().chain(&[Field::database_url]).filter(|field| settings.is_given(**field));
         for field in others.filter(|_| family != Family::SqlWithoutDriver) {
             report.mistake(Mistake::new(
-                &settings.variable(field),
+                &settings.variable(*field),
                 &format!("the storage `sqlite` is the file {SQLITE_FILE}: for another database write `sql`, or leave this out"),
             ));
         }
@@ -136,7 +138,7 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
                 .flat_map(|list| &list.0)
                 .any(|component| names_sql(&component.options))
             || settings.anything.options.as_ref().is_some_and(names_sql);
-    let field = DATABASE_FIELDS.iter().find(|field| settings.is_given(field));
+    let field = DATABASE_FIELDS.iter().find(|field| settings.is_given(**field));
     if !sqlite && (named || in_host) {
         options.insert("sql".into(), sql_table(settings, family, report));
     }
@@ -152,7 +154,7 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
         };
         report.warning(format!(
             "{}: nothing is stored in that database: {what_to_do}",
-            settings.variable(field)
+            settings.variable(*field)
         ));
     }
 }
@@ -170,7 +172,7 @@ enum Family {
 
 impl Family {
     fn of(settings: &Settings) -> Self {
-        match (settings.has_sql_family(), settings.is_given("db_driver")) {
+        match (settings.has_sql_family(), settings.is_given(Field::db_driver)) {
             (false, _) => Self::Db,
             (true, true) => Self::Sql,
             (true, false) => Self::SqlWithoutDriver,
@@ -184,8 +186,14 @@ fn sqlite_table() -> Value {
 }
 
 /// The settings that describe a database one by one.
-const DATABASE_FIELDS: [&str; 6] =
-    ["db_driver", "db_host", "db_port", "db_name", "db_username", "db_password"];
+const DATABASE_FIELDS: [Field; 6] = [
+    Field::db_driver,
+    Field::db_host,
+    Field::db_port,
+    Field::db_name,
+    Field::db_username,
+    Field::db_password,
+];
 
 /// The default backend. The official image's `PROSODY_STORAGE=sql` with nothing that names a database is SQLite, and its
 /// `PROSODY_SQL_DRIVER` is `sql` whatever that says.
@@ -195,10 +203,10 @@ fn default_storage(settings: &Settings) -> Option<&str> {
         return Some("sql");
     }
     let name = settings.storage.default_storage.as_ref()?.as_str();
-    let given = settings.source.given.get("default_storage");
+    let given = settings.source.given.get(&Field::default_storage);
     let is_official = given.is_some_and(|given| given.variable.starts_with("PROSODY_STORAGE"));
-    let is_described = family == Family::Db && DATABASE_FIELDS.iter().any(|field| settings.is_given(field));
-    let names_database = is_described || settings.is_given("database_url");
+    let is_described = family == Family::Db && DATABASE_FIELDS.iter().any(|field| settings.is_given(*field));
+    let names_database = is_described || settings.is_given(Field::database_url);
     Some(if name == "sql" && is_official && !names_database { "sqlite" } else { name })
 }
 
@@ -238,9 +246,9 @@ fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value 
         DbDriver::MySql => (default("prosody"), default("mysql")),
         DbDriver::PostgreSql => (default("prosody"), default("postgresql")),
     };
-    if name.is_none() && !settings.is_given("db_name") {
+    if name.is_none() && !settings.is_given(Field::db_name) {
         report.mistake(Mistake::new(
-            &settings.variable("db_driver"),
+            &settings.variable(Field::db_driver),
             "Prosody needs the database's name too: set PROSODY_SQL_DB",
         ));
     }

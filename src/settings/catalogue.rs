@@ -14,8 +14,8 @@ use crate::lua::Secret;
 
 /// What is known of one setting besides its value.
 pub struct Setting {
-    /// The name in lower case and without its prefix: the field, and what envy looks for.
-    pub field: &'static str,
+    /// Its name here.
+    pub field: Field,
     /// How the reference names its type.
     pub kind: fn() -> Cow<'static, str>,
     /// A valid value.
@@ -37,7 +37,7 @@ pub struct Setting {
 impl Setting {
     /// The environment variable: `PROSODY_C2S_PORTS`.
     pub fn name(&self) -> String {
-        format!("{PREFIX}{}", self.field.to_ascii_uppercase())
+        self.field.variable()
     }
 
     /// Whether the value is one secret and no more, which has one line as a rule.
@@ -48,6 +48,26 @@ impl Setting {
     /// Whether a value may be shown in a message.
     pub fn shows(&self, value: &str) -> bool {
         !self.secret && !(self.hides)(value)
+    }
+}
+
+/// The name of a setting in the program: `Field::c2s_ports` is `PROSODY_C2S_PORTS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Field(&'static str);
+
+#[allow(non_upper_case_globals)]
+impl Field {
+    /// The account that another image's `LOCAL`, `DOMAIN` and `PASSWORD` name. It is no setting of the catalogue.
+    pub const account: Field = Field("account");
+
+    /// The name in lower case and without its prefix: the field, and what envy looks for.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+
+    /// The environment variable: `PROSODY_C2S_PORTS`.
+    pub fn variable(self) -> String {
+        format!("{PREFIX}{}", self.0.to_ascii_uppercase())
     }
 }
 
@@ -74,12 +94,17 @@ macro_rules! section {
         #[serde(default)]
         pub struct $section { $( #[doc = $meaning] pub $field: Option<$kind>, )* }
 
+        #[allow(non_upper_case_globals)]
+        impl Field {
+            $( #[doc = $meaning] pub const $field: Field = Field(stringify!($field)); )*
+        }
+
         impl $section {
             /// The declarations of this section.
             pub const SECTION: Section = Section {
                 title: $title,
                 settings: &[ $( Setting {
-                    field: stringify!($field),
+                    field: Field::$field,
                     kind: <$kind as Kind>::kind,
                     example: <$kind as Kind>::example,
                     default: $default,
@@ -291,6 +316,6 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
 }
 
 /// The setting with this field.
-pub fn setting(field: &str) -> Option<&'static Setting> {
+pub fn setting(field: Field) -> Option<&'static Setting> {
     settings().find(|setting| setting.field == field)
 }

@@ -8,8 +8,10 @@ use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::catalogue::{self, PREFIX, STORE_PREFIX, Setting};
-use super::compat::{self, MovingIn};
+use super::catalogue::{self, Field, PREFIX, STORE_PREFIX, Setting};
+use super::compat;
+use super::types::{Account, Domain};
+use crate::lua::Value;
 use crate::report::{Mistake, Report};
 use crate::text::nearest;
 
@@ -18,6 +20,21 @@ const FILE_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// Names that Prosody or an image defines, and that are therefore not misspelt settings.
 pub const NOT_OURS: &[&str] = &["PROSODY_CONFIG", "PROSODY_VERSION", "PROSODY_SHA1"];
+
+/// What such variables say and no setting does.
+#[derive(Default)]
+pub struct Legacy {
+    /// The account of `LOCAL`, `DOMAIN` and `PASSWORD`.
+    pub account: Option<Account>,
+    /// Whether `conf.d/extra.cfg.lua` is included, where that is said.
+    pub extra_cfg: Option<bool>,
+    /// The hosts of components that are not named after the domain, each behind its module.
+    pub components: Vec<(&'static str, Domain)>,
+    /// The options of the module `e2e_policy`.
+    pub e2e_policy: Vec<(&'static str, Value)>,
+    /// The variables that say all that but for the account, by their names.
+    pub given: Vec<(&'static str, Given)>,
+}
 
 /// One setting's text, and where it came from.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +51,7 @@ pub struct Given {
 #[derive(Default)]
 pub struct Source {
     /// By the setting's field, `c2s_ports`.
-    pub given: BTreeMap<&'static str, Given>,
+    pub given: BTreeMap<Field, Given>,
     /// By the store's name, `archive`.
     pub stores: BTreeMap<String, Given>,
     /// `PROSODY_*` names that mean nothing here. Files of the user's own may still read them.
@@ -42,7 +59,17 @@ pub struct Source {
     /// All `PROSODY_*` variables that are settings: none of them is handed on to Prosody.
     pub variables: Vec<String>,
     /// What variables of other images say and no setting does.
-    pub moving_in: MovingIn,
+    pub legacy: Legacy,
+}
+
+/// What was read, and what is left to be understood of it.
+pub struct Input {
+    /// The texts of settings.
+    pub source: Source,
+    /// Variables of other images that begin with `PROSODY_` and are more than another name for a setting, by their names.
+    pub legacy: BTreeMap<&'static str, Given>,
+    /// All variables that may count, by their names.
+    pub variables: BTreeMap<String, String>,
 }
 
 /// What a variable's name means.
@@ -50,12 +77,12 @@ enum Meaning {
     Setting(&'static Setting),
     Store(String),
     /// Another image's, with a meaning of its own.
-    Foreign(&'static str),
+    Legacy(&'static str),
 }
 
 /// Reads the settings out of an environment. Mistakes are added to the report; what is right is returned all the same,
 /// so that mistakes further on are found in the same run.
-pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report: &mut Report) -> Source {
+pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report: &mut Report) -> Input {
     let mut source = Source::default();
     let mut variables: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in environment {
@@ -74,7 +101,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
         }
     }
 
-    let mut foreign = BTreeMap::new();
+    let mut legacy = BTreeMap::new();
     for (name, value) in variables.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
         if NOT_OURS.contains(&name.as_str()) || is_injected(name, value, &variables) {
             continue;
@@ -92,7 +119,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
         let given = if is_file {
             let (is_shown, is_secret) = match &meaning {
                 Meaning::Setting(setting) => (setting.shows(value), setting.kind_is_secret()),
-                Meaning::Store(_) | Meaning::Foreign(_) => (false, false),
+                Meaning::Store(_) | Meaning::Legacy(_) => (false, false),
             };
             match from_file(name, value, is_shown, is_secret, report) {
                 Some(given) => given,
@@ -103,7 +130,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
         };
         match meaning {
             Meaning::Store(store) => keep(source.stores.entry(store), given, None, report),
-            Meaning::Foreign(name) => keep(foreign.entry(name), given, None, report),
+            Meaning::Legacy(name) => keep(legacy.entry(name), given, None, report),
             Meaning::Setting(setting) => {
                 if let Some(alias) = alias_of(&given.variable, setting) {
                     report.note(format!("{alias} is another name for {}: both work", setting.name()));
@@ -113,8 +140,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
             }
         }
     }
-    compat::take(&foreign, &variables, &mut source, report);
-    source
+    Input { source, legacy, variables }
 }
 
 /// Reads a value out of a file. Nothing where it is empty, or where there is a mistake; that shows the file's name where
@@ -197,17 +223,17 @@ fn meaning(name: &str) -> Option<Meaning> {
     let is_field = |field: &str| {
         field.len() == own.len() && field.bytes().zip(own.bytes()).all(|(f, o)| f.to_ascii_uppercase() == o)
     };
-    if let Some(setting) =
-        catalogue::settings().find(|setting| is_field(setting.field) || setting.aliases.contains(&name))
+    if let Some(setting) = catalogue::settings()
+        .find(|setting| is_field(setting.field.name()) || setting.aliases.contains(&name))
     {
         return Some(Meaning::Setting(setting));
     }
     match compat::find(name) {
         Some((_, compat::Meaning::Setting(field))) => {
-            return catalogue::setting(field).map(Meaning::Setting);
+            return catalogue::setting(*field).map(Meaning::Setting);
         }
-        Some((name, compat::Meaning::Own(..))) => return Some(Meaning::Foreign(name)),
-        Some((_, compat::Meaning::Nothing(_))) => return None,
+        Some((name, compat::Meaning::Special(..))) => return Some(Meaning::Legacy(name)),
+        Some((_, compat::Meaning::Unsupported(_))) => return None,
         None => {}
     }
     name.strip_prefix(STORE_PREFIX)
@@ -333,7 +359,7 @@ mod tests {
     fn read_pairs(pairs: &[(&str, &str)]) -> (Source, Report) {
         let mut report = Report::default();
         let environment = pairs.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        let source = read(environment, &mut report);
+        let source = read(environment, &mut report).source;
         (source, report)
     }
 
@@ -367,14 +393,14 @@ mod tests {
     #[test]
     fn settings_of_the_same_shape_are_settings() {
         let (source, _) = read_pairs(&[("PROSODY_DB_PORT", "5433"), ("PROSODY_DB_NAME", "/data/chat")]);
-        assert_eq!(source.given["db_port"].value, "5433");
-        assert_eq!(source.given["db_name"].value, "/data/chat");
+        assert_eq!(source.given[&Field::db_port].value, "5433");
+        assert_eq!(source.given[&Field::db_name].value, "/data/chat");
     }
 
     #[test]
     fn an_alias_and_its_setting_may_agree_but_not_differ() {
         let (source, report) = read_pairs(&[("PROSODY_LOGLEVEL", "debug"), ("PROSODY_LOG_LEVEL", "debug")]);
-        assert_eq!(source.given["log_level"].value, "debug");
+        assert_eq!(source.given[&Field::log_level].value, "debug");
         assert!(report.mistakes().is_empty());
         let (_, report) = read_pairs(&[("PROSODY_LOGLEVEL", "debug"), ("PROSODY_LOG_LEVEL", "info")]);
         assert_eq!(report.mistakes().len(), 1);
@@ -386,7 +412,7 @@ mod tests {
     fn a_store_is_a_pattern_and_its_file_twin_works() {
         let (source, _) = read_pairs(&[("PROSODY_STORAGE_ARCHIVE", "sql"), ("PROSODY_STORAGE", "internal")]);
         assert_eq!(source.stores["archive"].value, "sql");
-        assert_eq!(source.given["default_storage"].value, "internal");
+        assert_eq!(source.given[&Field::default_storage].value, "internal");
         let (source, report) = read_pairs(&[("PROSODY_STORAGE_FILE", "/nonexistent")]);
         assert!(source.stores.is_empty());
         assert_eq!(report.mistakes().len(), 1);

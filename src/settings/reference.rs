@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::Settings;
-use super::catalogue::{self, SECTIONS, STORE_PREFIX, Setting};
+use super::catalogue::{self, Field, SECTIONS, STORE_PREFIX, Setting};
 use super::compat::{self, Meaning};
 use super::input::Given;
 
@@ -61,9 +61,9 @@ pub fn markdown() -> String {
     }
     for (name, meaning) in compat::VARIABLES {
         let means = match meaning {
-            Meaning::Own(_, means) => (*means).to_owned(),
+            Meaning::Special(_, means) => (*means).to_owned(),
             Meaning::Setting(_) => compat::setting(name, meaning),
-            Meaning::Nothing(_) => format!("nothing: use {}", compat::setting(name, meaning)),
+            Meaning::Unsupported(_) => format!("nothing: use {}", compat::setting(name, meaning)),
         };
         let _ = writeln!(text, "| `{name}` | {means} |");
     }
@@ -157,7 +157,7 @@ pub fn effective(settings: &Settings) -> String {
     let mut text = String::new();
     for setting in catalogue::settings() {
         let name = setting.name();
-        match settings.source.given.get(setting.field) {
+        match settings.source.given.get(&setting.field) {
             Some(given) => line(&mut text, &name, given, setting.shows(&given.value)),
             None if setting.default.is_empty() => {}
             None => {
@@ -168,8 +168,9 @@ pub fn effective(settings: &Settings) -> String {
     for (store, given) in &settings.source.stores {
         line(&mut text, &format!("{STORE_PREFIX}{}", store.to_ascii_uppercase()), given, true);
     }
-    let foreign = settings.source.moving_in.given.iter().map(|(name, given)| (*name, given));
-    for (name, given) in foreign.chain(settings.source.given.get("account").map(|given| ("PASSWORD", given)))
+    let foreign = settings.source.legacy.given.iter().map(|(name, given)| (*name, given));
+    for (name, given) in
+        foreign.chain(settings.source.given.get(&Field::account).map(|given| ("PASSWORD", given)))
     {
         line(&mut text, name, given, name != "PASSWORD");
     }

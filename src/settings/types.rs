@@ -18,7 +18,7 @@ pub use choices::{
     ArchivePolicy, Boolean, DbDriver, E2ePolicy, LdapMode, LdapScope, LogFormat, LogLevel, NetworkBackend,
     RoomCreation, TlsProfile,
 };
-pub use domains::{BareOrDomain, Domain, Jid};
+pub use domains::{BareOrDomain, Domain, Jid, ascii};
 pub use hosts::{
     Account, Accounts, Component, Components, DiscoItem, DiscoItems, ExternalComponent, ExternalComponents,
     Password, VirtualHost, VirtualHosts,

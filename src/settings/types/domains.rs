@@ -244,6 +244,11 @@ impl Lua for BareOrDomain {
 
 deserialize!(Domain, Jid, BareOrDomain);
 
+/// A host's name as certificates have it.
+pub fn ascii(name: &str) -> Option<String> {
+    Some(Domain::parse(name).ok()?.ascii().to_ascii_lowercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,10 +9,11 @@ use time::OffsetDateTime;
 
 use super::self_signed::Store;
 use super::{Choice, Pair, PassedOver, ScannedCertificates, scan};
-use crate::intent::certificates::{Certificates, Service, Source, Wanted, ascii};
+use crate::intent::certificates::{Certificates, Service, Source, Wanted};
 use crate::layout;
 use crate::os::privileges;
 use crate::os::users::User;
+use crate::settings::types::ascii;
 
 /// Where a name's certificate comes from.
 #[derive(Debug, Clone, PartialEq)]

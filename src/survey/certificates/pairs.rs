@@ -7,9 +7,10 @@ use time::OffsetDateTime;
 
 use super::assign::{Origin, Served};
 use super::{Pair, ScannedCertificates, scan};
-use crate::intent::certificates::{Service, Source, ascii};
+use crate::intent::certificates::{Service, Source};
 use crate::os::privileges;
 use crate::os::users::User;
+use crate::settings::types::ascii;
 
 /// The self-signed certificates, which are in Prosody's own place and looked at as its user.
 pub struct SelfSignedPairs<'a> {
