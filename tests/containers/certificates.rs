@@ -804,55 +804,51 @@ const BAD: [(&str, &str); 9] = [
     ("links to nowhere", "ln -s /nowhere fullchain.pem; ln -s /nowhere/chat privkey.pem"),
 ];
 
-/// The server serves this one of the certificates in time, and a renewal of it too.
-fn observe_a_start(
-    seen: &mut Observations,
-    what: &str,
-    source: &Source,
-    good: Option<(&Pair, &Pair)>,
-    bad: &Pair,
-) {
+/// A server starts in time beside what is bad, takes none of it, and serves a good one when it comes and when it is
+/// renewed.
+fn observe_a_start(seen: &mut Observations, what: &str, source: &Source, bad: &Pair) -> (Container, Pair) {
     let start = Instant::now();
     let server = source.server(TRIXIE, MOUNT).serve();
     println!("{what}: served after {:.1} s", start.elapsed().as_secs_f64());
     seen.that(&format!("{what}: the start in time"), start.elapsed() < START, start.elapsed());
     let mut wire = Wire::of(&server.name);
     let shown = wire.certificate_of(DOMAIN);
-    match good {
-        Some((good, next)) => {
-            seen.equal(&format!("{what}: {}", server.logs()), &shown, &good.fingerprint);
-            let renew = folder(&format!("{MOUNT}/good"), next);
-            let took = wire.time_until(DOMAIN, &next.fingerprint, || source.run(&renew));
-            observe_renewal(seen, what, took);
-        }
-        None => {
-            let is_self_signed = ![&bad.fingerprint, &"none".to_owned()].contains(&&shown);
-            seen.that(&format!("{what}: self-signed"), is_self_signed, shown);
-        }
+    let is_self_signed = ![&bad.fingerprint, &"none".to_owned()].contains(&&shown);
+    seen.that(&format!("{what}: self-signed"), is_self_signed, shown);
+    let authority = Authority::new();
+    let [good, next] = [(); 2].map(|()| authority.issue(&NAMES));
+    for (which, pair) in [("a good one", &good), ("the next one", &next)] {
+        let write = folder(&format!("{MOUNT}/good"), pair);
+        let took = wire.time_until(DOMAIN, &pair.fingerprint, || source.run(&write));
+        observe_renewal(seen, &format!("{what}, {which}"), took);
     }
+    (server, next)
 }
 
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn whatever_else_is_there_the_server_starts() {
-    let authority = Authority::new();
     let mut seen = Observations::default();
     // It would be chosen, were it taken: it is valid for longer.
-    let bad = authority.issue_for(&NAMES, -1, 300);
-    let everything = BAD.map(|(what, script)| (what, vec![script]));
-    let all = ("everything at once", BAD.map(|(_, script)| script).to_vec());
-    for (what, scripts) in everything.into_iter().chain([all]) {
+    let bad = Authority::new().issue_for(&NAMES, -1, 300);
+    let place = |scripts: &[&str]| {
         let source = Source::new();
         source.run(&folder(&format!("{MOUNT}/new"), &bad));
         for (number, script) in scripts.iter().enumerate() {
             source.run(&format!("mkdir {MOUNT}/bad{number}; cd {MOUNT}/bad{number}\n{script}"));
         }
         source.run(&format!("rm -r {MOUNT}/new"));
-        observe_a_start(&mut seen, &format!("{what}, and no good one"), &source, None, &bad);
-        let (good, next) = (authority.issue(&NAMES), authority.issue(&NAMES));
-        source.run(&folder(&format!("{MOUNT}/good"), &good));
-        observe_a_start(&mut seen, what, &source, Some((&good, &next)), &bad);
+        source
+    };
+    for (what, script) in BAD {
+        observe_a_start(&mut seen, what, &place(&[script]), &bad);
     }
+    let source = place(&BAD.map(|(_, script)| script));
+    let (server, good) = observe_a_start(&mut seen, "everything at once", &source, &bad);
+    docker(["restart", &server.name]).ok();
+    server.wait_until_it_serves();
+    let shown = Wire::of(&server.name).certificate_of(DOMAIN);
+    seen.equal(&format!("after a restart: {}", server.logs()), shown, good.fingerprint);
     seen.report();
 }
 
