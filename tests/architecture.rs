@@ -25,7 +25,11 @@ fn every_import_is_one_that_the_documentation_allows() {
             wrong.push(format!("{module} imports {imported}"));
         }
     }
-    assert!(wrong.is_empty(), "the table in docs/architecture.md allows none of these:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "the table in docs/architecture.md allows none of these:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -41,7 +45,8 @@ fn no_arrow_of_the_table_is_unused() {
     for (stage, rows) in allowed() {
         for row in rows {
             let is_used = arrows.iter().any(|(module, imported)| {
-                self::stage(module) == stage && (*imported == row || imported.starts_with(&format!("{row}::")))
+                self::stage(module) == stage
+                    && (*imported == row || imported.starts_with(&format!("{row}::")))
             });
             assert!(is_used, "docs/architecture.md allows {stage} to import {row}, and it does not");
         }
@@ -86,7 +91,15 @@ fn what_reads_imports_understands_every_form_of_them() {
     ]
     .map(|(name, text)| (name.to_owned(), text.to_owned()))
     .into();
-    let expected = [("a", "b::c"), ("a", "b::e"), ("a", "b"), ("a", "g"), ("b::c", "a"), ("b::c", "g"), ("b::e", "b::c")];
+    let expected = [
+        ("a", "b::c"),
+        ("a", "b::e"),
+        ("a", "b"),
+        ("a", "g"),
+        ("b::c", "a"),
+        ("b::c", "g"),
+        ("b::e", "b::c"),
+    ];
     let expected: BTreeSet<(String, String)> =
         expected.into_iter().map(|(module, other)| (module.to_owned(), other.to_owned())).collect();
     assert_eq!(arrows(&modules), expected);
@@ -100,7 +113,8 @@ fn allowed() -> BTreeMap<String, Vec<String>> {
     let rows = table.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| {
         let cells: Vec<&str> = row.split('|').collect();
-        let names = |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+        let names =
+            |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
         (names(cells[1]).remove(0), names(cells[2]))
     })
     .collect()
@@ -151,7 +165,8 @@ fn arrows(modules: &Modules) -> BTreeSet<(String, String)> {
     for (module, text) in modules {
         for path in paths(text) {
             let Some(imported) = resolve(&path, module, modules) else { continue };
-            let is_inside = |inner: &str, outer: &str| inner == outer || inner.starts_with(&format!("{outer}::"));
+            let is_inside =
+                |inner: &str, outer: &str| inner == outer || inner.starts_with(&format!("{outer}::"));
             if !is_inside(module, &imported) && !is_inside(&imported, module) {
                 arrows.insert((module.clone(), imported));
             }
