@@ -101,7 +101,7 @@ fuzz: ## run each fuzz target [FUZZ_SECONDS=60]
 	done
 
 .PHONY: bench
-bench: binary image-trixie ## measure, beside tini, dumb-init and catatonit in the same run
+bench: binary image-trixie ## measure, beside tini, dumb-init and catatonit in the same run [BEFORE=BINARY]
 	@docker/needs hyperfine python3 tini dumb-init catatonit cc
 	benches/run
 

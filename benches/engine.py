@@ -12,6 +12,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = ROOT / "target/prosody-entrypoint"
+# Another build of the binary, to compare with.
+BEFORE = os.environ.get("BEFORE")
 IMAGE = "prosody-entrypoint:latest"
 NAME = "pe-bench-"
 QUICK = bool(os.environ.get("QUICK"))

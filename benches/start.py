@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from engine import BINARY, DOMAIN, NAME, PATIENCE, QUICK, docker, find, until_open
+from engine import BEFORE, BINARY, DOMAIN, NAME, PATIENCE, QUICK, docker, find, until_open
 from table import difference, ms
 
 # Short rounds in turn, so that a machine that slows down for a while slows both.
@@ -26,6 +26,8 @@ def measure(engine, directory):
     tools = Toolbox(engine, directory)
     rows = process_start(tools) + many_modules(tools, directory) + many_hosts(tools, directory)
     rows += many_certificates(tools, directory)
+    if BEFORE:
+        rows += beside_before(tools, directory)
     engine.remove(Toolbox.NAME)
     return rows + server_start(engine, directory) + binary_size()
 
@@ -39,6 +41,8 @@ class Toolbox:
         for program in ("tini", "hyperfine"):
             shutil.copy(find(program), directory / program)
         shutil.copy(BINARY, directory / "prosody-entrypoint")
+        if BEFORE:
+            shutil.copy(BEFORE, directory / "before")
         engine.create(self.NAME, {
             "Entrypoint": ["sleep", "infinity"],
             "Cmd": [],
@@ -82,6 +86,33 @@ def process_start(tools):
     ours, peer = statistics.median(ours), statistics.median(peer)
     return [("start to exec, PROSODY_DOMAIN", ms(ours), f"{ms(peer)} (tini -- true)", f"× {ratio:.2f}", "≤ × 1.5",
              ratio <= 1.5)]
+
+
+def beside_before(tools, directory):
+    """The same starts by this binary and by another one, in turn: no start may have become slower."""
+    hosts = [{"host": f"host-{number}.example"} for number in range(10_000)]
+    (directory / "hosts.json").write_text(json.dumps(hosts))
+    names = ",".join(f"bench_{number}" for number in range(0, 500, 10))
+    collection = [DOMAIN, "PROSODY_COMMUNITY_MODULES_DIR=/bench/collection"]
+    many_hosts = ["PROSODY_VIRTUAL_HOSTS_FILE=/bench/hosts.json", "PROSODY_SELF_SIGNED_CERTIFICATES=false"]
+    rows = []
+    for what, environment, runs in [
+        ("PROSODY_DOMAIN", [DOMAIN], RUNS // 2),
+        ("50 modules of 500", [*collection, f"PROSODY_MODULES_ENABLED={names}"], RUNS // 4),
+        ("10,000 virtual hosts", many_hosts, HOST_RUNS // 2),
+    ]:
+        now, before = [], []
+        for turn in range(ROUNDS):
+            commands = ["prosody-entrypoint true", "/bench/before true"][:: 1 if turn % 2 else -1]
+            times = dict(zip(commands, tools.hyperfine(environment, 2, max(runs, 3), *commands)))
+            now.append(statistics.median(times["prosody-entrypoint true"]))
+            before.append(statistics.median(times["/bench/before true"]))
+        took_longer, error = difference(now, before)
+        now, before = statistics.median(now), statistics.median(before)
+        rows.append((f"start to exec, {what}", ms(now), f"{ms(before)} (the binary before)",
+                     f"× {now / before:.2f}, {took_longer * 1e3:+.2f} ± {error * 1e3:.2f} ms", "not slower",
+                     took_longer <= 2 * error))
+    return rows
 
 
 def many_modules(tools, directory):
