@@ -2,6 +2,7 @@
 //!
 //! The way of a start: [`commands`] → [`mod@settings`] → [`facts`] → [`plan`] → [`apply`] → [`init`].
 #![deny(unsafe_code)]
+#![cfg_attr(test, allow(clippy::string_slice))]
 
 pub mod accounts;
 pub mod apply;

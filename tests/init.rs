@@ -1,5 +1,6 @@
 //! PID 1 and what it starts, from outside: each test forks a process that becomes PID 1's loop, and looks at it
 //! through pipes and `/proc`.
+#![allow(clippy::string_slice, clippy::unwrap_used)]
 
 use nix::fcntl::OFlag;
 use nix::libc;
@@ -350,6 +351,7 @@ fn a_child_from_before_is_reaped() {
     let mut init = Forked::start(|| {
         // SAFETY: the process ends without touching anything.
         if let ForkResult::Child = unsafe { nix::unistd::fork() }.unwrap() {
+            // SAFETY: takes a number and does not return.
             unsafe { libc::_exit(0) }
         }
         let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
@@ -365,6 +367,7 @@ fn make_orphans(count: u32) {
     for _ in 0..count {
         // SAFETY: the processes end without touching anything.
         match unsafe { nix::unistd::fork() }.unwrap() {
+            // SAFETY: the same.
             ForkResult::Child => unsafe {
                 let _ = nix::unistd::fork();
                 libc::_exit(0)
@@ -894,10 +897,12 @@ static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above.
         unsafe { System.dealloc(memory, layout) }
     }
 }

@@ -153,8 +153,8 @@ impl Version {
     pub fn parse(text: &str) -> Version {
         let number = text.split_whitespace().next().unwrap_or_default();
         let mut parts = number.split('.').map(|part| {
-            let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-            part[..digits].parse().ok()
+            let digits = part.split(|c: char| !c.is_ascii_digit()).next()?;
+            digits.parse().ok()
         });
         match (parts.next().flatten(), parts.next().flatten()) {
             (Some(major), Some(minor)) => Version::Release { major, minor, text: text.to_owned() },

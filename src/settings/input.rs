@@ -257,9 +257,8 @@ pub fn suggestion(unknown: &str) -> Option<String> {
         .filter(|name| name.starts_with(PREFIX))
         .collect();
     // Without the prefix, which says nothing: it would make short names alike.
-    let bare = |name: &'_ str| name[PREFIX.len()..].to_owned();
-    let candidates: Vec<String> = names.iter().map(|name| bare(name)).collect();
-    nearest(&bare(stem), candidates.iter().map(String::as_str)).map(|found| format!("{PREFIX}{found}{twin}"))
+    let candidates = names.iter().filter_map(|name| name.strip_prefix(PREFIX));
+    nearest(stem.strip_prefix(PREFIX)?, candidates).map(|found| format!("{PREFIX}{found}{twin}"))
 }
 
 /// Whether a variable is one that Kubernetes (a Service named `prosody…`) or Docker's links put there, by its shape.
@@ -292,7 +291,7 @@ pub(super) fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String
             return true;
         }
     }
-    name.match_indices("_ENV_").any(|(at, _)| linked(&name[..at]))
+    name.match_indices("_ENV_").any(|(at, _)| name.get(..at).is_some_and(linked))
 }
 
 /// The content of a settings file, less one line end at its end and the mark that some editors put at its beginning. What

@@ -92,10 +92,8 @@ use deserialize;
 /// when it is long.
 pub fn shown(piece: &str) -> String {
     const LONGEST: usize = 80;
-    match piece.char_indices().nth(LONGEST) {
-        None => format!("{piece:?}"),
-        Some((end, _)) => format!("{:?}…", &piece[..end]),
-    }
+    let beginning: String = piece.chars().take(LONGEST).collect();
+    if beginning.len() == piece.len() { format!("{piece:?}") } else { format!("{beginning:?}…") }
 }
 
 /// The choices in a sentence: `` `a`, `b` or `c` ``.

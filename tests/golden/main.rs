@@ -22,6 +22,7 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test golden` writes what is rendered now as what is expected. A word after it chooses the
 //! tests with that word in their names: `UPDATE_GOLDEN=1 cargo test --test golden cases::smallest`.
+#![allow(clippy::string_slice, clippy::unwrap_used)]
 
 mod case;
 mod cases;

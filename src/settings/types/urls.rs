@@ -206,9 +206,8 @@ fn database_url(text: &str) -> Result<DatabaseUrl, String> {
 
 /// Reads `host`, `host:port`, `[IPv6]:port` or nothing; a percent-encoded path is a socket.
 fn server_and_port(text: &str) -> Option<(Option<String>, Option<Port>)> {
-    let colon = text.rfind(':').filter(|&colon| !text[colon..].contains(']'));
-    let (host, port) = match colon {
-        Some(colon) => (&text[..colon], Some(Port::parse(&text[colon + 1..]).ok()?)),
+    let (host, port) = match text.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
+        Some((host, port)) => (host, Some(Port::parse(port).ok()?)),
         None => (text, None),
     };
     let host = decoded(host).ok()?;

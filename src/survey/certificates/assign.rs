@@ -251,7 +251,7 @@ fn group<'a>(hosts: &[&'a str]) -> Vec<(&'a str, Vec<&'a str>)> {
     let mut place: BTreeMap<&str, usize> = BTreeMap::new();
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     let parent = |host: &'a str| {
-        let mut parents = host.match_indices('.').map(|(at, _)| &host[at + 1..]);
+        let mut parents = std::iter::successors(Some(host), |host| Some(host.split_once('.')?.1)).skip(1);
         parents.find(|parent| all.contains(parent))
     };
     for host in hosts.iter().copied().filter(|host| parent(host).is_none()) {

@@ -80,10 +80,8 @@ fn plain(markdown: &str) -> String {
 
 /// No more than the first characters of a line.
 pub fn cut(line: &str, characters: usize) -> String {
-    match line.char_indices().nth(characters) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.to_owned(),
-    }
+    let beginning: String = line.chars().take(characters).collect();
+    if beginning.len() == line.len() { beginning } else { format!("{beginning}…") }
 }
 
 #[cfg(test)]
