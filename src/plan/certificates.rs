@@ -297,7 +297,7 @@ mod tests {
         }
 
         fn assign(&self, hosts: &[&str]) -> Assignments {
-            let (wanted, now) = (self.wanted(hosts), OffsetDateTime::now_utc());
+            let (wanted, now) = (self.wanted(hosts), now());
             let scanned = scan(&wanted.sources, now);
             assign(&wanted, self.sources.path(), &User::current(), &scanned, Some(self.previous.path()), now)
         }
@@ -310,19 +310,23 @@ mod tests {
         fn tell(&self, hosts: &[&str]) -> (Vec<String>, Vec<String>) {
             let mut decision = self.decide(hosts);
             let mut report = Report::default();
-            decision.tell(OffsetDateTime::now_utc(), &mut report);
+            decision.tell(now(), &mut report);
             let place = self.sources.path().display().to_string();
             let said = report.warnings().map(|line| line.replace(&place, "")).collect();
             (said, decision.lines.iter().map(|line| line.replace(&place, "")).collect())
         }
     }
 
+    fn now() -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
+    }
+
     /// A certificate that ends in some days, and its key.
     fn pem(names: &[&str], days: i64) -> String {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
-        params.not_before = OffsetDateTime::now_utc() - Duration::days(365);
-        params.not_after = OffsetDateTime::now_utc() + Duration::days(days) + Duration::hours(1);
+        params.not_before = now() - Duration::days(365);
+        params.not_after = now() + Duration::days(days) + Duration::hours(1);
         let key = KeyPair::generate().unwrap();
         params.self_signed(&key).unwrap().pem() + &key.serialize_pem()
     }

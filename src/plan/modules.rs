@@ -71,7 +71,7 @@ pub fn resolve(
     let mut walk = Walk::new(found, version);
     for Request { name, reason } in requests {
         // What was not chosen by name is Prosody's own and there, but the user may have put another in its place.
-        if found.has_users || wanted.reads_own || reason.is_chosen() {
+        if found.has_custom || wanted.reads_own || reason.is_chosen() {
             walk.certain.push_back((name.clone(), reason.clone()));
         }
     }

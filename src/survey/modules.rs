@@ -192,7 +192,7 @@ impl Modules {
     }
 
     /// Whether there is anything in the folders of the user's.
-    pub fn has_users(&self) -> bool {
+    pub fn has_custom(&self) -> bool {
         let mut users = self.folders.iter().filter(|folder| folder.origin == Origin::User);
         users.any(|folder| self.names_of(folder).all.as_ref().is_none_or(|all| !all.is_empty()))
     }
@@ -868,7 +868,7 @@ mod tests {
             place.set_mode("own", mode);
             as_user(&SOMEBODY, || {
                 let modules = modules(place.path());
-                assert!(modules.has_users());
+                assert!(modules.has_custom());
                 for (module, file) in [("x", "own/mod_x.lua"), ("y", "own/mod_y/mod_y.lua"), ("z", "")] {
                     let found = modules.find(module);
                     assert_eq!(said(place.path(), &modules, &found), [line], "{module}, {mode:o}");
@@ -1001,7 +1001,7 @@ mod tests {
         place.write("collection/mod_x.lua", "");
         let modules = modules(place.path());
         assert_eq!(path(place.path(), &modules.find("x")).as_deref(), Some("collection/mod_x.lua"));
-        assert!(!modules.has_users());
+        assert!(!modules.has_custom());
         assert_eq!(modules.problems().count(), 0);
     }
 
@@ -1070,7 +1070,7 @@ mod tests {
         let expected =
             expected.map(|(name, top)| (name.to_owned(), place.path().join("collection").join(top)));
         assert_eq!(collection, expected);
-        assert!(modules.has_users());
+        assert!(modules.has_custom());
         assert_eq!(
             ["a", "b", "d", "muc", "z"]
                 .map(|name| modules.behind_users(name, &place.path().join("own/mod_a.lua"))),

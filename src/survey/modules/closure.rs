@@ -19,7 +19,7 @@ pub struct Findings {
     /// The folders that were searched, in their order.
     pub folders: Vec<Folder>,
     /// Whether there is anything in the folders of the user's.
-    pub has_users: bool,
+    pub has_custom: bool,
     /// The libraries of Lua's that cannot be loaded.
     pub missing_lua_libraries: BTreeSet<String>,
     /// The names of all modules, where one is missing that somebody named.
@@ -41,12 +41,12 @@ impl Findings {
     /// Looks for every module that is asked for and all that it needs, as whoever we are.
     pub fn gather(wanted: &wanted::Modules, facts: &Facts) -> Self {
         let search = Modules::of(facts);
-        let mut findings = Findings { has_users: search.has_users(), ..Findings::default() };
+        let mut findings = Findings { has_custom: search.has_custom(), ..Findings::default() };
         let mut lua = BTreeSet::new();
         let mut queue: VecDeque<String> = VecDeque::new();
         for request in &wanted.requests {
             // What was not chosen by name is Prosody's own and there, but the user may have put another in its place.
-            if findings.has_users || wanted.reads_own || request.reason.is_chosen() {
+            if findings.has_custom || wanted.reads_own || request.reason.is_chosen() {
                 queue.push_back(request.name.clone());
             }
         }
