@@ -77,3 +77,6 @@ pub fn decide(settings: &Settings, facts: &Facts, whole: bool, report: &mut Repo
         debug_log: is_debug.then(|| settings.variable("log_level")),
     }
 }
+
+#[cfg(test)]
+mod tests;
