@@ -545,3 +545,6 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
     let error = if what.is_empty() { error } else { error.context(what) };
     Failure::new(status, error.context(format!("{} cannot be written", path.display())))
 }
+
+#[cfg(test)]
+mod tests;

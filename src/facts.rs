@@ -268,6 +268,41 @@ impl Facts {
     }
 }
 
+#[cfg(test)]
+impl Facts {
+    /// A container with Prosody 13.0.1 as Debian packages it, in which the user has nothing.
+    pub fn example() -> Self {
+        let prosody = Prosody {
+            program: "/usr/bin/prosody".into(),
+            source_dir: "/usr/lib/prosody".into(),
+            plugin_dir: "/usr/lib/prosody/modules".into(),
+            data_dir: None,
+            version: prosody::Version::parse("13.0.1"),
+            interpreter: Some("/usr/bin/lua5.4".into()),
+            lua: Some((5, 4)),
+        };
+        Self {
+            prosody,
+            module_folders: vec![PathBuf::from(DATA_DIR).join("custom_plugins")],
+            collection: COLLECTION_DIR.into(),
+            identity: User { name: None, uid: 101, gid: 102 },
+            config_dir: CONFIG_DIR.into(),
+            entries: Vec::new(),
+            user_files: UserFiles::default(),
+            data_dir: DATA_DIR.into(),
+            runtime_dir: RUNTIME_DIR.into(),
+            hostname: "0123456789ab".to_owned(),
+            has_data_of_hostname: false,
+            has_sqlite_file: false,
+            ipv6: true,
+            default_plugin_paths: Vec::new(),
+            secret_files: BTreeMap::new(),
+            has_root_anchor: true,
+            problems: Vec::new(),
+        }
+    }
+}
+
 /// The folders of modules in `PROSODY_OPTIONS`, which take the place of ours. Where there are none the error says whether
 /// something else is there.
 fn written_plugin_paths(settings: &Settings) -> Result<Vec<PathBuf>, Option<Problem>> {

@@ -78,3 +78,6 @@ pub fn decide(settings: &Settings, facts: &Facts, whole: bool, report: &mut Repo
         debug_log: is_debug.then(|| settings.variable(Field::log_level)),
     }
 }
+
+#[cfg(test)]
+mod tests;

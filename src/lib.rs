@@ -29,4 +29,6 @@ pub mod templates;
 pub mod text;
 
 #[cfg(test)]
+mod test_child;
+#[cfg(test)]
 mod test_dir;

@@ -279,3 +279,6 @@ fn links(facts: &Facts, files: &[File]) -> Vec<Link> {
         .map(|name| Link { path: name.into(), target: facts.config_dir.join(name) })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -301,3 +301,6 @@ impl Status {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,6 +86,12 @@ impl Settings {
         (settings, report)
     }
 
+    /// Reads the settings of an environment that a test writes down.
+    #[cfg(test)]
+    pub fn example(environment: &[(&str, &str)]) -> (Self, Report) {
+        Self::read(environment.iter().map(|(name, value)| (name.into(), value.into())))
+    }
+
     /// The variable that gave a setting, by its field; the setting's own name where nothing did.
     pub fn variable(&self, field: Field) -> String {
         self.source.given.get(&field).map_or_else(|| field.variable(), |given| given.variable.clone())

@@ -30,6 +30,19 @@ pub struct UserFile {
     pub digest: u64,
 }
 
+#[cfg(test)]
+impl UserFile {
+    /// A file with this text, which is a template where its name ends so.
+    pub fn example(path: &str, text: &str) -> UserFile {
+        UserFile {
+            path: path.into(),
+            template: path.ends_with(".j2").then(|| text.to_owned()),
+            summary: lua_summary::summarize(text.as_bytes()),
+            digest: digest::of(text.as_bytes()),
+        }
+    }
+}
+
 /// The user's files. Each list is in the order of the file names, byte by byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserFiles {

@@ -404,6 +404,57 @@ mod tests {
     }
 
     #[test]
+    fn a_modules_file_needs_a_restart_and_is_named() {
+        for added in ["module\t/m/mod_a.lua\t2", ""] {
+            let before = format!("{BEFORE}module\t/m/mod_a.lua\t1\n");
+            let after = format!("{BEFORE}{added}\n");
+            let (before, after) = (State::parse(&before), State::parse(&after));
+            assert_eq!(before.changes(&after).restart, set(&["the module's file /m/mod_a.lua"]), "{added:?}");
+            assert_eq!(before.changed_files(&after), [PathBuf::from("/m/mod_a.lua")], "{added:?}");
+            assert_eq!(after.changes(&before).restart, set(&["the module's file /m/mod_a.lua"]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_any_more_is_another_one() {
+        let before = State::parse("certificate\ta.example\t/a\t1\ncertificate\tb.example\t/b\t1\n");
+        let after = State::parse("certificate\ta.example\t/a\t1\n");
+        assert!(before.has_other_certificates(&after) && after.has_other_certificates(&before));
+        // What is gone is no file to name, and what comes is.
+        assert_eq!(before.changed_files(&after), Vec::<PathBuf>::new());
+        assert_eq!(after.changed_files(&before), [PathBuf::from("/b")]);
+        // The same certificate for another name is another one.
+        let renamed = State::parse("certificate\ta.example\t/a\t1\ncertificate\tc.example\t/b\t1\n");
+        assert!(before.has_other_certificates(&renamed));
+        assert_eq!(before.changes(&after), Changes::default(), "no restart, whatever it is");
+    }
+
+    #[test]
+    fn another_reason_to_wait_is_another_state() {
+        let before = State::parse("unsettled\t/one\n");
+        let (none, both) = (State::parse(""), State::parse("unsettled\t/one\nunsettled\t/two\n"));
+        assert!(before.is_settled(&none) && before.is_settled(&before) && !before.is_settled(&both));
+        assert!(!none.is_settled(&before));
+        assert!(before.has_other_certificates(&none) && before.has_other_certificates(&both));
+        assert!(!both.has_other_certificates(&State::parse("unsettled\t/two\nunsettled\t/one\n")));
+        // Nothing of the rest is left out with the news.
+        let mut text = format!("{BEFORE}unsettled\t/two\n");
+        add_warning(&mut text, "new");
+        assert_eq!(before.without_news_of_unsettled(&text), BEFORE);
+        let mut known = "unsettled\t/two\n".to_owned();
+        add_warning(&mut known, "new");
+        assert_eq!(State::parse(&known).without_news_of_unsettled(&text), text);
+    }
+
+    #[test]
+    fn a_line_of_another_kind_is_left_out() {
+        let text = format!("{BEFORE}pending\t/a\nfile\t/b\nhost\nmodule\t/m\t1\t2\n");
+        let (before, after) = (State::parse(BEFORE), State::parse(&text));
+        assert_eq!(before.changes(&after), Changes::default());
+        assert_eq!(before.changed_files(&after), Vec::<PathBuf>::new());
+    }
+
+    #[test]
     fn where_data_would_move_is_told_apart() {
         for (line, new, name) in [
             ("option\t\tsql.d", "option\t\tsql.driver\t2", "sql.driver"),

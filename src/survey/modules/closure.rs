@@ -139,3 +139,54 @@ impl Findings {
         self.behind_users.get(module).copied()
     }
 }
+
+#[cfg(test)]
+impl Findings {
+    /// The files of modules and, as `MODULE/LIBRARY`, of their libraries, each with what it says: those of Prosody's where
+    /// the path is in its folder, those of the collection where it is in that, and else the user's.
+    pub fn example(files: &[(&str, &str, &str)]) -> Self {
+        let folder = |path: &str| Folder { path: path.into(), is_readable: true };
+        let folders = ["/usr/lib/prosody/modules", "/opt/prosody-modules-available"];
+        let mut findings = Self { folders: folders.map(folder).into(), ..Self::default() };
+        for (name, path, source) in files {
+            let path = PathBuf::from(path);
+            let origin = match () {
+                () if path.starts_with(&findings.folders[0].path) => Origin::Prosody,
+                () if path.starts_with(&findings.folders[1].path) => Origin::Collection,
+                () => Origin::User,
+            };
+            let top = match (origin, path.parent()) {
+                (Origin::Collection, Some(folder)) if folder != findings.folders[1].path => folder.to_owned(),
+                _ => path.clone(),
+            };
+            let found = Found {
+                file: Some(File {
+                    origin,
+                    path,
+                    top,
+                    source: Some(super::source::read(source.as_bytes()).into()),
+                    digest: if origin == Origin::Prosody { 0 } else { crate::digest::of(source.as_bytes()) },
+                }),
+                ..Found::default()
+            };
+            findings.has_users |= origin == Origin::User;
+            match name.split_once('/') {
+                Some((module, library)) => {
+                    drop(findings.libraries.insert((module.to_owned(), library.to_owned()), found))
+                }
+                None => drop(findings.modules.insert((*name).to_owned(), found)),
+            }
+        }
+        findings
+    }
+
+    /// What was found of a module.
+    pub fn module_mut(&mut self, name: &str) -> &mut Found {
+        self.modules.entry(name.to_owned()).or_default()
+    }
+
+    /// Notes who else has a module that is taken from a folder of the user's.
+    pub fn put_behind(&mut self, name: &str, origin: Origin) {
+        self.behind_users.insert(name.to_owned(), origin);
+    }
+}
