@@ -43,7 +43,7 @@ const LONGEST_CHEAP_PAUSE: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Who will use a database.
-pub struct Who<'a> {
+pub struct LoginContext<'a> {
     /// The Prosody that is to be started.
     pub prosody: &'a Prosody,
     /// As whom.
@@ -82,28 +82,38 @@ impl Answer {
 ///
 /// 69 where one did not come in time; 78 where waiting does not mend it: user, password, database, driver, protocol; 73
 /// where an SQLite file cannot be written.
-pub fn wait(databases: &[Database], limit: Duration, who: &Who, data_dir: &Path) -> Result<(), Failure> {
+pub fn wait(
+    databases: &[Database],
+    limit: Duration,
+    context: &LoginContext,
+    data_dir: &Path,
+) -> Result<(), Failure> {
     let start = Instant::now();
     for database in databases {
         if database.driver == DbDriver::Sqlite3 {
             let file = data_dir.join(&database.name);
-            privileges::as_user(who.user, || can_write(&file))?;
+            privileges::as_user(context.user, || can_write(&file))?;
         } else if !limit.is_zero() {
-            wait_for(database, start, limit, who)?;
+            wait_for(database, start, limit, context)?;
         }
     }
     Ok(())
 }
 
-fn wait_for(database: &Database, start: Instant, limit: Duration, who: &Who) -> Result<(), Failure> {
+fn wait_for(
+    database: &Database,
+    start: Instant,
+    limit: Duration,
+    context: &LoginContext,
+) -> Result<(), Failure> {
     let mut pause = FIRST_PAUSE;
     let mut last_line: Option<Instant> = None;
     // It loads its library while we ask whether anybody is there.
-    let mut login = Login::start(database, who);
+    let mut login = Login::start(database, context);
     loop {
         let left = |least| limit.saturating_sub(start.elapsed()).max(least);
         let answer = match protocol::probe(database, TRY.min(left(FIRST_PAUSE))) {
-            Answer::Ready => match login.take().or_else(|| Login::start(database, who)) {
+            Answer::Ready => match login.take().or_else(|| Login::start(database, context)) {
                 Some(login) => login.log_in(database, LOGIN.min(left(SHORTEST_LOGIN))),
                 None => Answer::Ready,
             },

@@ -16,7 +16,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Rest;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 
-use self::values::{Name, verbatim_lua_code};
+use self::values::{LuaName, verbatim_lua_code};
 use crate::lua::{Dialect, Secrets};
 
 /// How deep templates and blocks may call each other, in minijinja's unit: an include costs ten, a block one.
@@ -158,7 +158,7 @@ fn pick(options: &Value, names: Rest<String>) -> Result<Value, Error> {
     let mut picked = Vec::new();
     for name in names.iter() {
         let value = options.get_attr(name)?;
-        let Some(identifier) = Name::new(name).filter(|_| !value.is_undefined()) else {
+        let Some(identifier) = LuaName::new(name).filter(|_| !value.is_undefined()) else {
             continue;
         };
         picked.push(Value::from(vec![identifier.into_value(), value]));
@@ -234,7 +234,7 @@ Component({{ host }})
     {% endfor %}
 ";
         let context = context! {
-            name => Name::new("c2s_ports").unwrap().into_value(),
+            name => LuaName::new("c2s_ports").unwrap().into_value(),
             ports => vec![5222, 5223],
             components => context! { irc => secret(), xmpp => "plain" },
         };

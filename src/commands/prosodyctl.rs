@@ -14,7 +14,7 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::prosody;
 use crate::facts::running::{self, Running};
 use crate::facts::{self, Places};
-use crate::init::{Command, Kind};
+use crate::init::{Command, ProgramKind};
 use crate::os::privileges;
 use crate::os::users::User;
 
@@ -104,7 +104,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         become_user(&user.map_or_else(|| facts::identity(&settings, &places.data_dir), Ok)?)?;
     }
     let environment = environment::complete(environment_left, &main_file, &places.data_dir);
-    Err(Command { program, arguments, environment, directory: None, kind: Kind::Program }.exec())
+    Err(Command { program, arguments, environment, directory: None, kind: ProgramKind::Program }.exec())
 }
 
 /// What to do where the runtime directory is closed to us: it is open to Prosody's group.

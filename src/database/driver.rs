@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::protocol;
 use super::scram::{self, Refusal};
-use super::{Answer, Database, Who};
+use super::{Answer, Database, LoginContext};
 use crate::settings::types::DbDriver;
 
 const SCRIPT: &str = include_str!("log_in.lua");
@@ -27,13 +27,13 @@ impl Login {
     /// Starts Lua, as Prosody's user and with the environment that Prosody will have, from which libpq takes what is not
     /// in the configuration. It loads the driver, and waits. Nothing where Prosody's Lua is not known, or does not run:
     /// nothing can be said against the database then.
-    pub fn start(database: &Database, who: &Who) -> Option<Self> {
-        let started = Self::spawn(database, who);
+    pub fn start(database: &Database, context: &LoginContext) -> Option<Self> {
+        let started = Self::spawn(database, context);
         started.inspect_err(|error| tracing::debug!("{database}: not logged in: {error:#}")).ok()
     }
 
-    fn spawn(database: &Database, who: &Who) -> anyhow::Result<Self> {
-        let mut command = who.prosody.lua_command(who.user, who.environment)?;
+    fn spawn(database: &Database, context: &LoginContext) -> anyhow::Result<Self> {
+        let mut command = context.prosody.lua_command(context.user, context.environment)?;
         // As one argument: Lua takes none behind `-e` that begins with a dash, as a comment does.
         command.arg(format!("-e{SCRIPT}"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

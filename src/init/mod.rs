@@ -6,12 +6,12 @@
 
 mod command;
 mod options;
+mod style;
 mod terminal;
-mod voice;
 
-pub use command::{Command, Kind};
-pub use options::{ExitCodes, Options, Wish, parse};
-pub use voice::Voice;
+pub use command::{Command, ProgramKind};
+pub use options::{ExitCodes, InitOptions, Invocation, parse};
+pub use style::MessageStyle;
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::os::privileges;
@@ -70,7 +70,7 @@ pub enum Cause {
 ///
 /// Fails with 71 where the kernel refuses a fork, or another thing that every program may do.
 pub fn supervise(
-    options: &Options,
+    options: &InitOptions,
     reload: Option<Reload>,
     child: impl FnOnce() -> ExitStatus,
 ) -> Result<ExitStatus, Failure> {
@@ -95,7 +95,9 @@ pub fn supervise(
             privileges::keep_for_supervision(reload.is_some());
             if let Some(program) = options.command.first() {
                 let program = program.to_string_lossy();
-                options.voice.info(format_args!("Spawned child process '{program}' with pid '{child}'"));
+                options
+                    .message_style
+                    .info(format_args!("Spawned child process '{program}' with pid '{child}'"));
             }
             let init =
                 Init { options, reload, child, terminal, reloading: None, once_more: false, forwarded: 0 };
@@ -126,18 +128,18 @@ fn receive_signals() -> anyhow::Result<SigSet> {
 }
 
 /// What PID 1 is to the processes around it.
-fn prepare(options: &Options) -> anyhow::Result<()> {
+fn prepare(options: &InitOptions) -> anyhow::Result<()> {
     if let Some(signal) = options.parent_death_signal {
         system::signal_on_parents_death(signal).context("asking for a signal when the parent dies")?;
     }
     if options.subreaper {
         // Orphans are handed to the next subreaper above them rather than to PID 1, which somebody else may be.
         prctl::set_child_subreaper(true).context("becoming the one that orphans are handed to")?;
-        options.voice.trace(format_args!("Registered as child subreaper"));
+        options.message_style.trace(format_args!("Registered as child subreaper"));
     }
     let is_reaper = getpid() == Pid::from_raw(1) || prctl::get_child_subreaper().unwrap_or(false);
     if !is_reaper {
-        options.voice.warn(format_args!("{}", options::NOT_A_REAPER));
+        options.message_style.warn(format_args!("{}", options::NOT_A_REAPER));
     }
     Ok(())
 }
@@ -149,7 +151,7 @@ fn end_child(work: impl FnOnce() -> ExitStatus) -> ! {
     let status = match system::block_exactly(&SigSet::empty()) {
         Ok(()) => work(),
         Err(error) => {
-            Voice::Entrypoint.fatal(format_args!("unblocking the child's signals: {error}"));
+            MessageStyle::Entrypoint.fatal(format_args!("unblocking the child's signals: {error}"));
             ExitStatus::OS_ERROR
         }
     };
@@ -158,7 +160,7 @@ fn end_child(work: impl FnOnce() -> ExitStatus) -> ! {
 
 /// PID 1 while its child runs.
 struct Init<'a> {
-    options: &'a Options,
+    options: &'a InitOptions,
     reload: Option<Reload<'a>>,
     child: Pid,
     /// The terminal that the child has from us.
@@ -187,7 +189,7 @@ impl Init<'_> {
                 // We have caused it ourselves: SIGPIPE, by writing to a pipe that nobody reads.
                 Ok(Received { code: SI_USER, sender, .. }) if sender == own => {}
                 Ok(Received { signal: SIGCHLD, .. }) => {
-                    self.options.voice.debug(format_args!("Received SIGCHLD"));
+                    self.options.message_style.debug(format_args!("Received SIGCHLD"));
                     // Where one process after the other ends, more are about to: they are reaped together then.
                     if children_end {
                         system::yield_to_others();
@@ -224,7 +226,7 @@ impl Init<'_> {
             (SIGHUP, Some(reload)) => self.start_reload(reload, Cause::Hangup),
             (SIGIO, Some(Reload { watch: Some(_), .. })) if received.code == SI_KERNEL => {}
             (signal, _) => {
-                self.options.voice.debug(format_args!("Passing signal: '{}'", Name(signal)));
+                self.options.message_style.debug(format_args!("Passing signal: '{}'", SignalName(signal)));
                 self.forwarded |= bit(signal);
                 self.forward(signal);
             }
@@ -256,7 +258,7 @@ impl Init<'_> {
                 }
                 continue;
             }
-            self.options.voice.debug(format_args!("Reaped child with pid: '{pid}'"));
+            self.options.message_style.debug(format_args!("Reaped child with pid: '{pid}'"));
             if pid == self.child {
                 of_child = Some(status);
             } else if self.reloading == Some(pid) {
@@ -266,7 +268,7 @@ impl Init<'_> {
                     self.reload_ended(status);
                 }
             } else if self.options.warn_on_reap {
-                self.options.voice.warn(format_args!("Reaped zombie process with pid={pid}"));
+                self.options.message_style.warn(format_args!("Reaped zombie process with pid={pid}"));
             }
         }
         Ok(of_child)
@@ -295,7 +297,7 @@ impl Init<'_> {
                     Cause::Hangup => "SIGHUP",
                     Cause::FilesChanged => "a changed file",
                 };
-                self.options.voice.warn(format_args!(
+                self.options.message_style.warn(format_args!(
                     "{what} had no effect: forking: {error}: is the container's limit of processes reached?"
                 ));
             }
@@ -316,8 +318,8 @@ impl Init<'_> {
             self.forward(SIGHUP);
         } else if let Some(signal) = status.signal() {
             self.options
-                .voice
-                .warn(format_args!("the reload was ended by {}: nothing has changed", Name(signal)));
+                .message_style
+                .warn(format_args!("the reload was ended by {}: nothing has changed", SignalName(signal)));
         }
         if self.once_more {
             self.start_reload(reload, Cause::Hangup);
@@ -349,10 +351,12 @@ impl Init<'_> {
             Ok(()) => {}
             // It has ended, which comes next.
             Err(Errno::ESRCH) => {
-                self.options.voice.warn(format_args!("Child was dead when forwarding signal"))
+                self.options.message_style.warn(format_args!("Child was dead when forwarding signal"))
             }
             Err(error) => {
-                self.options.voice.warn(format_args!("{} was not forwarded: {error}", Name(signal)));
+                self.options
+                    .message_style
+                    .warn(format_args!("{} was not forwarded: {error}", SignalName(signal)));
             }
         }
     }
@@ -360,19 +364,22 @@ impl Init<'_> {
     /// Says how the command ended. To the server's log it is news only where a signal that nobody sent through us ended
     /// it: a crash, or the kernel out of memory.
     fn explain(&self, ended: process::ExitStatus) {
-        let voice = self.options.voice;
-        match (voice, ended.signal()) {
-            (Voice::Tini { .. }, Some(signal)) => {
-                voice.info(format_args!("Main child exited with signal (with signal '{}')", Name(signal)));
+        let message_style = self.options.message_style;
+        match (message_style, ended.signal()) {
+            (MessageStyle::Tini { .. }, Some(signal)) => {
+                message_style.info(format_args!(
+                    "Main child exited with signal (with signal '{}')",
+                    SignalName(signal)
+                ));
             }
-            (Voice::Tini { .. }, None) => {
+            (MessageStyle::Tini { .. }, None) => {
                 let code = ended.code().unwrap_or_default();
-                voice.info(format_args!("Main child exited normally (with status '{code}')"));
+                message_style.info(format_args!("Main child exited normally (with status '{code}')"));
             }
             // Somebody pressed Ctrl-C, and knows.
-            (Voice::Entrypoint, Some(SIGINT | SIGQUIT)) if self.terminal.is_some() => {}
-            (Voice::Entrypoint, Some(signal)) if self.forwarded & bit(signal) == 0 => {
-                voice.warn(format_args!("the command was ended by {}", Name(signal)));
+            (MessageStyle::Entrypoint, Some(SIGINT | SIGQUIT)) if self.terminal.is_some() => {}
+            (MessageStyle::Entrypoint, Some(signal)) if self.forwarded & bit(signal) == 0 => {
+                message_style.warn(format_args!("the command was ended by {}", SignalName(signal)));
             }
             _ => {}
         }
@@ -386,10 +393,10 @@ fn send_as_its_user(child: Pid, target: Pid, signal: i32) -> ExitStatus {
     match sent {
         Ok(()) => ExitStatus::SUCCESS,
         Err(error) => {
-            Voice::Entrypoint.warn(format_args!(
+            MessageStyle::Entrypoint.warn(format_args!(
                 "{} was not forwarded ({error:#}): the command runs as another user, and the right to signal it is \
                  missing; add `--cap-add KILL` to the container, or start it as that user with `--user`",
-                Name(signal)
+                SignalName(signal)
             ));
             ExitStatus::NO_PERMISSION
         }
@@ -402,9 +409,9 @@ fn bit(signal: i32) -> u64 {
 }
 
 /// A signal as people know it: `SIGTERM`, or `signal 40` for one without a name.
-struct Name(i32);
+struct SignalName(i32);
 
-impl fmt::Display for Name {
+impl fmt::Display for SignalName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match signal_name(self.0) {
             Some(name) => formatter.write_str(name),

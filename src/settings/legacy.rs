@@ -6,7 +6,7 @@ use super::catalogue::{self, Field, PREFIX};
 use super::compat::Meaning::{Setting, Special};
 use super::compat::{VARIABLES, note};
 use super::input::{Given, Source, from_file, is_injected, keep};
-use super::types::{Account, BareOrDomain, Boolean, Domain, E2ePolicy, Jid, Kind, Lua, Password, Set};
+use super::types::{Account, BareOrDomain, Boolean, Domain, E2ePolicy, Jid, Lua, Password, Set, SettingType};
 use crate::layout::CONFIG_DIR;
 use crate::report::{Mistake, Report};
 

@@ -4,8 +4,8 @@ use super::domains::{BareOrDomain, Domain, Jid};
 use super::json::Json;
 use super::lists::{Set, is_none, may_be_array, pieces};
 use super::names::Name;
-use super::options::{Options, only_global, unknown_member};
-use super::{Kind, Lua, deserialize, shown};
+use super::options::{CustomOptions, only_global, unknown_member};
+use super::{Lua, SettingType, deserialize, shown};
 use crate::lua::Secret;
 use crate::lua::Value;
 use std::borrow::Cow;
@@ -62,8 +62,8 @@ impl Entries {
     }
 
     /// The reason for an entry of the wrong kind.
-    fn wrong_kind<T>(&self, entry: &Json) -> Result<T, Vec<String>> {
-        Err(vec![format!("expected {}, not {}", self.expected, entry.what())])
+    fn wrong_type<T>(&self, entry: &Json) -> Result<T, Vec<String>> {
+        Err(vec![format!("expected {}, not {}", self.expected, entry.type_name())])
     }
 }
 
@@ -138,22 +138,22 @@ impl Object {
     }
 
     /// A member that is a string.
-    fn optional<T: Kind>(&mut self, name: &str) -> Option<T> {
+    fn optional<T: SettingType>(&mut self, name: &str) -> Option<T> {
         let reason = match self.take(name)? {
             Json::Text(text) if text.is_empty() => "expected a string that is not empty".to_owned(),
             Json::Text(text) => match T::parse(&text) {
                 Ok(value) => return Some(value),
-                Err(_) if self.hidden => format!("expected a {}", T::kind()),
+                Err(_) if self.hidden => format!("expected a {}", T::type_name()),
                 Err(reason) => reason,
             },
-            other => format!("expected a string, not {}", other.what()),
+            other => format!("expected a string, not {}", other.type_name()),
         };
         self.errors.push(format!("`{name}`: {reason}"));
         None
     }
 
     /// A member that is a string and has to be there.
-    fn required<T: Kind>(&mut self, name: &str) -> Option<T> {
+    fn required<T: SettingType>(&mut self, name: &str) -> Option<T> {
         let mistakes = self.errors.len();
         let value = self.optional(name);
         if value.is_none() && self.errors.len() == mistakes {
@@ -168,41 +168,41 @@ impl Object {
             None => false,
             Some(Json::Boolean(flag)) => flag,
             Some(other) => {
-                self.errors.push(format!("`{name}`: expected true or false, not {}", other.what()));
+                self.errors.push(format!("`{name}`: expected true or false, not {}", other.type_name()));
                 false
             }
         }
     }
 
     /// A member that is an array of strings; an absent one is an empty one.
-    fn set<T: Kind + Eq + Hash>(&mut self, name: &str) -> Set<T> {
+    fn set<T: SettingType + Eq + Hash>(&mut self, name: &str) -> Set<T> {
         let reason = match self.take(name) {
             None => return Set::default(),
             Some(Json::Array(elements)) => match Set::from_elements(elements) {
                 Ok(set) => return set,
                 Err(reason) => reason,
             },
-            Some(other) => format!("expected an array, not {}", other.what()),
+            Some(other) => format!("expected an array, not {}", other.type_name()),
         };
         self.errors.push(format!("`{name}`: {reason}"));
         Set::default()
     }
 
     /// The member `options`, without those for which the object has `members` of their own.
-    fn options(&mut self, members: &[&str]) -> Options {
+    fn options(&mut self, members: &[&str]) -> CustomOptions {
         let read = match self.take("options") {
-            None => return Options::default(),
-            Some(Json::Object(options)) => Options::from_members(options, |name| {
+            None => return CustomOptions::default(),
+            Some(Json::Object(options)) => CustomOptions::from_members(options, |name| {
                 if members.contains(&name) {
                     return Some("it is a member beside `options`, not in it".into());
                 }
                 only_global(name)
             }),
-            Some(other) => Err(vec![format!("`options`: expected an object, not {}", other.what())]),
+            Some(other) => Err(vec![format!("`options`: expected an object, not {}", other.type_name())]),
         };
         read.unwrap_or_else(|errors| {
             self.errors.extend(errors);
-            Options::default()
+            CustomOptions::default()
         })
     }
 
@@ -227,7 +227,7 @@ pub struct VirtualHost {
     /// Modules of the whole server that it does without.
     pub modules_disabled: Set<Name>,
     /// Prosody's options for it alone.
-    pub options: Options,
+    pub options: CustomOptions,
 }
 
 impl From<Domain> for VirtualHost {
@@ -237,7 +237,7 @@ impl From<Domain> for VirtualHost {
             admins: Set::default(),
             modules_enabled: Set::default(),
             modules_disabled: Set::default(),
-            options: Options::default(),
+            options: CustomOptions::default(),
         }
     }
 }
@@ -247,8 +247,8 @@ impl From<Domain> for VirtualHost {
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualHosts(pub Vec<VirtualHost>);
 
-impl Kind for VirtualHosts {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for VirtualHosts {
+    fn type_name() -> Cow<'static, str> {
         "list of domains, or JSON".into()
     }
 
@@ -283,7 +283,7 @@ impl Kind for VirtualHosts {
                     options,
                 }))
             }
-            other => entries.wrong_kind(&other),
+            other => entries.wrong_type(&other),
         })?;
         unique(hosts, |host| host.host.clone(), PartialEq::eq).map(VirtualHosts)
     }
@@ -303,7 +303,7 @@ pub struct Component {
     /// More modules for it.
     pub modules_enabled: Set<Name>,
     /// Prosody's options for it alone.
-    pub options: Options,
+    pub options: CustomOptions,
 }
 
 /// `PROSODY_COMPONENTS`: `host:module`, or JSON objects with `host`, `module`, `modules_enabled` and `options`.
@@ -311,8 +311,8 @@ pub struct Component {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Components(pub Vec<Component>);
 
-impl Kind for Components {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Components {
+    fn type_name() -> Cow<'static, str> {
         "list of `host:module`, or JSON".into()
     }
 
@@ -334,7 +334,12 @@ impl Kind for Components {
                         return Err(host.err().into_iter().chain(module.err()).collect());
                     }
                 };
-                Ok(Component { host, module, modules_enabled: Set::default(), options: Options::default() })
+                Ok(Component {
+                    host,
+                    module,
+                    modules_enabled: Set::default(),
+                    options: CustomOptions::default(),
+                })
             }
             Json::Object(members) => {
                 let known = ["host", "module", "modules_enabled", "options"];
@@ -349,7 +354,7 @@ impl Kind for Components {
                     options,
                 }))
             }
-            other => entries.wrong_kind(&other),
+            other => entries.wrong_type(&other),
         })?;
         unique(components, |component| component.host.clone(), PartialEq::eq).map(Components)
     }
@@ -376,8 +381,8 @@ pub struct ExternalComponents(pub Vec<ExternalComponent>);
 /// What to do with a piece that does not fit.
 const POINT_TO_JSON: &str = "write the list as JSON where a secret holds a comma or a space";
 
-impl Kind for ExternalComponents {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for ExternalComponents {
+    fn type_name() -> Cow<'static, str> {
         "list of `host` or `host:secret`, or JSON".into()
     }
 
@@ -415,7 +420,7 @@ impl Kind for ExternalComponents {
                 let secret = object.optional("secret");
                 object.finish(host.map(|host| ExternalComponent { host, secret }))
             }
-            other => entries.wrong_kind(&other),
+            other => entries.wrong_type(&other),
         })?;
         let exposed = |component: &ExternalComponent| {
             component.secret.as_ref().map(|secret| secret.expose().to_owned())
@@ -460,8 +465,8 @@ const LONGEST_PASSWORD: usize = 1023;
 #[derive(Clone, Debug)]
 pub struct Password(pub Secret);
 
-impl Kind for Password {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Password {
+    fn type_name() -> Cow<'static, str> {
         "password of at most 1023 bytes without control characters".into()
     }
 
@@ -480,7 +485,7 @@ impl Kind for Password {
             {
                 Ok(Self(Secret::new(text.to_owned())))
             }
-            _ => Err(format!("expected a {}", Self::kind())),
+            _ => Err(format!("expected a {}", Self::type_name())),
         }
     }
 }
@@ -496,8 +501,8 @@ impl Role {
     }
 }
 
-impl Kind for Role {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Role {
+    fn type_name() -> Cow<'static, str> {
         "role's name, such as `prosody:admin`".into()
     }
 
@@ -507,7 +512,7 @@ impl Kind for Role {
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(format!("expected a {}", Self::kind()));
+            return Err(format!("expected a {}", Self::type_name()));
         }
         Ok(Self(text.to_owned()))
     }
@@ -518,8 +523,8 @@ impl Kind for Role {
 #[derive(Clone, Debug)]
 pub struct Accounts(pub Vec<Account>);
 
-impl Kind for Accounts {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Accounts {
+    fn type_name() -> Cow<'static, str> {
         "list of `jid:password`, or JSON".into()
     }
 
@@ -540,7 +545,7 @@ impl Kind for Accounts {
                 let account = jid.zip(password);
                 object.finish(account.map(|(jid, password)| Account { jid, password, role, is_admin }))
             }
-            other => entries.wrong_kind(&other),
+            other => entries.wrong_type(&other),
         });
         let accounts = accounts.map_err(|error| match may_be_json(text) {
             true => error,
@@ -585,8 +590,8 @@ pub struct DiscoItem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoItems(pub Vec<DiscoItem>);
 
-impl Kind for DiscoItems {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for DiscoItems {
+    fn type_name() -> Cow<'static, str> {
         "list of domains, or JSON pairs".into()
     }
 
@@ -609,7 +614,7 @@ impl Kind for DiscoItems {
                 }
                 _ => Err(vec![format!("expected {}", entries.expected)]),
             },
-            other => entries.wrong_kind(other),
+            other => entries.wrong_type(other),
         })?;
         unique(items, |item| item.host.clone(), PartialEq::eq).map(DiscoItems)
     }
@@ -632,7 +637,7 @@ mod tests {
     use super::super::tests::line;
     use super::*;
 
-    fn error<T: Kind>(text: &str) -> String {
+    fn error<T: SettingType>(text: &str) -> String {
         match T::parse(text) {
             Ok(_) => panic!("{text} was taken"),
             Err(error) => error,

@@ -1,7 +1,7 @@
 //! Lists: pieces between commas and white space, or a JSON array.
 
 use super::json::Json;
-use super::{Kind, Lua, from_text, shown};
+use super::{Lua, SettingType, from_text, shown};
 use crate::lua::Value;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
@@ -33,7 +33,7 @@ pub struct List<T>(Vec<T>);
 pub struct Set<T>(Vec<T>);
 
 /// Reads a list with all its duplicates.
-fn read<T: Kind>(text: &str) -> Result<Vec<T>, String> {
+fn read<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
     if is_none(text) {
         return Ok(Vec::new());
     }
@@ -49,7 +49,7 @@ fn read<T: Kind>(text: &str) -> Result<Vec<T>, String> {
     })
 }
 
-fn read_pieces<T: Kind>(text: &str) -> Result<Vec<T>, String> {
+fn read_pieces<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
     let mut values = Vec::new();
     let mut wrong = Wrong::default();
     for piece in pieces(text) {
@@ -69,7 +69,7 @@ fn read_pieces<T: Kind>(text: &str) -> Result<Vec<T>, String> {
 }
 
 /// Reads the elements of a JSON array.
-fn read_elements<T: Kind>(elements: Vec<Json>) -> Result<Vec<T>, String> {
+fn read_elements<T: SettingType>(elements: Vec<Json>) -> Result<Vec<T>, String> {
     let mut values = Vec::with_capacity(elements.len());
     let mut wrong = Wrong::default();
     for element in elements {
@@ -78,7 +78,7 @@ fn read_elements<T: Kind>(elements: Vec<Json>) -> Result<Vec<T>, String> {
             // A port, for one.
             Json::Integer(number) => number.to_string(),
             other => {
-                wrong.add_as(other.what().into(), "expected a string".into());
+                wrong.add_as(other.type_name().into(), "expected a string".into());
                 continue;
             }
         };
@@ -130,8 +130,8 @@ fn without_duplicates<T: Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
     values
 }
 
-impl<T: Kind> Kind for List<T> {
-    fn kind() -> Cow<'static, str> {
+impl<T: SettingType> SettingType for List<T> {
+    fn type_name() -> Cow<'static, str> {
         format!("list of {}", T::plural()).into()
     }
 
@@ -144,8 +144,8 @@ impl<T: Kind> Kind for List<T> {
     }
 }
 
-impl<T: Kind + Eq + Hash> Kind for Set<T> {
-    fn kind() -> Cow<'static, str> {
+impl<T: SettingType + Eq + Hash> SettingType for Set<T> {
+    fn type_name() -> Cow<'static, str> {
         format!("list of {}", T::plural()).into()
     }
 
@@ -158,7 +158,7 @@ impl<T: Kind + Eq + Hash> Kind for Set<T> {
     }
 }
 
-impl<T: Kind + Eq + Hash> Set<T> {
+impl<T: SettingType + Eq + Hash> Set<T> {
     /// Reads the elements of a JSON array.
     pub(super) fn from_elements(elements: Vec<Json>) -> Result<Self, String> {
         read_elements(elements).map(without_duplicates).map(Set)
@@ -203,7 +203,7 @@ macro_rules! list {
             }
         }
 
-        impl<'de, T: Kind $(+ $bound)*> Deserialize<'de> for $name<T> {
+        impl<'de, T: SettingType $(+ $bound)*> Deserialize<'de> for $name<T> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 from_text(deserializer)
             }

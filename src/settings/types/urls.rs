@@ -2,7 +2,7 @@
 
 use super::names::texts;
 use super::network::{Port, TurnHost};
-use super::{DbDriver, Kind, Lua, deserialize};
+use super::{DbDriver, Lua, SettingType, deserialize};
 use crate::lua::Secret;
 use crate::lua::Value;
 use percent_encoding::percent_decode_str;
@@ -56,8 +56,8 @@ impl HttpUrl {
     }
 }
 
-impl Kind for HttpUrl {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for HttpUrl {
+    fn type_name() -> Cow<'static, str> {
         "URL with its scheme".into()
     }
 
@@ -128,8 +128,8 @@ pub struct DatabaseUrl {
     pub password: Option<Secret>,
 }
 
-impl Kind for DatabaseUrl {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for DatabaseUrl {
+    fn type_name() -> Cow<'static, str> {
         "URL".into()
     }
 

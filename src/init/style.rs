@@ -7,7 +7,7 @@ use crate::os::system::standard_stream;
 
 /// In whose words PID 1 speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Voice {
+pub enum MessageStyle {
     /// Our own, on standard error: warnings and what is fatal.
     Entrypoint,
     /// tini's layout, streams and levels of verbosity, for people and programs that look for them in logs.
@@ -17,7 +17,7 @@ pub enum Voice {
     },
 }
 
-impl Voice {
+impl MessageStyle {
     /// Something that ends us.
     pub fn fatal(self, message: fmt::Arguments) {
         self.say(0, "FATAL", 2, message);
@@ -47,8 +47,10 @@ impl Voice {
         let mut line = Line { text: [0; LINE], length: 0 };
         // What does not fit is left out.
         let _ = match self {
-            Voice::Entrypoint if level <= 1 => line.write_fmt(format_args!("prosody-entrypoint: {message}")),
-            Voice::Tini { verbosity } if level <= verbosity => {
+            MessageStyle::Entrypoint if level <= 1 => {
+                line.write_fmt(format_args!("prosody-entrypoint: {message}"))
+            }
+            MessageStyle::Tini { verbosity } if level <= verbosity => {
                 line.write_fmt(format_args!("[{name} tini ({})] {message}", getpid()))
             }
             _ => return,
