@@ -100,7 +100,7 @@ pub fn supervise(
                     .info(format_args!("Spawned child process '{program}' with pid '{child}'"));
             }
             let init =
-                Init { options, reload, child, terminal, reloading: None, once_more: false, forwarded: 0 };
+                Init { options, reload, child, terminal, reloading: None, reload_again: false, forwarded: 0 };
             init.run(&signals).status(ExitStatus::OS_ERROR)
         }
     }
@@ -168,7 +168,7 @@ struct Init<'a> {
     /// The process that prepares a reload. While it runs, the kernel does not tell of changed files.
     reloading: Option<Pid>,
     /// Whether another SIGHUP came meanwhile.
-    once_more: bool,
+    reload_again: bool,
     /// The signals that were passed on, as bits.
     forwarded: u64,
 }
@@ -178,28 +178,28 @@ impl Init<'_> {
     fn run(mut self, signals: &SigSet) -> anyhow::Result<ExitStatus> {
         // What this process was before it became us may have left children that ended.
         let mut ended = self.reap_all()?;
-        let own = getpid().as_raw();
+        let own_pid = getpid().as_raw();
         // Whether the last signal told of a child as well.
-        let mut children_end = false;
+        let mut last_was_sigchld = false;
         let ended = loop {
             if let Some(ended) = ended {
                 break ended;
             }
             match system::wait_for_signal(signals) {
                 // We have caused it ourselves: SIGPIPE, by writing to a pipe that nobody reads.
-                Ok(Received { code: SI_USER, sender, .. }) if sender == own => {}
+                Ok(Received { code: SI_USER, sender, .. }) if sender == own_pid => {}
                 Ok(Received { signal: SIGCHLD, .. }) => {
                     self.options.message_style.debug(format_args!("Received SIGCHLD"));
                     // Where one process after the other ends, more are about to: they are reaped together then.
-                    if children_end {
+                    if last_was_sigchld {
                         system::yield_to_others();
                     }
-                    children_end = true;
+                    last_was_sigchld = true;
                     ended = self.reap_all()?;
                 }
                 Ok(received) => {
-                    children_end = false;
-                    self.take(received);
+                    last_was_sigchld = false;
+                    self.handle(received);
                 }
                 // As after SIGSTOP and SIGCONT (signal(7)).
                 Err(Errno::EINTR) => {}
@@ -213,16 +213,16 @@ impl Init<'_> {
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.child);
         }
-        self.explain(ended);
+        self.report_end(ended);
         let status = ExitStatus::from(ended);
-        Ok(if self.options.expected.contains(status.code()) { ExitStatus::SUCCESS } else { status })
+        Ok(if self.options.success_codes.contains(status.code()) { ExitStatus::SUCCESS } else { status })
     }
 
-    fn take(&mut self, received: Received) {
+    fn handle(&mut self, received: Received) {
         match (received.signal, self.reload) {
             // The kernel's own: the terminal went away, which is nothing to a server.
             (SIGHUP, Some(_)) if received.code == SI_KERNEL => {}
-            (SIGHUP, Some(_)) if self.reloading.is_some() => self.once_more = true,
+            (SIGHUP, Some(_)) if self.reloading.is_some() => self.reload_again = true,
             (SIGHUP, Some(reload)) => self.start_reload(reload, Cause::Hangup),
             (SIGIO, Some(Reload { watch: Some(_), .. })) if received.code == SI_KERNEL => {}
             (signal, _) => {
@@ -233,12 +233,12 @@ impl Init<'_> {
         }
         // One that somebody sent may stand for one of the kernel's too: there is only one pending at a time (signal(7)).
         if received.signal == SIGIO {
-            self.take_up_changes();
+            self.reload_on_changes();
         }
     }
 
     /// Starts a reload where there is news of changed files, unless one runs, after which this is looked at again.
-    fn take_up_changes(&mut self) {
+    fn reload_on_changes(&mut self) {
         if let (None, Some(reload @ Reload { watch: Some(watch), .. })) = (self.reloading, self.reload) {
             if watch.has_events() {
                 self.start_reload(reload, Cause::FilesChanged);
@@ -250,7 +250,7 @@ impl Init<'_> {
     ///
     /// One SIGCHLD may stand for any number of them: a signal that is pending is not queued a second time (signal(7)).
     fn reap_all(&mut self) -> anyhow::Result<Option<process::ExitStatus>> {
-        let mut of_child = None;
+        let mut child_status = None;
         while let Some((pid, status)) = system::reap().context("waiting for children")? {
             if let Some(signal) = status.stopped_signal() {
                 if pid == self.child {
@@ -260,18 +260,18 @@ impl Init<'_> {
             }
             self.options.message_style.debug(format_args!("Reaped child with pid: '{pid}'"));
             if pid == self.child {
-                of_child = Some(status);
+                child_status = Some(status);
             } else if self.reloading == Some(pid) {
                 self.reloading = None;
                 // Where the child has ended too, there is nobody to tell.
-                if of_child.is_none() {
+                if child_status.is_none() {
                     self.reload_ended(status);
                 }
             } else if self.options.warn_on_reap {
                 self.options.message_style.warn(format_args!("Reaped zombie process with pid={pid}"));
             }
         }
-        Ok(of_child)
+        Ok(child_status)
     }
 
     /// Ctrl-Z stops the terminal's whole foreground group. Above the child there is no shell that could continue it, so
@@ -283,7 +283,7 @@ impl Init<'_> {
     }
 
     fn start_reload(&mut self, reload: Reload, cause: Cause) {
-        self.once_more = false;
+        self.reload_again = false;
         match system::fork() {
             Ok(ForkResult::Child) => end_child(|| (reload.run)(self.child, cause)),
             Ok(ForkResult::Parent { child }) => {
@@ -293,12 +293,12 @@ impl Init<'_> {
                 }
             }
             Err(error) => {
-                let what = match cause {
+                let trigger = match cause {
                     Cause::Hangup => "SIGHUP",
                     Cause::FilesChanged => "a changed file",
                 };
                 self.options.message_style.warn(format_args!(
-                    "{what} had no effect: forking: {error}: is the container's limit of processes reached?"
+                    "{trigger} had no effect: forking: {error}: is the container's limit of processes reached?"
                 ));
             }
         }
@@ -321,10 +321,10 @@ impl Init<'_> {
                 .message_style
                 .warn(format_args!("the reload was ended by {}: nothing has changed", SignalName(signal)));
         }
-        if self.once_more {
+        if self.reload_again {
             self.start_reload(reload, Cause::Hangup);
         } else {
-            self.take_up_changes();
+            self.reload_on_changes();
         }
     }
 
@@ -363,7 +363,7 @@ impl Init<'_> {
 
     /// Says how the command ended. To the server's log it is news only where a signal that nobody sent through us ended
     /// it: a crash, or the kernel out of memory.
-    fn explain(&self, ended: process::ExitStatus) {
+    fn report_end(&self, ended: process::ExitStatus) {
         let message_style = self.options.message_style;
         match (message_style, ended.signal()) {
             (MessageStyle::Tini { .. }, Some(signal)) => {

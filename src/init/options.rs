@@ -32,7 +32,7 @@ pub struct InitOptions {
     /// Whether signals are for the child's process group rather than for the child.
     pub forward_to_group: bool,
     /// The exit codes of the child that are success.
-    pub expected: ExitCodes,
+    pub success_codes: ExitCodes,
     /// The program and its arguments; never empty where they are on the command line.
     pub command: Vec<OsString>,
 }
@@ -46,7 +46,7 @@ impl InitOptions {
             message_style: MessageStyle::Entrypoint,
             warn_on_reap: false,
             forward_to_group: false,
-            expected: ExitCodes::default(),
+            success_codes: ExitCodes::default(),
             command: Vec::new(),
         }
     }
@@ -55,7 +55,7 @@ impl InitOptions {
     fn set(&mut self, letter: u8, value: &OsStr) -> Option<()> {
         match letter {
             b'p' => self.parent_death_signal = Some(signal_named(value)?),
-            _ => self.expected.insert(exit_code(value.as_bytes())?),
+            _ => self.success_codes.insert(exit_code(value.as_bytes())?),
         }
         Some(())
     }
@@ -101,7 +101,7 @@ pub fn parse(
     if arguments == ["--version"] {
         return Ok(Invocation::Print(format!("{}\n", version())));
     }
-    let options_end_at_a_word = environment("POSIXLY_CORRECT").is_some();
+    let options_end_at_first_word = environment("POSIXLY_CORRECT").is_some();
     let mut options = InitOptions {
         subreaper: environment("TINI_SUBREAPER").is_some(),
         forward_to_group: environment("TINI_KILL_PROCESS_GROUP").is_some(),
@@ -115,7 +115,7 @@ pub fn parse(
             [b'-', letters @ ..] if !letters.is_empty() => letters,
             _ => {
                 options.command.push(argument);
-                if options_end_at_a_word {
+                if options_end_at_first_word {
                     break;
                 }
                 continue;
@@ -285,7 +285,7 @@ mod tests {
             message_style: MessageStyle::Tini { verbosity: 1 },
             warn_on_reap: false,
             forward_to_group: false,
-            expected: ExitCodes::default(),
+            success_codes: ExitCodes::default(),
             command: vec!["true".into()],
         };
         assert_eq!(run(&["true"]), expected);
@@ -298,7 +298,7 @@ mod tests {
         assert!(options.subreaper && options.warn_on_reap && options.forward_to_group);
         assert_eq!(options.message_style, MessageStyle::Tini { verbosity: 4 });
         assert_eq!(options.parent_death_signal, Some(15));
-        assert_eq!(codes(options.expected), [1, 143]);
+        assert_eq!(codes(options.success_codes), [1, 143]);
         assert_eq!(run(&["-pSIGHUP", "-p", "SIGKILL", "true"]).parent_death_signal, Some(9));
         let all = format!("-{}", "v".repeat(600));
         assert_eq!(run(&[&all, "true"]).message_style, MessageStyle::Tini { verbosity: 255 });
@@ -308,7 +308,7 @@ mod tests {
     fn an_option_may_stand_behind_a_word_unless_posix_is_asked_for() {
         let options = run(&["echo", "-s", "-", "", "-e", "7", "--", "-x", "--", "end"]);
         assert_eq!(options.command, ["echo", "-", "", "-x", "--", "end"]);
-        assert!(options.subreaper && options.expected.contains(7));
+        assert!(options.subreaper && options.success_codes.contains(7));
         assert!(refused(&["sh", "-c", "true"]).starts_with("init: invalid option -- 'c'\n"));
 
         let options = run_in(&[("POSIXLY_CORRECT", "")], &["-w", "sh", "-c", "--", "true"]);
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn an_exit_code_is_read_as_strtol_does() {
         for (text, code) in [("0", 0), ("255", 255), (" \t\x0b+007", 7), ("-0", 0), ("", 0)] {
-            assert_eq!(codes(run(&["-e", text, "true"]).expected), [code], "{text}");
+            assert_eq!(codes(run(&["-e", text, "true"]).success_codes), [code], "{text}");
         }
         for text in ["256", "-1", "x", "1x", "1 ", " ", "+", "0x1", "99999999999999999999"] {
             assert!(refused(&["-e", text, "true"]).contains("not a valid value"), "{text}");

@@ -4,7 +4,7 @@ use super::domains::{BareOrDomain, Domain, Jid};
 use super::json::Json;
 use super::lists::{Set, is_none, may_be_array, pieces};
 use super::names::Name;
-use super::options::{CustomOptions, only_global, unknown_member};
+use super::options::{CustomOptions, global_only, unknown_member};
 use super::{Lua, SettingType, deserialize, shown};
 use crate::lua::Secret;
 use crate::lua::Value;
@@ -58,7 +58,7 @@ impl Entries {
                 )),
             }
         }
-        if errors.is_empty() { Ok(values) } else { Err(first(errors)) }
+        if errors.is_empty() { Ok(values) } else { Err(join_first(errors)) }
     }
 
     /// The reason for an entry of the wrong kind.
@@ -93,11 +93,11 @@ fn unique<T, K: Eq + Hash>(
                 .push(format!("entry {} names what an earlier entry names, and differs from it", index + 1)),
         }
     }
-    if errors.is_empty() { Ok(kept) } else { Err(first(errors)) }
+    if errors.is_empty() { Ok(kept) } else { Err(join_first(errors)) }
 }
 
 /// What is wrong with the entries of a list, in one sentence. A list may have ten thousand entries, all wrong in one way.
-fn first(mut errors: Vec<String>) -> String {
+fn join_first(mut errors: Vec<String>) -> String {
     const SHOWN: usize = 20;
     if errors.len() > SHOWN {
         let more = errors.len() - SHOWN;
@@ -154,9 +154,9 @@ impl Object {
 
     /// A member that is a string and has to be there.
     fn required<T: SettingType>(&mut self, name: &str) -> Option<T> {
-        let mistakes = self.errors.len();
+        let errors_before = self.errors.len();
         let value = self.optional(name);
-        if value.is_none() && self.errors.len() == mistakes {
+        if value.is_none() && self.errors.len() == errors_before {
             self.errors.push(format!("`{name}` is missing"));
         }
         value
@@ -196,7 +196,7 @@ impl Object {
                 if members.contains(&name) {
                     return Some("it is a member beside `options`, not in it".into());
                 }
-                only_global(name)
+                global_only(name)
             }),
             Some(other) => Err(vec![format!("`options`: expected an object, not {}", other.type_name())]),
         };
@@ -379,7 +379,7 @@ pub struct ExternalComponent {
 pub struct ExternalComponents(pub Vec<ExternalComponent>);
 
 /// What to do with a piece that does not fit.
-const POINT_TO_JSON: &str = "write the list as JSON where a secret holds a comma or a space";
+const JSON_ADVICE: &str = "write the list as JSON where a secret holds a comma or a space";
 
 impl SettingType for ExternalComponents {
     fn type_name() -> Cow<'static, str> {
@@ -392,9 +392,9 @@ impl SettingType for ExternalComponents {
 
     fn parse(text: &str) -> Result<Self, String> {
         let entries = Entries { expected: "`host` or `host:secret`", hidden: true };
-        let misfit = || {
+        let wrong_entry = || {
             let example = r#"[{"host": "irc.chat.example", "secret": "…"}]"#;
-            Err(vec![format!("expected {}; {POINT_TO_JSON}: `{example}`", entries.expected)])
+            Err(vec![format!("expected {}; {JSON_ADVICE}: `{example}`", entries.expected)])
         };
         // What follows the comma in a secret could be taken for a host of one label. With no secret in sight
         // `localhost` is one.
@@ -403,7 +403,7 @@ impl SettingType for ExternalComponents {
             Json::Text(text) => {
                 let (host, secret) = match text.split_once(':') {
                     Some((host, secret)) => (host, Some(secret)),
-                    None if has_secrets && !text.contains('.') => return misfit(),
+                    None if has_secrets && !text.contains('.') => return wrong_entry(),
                     None => (text.as_str(), None),
                 };
                 match Domain::parse(host) {
@@ -411,7 +411,7 @@ impl SettingType for ExternalComponents {
                         host,
                         secret: secret.map(|secret| Secret::new(secret.to_owned())),
                     }),
-                    _ => misfit(),
+                    _ => wrong_entry(),
                 }
             }
             Json::Object(members) => {
@@ -449,7 +449,7 @@ pub struct Account {
 
 impl Account {
     /// Whether two descriptions of one account say the same.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub fn is_identical(&self, other: &Self) -> bool {
         let exposed = |account: &Self| account.password.0.expose().to_owned();
         self.jid == other.jid
             && exposed(self) == exposed(other)
@@ -459,7 +459,7 @@ impl Account {
 }
 
 /// The longest password that Prosody prepares for a login (`util-src/encodings.c`), in bytes.
-const LONGEST_PASSWORD: usize = 1023;
+const MAX_PASSWORD_BYTES: usize = 1023;
 
 /// A password that clients can log in with: SASLprep (RFC 4013) allows all that is in it.
 #[derive(Clone, Debug)]
@@ -481,7 +481,7 @@ impl SettingType for Password {
         match stringprep::saslprep(&known) {
             Ok(prepared)
                 if (!prepared.is_empty() || known.len() < text.len())
-                    && prepared.len().max(text.len()) <= LONGEST_PASSWORD =>
+                    && prepared.len().max(text.len()) <= MAX_PASSWORD_BYTES =>
             {
                 Ok(Self(Secret::new(text.to_owned())))
             }
@@ -551,10 +551,10 @@ impl SettingType for Accounts {
             true => error,
             false => {
                 let example = r#"[{"jid": "alice@chat.example", "password": "…"}]"#;
-                format!("{error}; {POINT_TO_JSON}: `{example}`")
+                format!("{error}; {JSON_ADVICE}: `{example}`")
             }
         })?;
-        unique(accounts, |account| account.jid.clone(), Account::is_same).map(Accounts)
+        unique(accounts, |account| account.jid.clone(), Account::is_identical).map(Accounts)
     }
 
     fn hides(_text: &str) -> bool {
@@ -823,8 +823,8 @@ mod tests {
             {"jid": "c@b.example", "password": "x", "admin": true}, "d@b.example:x"]"#;
         let accounts = Accounts::parse(text).unwrap().0;
         let role = |account: &Account| account.role.as_ref().map(|role| role.as_str().to_owned());
-        let kinds: Vec<_> = accounts.iter().map(|account| (role(account), account.is_admin)).collect();
-        assert_eq!(kinds, [(Some("prosody:guest".into()), false), (None, true), (None, false)]);
+        let privileges: Vec<_> = accounts.iter().map(|account| (role(account), account.is_admin)).collect();
+        assert_eq!(privileges, [(Some("prosody:guest".into()), false), (None, true), (None, false)]);
         for (members, reason) in [
             (r#""role": "a b""#, "`role`: expected a role's name"),
             (r#""role": """#, "`role`: expected a string that is not empty"),

@@ -38,7 +38,7 @@ impl CustomOptions {
             None => errors.push((reason, vec![shown(name)])),
         };
         for (name, json) in members {
-            if let Some(reason) = unusable(&name).or_else(|| refuse(&name)) {
+            if let Some(reason) = reserved_name(&name).or_else(|| refuse(&name)) {
                 add(&name, reason);
                 continue;
             }
@@ -70,7 +70,7 @@ impl fmt::Debug for CustomOptions {
 
 /// What Prosody's loader puts into the environment of a configuration file (`core/configmanager.lua`, 0.12 and
 /// 13.0 together). To assign one of them takes the function from all that follows, and sets no option.
-const LOADER: [&str; 13] = [
+const LOADER_NAMES: [&str; 13] = [
     "Component",
     "Credential",
     "FileContents",
@@ -87,10 +87,10 @@ const LOADER: [&str; 13] = [
 ];
 
 /// Why an option of this name cannot be set in Prosody's configuration, if so.
-fn unusable(name: &str) -> Option<String> {
+fn reserved_name(name: &str) -> Option<String> {
     let reason = if !is_identifier(name) {
         "not a Lua identifier (letters, digits and `_`), or one of Lua's reserved words"
-    } else if LOADER.contains(&name) {
+    } else if LOADER_NAMES.contains(&name) {
         "it would replace a function of Prosody's configuration loader"
     } else if name.starts_with("ENV_") {
         "names that begin with `ENV_` are environment variables in Prosody's configuration"
@@ -107,7 +107,7 @@ fn unusable(name: &str) -> Option<String> {
 }
 
 /// Why an option cannot stand with one host, if Prosody reads it globally alone.
-pub(super) fn only_global(name: &str) -> Option<String> {
+pub(super) fn global_only(name: &str) -> Option<String> {
     let global = name.starts_with("s2s_")
         || name == "limits"
         || ["port", "interface"].iter().any(|kind| {
@@ -257,10 +257,10 @@ mod tests {
             "http_interfaces",
             "component_interface",
         ] {
-            assert!(only_global(name).is_some(), "{name}");
+            assert!(global_only(name).is_some(), "{name}");
         }
         for name in ["turn_external_port", "port", "passports", "c2s_require_encryption", "reports"] {
-            assert!(only_global(name).is_none(), "{name}");
+            assert!(global_only(name).is_none(), "{name}");
         }
     }
 }
