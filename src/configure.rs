@@ -202,7 +202,11 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     if is_server && !plan.databases.is_empty() {
         let limit = settings.storage.db_wait.map_or(DB_WAIT, |wait| wait.0);
         let environment = environment::complete(own_environment.clone(), &main_file, &facts.data_dir);
-        let who = database::Who { prosody: &facts.prosody, user: &facts.identity, environment: &environment };
+        let who = database::LoginContext {
+            prosody: &facts.prosody,
+            user: &facts.identity,
+            environment: &environment,
+        };
         database::wait(&plan.databases, limit, &who, &facts.data_dir)?;
     }
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;

@@ -26,7 +26,7 @@ use crate::layout::{
 };
 use crate::os::privileges;
 use crate::os::users::User;
-use crate::settings::types::{Domain, Kind};
+use crate::settings::types::{Domain, SettingType};
 use crate::settings::{Settings, catalogue, input};
 
 /// In place of a user that is not known. With such a mistake nothing is written or started.

@@ -31,7 +31,7 @@ pub struct Intent {
     /// The options of the global section, less `modules_enabled` where that follows from what there is of modules.
     pub options: Options,
     /// `PROSODY_OPTIONS` as they were written, which are in [`Intent::options`] already.
-    pub written: types::Options,
+    pub written: types::CustomOptions,
     /// The modules.
     pub modules: Modules,
     /// The certificates.

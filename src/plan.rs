@@ -246,7 +246,7 @@ fn name_certificates(
     generation: &Path,
     hosts: &Hosts,
     decision: &Decision,
-    written: &types::Options,
+    written: &types::CustomOptions,
     options: &mut Options,
 ) {
     let value = |path: &Path| Value::from(path.to_string_lossy().into_owned());

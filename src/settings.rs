@@ -19,7 +19,7 @@ pub use self::catalogue::{
 use self::catalogue::{Section, Setting};
 use self::input::Input;
 pub use self::input::{Given, Source};
-use self::types::{Account, Kind, Name};
+use self::types::{Account, Name, SettingType};
 use crate::report::{Mistake, Report};
 
 /// All settings. What is not set is `None`; defaults are the plan's affair, because some follow from others.

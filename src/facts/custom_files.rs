@@ -12,7 +12,7 @@ use nix::fcntl::OFlag;
 
 use super::lua_summary::{self, Summary};
 use crate::digest;
-use crate::settings::types::{Domain, Kind};
+use crate::settings::types::{Domain, SettingType};
 
 /// The largest file that is taken: what people write by hand is a hundredth of it.
 const MAX_SIZE: u64 = 1024 * 1024;

@@ -5,7 +5,7 @@ use std::fmt;
 use super::hosts::{Hosts, Options};
 use crate::layout::SQLITE_FILE;
 use crate::lua::{Secret, Value};
-use crate::settings::types::{DbDriver, Kind};
+use crate::settings::types::{DbDriver, SettingType};
 
 /// A database, as `mod_storage_sql` is told of it.
 #[derive(Debug, Clone, PartialEq)]

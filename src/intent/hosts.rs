@@ -9,7 +9,7 @@ use crate::settings::catalogue::Field;
 
 use crate::report::{Mistake, Report};
 use crate::settings::Settings;
-use crate::settings::types::{Domain, Kind, Lua, VirtualHost as VirtualHostSetting, ascii};
+use crate::settings::types::{Domain, Lua, SettingType, VirtualHost as VirtualHostSetting, ascii};
 
 /// The options of one host or component, in the order of their names.
 pub type Options = BTreeMap<String, Value>;
@@ -327,7 +327,7 @@ fn host_options(host: &VirtualHostSetting) -> Options {
 /// are to be taken.
 pub fn merge(
     options: &mut Options,
-    written: &crate::settings::types::Options,
+    written: &crate::settings::types::CustomOptions,
     as_written: fn(&Value) -> Value,
 ) {
     for (name, value) in written.iter() {

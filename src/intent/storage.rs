@@ -211,7 +211,7 @@ fn default_storage(settings: &Settings) -> Option<&str> {
 }
 
 /// Whether written options store something in SQL without saying which database themselves.
-fn names_sql(options: &crate::settings::types::Options) -> bool {
+fn names_sql(options: &crate::settings::types::CustomOptions) -> bool {
     let is_sql = |value: &Value| {
         value.as_str() == Some("sql") || value.fields().iter().any(|(_, item)| item.as_str() == Some("sql"))
     };

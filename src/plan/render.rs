@@ -15,7 +15,7 @@ use crate::lua::{self, Dialect, Secrets};
 use crate::report::{Mistake, Report};
 use crate::settings::types;
 use crate::templates::Templates;
-use crate::templates::values::{Name, to_template};
+use crate::templates::values::{LuaName, to_template};
 
 /// Our templates, compiled in. A file of the same name in the templates directory replaces one.
 const TEMPLATES: [(&str, &str); 6] = [
@@ -47,7 +47,7 @@ impl<'a> Renderer<'a> {
         hosts: &Hosts,
         certificates: &BTreeMap<&str, PathBuf>,
         options: &Options,
-        written: &types::Options,
+        written: &types::CustomOptions,
         secrets: Secrets,
         report: &mut Report,
     ) -> Self {
@@ -234,6 +234,6 @@ fn is_mentioned(option: &str) -> bool {
 fn pairs(options: &Options) -> Value {
     // Names were checked where they were read; one that is no identifier never gets here.
     let pair =
-        |(name, value): (&String, &lua::Value)| Some([Name::new(name)?.into_value(), to_template(value)]);
+        |(name, value): (&String, &lua::Value)| Some([LuaName::new(name)?.into_value(), to_template(value)]);
     options.iter().filter_map(pair).map(Value::from_iter).collect()
 }

@@ -118,7 +118,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
         source.variables.push(name.clone());
         let given = if is_file {
             let (is_shown, is_secret) = match &meaning {
-                Meaning::Setting(setting) => (setting.shows(value), setting.kind_is_secret()),
+                Meaning::Setting(setting) => (setting.shows(value), setting.is_plain_secret()),
                 Meaning::Store(_) | Meaning::Legacy(_) => (false, false),
             };
             match from_file(name, value, is_shown, is_secret, report) {

@@ -6,26 +6,26 @@ use super::catalogue::{self, Field, PREFIX};
 use super::compat::Meaning::{Setting, Special};
 use super::compat::{VARIABLES, note};
 use super::input::{Given, Source, from_file, is_injected, keep};
-use super::types::{Account, BareOrDomain, Boolean, Domain, E2ePolicy, Jid, Kind, Lua, Password, Set};
+use super::types::{Account, BareOrDomain, Boolean, Domain, E2ePolicy, Jid, Lua, Password, Set, SettingType};
 use crate::layout::CONFIG_DIR;
 use crate::report::{Mistake, Report};
 
 /// The component that each of these names the host of.
-const HOSTS_OF_COMPONENTS: [(&str, &str); 4] = [
+const COMPONENT_HOSTS: [(&str, &str); 4] = [
     ("DOMAIN_MUC", "muc"),
     ("DOMAIN_HTTP_UPLOAD", "http_file_share"),
     ("DOMAIN_PROXY", "proxy65"),
     ("DOMAIN_PUBSUB", "pubsub"),
 ];
 
-/// Takes what is no setting of its own: `own` has those that begin with `PROSODY_`, by their names; `variables` all others too.
+/// Takes what is no setting of its prefixed: `prefixed` has those that begin with `PROSODY_`, by their names; `variables` all others too.
 pub fn take(
-    own: &BTreeMap<&'static str, Given>,
+    prefixed: &BTreeMap<&'static str, Given>,
     variables: &BTreeMap<String, String>,
     source: &mut Source,
     report: &mut Report,
 ) {
-    own.values().for_each(|given| note(&given.variable, report));
+    prefixed.values().for_each(|given| note(&given.variable, report));
     // To the official image's Prosody a relative path is one beside its main file.
     let config_dir = source.given.get(&Field::config_dir).map(|given| given.value.clone());
     if let Some(given) =
@@ -34,7 +34,7 @@ pub fn take(
         given.value = format!("{}/{}", config_dir.as_deref().unwrap_or(CONFIG_DIR), given.value);
     }
     let mut flag = |name: &str| {
-        let given = own.get(name)?;
+        let given = prefixed.get(name)?;
         // Where it is wrong nothing is started.
         Some(Boolean::parse(&given.value).map(|flag| flag.0).unwrap_or_else(|why| {
             report.mistake(Mistake::new(&given.variable, &why).with_value(&given.value));
@@ -45,9 +45,9 @@ pub fn take(
     source
         .legacy
         .given
-        .extend(own.get_key_value("PROSODY_EXTRA_CFG").map(|(name, given)| (*name, given.clone())));
+        .extend(prefixed.get_key_value("PROSODY_EXTRA_CFG").map(|(name, given)| (*name, given.clone())));
     let is_enabled = flag("PROSODY_ENABLE_DEFAULT_VIRTUALHOST");
-    let host = own.get("PROSODY_DEFAULT_VIRTUALHOST");
+    let host = prefixed.get("PROSODY_DEFAULT_VIRTUALHOST");
     match (is_enabled, host) {
         (Some(true), host) => {
             let variable = "PROSODY_ENABLE_DEFAULT_VIRTUALHOST".to_owned();
@@ -68,18 +68,21 @@ pub fn take(
     }
 
     let value = |name: &str| variables.get(name);
-    let is_given = [value("LOCAL"), value("DOMAIN"), value("PASSWORD").or(value("PASSWORD_FILE"))];
-    let is_given = is_given.map(|value| value.is_some());
+    let are_given = [value("LOCAL"), value("DOMAIN"), value("PASSWORD").or(value("PASSWORD_FILE"))];
+    let are_given = are_given.map(|value| value.is_some());
     let missing: Vec<&str> = ["LOCAL", "DOMAIN", "PASSWORD"]
         .into_iter()
-        .zip(is_given)
+        .zip(are_given)
         .filter(|(_, is)| !is)
         .map(|(name, _)| name)
         .collect();
-    let is_named = [Field::domain, Field::virtual_hosts].iter().any(|field| source.given.contains_key(field));
+    let is_host_named =
+        [Field::domain, Field::virtual_hosts].iter().any(|field| source.given.contains_key(field));
     // Without LOCAL, and with a setting that names the host, the two are another program's.
-    let is_meant = |missing: &str| missing != "LOCAL" || !is_named;
-    if let Some(missing) = Some(&missing[..]).filter(|missing| missing.len() == 1 && is_meant(missing[0])) {
+    let is_for_account = |missing: &str| missing != "LOCAL" || !is_host_named;
+    if let Some(missing) =
+        Some(&missing[..]).filter(|missing| missing.len() == 1 && is_for_account(missing[0]))
+    {
         let missing = missing[0];
         report.warning(format!(
             "{missing}: LOCAL, DOMAIN and PASSWORD make an account together, and this one is not set: set it, or use \
@@ -92,7 +95,7 @@ pub fn take(
     if missing.is_empty() {
         account(domain, variables, source, report);
     }
-    if is_named {
+    if is_host_named {
         return;
     }
     if !missing.is_empty() && Domain::parse(domain).is_err() {
@@ -112,18 +115,18 @@ pub fn take(
     if let Some(given) = source.given.get_mut(&Field::admins).filter(|given| given.value.starts_with('"')) {
         given.value = given.value.replace('"', "");
     }
-    let are_named = source.given.contains_key(&Field::components);
+    let has_components = source.given.contains_key(&Field::components);
     for (name, meaning) in VARIABLES.iter().filter(|(name, _)| !name.starts_with(PREFIX)) {
         let Some(value) = value(name) else { continue };
         let mut wrong = |why: String| report.mistake(Mistake::new(name, &why).with_value(value));
-        let component = HOSTS_OF_COMPONENTS.iter().find(|(variable, _)| variable == name);
+        let component = COMPONENT_HOSTS.iter().find(|(variable, _)| variable == name);
         match (meaning, component) {
             // A list of strings in Lua, as that image had it, has quotes.
             (Setting(field), _) => {
                 let value = value.replace('"', "");
                 keep(source.given.entry(*field), given(name, &value), catalogue::setting(*field), report);
             }
-            (Special(..), Some((_, module))) if !are_named => {
+            (Special(..), Some((_, module))) if !has_components => {
                 match Domain::parse(value) {
                     Ok(host) => source.legacy.components.push((module, host)),
                     Err(why) => wrong(why),
@@ -200,7 +203,7 @@ mod tests {
     }
 
     /// The variable that gave a field.
-    fn giver(settings: &Settings, field: Field) -> Option<&str> {
+    fn source_variable(settings: &Settings, field: Field) -> Option<&str> {
         settings.source.given.get(&field).map(|given| given.variable.as_str())
     }
 
@@ -250,7 +253,7 @@ mod tests {
         let (settings, report) =
             read(&[("PROSODY_DOMAIN", "a.example"), ("DOMAIN", "no domain"), pairs[2], pairs[5]]);
         assert!(report.mistakes().is_empty() && report.warnings().next().is_none(), "{report:?}");
-        assert_eq!(giver(&settings, Field::domain), Some("PROSODY_DOMAIN"));
+        assert_eq!(source_variable(&settings, Field::domain), Some("PROSODY_DOMAIN"));
         assert!(settings.source.unknown.is_empty());
     }
 
@@ -272,7 +275,7 @@ mod tests {
         let account = settings.account.as_ref().unwrap();
         assert_eq!(account.jid.to_string(), "romeo@shakespeare.lit");
         assert_eq!(account.password.0.expose(), "juliet4ever");
-        assert_eq!(giver(&settings, Field::virtual_hosts), Some("DOMAIN"));
+        assert_eq!(source_variable(&settings, Field::virtual_hosts), Some("DOMAIN"));
         assert!(
             settings.is_secret("PASSWORD") && !settings.is_secret("DOMAIN") && !settings.is_secret("LOCAL")
         );
