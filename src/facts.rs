@@ -8,8 +8,8 @@ pub mod running;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::lua::Value;
@@ -371,14 +371,6 @@ fn entries(config_dir: &Path) -> Vec<OsString> {
     let mut names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
     names.sort_unstable();
     names
-}
-
-/// A file's content in as few system calls as there can be. [`fs::read`] asks for the size first, which is a round trip
-/// of its own where the image is on FUSE.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::with_capacity(8 * 1024);
-    File::open(path)?.take(u64::MAX).read_to_end(&mut content)?;
-    Ok(content)
 }
 
 /// Where the next generation of a runtime directory goes.

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
 
 use super::lua_summary::{self, Summary};
 use crate::digest;
+use crate::os::trusted_file::{self, Error, Links, Opened};
 use crate::settings::types::{Domain, SettingType};
 
 /// The largest file that is taken: what people write by hand is a hundredth of it.
@@ -182,11 +182,11 @@ pub fn is_foreign_template(main_file: &Path) -> bool {
 /// Reads the user's own main file. It is run as it is, so of one that is very long only the beginning is looked at.
 fn read_main(path: &Path) -> Result<Option<UserFile>, Problem> {
     let problem = |reason| Problem { path: path.to_owned(), reason };
-    let content = match open(path) {
-        Ok(file) => read_up_to_limit(file).map_err(|error| problem(Reason::Io(error)))?,
-        Err(Reason::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    let content = match trusted_file::open(path, Links::All).and_then(Opened::regular) {
+        Ok(file) => file.beginning(MAX_SIZE + 1).map_err(|error| problem(reason(path, error)))?,
+        Err(Error::Refused(Errno::ENOENT)) if !path.is_symlink() => return Ok(None),
         Err(_) if path.is_dir() => return Err(problem(Reason::MainIsDirectory)),
-        Err(reason) => return Err(problem(reason)),
+        Err(error) => return Err(problem(reason(path, error))),
     };
     let summary = lua_summary::summarize(&content);
     Ok(Some(UserFile { path: path.to_owned(), template: None, summary, digest: digest::of(&content) }))
@@ -272,10 +272,8 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 
 fn read(path: PathBuf) -> Result<UserFile, Problem> {
     let contents = || {
-        let content = read_up_to_limit(open(&path)?).map_err(Reason::Io)?;
-        if content.len() as u64 > MAX_SIZE {
-            return Err(Reason::TooLarge);
-        }
+        let content =
+            trusted_file::read(&path, Links::All, MAX_SIZE).map_err(|error| reason(&path, error))?;
         let summary = lua_summary::summarize(&content);
         let digest = digest::of(&content);
         let is_template = path.extension() == Some(OsStr::new("j2"));
@@ -288,27 +286,15 @@ fn read(path: PathBuf) -> Result<UserFile, Problem> {
     }
 }
 
-/// Opens a regular file. Without `O_NONBLOCK` a FIFO would keep us waiting (open(2)).
-fn open(path: &Path) -> Result<File, Reason> {
-    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
-    let file = file.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound if path.is_symlink() => Reason::DanglingLink,
+/// Why a file cannot be opened or read.
+fn reason(path: &Path, error: Error) -> Reason {
+    match error {
+        Error::Refused(Errno::ENOENT) if path.is_symlink() => Reason::DanglingLink,
         // What open(2) says of a socket.
-        _ if error.raw_os_error() == Some(nix::libc::ENXIO) => Reason::NotRegular,
-        _ => Reason::Io(error),
-    })?;
-    match file.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok(file),
-        Ok(_) => Err(Reason::NotRegular),
-        Err(error) => Err(Reason::Io(error)),
+        Error::Irregular(_) | Error::Refused(Errno::ENXIO) => Reason::NotRegular,
+        Error::TooLarge => Reason::TooLarge,
+        error => Reason::Io(error.into()),
     }
-}
-
-/// A file's content, or of one that is too large a little more than the limit.
-fn read_up_to_limit(file: File) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    file.take(MAX_SIZE + 1).read_to_end(&mut content)?;
-    Ok(content)
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use crate::exit_status::{ExitStatus, Failure};
 use crate::os::system::{self, Capabilities};
+use crate::os::trusted_file::Kind;
 use crate::os::users::User;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::libc::c_ulong;
 use nix::sys::prctl;
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::fstat;
 use nix::unistd::{
     Gid, Pid, Uid, fchown, getegid, geteuid, getgroups, setfsgid, setfsuid, setgroups, setresgid, setresuid,
 };
@@ -209,7 +210,7 @@ fn give_standard_streams(user: &User) {
 }
 
 fn is_pipe(stream: BorrowedFd<'_>) -> bool {
-    fstat(stream).is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO)
+    fstat(stream).is_ok_and(|stat| Kind::of(&stat) == Kind::Fifo)
 }
 
 /// Why a user cannot be become although no right is missing.

@@ -3,20 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::catalogue::{self, Field, PREFIX, STORE_PREFIX, Setting};
 use super::compat;
 use super::types::{Account, Domain};
 use crate::lua::Value;
+use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
 use crate::report::{Mistake, Report};
-use crate::text::nearest;
-
-/// The largest file that a `_FILE` setting may name, in bytes.
-const FILE_LIMIT: u64 = 16 * 1024 * 1024;
+use crate::text::{nearest, reason};
 
 /// Names that Prosody or an image defines, and that are therefore not misspelt settings.
 pub const NOT_OURS: &[&str] = &["PROSODY_CONFIG", "PROSODY_VERSION", "PROSODY_SHA1"];
@@ -315,40 +310,17 @@ fn read_file(path: &Path) -> Result<(String, Option<&'static str>), String> {
 
 /// The content of a regular file of at most 16 MiB.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
-    // Without O_NONBLOCK a FIFO would hold the start for ever.
-    let file =
-        OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY).open(path);
-    let mut file = file.map_err(|error| format!("the file cannot be read: {}", reason(&error)))?;
-    let metadata = file.metadata().map_err(|error| format!("the file cannot be read: {}", reason(&error)))?;
-    let kind = metadata.file_type();
-    if !kind.is_file() {
-        let what = match () {
-            () if kind.is_dir() => "a directory",
-            () if kind.is_fifo() => "a FIFO",
-            () if kind.is_char_device() || kind.is_block_device() => "a device",
-            () => "no regular file",
+    trusted_file::read(path, Links::All, LARGEST).map_err(|error| {
+        let what = match error {
+            Error::Irregular(Kind::Directory) => "a directory",
+            Error::Irregular(Kind::Fifo) => "a FIFO",
+            Error::Irregular(Kind::Device) => "a device",
+            Error::Irregular(_) => "no regular file",
+            Error::TooLarge => return format!("the file is larger than {} MiB", LARGEST / 1024 / 1024),
+            error => return format!("the file cannot be read: {}", reason(&error.into())),
         };
-        return Err(format!("expected a file with the value in it, this is {what}"));
-    }
-    let too_large = || format!("the file is larger than {} MiB", FILE_LIMIT / 1024 / 1024);
-    if metadata.len() > FILE_LIMIT {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
-    let read = file.by_ref().take(FILE_LIMIT + 1).read_to_end(&mut bytes);
-    read.map_err(|error| format!("the file cannot be read: {}", reason(&error)))?;
-    if bytes.len() as u64 > FILE_LIMIT {
-        return Err(too_large());
-    }
-    Ok(bytes)
-}
-
-/// The reason of an I/O error without Rust's `(os error 2)` behind it.
-pub fn reason(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
-        None => error.to_string(),
-    }
+        format!("expected a file with the value in it, this is {what}")
+    })
 }
 
 #[cfg(test)]

@@ -11,20 +11,18 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::env::consts::ARCH;
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 use std::rc::Rc;
-
-use nix::fcntl::OFlag;
 
 use self::source::ModuleSource;
 use crate::digest;
 use crate::facts::Facts;
 use crate::facts::prosody::Prosody;
 use crate::lua::tokens::{Token, Tokens};
+use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
 use crate::os::users::User;
 use crate::text::reason;
 
@@ -445,8 +443,8 @@ impl Modules {
     /// What Prosody calls its features: the words in `core/features.lua`.
     fn features(&self) -> &HashSet<String> {
         self.features.get_or_init(|| {
-            let text =
-                crate::facts::read(&self.prosody.source_dir.join("core/features.lua")).unwrap_or_default();
+            let path = self.prosody.source_dir.join("core/features.lua");
+            let text = trusted_file::beginning(&path, Links::All, LARGEST).unwrap_or_default();
             let words = Tokens::new(&text).filter_map(|token| match token {
                 Token::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
                 _ => None,
@@ -534,37 +532,32 @@ fn read(path: &Path) -> io::Result<Content> {
         || nonsense("is larger than 1 MiB, which no module is: what it needs is not looked for", false);
     let never_ends =
         || nonsense("is no regular file, and Prosody would wait for its end for ever: remove it", true);
-    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return nonsense(
-            "is a directory, and that ends Prosody (Docker makes one where the file to mount does not exist): remove it, \
-             or correct the mount",
-            true,
-        );
+    let file = trusted_file::open(path, Links::All)?;
+    let stat = file.stat;
+    match file.kind() {
+        Kind::Directory => {
+            return nonsense(
+                "is a directory, and that ends Prosody (Docker makes one where the file to mount does not exist): \
+                 remove it, or correct the mount",
+                true,
+            );
+        }
+        Kind::Fifo => return never_ends(),
+        _ => {}
     }
-    if metadata.file_type().is_fifo() {
-        return never_ends();
-    }
-    if metadata.len() > LONGEST {
-        return too_large();
-    }
-    // One that says its size is not asked for its end as well.
-    let limit = if metadata.is_file() && metadata.len() > 0 { metadata.len() } else { LONGEST + 1 };
-    let mut content = Vec::with_capacity(metadata.len() as usize);
-    if file.take(limit).read_to_end(&mut content).is_err() {
-        return nonsense("can be opened and not read, and that ends Prosody: remove it", true);
-    }
-    if content.len() as u64 > LONGEST {
-        return if metadata.is_file() { too_large() } else { never_ends() };
-    }
+    let is_regular = file.kind() == Kind::Regular;
+    let content = match file.read(LONGEST) {
+        Ok(content) => content,
+        Err(Error::TooLarge) if is_regular => return too_large(),
+        Err(Error::TooLarge) => return never_ends(),
+        Err(_) => return nonsense("can be opened and not read, and that ends Prosody: remove it", true),
+    };
     let source = source::read(&content);
     if !source.is_lua {
         return nonsense("is not Lua, and Prosody cannot load it: replace or remove it", false);
     }
     // What is written into a file changes this as well, and it is there already.
-    let identity = [metadata.ino() as i64, metadata.len() as i64, metadata.ctime(), metadata.ctime_nsec()];
+    let identity = [stat.st_ino as i64, stat.st_size, stat.st_ctime, stat.st_ctime_nsec];
     Ok(Content::Module(source, digest::of(&identity.map(i64::to_be_bytes).concat())))
 }
 

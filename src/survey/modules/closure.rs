@@ -169,7 +169,7 @@ impl Findings {
                 }),
                 ..Found::default()
             };
-            findings.has_users |= origin == Origin::User;
+            findings.has_custom |= origin == Origin::User;
             match name.split_once('/') {
                 Some((module, library)) => {
                     drop(findings.libraries.insert((module.to_owned(), library.to_owned()), found))
