@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::statvfs;
 
 use crate::layout;
-use crate::plan::certificates::{Decision, Request};
+use crate::plan::certificates::{CertificatePlan, SelfSignedRequest};
 use crate::survey::certificates::Pair;
 use crate::test_child::as_somebody;
 use crate::test_dir::TestDir;
@@ -73,7 +73,7 @@ impl Place {
                 pair,
             }],
             certificates: Vec::new(),
-            decision: Decision::default(),
+            decision: CertificatePlan::default(),
             virtual_hosts: vec!["a.example".to_owned()],
             databases: Vec::new(),
             accounts: None,
@@ -216,7 +216,7 @@ fn the_generation_that_the_server_was_started_with_stays() {
     let place = Place::new();
     let first = place.plan(1);
     place.apply(&first).unwrap();
-    announce(&first, &place.runtime(), Pid::this(), &place.owner).unwrap();
+    publish_runtime_state(&first, &place.runtime(), Pid::this(), &place.owner).unwrap();
     for number in 2..=6 {
         place.apply(&place.plan(number)).unwrap();
     }
@@ -355,7 +355,7 @@ fn files_are_roots_and_their_groups_and_keys_are_prosodys_alone() {
         return;
     }
     let place = Place::new();
-    let request = Request { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
+    let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
     place.apply(&Plan { certificates: vec![request], ..place.plan(1) }).unwrap();
     let User { uid, gid, .. } = place.owner;
     for (path, mode, owner) in [
@@ -417,7 +417,7 @@ fn without_root_all_is_the_users_own() {
     fs::create_dir(place.runtime()).unwrap();
     chown(place.runtime(), Some(SOMEBODY.uid), Some(SOMEBODY.gid)).unwrap();
     as_somebody(&SOMEBODY, || {
-        let request = Request { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
+        let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
         place.apply(&Plan { certificates: vec![request], ..place.plan(1) }).unwrap();
         for (name, mode) in [
             ("run/generation-1", 0o750),
@@ -444,7 +444,7 @@ fn without_root_all_is_the_users_own() {
 #[test]
 fn certificates_that_were_made_stay_where_the_rest_fails() {
     let place = Place::new();
-    let request = Request { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
+    let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
     let mut plan = Plan { certificates: vec![request], ..place.plan(1) };
     plan.files.push(file(&"x".repeat(256), ""));
     place.apply(&plan).unwrap_err();
@@ -458,7 +458,7 @@ fn a_data_directory_that_is_a_link_gets_no_certificates() {
     let elsewhere = TestDir::new();
     fs::remove_dir(place.data()).unwrap();
     symlink(elsewhere.path(), place.data()).unwrap();
-    let request = Request { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
+    let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
     let plan = Plan { certificates: vec![request], ..place.plan(1) };
     let failure = place.apply(&plan).unwrap_err();
     assert!(failure.to_string().starts_with(&place.data().display().to_string()), "{failure}");
@@ -543,7 +543,7 @@ fn what_is_known_of_the_server_is_left_in_the_runtime_directory() {
     fs::write(place.in_runtime("server/prosody.pid"), "7\n").unwrap();
     symlink("/nowhere", place.in_runtime("server/prosody.sock")).unwrap();
     fs::create_dir(place.in_runtime("server/directory")).unwrap();
-    announce(&plan, &place.runtime(), Pid::this(), &place.owner).unwrap();
+    publish_runtime_state(&plan, &place.runtime(), Pid::this(), &place.owner).unwrap();
     assert_eq!(names_in(&place.in_runtime("server")), ["directory"]);
     let text = |name: &str| fs::read_to_string(place.in_runtime(name)).unwrap();
     assert_eq!(text(PID_FILE), format!("{}\n", std::process::id()));
@@ -568,7 +568,7 @@ fn a_link_in_the_place_of_what_is_known_is_replaced() {
     for name in [PID_FILE, STARTED_FILE, HEALTH_FILE, incomplete().to_str().unwrap()] {
         symlink(elsewhere.path().join("victim"), place.in_runtime(name)).unwrap();
     }
-    announce(&place.plan(1), &place.runtime(), Pid::this(), &place.owner).unwrap();
+    publish_runtime_state(&place.plan(1), &place.runtime(), Pid::this(), &place.owner).unwrap();
     assert_eq!(fs::read_to_string(elsewhere.path().join("victim")).unwrap(), "victim's");
     assert!(fs::symlink_metadata(place.in_runtime(PID_FILE)).unwrap().is_file());
 }
@@ -584,8 +584,8 @@ fn accounts_are_prosodys_alone_to_read() {
     for name in [accounts.clone(), place.in_runtime("server").join(incomplete())] {
         symlink(elsewhere.path().join("victim"), name).unwrap();
     }
-    hand_over("a@a.example\t\tone\n", &place.runtime(), &place.owner).unwrap();
-    hand_over("a@a.example\t\ttwo\n", &place.runtime(), &place.owner).unwrap();
+    write_accounts_file("a@a.example\t\tone\n", &place.runtime(), &place.owner).unwrap();
+    write_accounts_file("a@a.example\t\ttwo\n", &place.runtime(), &place.owner).unwrap();
     assert_eq!(fs::read_to_string(&accounts).unwrap(), "a@a.example\t\ttwo\n");
     assert_eq!(mode_and_owner(&accounts), (0o600, place.owner.uid, place.owner.gid));
     assert_eq!(names_in(&place.in_runtime("server")), ["accounts"]);
@@ -597,7 +597,7 @@ fn accounts_that_cannot_be_handed_over_leave_nothing() {
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
     fs::create_dir(layout::accounts_file(&place.runtime())).unwrap();
-    let failure = hand_over("a@a.example\t\tone\n", &place.runtime(), &place.owner).unwrap_err();
+    let failure = write_accounts_file("a@a.example\t\tone\n", &place.runtime(), &place.owner).unwrap_err();
     assert_eq!(failure.status, ExitStatus::CANNOT_WRITE);
     assert!(!failure.to_string().contains("one"), "{failure}");
     assert_eq!(names_in(&place.in_runtime("server")), ["accounts"]);
@@ -611,7 +611,7 @@ fn accounts_go_into_no_directory_that_prosody_may_not_write_to() {
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
     fs::set_permissions(place.in_runtime("server"), fs::Permissions::from_mode(0o700)).unwrap();
-    hand_over("a@a.example\t\tone\n", &place.runtime(), &place.owner).unwrap_err();
+    write_accounts_file("a@a.example\t\tone\n", &place.runtime(), &place.owner).unwrap_err();
     assert!(names_in(&place.in_runtime("server")).is_empty());
 }
 

@@ -22,7 +22,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
     let file = places.runtime_dir.join(HEALTH_FILE);
     let text = trusted_file::read(&file, Links::All, LARGEST).ok();
     let targets: Vec<Target> = match text.and_then(|text| String::from_utf8(text).ok()) {
-        Some(text) if places.own_main_file().is_none() => {
+        Some(text) if places.custom_main_file().is_none() => {
             text.lines().filter_map(|line| line.parse().ok()).collect()
         }
         // A configuration of the user's own is not read here.

@@ -79,7 +79,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         // Before anything in its directory is looked at, and root may lack the right to do so.
         become_user(user)?;
     }
-    let custom = places.own_main_file().filter(|_| Running::find(&places).is_none());
+    let custom = places.custom_main_file().filter(|_| Running::find(&places).is_none());
     let current = places.current_main_file().map_err(|error| runtime_dir_unreadable(&places, &error))?;
     let (main_file, environment_left) = match (custom, current) {
         (Some(custom), _) => (custom, std::env::vars_os().collect()),

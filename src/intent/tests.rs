@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::certificates::{Service, Source};
-use super::modules::{Reason, Request, Role};
+use super::certificates::{SearchPlace, Service};
+use super::modules::{ModuleRequest, Reason, Role};
 use super::*;
-use crate::facts::custom_files::UserFile;
+use crate::facts::custom_files::CustomFile;
 use crate::facts::prosody::Version;
 use crate::facts::{Problem, custom_files};
 use crate::lua::Value;
@@ -29,7 +29,7 @@ fn wanted(environment: &[(&str, &str)]) -> Intent {
 }
 
 fn mistakes(report: &Report) -> Vec<String> {
-    report.mistakes().iter().map(ToString::to_string).collect()
+    report.errors().iter().map(ToString::to_string).collect()
 }
 
 fn warnings(report: &Report) -> Vec<&str> {
@@ -51,7 +51,7 @@ fn list(values: &[&str]) -> Value {
 
 /// The modules that are asked for by this, each with what for.
 fn asked_by<'a>(intent: &'a Intent, wanted: &str) -> Vec<(&'a str, &'a Role)> {
-    let role = |request: &'a Request| match &request.reason {
+    let role = |request: &'a ModuleRequest| match &request.reason {
         Reason::Asked { by, role, .. } if by == wanted => Some((request.name.as_str(), role)),
         _ => None,
     };
@@ -96,9 +96,9 @@ fn where_nothing_names_a_host_there_is_one() {
 fn where_a_file_of_the_users_defines_a_host_there_is_none() {
     let mut facts = Facts::example();
     facts
-        .user_files
+        .custom_files
         .extra
-        .push(UserFile::example("/etc/prosody/conf.d/a.cfg.lua", r#"VirtualHost "a.example""#));
+        .push(CustomFile::example("/etc/prosody/conf.d/a.cfg.lua", r#"VirtualHost "a.example""#));
     let (intent, report) = decide_with(&facts, false, &[]);
     assert_eq!((hosts(&intent), mistakes(&report)), (Vec::new(), Vec::new()));
     assert!(intent.certificates.wants_all, "and there may be others");
@@ -244,7 +244,7 @@ fn names_among_values_that_may_be_secrets_are_hidden() {
         "PROSODY_OPTIONS",
         r#"{"modules_enabled": ["one"], "authentication": "two", "storage": {"archive": "three"}}"#,
     )]);
-    let hidden = |request: &Request| match &request.reason {
+    let hidden = |request: &ModuleRequest| match &request.reason {
         Reason::Asked { by, is_hidden, .. } => (request.name.clone(), by.clone(), *is_hidden),
         Reason::NeededBy { .. } => panic!("{request:?}"),
     };
@@ -322,9 +322,9 @@ fn modules_that_exclude_each_other_are_a_mistake() {
 fn certificates_are_wanted_for_every_name() {
     let mut facts = Facts::example();
     facts
-        .user_files
+        .custom_files
         .components
-        .push(UserFile::example("/etc/prosody/cmpt.d/c.cfg.lua", r#"Component "gate.example" "gateway""#));
+        .push(CustomFile::example("/etc/prosody/cmpt.d/c.cfg.lua", r#"Component "gate.example" "gateway""#));
     let environment = [
         (
             "PROSODY_VIRTUAL_HOSTS",
@@ -354,7 +354,7 @@ fn certificates_are_wanted_for_every_name() {
             ("gate.example", Service::Xmpp, false, false),
         ]
     );
-    let source = |path: &str, only: Option<&str>| Source {
+    let source = |path: &str, only: Option<&str>| SearchPlace {
         path: path.into(),
         only: only.map(|only| vec![only.to_owned()]),
     };

@@ -4,12 +4,12 @@ use time::Duration;
 
 use super::*;
 use crate::facts::SecretFile;
-use crate::facts::custom_files::UserFile;
+use crate::facts::custom_files::CustomFile;
 use crate::intent;
 use crate::intent::modules::{Reason, Role};
 use crate::settings::Settings;
 use crate::survey::certificates::PassedOver;
-use crate::survey::certificates::assign::{Assignments, Origin, SelfSigned, Served};
+use crate::survey::certificates::assign::{Assignments, CertificateOrigin, SelfSigned, Served};
 use crate::survey::modules::closure::Findings as ModuleFindings;
 use crate::survey::modules::{self, Problem};
 
@@ -61,12 +61,12 @@ impl<'a> Input<'a> {
     /// The plan, where nothing is wrong.
     fn plan(&self) -> Plan {
         let (plan, report) = self.plan_and_report();
-        assert!(report.mistakes().is_empty(), "{report}");
+        assert!(report.errors().is_empty(), "{report}");
         plan
     }
 
-    fn mistakes(&self) -> Vec<String> {
-        self.plan_and_report().1.mistakes().iter().map(ToString::to_string).collect()
+    fn errors(&self) -> Vec<String> {
+        self.plan_and_report().1.errors().iter().map(ToString::to_string).collect()
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -92,7 +92,7 @@ fn has(plan: &Plan, name: &str) -> bool {
     plan.modules.iter().any(|module| module.name == name && module.file.is_some())
 }
 
-fn served(name: &str, origin: Origin) -> Served {
+fn served(name: &str, origin: CertificateOrigin) -> Served {
     Served { name: name.to_owned(), is_host: true, origin, passed_over: Vec::new() }
 }
 
@@ -105,9 +105,12 @@ fn certificates() -> Assignments {
     let both = pair("a.example", 60);
     Assignments {
         served: vec![
-            served("a.example", Origin::Found(Rc::clone(&both))),
-            served("b.example", Origin::Found(both)),
-            served("c.example", Origin::SelfSigned("/var/lib/prosody/self-signed/c.example.crt".into())),
+            served("a.example", CertificateOrigin::Found(Rc::clone(&both))),
+            served("b.example", CertificateOrigin::Found(both)),
+            served(
+                "c.example",
+                CertificateOrigin::SelfSigned("/var/lib/prosody/self-signed/c.example.crt".into()),
+            ),
         ],
         without: vec!["c.example".to_owned()],
         self_signed: vec![SelfSigned {
@@ -165,7 +168,7 @@ fn the_same_input_gives_the_same_plan() {
             input.findings.modules.module_mut("three").file.as_mut().unwrap().digest += 1;
         }),
         ("a certificate", &|input| {
-            input.findings.certificates.served[0].origin = Origin::Found(pair("a.example", 61));
+            input.findings.certificates.served[0].origin = CertificateOrigin::Found(pair("a.example", 61));
         }),
         ("the generation", &|input| input.generation = "/run/prosody/generation-8"),
         ("secrets", &|input| {
@@ -183,11 +186,11 @@ fn the_same_input_gives_the_same_plan() {
 #[test]
 fn the_main_file_includes_the_others_by_their_absolute_names() {
     let mut input = Input::new(THREE_HOSTS);
-    let files = &mut input.facts.user_files;
-    files.extra.push(UserFile::example("/etc/prosody/conf.d/own.cfg.lua", "x = 1\n"));
+    let files = &mut input.facts.custom_files;
+    files.extra.push(CustomFile::example("/etc/prosody/conf.d/own.cfg.lua", "x = 1\n"));
     files
         .virtual_hosts
-        .push(UserFile::example("/etc/prosody/vhost.d/v.cfg.lua.j2", "-- {{ prosody_version }}\ny = 1\n"));
+        .push(CustomFile::example("/etc/prosody/vhost.d/v.cfg.lua.j2", "-- {{ prosody_version }}\ny = 1\n"));
     let plan = input.plan();
     assert_eq!(plan.main_file(), Path::new("/run/prosody/generation-7/prosody.cfg.lua"));
     assert_eq!(text(&plan, "own--vhost.d--v.cfg.lua"), "-- \"13.0.1\"\ny = 1\n");
@@ -234,7 +237,7 @@ fn each_certificate_is_written_once_and_linked_for_other_names() {
     assert_eq!(import.path, Path::new("certificates/a.example.pem"));
     assert_eq!((&import.certificate, &import.key), (&import.pair.certificate, &import.pair.key));
     assert_eq!(links(&plan), [("certificates/b.example.pem", "a.example.pem")]);
-    let request = Request { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
+    let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
     assert_eq!(plan.certificates, [request]);
     let hosts = text(&plan, "vhosts.cfg.lua");
     let file = "certificate = \"/run/prosody/generation-7/certificates/a.example.pem\"";
@@ -269,9 +272,11 @@ fn the_folder_of_certificates_is_always_called_the_same_where_a_generation_is_pu
 fn what_is_wrong_with_certificates_is_said() {
     let mut found = certificates();
     let soon = pair("soon.example", 5);
-    found.served.push(served("soon.example", Origin::Found(Rc::clone(&soon))));
-    found.served.push(served("below.soon.example", Origin::Above("soon.example".to_owned(), soon)));
-    found.served.push(served("kept.example", Origin::Kept(pair("kept.example", 60))));
+    found.served.push(served("soon.example", CertificateOrigin::Found(Rc::clone(&soon))));
+    found
+        .served
+        .push(served("below.soon.example", CertificateOrigin::Above("soon.example".to_owned(), soon)));
+    found.served.push(served("kept.example", CertificateOrigin::Kept(pair("kept.example", 60))));
     let wrong = |path: &str, why: &str| PassedOver {
         path: path.into(),
         why: why.to_owned(),
@@ -378,7 +383,7 @@ fn modules_for_rooms_go_to_their_components() {
     for (name, is_there) in [("muc_one", false), ("service", false), ("other", true), ("muc", false)] {
         assert_eq!(everywhere.contains(&format!("\"{name}\"")), is_there, "{name}: {everywhere}");
     }
-    let remarks = report.remarks().join("\n");
+    let remarks = report.infos().join("\n");
     assert!(remarks.contains("muc_one is for rooms, and loaded on conference.chat.example"), "{remarks}");
     assert!(remarks.contains("muc is there already, it serves conference.chat.example"), "{remarks}");
     let reasons = &plan.modules.iter().find(|module| module.name == "service").unwrap().reasons;
@@ -399,13 +404,13 @@ fn a_module_that_is_nowhere_is_a_mistake_with_a_hint() {
     let mut input = Input::new(&[("PROSODY_MODULES_ENABLED", "pastbin")]).with_modules(&[]);
     input.findings.modules.names = ["pastebin", "roster"].map(str::to_owned).into();
     assert_eq!(
-        input.mistakes(),
+        input.errors(),
         ["PROSODY_MODULES_ENABLED: no module `pastbin` for Prosody 13.0.1 in /usr/lib/prosody/modules, \
              /opt/prosody-modules-available; did you mean `pastebin`?"]
     );
     let folders = &mut input.findings.modules.folders;
     folders[1].is_readable = false;
-    let [mistake] = &input.mistakes()[..] else { panic!() };
+    let [mistake] = &input.errors()[..] else { panic!() };
     assert!(
         mistake.contains("/opt/prosody-modules-available (which Prosody's user cannot read)"),
         "{mistake}"
@@ -413,7 +418,7 @@ fn a_module_that_is_nowhere_is_a_mistake_with_a_hint() {
     // A file that Prosody does not take is named.
     input.findings.modules.module_mut("pastbin").passed_over.push("/m/mod_pastbin.lua is for Lua 5.1".into());
     assert_eq!(
-        input.mistakes(),
+        input.errors(),
         [
             "PROSODY_MODULES_ENABLED: no module `pastbin` that Prosody 13.0.1 can load: /m/mod_pastbin.lua is for Lua 5.1; \
              replace it, or leave `pastbin` out"
@@ -431,18 +436,18 @@ fn what_a_module_needs_is_a_mistake_where_it_is_nowhere_and_a_warning_where_it_m
     };
     let certain = input(r#"module:depends "two""#);
     let why = "`one` needs `two`, which needs `three`, and there is no module `three` for Prosody 13.0.1";
-    let [mistake] = &certain.mistakes()[..] else { panic!("{:?}", certain.mistakes()) };
+    let [mistake] = &certain.errors()[..] else { panic!("{:?}", certain.errors()) };
     assert!(mistake.starts_with(&format!("PROSODY_MODULES_ENABLED: {why}")), "{mistake}");
     assert!(mistake.ends_with("or leave `one` out"), "{mistake}");
 
     let conditional = input(r#"function module.load() module:depends "two" end"#);
-    assert_eq!(conditional.mistakes(), [""; 0]);
+    assert_eq!(conditional.errors(), [""; 0]);
     let warnings = conditional.warnings();
     let why = "PROSODY_MODULES_ENABLED: `one` may need `two`, which needs `three`";
     assert!(warnings.iter().any(|warning| warning.starts_with(why)), "{warnings:?}");
     // Where something else needs it in any case, it is certain.
     let both = input("function module.load() module:depends \"two\" end\nmodule:depends \"two\"\n");
-    assert_eq!(both.mistakes().len(), 1);
+    assert_eq!(both.errors().len(), 1);
 }
 
 #[test]
@@ -454,7 +459,7 @@ fn libraries_that_are_missing_are_named() {
     )]);
     let libraries = &mut input.findings.modules.missing_lua_libraries;
     libraries.extend(["util.nothing", "inspect"].map(str::to_owned));
-    let mistakes = input.mistakes();
+    let mistakes = input.errors();
     for expected in [
         "`one` needs its library lib.lib.lua, which is not in ",
         "`one` needs `util.nothing`, which Prosody 13.0.1 does not have: leave `one` out",
@@ -468,13 +473,13 @@ fn libraries_that_are_missing_are_named() {
 #[test]
 fn a_users_module_in_place_of_another_is_remarked_on() {
     let mut input = Input::new(&[]).with_modules(&[("roster", "/modules/mod_roster.lua", "")]);
-    input.findings.modules.put_behind("roster", modules::Origin::Prosody);
+    input.findings.modules.put_behind("roster", modules::ModuleOrigin::Prosody);
     for name in ["pep", "disco"] {
         let file = ModuleFindings::example(&[(name, "/usr/lib/prosody/modules/mod.lua", "")]);
         *input.findings.modules.module_mut(name) = file.module(name).unwrap().clone();
     }
     let (plan, report) = input.plan_and_report();
-    assert_eq!(report.remarks(), ["The module roster is /modules/mod_roster.lua, and not Prosody's own"]);
+    assert_eq!(report.infos(), ["The module roster is /modules/mod_roster.lua, and not Prosody's own"]);
     assert!(has(&plan, "roster"));
 
     let problem = |is_fatal| {
@@ -482,7 +487,7 @@ fn a_users_module_in_place_of_another_is_remarked_on() {
         let mut input = Input::new(&[]).with_modules(&[("roster", "/modules/mod_roster.lua", "")]);
         input.findings.modules.module_mut("roster").problem = Some(problem);
         let said = "the default set: /modules/mod_roster.lua is not Lua".to_owned();
-        (input.mistakes().contains(&said), input.warnings().contains(&said))
+        (input.errors().contains(&said), input.warnings().contains(&said))
     };
     assert_eq!((problem(true), problem(false)), ((true, false), (false, true)));
 }
@@ -547,11 +552,11 @@ fn a_provider_that_is_loaded_and_not_used_is_said() {
 #[test]
 fn another_images_policy_is_kept_or_refused() {
     let required = [("DOMAIN", "a.example"), ("E2E_POLICY_MUC", "required")];
-    let [mistake] = &Input::new(&required).with_modules(&[]).mistakes()[..] else { panic!() };
+    let [mistake] = &Input::new(&required).with_modules(&[]).errors()[..] else { panic!() };
     assert!(mistake.starts_with("E2E_POLICY_MUC: there is no module `e2e_policy`"), "{mistake}");
     let there = Input::new(&required).with_modules(&[("e2e_policy", "/modules/mod_e2e_policy.lua", "")]);
     let optional = Input::new(&[("DOMAIN", "a.example"), ("E2E_POLICY_MUC", "optional")]).with_modules(&[]);
-    assert_eq!((there.mistakes(), optional.mistakes()), (Vec::new(), Vec::new()));
+    assert_eq!((there.errors(), optional.errors()), (Vec::new(), Vec::new()));
     assert!(optional.warnings().iter().any(|warning| warning.starts_with("E2E_POLICY_MUC")));
 }
 
@@ -570,8 +575,8 @@ fn accounts_bring_the_module_that_makes_them() {
     assert_eq!(hosts.matches("entrypoint_accounts").count(), 1, "{hosts}");
     assert!(text(&plan, "modules.cfg.lua").contains("entrypoint_accounts"));
 
-    let own = UserFile::example("/etc/prosody/conf.d/own.cfg.lua", "plugin_paths = { \"/x\" }\n");
-    input.facts.user_files.extra.push(own);
+    let own = CustomFile::example("/etc/prosody/conf.d/own.cfg.lua", "plugin_paths = { \"/x\" }\n");
+    input.facts.custom_files.extra.push(own);
     let warnings = input.warnings();
     let expected = "/etc/prosody/conf.d/own.cfg.lua: its `plugin_paths` takes the place of ours";
     assert!(warnings.iter().any(|warning| warning.starts_with(expected)), "{warnings:?}");
@@ -591,7 +596,7 @@ fn the_state_has_a_line_for_each_thing_that_a_reload_compares() {
     let muc = ("muc", "/usr/lib/prosody/modules/muc/mod_muc.lua", "");
     let mut input = Input::new(&environment).with_certificates(found).with_modules(&[muc]);
     let text = "data_path = \"/elsewhere\"\nVirtualHost \"own.example\"\n";
-    input.facts.user_files.extra.push(UserFile::example("/etc/prosody/conf.d/own.cfg.lua", text));
+    input.facts.custom_files.extra.push(CustomFile::example("/etc/prosody/conf.d/own.cfg.lua", text));
     let state = input.plan().state;
     let begins = |line: &str| {
         assert!(state.lines().any(|other| other.starts_with(line)), "{line:?}\n{state}");

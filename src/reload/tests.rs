@@ -4,7 +4,7 @@ use std::rc::Rc;
 use time::OffsetDateTime;
 
 use super::*;
-use crate::plan::certificates::Decision;
+use crate::plan::certificates::CertificatePlan;
 use crate::plan::{File, Link};
 use crate::survey::certificates::assign::Assignments;
 use crate::survey::certificates::{Pair, PassedOver};
@@ -23,7 +23,7 @@ fn plan(generation: &Path, files: &[(&str, &str)]) -> Plan {
         links: Vec::new(),
         imports: Vec::new(),
         certificates: Vec::new(),
-        decision: Decision::default(),
+        decision: CertificatePlan::default(),
         virtual_hosts: Vec::new(),
         databases: Vec::new(),
         accounts: None,
@@ -124,7 +124,7 @@ fn a_certificate_is_new_where_a_host_has_another_that_is_complete() {
     let pair = |text: &str| Pair::example("a.example", OffsetDateTime::UNIX_EPOCH, text);
     let before = format!("certificate\ta.example\t/certs/a.example.crt\t{:x}\n", pair("old").digest);
     let before = State::parse(&before);
-    let is_new = |origin: Origin, is_incomplete: bool| {
+    let is_new = |origin: CertificateOrigin, is_incomplete: bool| {
         let passed_over = PassedOver {
             path: "/certs/b.pem".into(),
             why: "is cut".to_owned(),
@@ -135,18 +135,18 @@ fn a_certificate_is_new_where_a_host_has_another_that_is_complete() {
             Served { name: "a.example".to_owned(), is_host: true, origin, passed_over: vec![passed_over] };
         let found = Assignments { served: vec![served], ..Assignments::default() };
         let plan = Plan {
-            decision: Decision { found, lines: Vec::new() },
+            decision: CertificatePlan { found, lines: Vec::new() },
             ..plan(Path::new("/run/generation-2"), &[])
         };
         has_new_certificate(&plan, &before)
     };
     let (old, new): (Rc<Pair>, Rc<Pair>) = (pair("old"), pair("new"));
-    assert!(is_new(Origin::Found(Rc::clone(&new)), false));
-    assert!(!is_new(Origin::Found(Rc::clone(&new)), true), "somebody is writing another one");
-    assert!(!is_new(Origin::Found(old), false));
-    assert!(!is_new(Origin::Kept(Rc::clone(&new)), false));
-    assert!(!is_new(Origin::Above("example".to_owned(), new), false));
-    assert!(!is_new(Origin::None, false));
+    assert!(is_new(CertificateOrigin::Found(Rc::clone(&new)), false));
+    assert!(!is_new(CertificateOrigin::Found(Rc::clone(&new)), true), "somebody is writing another one");
+    assert!(!is_new(CertificateOrigin::Found(old), false));
+    assert!(!is_new(CertificateOrigin::Kept(Rc::clone(&new)), false));
+    assert!(!is_new(CertificateOrigin::Above("example".to_owned(), new), false));
+    assert!(!is_new(CertificateOrigin::None, false));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::compat;
 use super::types::{Account, Domain};
 use crate::lua::Value;
 use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::text::{nearest, reason};
 
 /// Names that Prosody or an image defines, and that are therefore not misspelt settings.
@@ -92,7 +92,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
             }
             Ok(_) => {}
             Err(_) if !name.starts_with(PREFIX) => {}
-            Err(_) => report.mistake(Mistake::new(name, "the value is not UTF-8")),
+            Err(_) => report.error(SettingError::new(name, "the value is not UTF-8")),
         }
     }
 
@@ -128,7 +128,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
             Meaning::Legacy(name) => keep(legacy.entry(name), given, None, report),
             Meaning::Setting(setting) => {
                 if let Some(alias) = alias_of(&given.variable, setting) {
-                    report.note(format!("{alias} is another name for {}: both work", setting.name()));
+                    report.debug(format!("{alias} is another name for {}: both work", setting.name()));
                 }
                 compat::note(&given.variable, report);
                 keep(source.given.entry(setting.field), given, Some(setting), report);
@@ -149,24 +149,24 @@ pub(super) fn from_file(
 ) -> Option<Given> {
     match read_file(Path::new(path)) {
         Ok((text, _)) if text.is_empty() => {
-            report.warning(format!("{name}: {path} is empty, which is the same as not setting it"));
+            report.setting_warning(format!("{name}: {path} is empty, which is the same as not setting it"));
             None
         }
         Ok((text, doubt)) => {
             if let Some(what) = doubt {
                 report
-                    .notice(format!("{name}: {path} has {what}, which is not taken as a part of the value"));
+                    .warning(format!("{name}: {path} has {what}, which is not taken as a part of the value"));
             }
             if is_secret && text.contains(['\r', '\n']) {
-                report.notice(format!("{name}: {path} has several lines, all of which are the secret"));
+                report.warning(format!("{name}: {path} has several lines, all of which are the secret"));
             }
             Some(Given { variable: name.to_owned(), file: Some(path.into()), value: text })
         }
         Err(why) => {
-            let mistake = Mistake::new(name, &why);
+            let mistake = SettingError::new(name, &why);
             // What is no absolute path may be the secret itself, given to the wrong name.
             let is_shown = is_shown || path.starts_with('/');
-            report.mistake(if is_shown { mistake.with_value(path) } else { mistake });
+            report.error(if is_shown { mistake.with_value(path) } else { mistake });
             None
         }
     }
@@ -188,13 +188,13 @@ pub(super) fn keep<K: Ord>(
             let twins =
                 [&first.variable, &given.variable].map(|name| name.strip_suffix("_FILE").unwrap_or(name));
             if twins[0] == twins[1] {
-                report.mistake(Mistake::new(
+                report.error(SettingError::new(
                     &first.variable,
                     &format!("{} and {} are both set: keep one of them", first.variable, given.variable),
                 ));
             } else if first.value != given.value {
                 let own = setting.map_or_else(String::new, Setting::name);
-                report.mistake(Mistake::new(
+                report.error(SettingError::new(
                     &given.variable,
                     &format!(
                         "{} and {} are the same setting with different values: keep {own}",
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn empty_means_unset() {
         let (source, report) = read_pairs(&[("PROSODY_DOMAIN", ""), ("PROSODY_DOMIAN", "")]);
-        assert!(source.given.is_empty() && source.unknown.is_empty() && report.mistakes().is_empty());
+        assert!(source.given.is_empty() && source.unknown.is_empty() && report.errors().is_empty());
     }
 
     #[test]
@@ -358,7 +358,7 @@ mod tests {
         ]);
         assert_eq!(source.given.len(), 0, "{:?}", source.given);
         assert_eq!(source.unknown, Vec::<String>::new());
-        assert!(report.mistakes().is_empty());
+        assert!(report.errors().is_empty());
     }
 
     #[test]
@@ -372,10 +372,10 @@ mod tests {
     fn an_alias_and_its_setting_may_agree_but_not_differ() {
         let (source, report) = read_pairs(&[("PROSODY_LOGLEVEL", "debug"), ("PROSODY_LOG_LEVEL", "debug")]);
         assert_eq!(source.given[&Field::log_level].value, "debug");
-        assert!(report.mistakes().is_empty());
+        assert!(report.errors().is_empty());
         let (_, report) = read_pairs(&[("PROSODY_LOGLEVEL", "debug"), ("PROSODY_LOG_LEVEL", "info")]);
-        assert_eq!(report.mistakes().len(), 1);
-        let text = report.mistakes()[0].to_string();
+        assert_eq!(report.errors().len(), 1);
+        let text = report.errors()[0].to_string();
         assert!(text.contains("PROSODY_LOGLEVEL") && text.contains("PROSODY_LOG_LEVEL"), "{text}");
     }
 
@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(source.given[&Field::default_storage].value, "internal");
         let (source, report) = read_pairs(&[("PROSODY_STORAGE_FILE", "/nonexistent")]);
         assert!(source.stores.is_empty());
-        assert_eq!(report.mistakes().len(), 1);
+        assert_eq!(report.errors().len(), 1);
     }
 
     #[test]
@@ -396,7 +396,7 @@ mod tests {
         let (_, report) =
             read_pairs(&[("PROSODY_DOMAIN", "a.example"), ("PROSODY_DOMAIN_FILE", file.to_str().unwrap())]);
         std::fs::remove_file(&file).unwrap();
-        let text = report.mistakes()[0].to_string();
+        let text = report.errors()[0].to_string();
         assert!(text.contains("PROSODY_DOMAIN and PROSODY_DOMAIN_FILE"), "{text}");
     }
 

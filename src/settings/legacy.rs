@@ -8,7 +8,7 @@ use super::compat::{VARIABLES, note};
 use super::input::{Given, Source, from_file, is_injected, keep};
 use super::types::{Account, BareOrDomain, Boolean, Domain, E2ePolicy, Jid, Lua, Password, Set, SettingType};
 use crate::layout::CONFIG_DIR;
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 
 /// The component that each of these names the host of.
 const COMPONENT_HOSTS: [(&str, &str); 4] = [
@@ -37,7 +37,7 @@ pub fn take(
         let given = prefixed.get(name)?;
         // Where it is wrong nothing is started.
         Some(Boolean::parse(&given.value).map(|flag| flag.0).unwrap_or_else(|why| {
-            report.mistake(Mistake::new(&given.variable, &why).with_value(&given.value));
+            report.error(SettingError::new(&given.variable, &why).with_value(&given.value));
             false
         }))
     };
@@ -60,7 +60,7 @@ pub fn take(
                 report,
             );
         }
-        (None, Some(host)) => report.warning(format!(
+        (None, Some(host)) => report.setting_warning(format!(
             "{}: not served without PROSODY_ENABLE_DEFAULT_VIRTUALHOST=1: use PROSODY_VIRTUAL_HOSTS",
             host.variable
         )),
@@ -84,7 +84,7 @@ pub fn take(
         Some(&missing[..]).filter(|missing| missing.len() == 1 && is_for_account(missing[0]))
     {
         let missing = missing[0];
-        report.warning(format!(
+        report.setting_warning(format!(
             "{missing}: LOCAL, DOMAIN and PASSWORD make an account together, and this one is not set: set it, or use \
              PROSODY_ACCOUNTS"
         ));
@@ -100,7 +100,7 @@ pub fn take(
     }
     if !missing.is_empty() && Domain::parse(domain).is_err() {
         // Most likely it is another program's, and so no mistake where warnings are mistakes.
-        report.notice("DOMAIN: this is no domain, and has no effect here: use PROSODY_DOMAIN".to_owned());
+        report.warning("DOMAIN: this is no domain, and has no effect here: use PROSODY_DOMAIN".to_owned());
         return;
     }
     let field = if missing.is_empty() { Field::virtual_hosts } else { Field::domain };
@@ -108,7 +108,7 @@ pub fn take(
     if !missing.is_empty() || Domain::parse(domain).is_ok() {
         source.given.insert(field, given("DOMAIN", domain));
         let setting = catalogue::setting(field).map(catalogue::Setting::name).unwrap_or_default();
-        report.note(format!("DOMAIN is another image's: the setting is {setting}"));
+        report.debug(format!("DOMAIN is another image's: the setting is {setting}"));
     }
 
     // So are the administrators in quotation marks there, as the strings of a list in Lua.
@@ -118,7 +118,7 @@ pub fn take(
     let has_components = source.given.contains_key(&Field::components);
     for (name, meaning) in VARIABLES.iter().filter(|(name, _)| !name.starts_with(PREFIX)) {
         let Some(value) = value(name) else { continue };
-        let mut wrong = |why: String| report.mistake(Mistake::new(name, &why).with_value(value));
+        let mut wrong = |why: String| report.error(SettingError::new(name, &why).with_value(value));
         let component = COMPONENT_HOSTS.iter().find(|(variable, _)| variable == name);
         match (meaning, component) {
             // A list of strings in Lua, as that image had it, has quotes.
@@ -165,7 +165,7 @@ fn account(domain: &str, variables: &BTreeMap<String, String>, source: &mut Sour
     let password = match (variables.get("PASSWORD"), variables.get("PASSWORD_FILE")) {
         (Some(_), Some(_)) => {
             let why = "PASSWORD and PASSWORD_FILE are both set: keep one of them";
-            report.mistake(Mistake::new("PASSWORD", why));
+            report.error(SettingError::new("PASSWORD", why));
             None
         }
         (Some(value), None) => {
@@ -175,13 +175,13 @@ fn account(domain: &str, variables: &BTreeMap<String, String>, source: &mut Sour
     };
     let jid = match Domain::parse(domain) {
         Ok(_) => Jid::parse(&format!("{local}@{domain}"))
-            .map_err(|why| Mistake::new("LOCAL", &why).with_value(local)),
-        Err(why) => Err(Mistake::new("DOMAIN", &why).with_value(domain)),
+            .map_err(|why| SettingError::new("LOCAL", &why).with_value(local)),
+        Err(why) => Err(SettingError::new("DOMAIN", &why).with_value(domain)),
     };
-    let jid = jid.map_err(|mistake| report.mistake(mistake)).ok();
+    let jid = jid.map_err(|mistake| report.error(mistake)).ok();
     let Some(given) = password else { return };
     let password =
-        Password::parse(&given.value).map_err(|why| report.mistake(Mistake::new(&given.variable, &why)));
+        Password::parse(&given.value).map_err(|why| report.error(SettingError::new(&given.variable, &why)));
     if let (Some(jid), Ok(password)) = (jid, password) {
         source.legacy.account = Some(Account { jid, password, role: None, is_admin: false });
     }
@@ -245,14 +245,14 @@ mod tests {
         for alone in pairs {
             let (settings, report) = read(&[alone]);
             assert!(
-                report.mistakes().is_empty() && report.warnings().next().is_none(),
+                report.errors().is_empty() && report.warnings().next().is_none(),
                 "{alone:?}: {report:?}"
             );
             assert!(settings.source.given.is_empty() && settings.source.unknown.is_empty(), "{alone:?}");
         }
         let (settings, report) =
             read(&[("PROSODY_DOMAIN", "a.example"), ("DOMAIN", "no domain"), pairs[2], pairs[5]]);
-        assert!(report.mistakes().is_empty() && report.warnings().next().is_none(), "{report:?}");
+        assert!(report.errors().is_empty() && report.warnings().next().is_none(), "{report:?}");
         assert_eq!(source_variable(&settings, Field::domain), Some("PROSODY_DOMAIN"));
         assert!(settings.source.unknown.is_empty());
     }
@@ -261,7 +261,7 @@ mod tests {
     fn administrators_may_be_in_quotation_marks() {
         let admins = ("PROSODY_ADMINS", r#""me@example.com", "admin@example.net""#);
         let (settings, report) = read(&[("DOMAIN", "example.com"), admins]);
-        assert!(report.mistakes().is_empty(), "{report:?}");
+        assert!(report.errors().is_empty(), "{report:?}");
         let admins = settings.hosts.admins.unwrap();
         let admins: Vec<String> = admins.iter().map(ToString::to_string).collect();
         assert_eq!(admins, ["me@example.com", "admin@example.net"]);
@@ -271,7 +271,7 @@ mod tests {
     fn three_together_are_an_account() {
         let romeo = [("LOCAL", "Romeo"), ("DOMAIN", "shakespeare.lit"), ("PASSWORD", "juliet4ever")];
         let (settings, report) = read(&romeo);
-        assert!(report.mistakes().is_empty() && report.warnings().next().is_none(), "{report:?}");
+        assert!(report.errors().is_empty() && report.warnings().next().is_none(), "{report:?}");
         let account = settings.account.as_ref().unwrap();
         assert_eq!(account.jid.to_string(), "romeo@shakespeare.lit");
         assert_eq!(account.password.0.expose(), "juliet4ever");
@@ -296,12 +296,12 @@ mod tests {
         let romeo = [("LOCAL", "romeo"), ("DOMAIN", "shakespeare.lit"), ("PASSWORD", "juliet4ever")];
         let both = |listed| read(&[romeo[0], romeo[1], romeo[2], ("PROSODY_ACCOUNTS", listed)]);
         let (settings, report) = both("romeo@shakespeare.lit:juliet4ever");
-        assert!(report.mistakes().is_empty(), "{report:?}");
+        assert!(report.errors().is_empty(), "{report:?}");
         assert_eq!(settings.accounts().count(), 1);
         let (settings, _) = both("juliet@shakespeare.lit:juliet4ever");
         assert_eq!(settings.accounts().count(), 2);
         let (_, report) = both("romeo@shakespeare.lit:another");
-        assert!(report.mistakes()[0].to_string().starts_with("PASSWORD: "), "{report}");
+        assert!(report.errors()[0].to_string().starts_with("PASSWORD: "), "{report}");
         assert!(!report.to_string().contains("juliet4ever"), "{report}");
     }
 
@@ -320,7 +320,7 @@ mod tests {
             ("PASSWORD", "juliet4ever"),
             ("PASSWORD_FILE", file),
         ]);
-        assert_eq!(report.mistakes().len(), 1, "{report}");
+        assert_eq!(report.errors().len(), 1, "{report}");
     }
 
     #[test]

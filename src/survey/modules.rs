@@ -37,7 +37,7 @@ const BUILT_IN: [&str; 9] = ["_G", "coroutine", "debug", "io", "math", "os", "pa
 
 /// Where a module comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum ModuleOrigin {
     /// A folder of the user's.
     User,
     /// Prosody itself.
@@ -46,13 +46,13 @@ pub enum Origin {
     Collection,
 }
 
-impl Origin {
+impl ModuleOrigin {
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {
-            Origin::User => "user",
-            Origin::Prosody => "prosody",
-            Origin::Collection => "collection",
+            ModuleOrigin::User => "user",
+            ModuleOrigin::Prosody => "prosody",
+            ModuleOrigin::Collection => "collection",
         }
     }
 }
@@ -60,7 +60,7 @@ impl Origin {
 /// A folder in which modules are.
 struct Folder {
     path: PathBuf,
-    origin: Origin,
+    origin: ModuleOrigin,
     names: OnceCell<Names>,
 }
 
@@ -77,7 +77,7 @@ struct Names {
 #[derive(Debug, Clone, PartialEq)]
 pub struct File {
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: ModuleOrigin,
     /// The file, as Prosody opens it; for what is linked, as it is in the collection.
     pub path: PathBuf,
     /// Where it is at the top of its folder, itself or the folder that it is in: what a link has to lead to.
@@ -138,9 +138,10 @@ impl Modules {
     /// user's is where `prosodyctl install` puts modules, and the Lua libraries that they need.
     pub fn new(prosody: &Prosody, users: impl IntoIterator<Item = PathBuf>, collection: PathBuf) -> Self {
         let folder = |path, origin| Folder { path, origin, names: OnceCell::new() };
-        let mut folders: Vec<Folder> = users.into_iter().map(|path| folder(path, Origin::User)).collect();
-        folders.push(folder(prosody.plugin_dir.clone(), Origin::Prosody));
-        folders.push(folder(collection, Origin::Collection));
+        let mut folders: Vec<Folder> =
+            users.into_iter().map(|path| folder(path, ModuleOrigin::User)).collect();
+        folders.push(folder(prosody.plugin_dir.clone(), ModuleOrigin::Prosody));
+        folders.push(folder(collection, ModuleOrigin::Collection));
         Self {
             folders,
             prosody: prosody.clone(),
@@ -181,7 +182,7 @@ impl Modules {
     pub fn source(&self, file: &File) -> Option<Rc<ModuleSource>> {
         match (&file.source, file.origin) {
             (Some(source), _) => Some(Rc::clone(source)),
-            (None, Origin::Prosody) => match read(&file.path) {
+            (None, ModuleOrigin::Prosody) => match read(&file.path) {
                 Ok(Content::Module(source, _)) => Some(Rc::new(source)),
                 _ => None,
             },
@@ -191,18 +192,18 @@ impl Modules {
 
     /// Whether there is anything in the folders of the user's.
     pub fn has_custom(&self) -> bool {
-        let mut users = self.folders.iter().filter(|folder| folder.origin == Origin::User);
+        let mut users = self.folders.iter().filter(|folder| folder.origin == ModuleOrigin::User);
         users.any(|folder| self.names_of(folder).all.as_ref().is_none_or(|all| !all.is_empty()))
     }
 
     /// Who else has another module of the name of one that is in a folder of the user's, with this file.
-    pub fn behind_users(&self, module: &str, file: &Path) -> Option<Origin> {
+    pub fn behind_users(&self, module: &str, file: &Path) -> Option<ModuleOrigin> {
         let resource = format!("mod_{module}.lua");
         // What the user has may be a link to it.
         let file = fs::canonicalize(file).ok()?;
         let is_another =
             |path: PathBuf| fs::canonicalize(path).is_ok_and(|path| path != file && path.is_file());
-        let mut others = self.folders.iter().filter(|folder| folder.origin != Origin::User);
+        let mut others = self.folders.iter().filter(|folder| folder.origin != ModuleOrigin::User);
         others
             .find(|folder| self.candidates(folder, module, &resource).any(is_another))
             .map(|folder| folder.origin)
@@ -218,7 +219,7 @@ impl Modules {
     /// The names of the modules in the collection, each with the name of its place there.
     pub fn collection(&self) -> BTreeMap<String, PathBuf> {
         let mut modules = BTreeMap::new();
-        for folder in self.folders.iter().filter(|folder| folder.origin == Origin::Collection) {
+        for folder in self.folders.iter().filter(|folder| folder.origin == ModuleOrigin::Collection) {
             for module in self.modules_in(folder) {
                 let is_there = |name: &String| self.names_of(folder).may_hold(name);
                 let mut folders = [format!("mod_{module}"), module.to_owned()].into_iter();
@@ -267,7 +268,7 @@ impl Modules {
         let own = own.replace('.', "/");
         let name = library.replace('.', "/");
         let own = ["lua", "so"].map(|kind| self.prosody.source_dir.join(format!("{own}.{kind}")));
-        let installed = self.folders.first().filter(|folder| folder.origin == Origin::User);
+        let installed = self.folders.first().filter(|folder| folder.origin == ModuleOrigin::User);
         let installed = installed.map(|folder| folder.path.join("share/lua").join(version));
         let scripts = ["/usr/local/share/lua/", "/usr/share/lua/"]
             .map(|path| PathBuf::from(format!("{path}{version}")));
@@ -321,7 +322,7 @@ impl Modules {
             let mut absent = Vec::new();
             for path in self.candidates(folder, plugin, resource) {
                 // Prosody's own are good for this Prosody.
-                if folder.origin == Origin::Prosody {
+                if folder.origin == ModuleOrigin::Prosody {
                     if path.is_file() {
                         found.file = Some(self.file(folder, path, None, 0));
                         return found;
@@ -345,7 +346,7 @@ impl Modules {
                         absent.push(path);
                         continue;
                     }
-                    Err(error) => match self.obstacle(folder, &path, &error) {
+                    Err(error) => match self.unreadable_reason(folder, &path, &error) {
                         Some(why) => why,
                         None => continue,
                     },
@@ -364,7 +365,7 @@ impl Modules {
     }
 
     /// What is worth a word where Prosody cannot open a file that is there, and passes it over.
-    fn obstacle(&self, folder: &Folder, path: &Path, error: &io::Error) -> Option<String> {
+    fn unreadable_reason(&self, folder: &Folder, path: &Path, error: &io::Error) -> Option<String> {
         // Where its names cannot be read, that has been said of the folder.
         self.names_of(folder).all.as_ref()?;
         let top = folder.top(path);
@@ -648,7 +649,7 @@ mod tests {
                 let found = found.file.clone().unwrap();
                 let top = file.strip_prefix(folder).unwrap().split('/').nth(1).unwrap();
                 assert_eq!(found.top, place.path().join(folder).join(top));
-                assert_eq!(found.source.is_some(), found.origin != Origin::Prosody, "{file}");
+                assert_eq!(found.source.is_some(), found.origin != ModuleOrigin::Prosody, "{file}");
             }
         }
         for file in
@@ -1067,7 +1068,13 @@ mod tests {
         assert_eq!(
             ["a", "b", "d", "muc", "z"]
                 .map(|name| modules.behind_users(name, &place.path().join("own/mod_a.lua"))),
-            [Some(Origin::Prosody), None, Some(Origin::Collection), Some(Origin::Prosody), None]
+            [
+                Some(ModuleOrigin::Prosody),
+                None,
+                Some(ModuleOrigin::Collection),
+                Some(ModuleOrigin::Prosody),
+                None
+            ]
         );
         // The image in use today makes its users such links.
         symlink("../collection/mod_d", place.path().join("own/mod_d")).unwrap();

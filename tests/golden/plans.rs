@@ -70,7 +70,7 @@ pub fn plan_twice() -> ExitCode {
 fn plan_at(now: OffsetDateTime) -> Option<(Plan, Vec<String>)> {
     let (settings, mut report) = Settings::read(env::vars_os());
     let places = Places::find(&settings);
-    if places.own_main_file().is_some() {
+    if places.custom_main_file().is_some() {
         return None;
     }
     let facts = Facts::gather(&settings, places, None).ok()?;
@@ -82,7 +82,7 @@ fn plan_at(now: OffsetDateTime) -> Option<(Plan, Vec<String>)> {
 }
 
 fn everything_said(report: &Report) -> Vec<String> {
-    let mistakes = report.mistakes().iter().map(ToString::to_string);
-    let others = report.remarks().iter().chain(report.notes()).cloned();
+    let mistakes = report.errors().iter().map(ToString::to_string);
+    let others = report.infos().iter().chain(report.debugs()).cloned();
     mistakes.chain(others).chain(report.warnings().map(str::to_owned)).collect()
 }

@@ -18,7 +18,7 @@ use super::files::{self, Content, LARGEST};
 use super::pem::{self, CutOff};
 use super::x509::Certificate;
 use super::{Flaw, PassedOver};
-use crate::intent::certificates::Source;
+use crate::intent::certificates::SearchPlace;
 use crate::os::trusted_file::{self, DIRECTORY, Error, Kind, Links, Owners};
 
 /// How deep directories are looked through, the source itself being the first level.
@@ -79,7 +79,7 @@ pub struct Found {
 }
 
 /// Looks through the sources, and shows each directory before what is in it is read.
-pub fn look(sources: &[Source], show: &mut dyn FnMut(&Path)) -> Found {
+pub fn look(sources: &[SearchPlace], show: &mut dyn FnMut(&Path)) -> Found {
     let mut search = Search::new(show);
     for (number, source) in sources.iter().enumerate() {
         search.source = number;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 
-use super::{File, Found, Modules, Origin};
+use super::{File, Found, ModuleOrigin, Modules};
 use crate::facts::Facts;
 use crate::intent::modules::{self as wanted, Reason};
 
@@ -15,7 +15,7 @@ pub struct Findings {
     /// By the module's name and the library's.
     libraries: HashMap<(String, String), Found>,
     /// Who else has a module of this name, where it is taken from a folder of the user's.
-    behind_users: HashMap<String, Origin>,
+    behind_users: HashMap<String, ModuleOrigin>,
     /// The folders that were searched, in their order.
     pub folders: Vec<Folder>,
     /// Whether there is anything in the folders of the user's.
@@ -56,7 +56,7 @@ impl Findings {
             }
             let mut found = (*search.find(&module)).clone();
             if let Some(file) = &mut found.file {
-                if file.origin == Origin::User {
+                if file.origin == ModuleOrigin::User {
                     let behind = search.behind_users(&module, &file.path);
                     findings.behind_users.extend(behind.map(|origin| (module.clone(), origin)));
                 }
@@ -67,7 +67,7 @@ impl Findings {
             }
             findings.modules.insert(module, found);
         }
-        let is_missing = |request: &&wanted::Request| {
+        let is_missing = |request: &&wanted::ModuleRequest| {
             matches!(request.reason, Reason::Asked { is_default: false, is_hidden: false, .. })
                 && findings.modules.get(&request.name).is_some_and(|found| found.file.is_none())
         };
@@ -100,7 +100,7 @@ impl Findings {
         while let Some(file) = files.pop() {
             let Some(source) = &file.source else { continue };
             queue.extend(source.modules.iter().map(|need| need.name.clone()));
-            if file.origin == Origin::Prosody {
+            if file.origin == ModuleOrigin::Prosody {
                 continue;
             }
             let certain = source.lua_libraries.iter().filter(|library| !library.is_conditional);
@@ -135,7 +135,7 @@ impl Findings {
     }
 
     /// Who else has a module of the name of one that is taken from a folder of the user's.
-    pub fn behind_users(&self, module: &str) -> Option<Origin> {
+    pub fn behind_users(&self, module: &str) -> Option<ModuleOrigin> {
         self.behind_users.get(module).copied()
     }
 }
@@ -151,12 +151,14 @@ impl Findings {
         for (name, path, source) in files {
             let path = PathBuf::from(path);
             let origin = match () {
-                () if path.starts_with(&findings.folders[0].path) => Origin::Prosody,
-                () if path.starts_with(&findings.folders[1].path) => Origin::Collection,
-                () => Origin::User,
+                () if path.starts_with(&findings.folders[0].path) => ModuleOrigin::Prosody,
+                () if path.starts_with(&findings.folders[1].path) => ModuleOrigin::Collection,
+                () => ModuleOrigin::User,
             };
             let top = match (origin, path.parent()) {
-                (Origin::Collection, Some(folder)) if folder != findings.folders[1].path => folder.to_owned(),
+                (ModuleOrigin::Collection, Some(folder)) if folder != findings.folders[1].path => {
+                    folder.to_owned()
+                }
                 _ => path.clone(),
             };
             let found = Found {
@@ -165,11 +167,15 @@ impl Findings {
                     path,
                     top,
                     source: Some(super::source::read(source.as_bytes()).into()),
-                    digest: if origin == Origin::Prosody { 0 } else { crate::digest::of(source.as_bytes()) },
+                    digest: if origin == ModuleOrigin::Prosody {
+                        0
+                    } else {
+                        crate::digest::of(source.as_bytes())
+                    },
                 }),
                 ..Found::default()
             };
-            findings.has_custom |= origin == Origin::User;
+            findings.has_custom |= origin == ModuleOrigin::User;
             match name.split_once('/') {
                 Some((module, library)) => {
                     drop(findings.libraries.insert((module.to_owned(), library.to_owned()), found))
@@ -186,7 +192,7 @@ impl Findings {
     }
 
     /// Notes who else has a module that is taken from a folder of the user's.
-    pub fn put_behind(&mut self, name: &str, origin: Origin) {
+    pub fn put_behind(&mut self, name: &str, origin: ModuleOrigin) {
         self.behind_users.insert(name.to_owned(), origin);
     }
 }
