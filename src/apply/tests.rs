@@ -9,6 +9,7 @@ use std::thread;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::lstat;
 use nix::sys::statvfs::statvfs;
 
 use crate::layout;
@@ -698,7 +699,7 @@ fn whom_the_mode_lets_write_may_write() {
     let directory = TestDir::new();
     let about = |mode| {
         directory.set_mode("", mode);
-        fstat(directory::open(directory.path()).unwrap()).unwrap()
+        lstat(directory.path()).unwrap()
     };
     let (uid, gid) = (about(0o700).st_uid, about(0o700).st_gid);
     let user = |uid, gid| User { name: None, uid, gid };
