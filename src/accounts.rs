@@ -18,22 +18,22 @@ use crate::os::users::User;
 use crate::text::several;
 
 /// How an account is made, for the two that follow.
-const MAKE: &str = include_str!("accounts/make.lua");
+const MAKE_ACCOUNTS: &str = include_str!("accounts/make.lua");
 
 /// What the module does with it.
-const IN_THE_SERVER: &str = include_str!("accounts/module.lua");
+const MODULE_MAIN: &str = include_str!("accounts/module.lua");
 
 /// What `prosodyctl` does with it.
-const BEFORE_THE_START: &str = include_str!("accounts/command.lua");
+const COMMAND_MAIN: &str = include_str!("accounts/command.lua");
 
 /// The source of the module. `path` is a Lua literal: where it finds the accounts.
 pub fn module(path: &str) -> String {
-    format!("local path = {path};\n\n{}{IN_THE_SERVER}", maker())
+    format!("local path = {path};\n\n{}{MODULE_MAIN}", load_function())
 }
 
 /// A function that gives the one which makes accounts: what it needs is there only later.
-fn maker() -> String {
-    format!("local function load_maker()\n{MAKE}end\n")
+fn load_function() -> String {
+    format!("local function load_maker()\n{MAKE_ACCOUNTS}end\n")
 }
 
 /// Makes accounts before the start, with the configuration of the user's own that the environment names.
@@ -49,13 +49,13 @@ pub fn make(
 ) {
     let command = prosody.lua_command(user, environment);
     match command.and_then(|command| run(command, prosodyctl, accounts)) {
-        Ok(lines) => say(&lines),
+        Ok(lines) => log_output(&lines),
         Err(error) => tracing::warn!("No account was made: {error:#}"),
     }
 }
 
 fn run(mut lua: Command, prosodyctl: &Path, accounts: &str) -> anyhow::Result<String> {
-    lua.arg(format!("-e{}{BEFORE_THE_START}", maker())).arg(prosodyctl).arg(MODULE);
+    lua.arg(format!("-e{}{COMMAND_MAIN}", load_function())).arg(prosodyctl).arg(MODULE);
     lua.stdin(Stdio::piped()).stdout(Stdio::piped());
     // As for the server: Prosody 13.0 sets none by itself.
     umask(Mode::from_bits_truncate(0o027));
@@ -76,12 +76,12 @@ fn run(mut lua: Command, prosodyctl: &Path, accounts: &str) -> anyhow::Result<St
 }
 
 /// Writes into the log what the command said.
-fn say(lines: &str) {
-    let (mut made, mut there) = (Vec::new(), Vec::new());
+fn log_output(lines: &str) {
+    let (mut made, mut existing) = (Vec::new(), Vec::new());
     for line in lines.lines() {
         match line.split('\t').collect::<Vec<&str>>()[..] {
             ["made", jid, ..] => made.push(jid),
-            ["there", jid, ..] => there.push(jid),
+            ["there", jid, ..] => existing.push(jid),
             ["failed", jid, why] => tracing::error!("The account {jid} cannot be made: {why}"),
             // What Prosody says of its configuration, which the server will say again.
             _ => tracing::debug!("{line}"),
@@ -90,7 +90,7 @@ fn say(lines: &str) {
     if !made.is_empty() {
         tracing::info!("New accounts: {}", several(&made));
     }
-    if !there.is_empty() {
-        tracing::info!("Left as they are, with their passwords, because they exist: {}", several(&there));
+    if !existing.is_empty() {
+        tracing::info!("Left as they are, with their passwords, because they exist: {}", several(&existing));
     }
 }

@@ -71,7 +71,12 @@ pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> 
 /// # Errors
 ///
 /// 73 where it cannot be written.
-pub fn announce(plan: &Plan, runtime_dir: &Path, init: Pid, owner: &User) -> Result<(), Failure> {
+pub fn publish_runtime_state(
+    plan: &Plan,
+    runtime_dir: &Path,
+    init: Pid,
+    owner: &User,
+) -> Result<(), Failure> {
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
         let server = directory::open_below(&runtime, Path::new(SERVER_DIR))?;
@@ -101,7 +106,7 @@ pub fn announce(plan: &Plan, runtime_dir: &Path, init: Pid, owner: &User) -> Res
 /// # Errors
 ///
 /// 73 where it cannot be written.
-pub fn hand_over(text: &str, runtime_dir: &Path, owner: &User) -> Result<(), Failure> {
+pub fn write_accounts_file(text: &str, runtime_dir: &Path, owner: &User) -> Result<(), Failure> {
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
         let server = directory::open_below(&runtime, Path::new(SERVER_DIR))?;
@@ -545,3 +550,6 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
     let error = if what.is_empty() { error } else { error.context(what) };
     Failure::new(status, error.context(format!("{} cannot be written", path.display())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ use crate::lua::Secrets;
 use crate::os::users::User;
 use crate::os::watch::Watch;
 use crate::plan::{self, Plan};
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::types::{LogFormat, LogLevel};
 use crate::survey::certificates::ScannedCertificates;
@@ -126,25 +126,25 @@ pub fn refuse(settings: &Settings, mut report: Report) -> Result<Report, Failure
     if settings.entrypoint.entrypoint_strict.is_some_and(|strict| strict.0) {
         report.make_strict();
     }
-    if report.mistakes().is_empty() {
+    if report.errors().is_empty() {
         return Ok(report);
     }
     Err(Failure::new(ExitStatus::CONFIGURATION, anyhow!("{report}")))
 }
 
 /// A mistake about a place or a file, as a failure of its own.
-pub fn wrong(mistake: Mistake) -> Failure {
+pub fn wrong(mistake: SettingError) -> Failure {
     let mut report = Report::default();
-    report.mistake(mistake);
+    report.error(mistake);
     Failure::new(ExitStatus::CONFIGURATION, anyhow!("{report}"))
 }
 
 /// Writes what was noticed into the log.
 pub fn log_report(report: &Report) {
-    for note in report.notes() {
+    for note in report.debugs() {
         tracing::debug!("{note}");
     }
-    for remark in report.remarks() {
+    for remark in report.infos() {
         tracing::info!("{remark}");
     }
     for warning in report.warnings() {
@@ -174,11 +174,11 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     let is_server = watch.is_some();
     let (settings, report) = read_settings();
     let places = Places::find(&settings);
-    let own_main_file = places.own_main_file();
+    let custom_main_file = places.custom_main_file();
     // Before certificates are read: what happens to them later, an event tells of.
-    let start = |watch| watch::start(watch, &settings, &places, own_main_file.is_some());
+    let start = |watch| watch::start(watch, &settings, &places, custom_main_file.is_some());
     let (unwatched, scanned) = watch.map(start).unwrap_or_default();
-    if let Some(main_file) = own_main_file {
+    if let Some(main_file) = custom_main_file {
         let ready = custom::configure(&settings, report, places, main_file, is_server)?;
         unwatched.iter().for_each(|problem| tracing::warn!("{problem}"));
         return Ok(ready);
@@ -198,18 +198,22 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         apply::prepare_log_dir(&facts.identity);
     }
     let main_file = facts.runtime_dir.join(CURRENT).join(MAIN_FILE);
-    let own_environment = environment::without_settings(&settings, &facts.user_files.environment());
+    let own_environment = environment::without_settings(&settings, &facts.custom_files.environment());
     if is_server && !plan.databases.is_empty() {
         let limit = settings.storage.db_wait.map_or(DB_WAIT, |wait| wait.0);
         let environment = environment::complete(own_environment.clone(), &main_file, &facts.data_dir);
-        let who = database::Who { prosody: &facts.prosody, user: &facts.identity, environment: &environment };
+        let who = database::LoginContext {
+            prosody: &facts.prosody,
+            user: &facts.identity,
+            environment: &environment,
+        };
         database::wait(&plan.databases, limit, &who, &facts.data_dir)?;
     }
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
-        apply::announce(&plan, &facts.runtime_dir, getppid(), &facts.identity)?;
+        apply::publish_runtime_state(&plan, &facts.runtime_dir, getppid(), &facts.identity)?;
         if let Some(accounts) = &plan.accounts {
-            apply::hand_over(accounts, &facts.runtime_dir, &facts.identity)?;
+            apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity)?;
         }
         say_what_is_served(&plan, &facts);
     }
@@ -225,7 +229,7 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
 
 fn say_what_is_served(plan: &Plan, facts: &Facts) {
     let hosts = several(&plan.virtual_hosts);
-    let own = facts.user_files.define_host().then(|| "the hosts of your own files".to_owned());
+    let own = facts.custom_files.define_host().then(|| "the hosts of your own files".to_owned());
     let hosts: Vec<String> = [hosts].into_iter().filter(|hosts| !hosts.is_empty()).chain(own).collect();
     tracing::info!(
         "Serving {} with Prosody {}; the configuration is in {}",

@@ -27,11 +27,11 @@ use crate::os::users::User;
 use crate::settings::types::DbDriver;
 
 /// How long one try may take.
-const TRY: Duration = Duration::from_secs(3);
+const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long a login may take, also where the time is up: Lua has to start.
-const LOGIN: Duration = Duration::from_secs(9);
-const SHORTEST_LOGIN: Duration = Duration::from_secs(1);
+const LOGIN_LIMIT: Duration = Duration::from_secs(9);
+const SHORTEST_LOGIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// The pauses between tries: from the first they double. What costs next to nothing, a name that does not resolve, a port
 /// that is closed or a server that says that it is starting, is tried again sooner.
@@ -40,10 +40,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_CHEAP_PAUSE: Duration = Duration::from_millis(200);
 
 /// How often a line says that it is still not there.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Who will use a database.
-pub struct Who<'a> {
+pub struct LoginContext<'a> {
     /// The Prosody that is to be started.
     pub prosody: &'a Prosody,
     /// As whom.
@@ -62,7 +62,7 @@ enum Answer {
     /// It may be later.
     NotYet { why: String, is_cheap: bool },
     /// Waiting does not mend it.
-    Wrong(String),
+    Unusable(String),
 }
 
 impl Answer {
@@ -82,36 +82,46 @@ impl Answer {
 ///
 /// 69 where one did not come in time; 78 where waiting does not mend it: user, password, database, driver, protocol; 73
 /// where an SQLite file cannot be written.
-pub fn wait(databases: &[Database], limit: Duration, who: &Who, data_dir: &Path) -> Result<(), Failure> {
+pub fn wait(
+    databases: &[Database],
+    limit: Duration,
+    context: &LoginContext,
+    data_dir: &Path,
+) -> Result<(), Failure> {
     let start = Instant::now();
     for database in databases {
         if database.driver == DbDriver::Sqlite3 {
             let file = data_dir.join(&database.name);
-            privileges::as_user(who.user, || can_write(&file))?;
+            privileges::as_user(context.user, || can_write(&file))?;
         } else if !limit.is_zero() {
-            wait_for(database, start, limit, who)?;
+            wait_for(database, start, limit, context)?;
         }
     }
     Ok(())
 }
 
-fn wait_for(database: &Database, start: Instant, limit: Duration, who: &Who) -> Result<(), Failure> {
+fn wait_for(
+    database: &Database,
+    start: Instant,
+    limit: Duration,
+    context: &LoginContext,
+) -> Result<(), Failure> {
     let mut pause = FIRST_PAUSE;
-    let mut last_line: Option<Instant> = None;
+    let mut last_logged: Option<Instant> = None;
     // It loads its library while we ask whether anybody is there.
-    let mut login = Login::start(database, who);
+    let mut login = Login::start(database, context);
     loop {
         let left = |least| limit.saturating_sub(start.elapsed()).max(least);
-        let answer = match protocol::probe(database, TRY.min(left(FIRST_PAUSE))) {
-            Answer::Ready => match login.take().or_else(|| Login::start(database, who)) {
-                Some(login) => login.log_in(database, LOGIN.min(left(SHORTEST_LOGIN))),
+        let answer = match protocol::probe(database, PROBE_LIMIT.min(left(FIRST_PAUSE))) {
+            Answer::Ready => match login.take().or_else(|| Login::start(database, context)) {
+                Some(login) => login.log_in(database, LOGIN_LIMIT.min(left(SHORTEST_LOGIN_LIMIT))),
                 None => Answer::Ready,
             },
             other => other,
         };
         let (why, is_cheap) = match answer {
             Answer::Ready | Answer::NeedsUpgrade => {
-                if last_line.is_some() {
+                if last_logged.is_some() {
                     let took = start.elapsed().as_secs_f32();
                     tracing::info!("{} is there, after {took:.1} s", sentence(database));
                 }
@@ -126,7 +136,7 @@ fn wait_for(database: &Database, start: Instant, limit: Duration, who: &Who) -> 
                 }
                 return Ok(());
             }
-            Answer::Wrong(why) => {
+            Answer::Unusable(why) => {
                 return Err(Failure::new(ExitStatus::CONFIGURATION, anyhow!("{database}: {why}")));
             }
             Answer::NotYet { why, is_cheap } => (why, is_cheap),
@@ -141,15 +151,15 @@ fn wait_for(database: &Database, start: Instant, limit: Duration, who: &Who) -> 
                 ),
             ));
         }
-        match last_line {
+        match last_logged {
             None => tracing::info!("Waiting up to {} s for {database}: {why}", limit.as_secs()),
-            Some(line) if line.elapsed() >= LINE_EVERY => {
+            Some(logged) if logged.elapsed() >= LOG_EVERY => {
                 tracing::info!("Still waiting for {database}, {} s so far: {why}", start.elapsed().as_secs());
             }
             Some(_) => {}
         }
-        if last_line.is_none_or(|line| line.elapsed() >= LINE_EVERY) {
-            last_line = Some(Instant::now());
+        if last_logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
+            last_logged = Some(Instant::now());
         }
         let left = limit.saturating_sub(start.elapsed());
         sleep(pause.min(left));
@@ -167,7 +177,7 @@ fn sentence(database: &Database) -> String {
 fn can_write(file: &Path) -> Result<(), Failure> {
     let directory = file.parent().unwrap_or(Path::new("/"));
     let failure = |path: PathBuf, error: io::Error| {
-        let what = match error.kind() {
+        let advice = match error.kind() {
             io::ErrorKind::NotFound => "make that directory, or name another file",
             io::ErrorKind::ReadOnlyFilesystem => "mount a volume there, or name another file",
             _ => "let Prosody's user write there, or name another file",
@@ -175,7 +185,7 @@ fn can_write(file: &Path) -> Result<(), Failure> {
         let path = path.display();
         Failure::new(
             ExitStatus::CANNOT_WRITE,
-            anyhow!("the SQLite database {}: {path} cannot be written: {error}: {what}", file.display()),
+            anyhow!("the SQLite database {}: {path} cannot be written: {error}: {advice}", file.display()),
         )
     };
     match OpenOptions::new().read(true).write(true).open(file) {

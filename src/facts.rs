@@ -8,14 +8,14 @@ pub mod running;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::lua::Value;
 use nix::unistd::{AccessFlags, Pid, Uid, faccessat, geteuid, gethostname};
 
-use self::custom_files::UserFiles;
+use self::custom_files::CustomFiles;
 use self::identity::Requested;
 use self::prosody::Prosody;
 use crate::digest;
@@ -26,7 +26,7 @@ use crate::layout::{
 };
 use crate::os::privileges;
 use crate::os::users::User;
-use crate::settings::types::{Domain, Kind};
+use crate::settings::types::{Domain, SettingType};
 use crate::settings::{Settings, catalogue, input};
 
 /// In place of a user that is not known. With such a mistake nothing is written or started.
@@ -48,7 +48,7 @@ pub struct Facts {
     /// What stands at the top of the configuration directory.
     pub entries: Vec<OsString>,
     /// The user's own files.
-    pub user_files: UserFiles,
+    pub custom_files: CustomFiles,
     /// Prosody's data.
     pub data_dir: PathBuf,
     /// Where generations are.
@@ -145,7 +145,7 @@ impl Places {
     }
 
     /// The configuration file of the user's own: where there is one it is the configuration.
-    pub fn own_main_file(&self) -> Option<PathBuf> {
+    pub fn custom_main_file(&self) -> Option<PathBuf> {
         let file = self.config_dir.join(MAIN_FILE);
         fs::symlink_metadata(&file).is_ok().then_some(file)
     }
@@ -221,9 +221,9 @@ impl Facts {
         // Before all others Prosody looks where `prosodyctl install` puts modules.
         let installed = prosody.data_dir.as_ref().unwrap_or(&data_dir).join("custom_plugins");
 
-        let user_files = read_user_files(settings, &config_dir).unwrap_or_else(|found| {
+        let custom_files = read_user_files(settings, &config_dir).unwrap_or_else(|found| {
             problems.extend(found.into_iter().map(Problem::CustomFile));
-            UserFiles::default()
+            CustomFiles::default()
         });
         let identity = match user.map_or_else(|| identity(settings, &data_dir), |user| Ok(user.clone())) {
             // What else is wrong is found all the same.
@@ -233,7 +233,7 @@ impl Facts {
             }
             identity => identity?,
         };
-        let unreadable = privileges::as_user(&identity, || user_files.unreadable());
+        let unreadable = privileges::as_user(&identity, || custom_files.unreadable());
         problems.extend(unreadable.into_iter().map(Problem::Unreadable));
         let secret_files = match prosody.is_13() {
             true => privileges::as_user(&identity, || secret_files(settings)),
@@ -254,7 +254,7 @@ impl Facts {
             collection: collection.unwrap_or_else(|| COLLECTION_DIR.into()),
             secret_files,
             entries: entries(&config_dir),
-            user_files,
+            custom_files,
             has_data_of_hostname,
             hostname,
             ipv6: Path::new("/proc/net/if_inet6").exists(),
@@ -265,6 +265,41 @@ impl Facts {
             runtime_dir,
             problems,
         })
+    }
+}
+
+#[cfg(test)]
+impl Facts {
+    /// A container with Prosody 13.0.1 as Debian packages it, in which the user has nothing.
+    pub fn example() -> Self {
+        let prosody = Prosody {
+            program: "/usr/bin/prosody".into(),
+            source_dir: "/usr/lib/prosody".into(),
+            plugin_dir: "/usr/lib/prosody/modules".into(),
+            data_dir: None,
+            version: prosody::Version::parse("13.0.1"),
+            interpreter: Some("/usr/bin/lua5.4".into()),
+            lua: Some((5, 4)),
+        };
+        Self {
+            prosody,
+            module_folders: vec![PathBuf::from(DATA_DIR).join("custom_plugins")],
+            collection: COLLECTION_DIR.into(),
+            identity: User { name: None, uid: 101, gid: 102 },
+            config_dir: CONFIG_DIR.into(),
+            entries: Vec::new(),
+            custom_files: CustomFiles::default(),
+            data_dir: DATA_DIR.into(),
+            runtime_dir: RUNTIME_DIR.into(),
+            hostname: "0123456789ab".to_owned(),
+            has_data_of_hostname: false,
+            has_sqlite_file: false,
+            ipv6: true,
+            default_plugin_paths: Vec::new(),
+            secret_files: BTreeMap::new(),
+            has_root_anchor: true,
+            problems: Vec::new(),
+        }
     }
 }
 
@@ -287,10 +322,10 @@ fn written_plugin_paths(settings: &Settings) -> Result<Vec<PathBuf>, Option<Prob
 pub fn read_user_files(
     settings: &Settings,
     config_dir: &Path,
-) -> Result<UserFiles, Vec<custom_files::Problem>> {
+) -> Result<CustomFiles, Vec<custom_files::Problem>> {
     let templates_dir = settings.entrypoint.templates_dir.as_ref().map(AsRef::as_ref);
     let extra = settings.anything.extra_config.as_ref().map(|glob| Path::new(glob.as_str()));
-    UserFiles::read(
+    CustomFiles::read(
         config_dir,
         templates_dir.unwrap_or(Path::new("templates")),
         extra.unwrap_or(Path::new("conf.d/*.cfg.lua")),
@@ -336,14 +371,6 @@ fn entries(config_dir: &Path) -> Vec<OsString> {
     let mut names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
     names.sort_unstable();
     names
-}
-
-/// A file's content in as few system calls as there can be. [`fs::read`] asks for the size first, which is a round trip
-/// of its own where the image is on FUSE.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::with_capacity(8 * 1024);
-    File::open(path)?.take(u64::MAX).read_to_end(&mut content)?;
-    Ok(content)
 }
 
 /// Where the next generation of a runtime directory goes.

@@ -128,7 +128,7 @@ fn open_stream(target: &Target, deadline: Instant) -> Result<(), String> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(no_answer()),
             Err(error) => return Err(format!("cannot receive: {error}")),
         };
-        match judge(&answer[..length]) {
+        match parse_answer(&answer[..length]) {
             Answer::Incomplete if length < MAX_ANSWER => {}
             Answer::Healthy => {
                 // The polite end; whether it still arrives changes nothing.
@@ -141,7 +141,7 @@ fn open_stream(target: &Target, deadline: Instant) -> Result<(), String> {
             Answer::Error(condition) => {
                 return Err(format!("it answered with the error {condition}"));
             }
-            Answer::Incomplete | Answer::Foreign => {
+            Answer::Incomplete | Answer::NotXmpp => {
                 return Err("it answered with something that is no XMPP stream".to_owned());
             }
         }
@@ -167,11 +167,11 @@ enum Answer {
     /// A stream header and then this error condition (RFC 6120, 4.9.3).
     Error(String),
     /// Not XMPP.
-    Foreign,
+    NotXmpp,
 }
 
 /// Looks at what was received so far. The prefix `stream:` is the one that Prosody always writes.
-fn judge(received: &[u8]) -> Answer {
+fn parse_answer(received: &[u8]) -> Answer {
     let mut rest = received.trim_ascii_start();
     if let Some(declaration) = rest.strip_prefix(b"<?xml") {
         match after(declaration, b"?>") {
@@ -181,8 +181,8 @@ fn judge(received: &[u8]) -> Answer {
     }
     let header = b"<stream:stream";
     let Some(header) = rest.strip_prefix(header) else {
-        let may_become_one = header.starts_with(rest) || b"<?xml".starts_with(rest);
-        return if may_become_one { Answer::Incomplete } else { Answer::Foreign };
+        let may_become_valid = header.starts_with(rest) || b"<?xml".starts_with(rest);
+        return if may_become_valid { Answer::Incomplete } else { Answer::NotXmpp };
     };
     let Some(element) = after(header, b">") else {
         return Answer::Incomplete;
@@ -200,9 +200,9 @@ fn judge(received: &[u8]) -> Answer {
             None => Answer::Incomplete,
         };
     }
-    let may_become_one =
+    let may_become_valid =
         [b"<stream:features".as_slice(), b"<stream:error>"].iter().any(|tag| tag.starts_with(element));
-    if may_become_one { Answer::Incomplete } else { Answer::Foreign }
+    if may_become_valid { Answer::Incomplete } else { Answer::NotXmpp }
 }
 
 /// What comes after the first occurrence of a mark.
@@ -293,15 +293,20 @@ mod tests {
     fn every_beginning_of_an_answer_is_incomplete() {
         let answer = format!("{HEADER}<stream:features");
         for length in 0..answer.len() {
-            assert_eq!(judge(&answer.as_bytes()[..length]), Answer::Incomplete, "{}", &answer[..length]);
+            assert_eq!(
+                parse_answer(&answer.as_bytes()[..length]),
+                Answer::Incomplete,
+                "{}",
+                &answer[..length]
+            );
         }
-        assert_eq!(judge(answer.as_bytes()), Answer::Healthy);
+        assert_eq!(parse_answer(answer.as_bytes()), Answer::Healthy);
         let error = format!("{HEADER}<stream:error><host-unknown");
         for length in 0..=error.len() {
-            assert_eq!(judge(&error.as_bytes()[..length]), Answer::Incomplete, "{}", &error[..length]);
+            assert_eq!(parse_answer(&error.as_bytes()[..length]), Answer::Incomplete, "{}", &error[..length]);
         }
         let error = format!("{error} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>");
-        assert_eq!(judge(error.as_bytes()), Answer::Error("host-unknown".to_owned()));
+        assert_eq!(parse_answer(error.as_bytes()), Answer::Error("host-unknown".to_owned()));
     }
 
     #[test]

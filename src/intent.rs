@@ -15,7 +15,7 @@ mod storage;
 
 use self::certificates::Certificates;
 use self::databases::Database;
-use self::hosts::{Hosts, Options};
+use self::hosts::{Options, ServedHosts};
 use self::modules::Modules;
 use crate::facts::Facts;
 use crate::report::Report;
@@ -27,11 +27,11 @@ use crate::settings::types::{self, LogLevel};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Intent {
     /// Virtual hosts and components.
-    pub hosts: Hosts,
+    pub hosts: ServedHosts,
     /// The options of the global section, less `modules_enabled` where that follows from what there is of modules.
     pub options: Options,
     /// `PROSODY_OPTIONS` as they were written, which are in [`Intent::options`] already.
-    pub written: types::Options,
+    pub written: types::CustomOptions,
     /// The modules.
     pub modules: Modules,
     /// The certificates.
@@ -50,7 +50,7 @@ pub struct Intent {
 pub fn decide(settings: &Settings, facts: &Facts, whole: bool, report: &mut Report) -> Intent {
     problems::report(settings, facts, report);
     places::check(settings, facts, report);
-    let mut hosts = Hosts::decide(settings, facts, report);
+    let mut hosts = ServedHosts::decide(settings, facts, report);
     let certificates = certificates::wanted(settings, facts, &hosts);
     certificates::check(settings, report);
     accounts::check(settings, facts, &mut hosts, report);
@@ -78,3 +78,6 @@ pub fn decide(settings: &Settings, facts: &Facts, whole: bool, report: &mut Repo
         debug_log: is_debug.then(|| settings.variable(Field::log_level)),
     }
 }
+
+#[cfg(test)]
+mod tests;

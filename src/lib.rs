@@ -2,6 +2,7 @@
 //!
 //! The way of a start: [`commands`] → [`mod@settings`] → [`facts`] → [`plan`] → [`apply`] → [`init`].
 #![deny(unsafe_code)]
+#![cfg_attr(test, allow(clippy::string_slice))]
 
 pub mod accounts;
 pub mod apply;
@@ -27,5 +28,7 @@ pub mod survey;
 pub mod templates;
 pub mod text;
 
+#[cfg(test)]
+mod test_child;
 #[cfg(test)]
 mod test_dir;

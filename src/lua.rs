@@ -167,7 +167,7 @@ pub fn hide_secrets(rendered: &str) -> String {
         text.push_str(&format!("\"{PLACEHOLDER}\""));
         // What is no string ends with its line. So does a string that a template made text from: its end cannot be told.
         let after = literal.strip_prefix('"').and_then(end_of_string);
-        let after = after.or_else(|| literal.find('\n').map(|end| &literal[end..]));
+        let after = after.or_else(|| literal.find('\n').and_then(|end| literal.get(end..)));
         rest = after.unwrap_or_default();
     }
     text.push_str(rest);
@@ -182,7 +182,7 @@ fn end_of_string(text: &str) -> Option<&str> {
         is_escaped = character == '\\' && !is_escaped;
         ends
     })?;
-    Some(&text[end + 1..])
+    text.get(end + 1..)
 }
 
 fn write_value(
@@ -261,20 +261,22 @@ fn write_string(out: &mut dyn fmt::Write, bytes: &[u8]) -> Result<(), Error> {
     out.write_char('"')?;
     for chunk in bytes.utf8_chunks() {
         let text = chunk.valid();
-        let mut written = 0;
-        for (at, c) in text.char_indices().filter(|(_, c)| needs_escape(*c)) {
-            out.write_str(&text[written..at])?;
-            written = at + c.len_utf8();
-            match c {
+        for piece in text.split_inclusive(needs_escape) {
+            let mut letters = piece.chars();
+            let Some(last) = letters.next_back().filter(|last| needs_escape(*last)) else {
+                out.write_str(piece)?;
+                continue;
+            };
+            out.write_str(letters.as_str())?;
+            match last {
                 '\n' => out.write_str("\\n")?,
                 '\r' => out.write_str("\\r")?,
                 '\t' => out.write_str("\\t")?,
                 '"' => out.write_str("\\\"")?,
                 '\\' => out.write_str("\\\\")?,
-                _ => write_escaped_bytes(out, &text.as_bytes()[at..written])?,
+                _ => write_escaped_bytes(out, last.encode_utf8(&mut [0; 4]).as_bytes())?,
             }
         }
-        out.write_str(&text[written..])?;
         write_escaped_bytes(out, chunk.invalid())?;
     }
     Ok(out.write_char('"')?)

@@ -3,5 +3,6 @@
 pub mod directory;
 pub mod privileges;
 pub mod system;
+pub mod trusted_file;
 pub mod users;
 pub mod watch;

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use self::certificates::{Decision, Request};
+use self::certificates::{CertificatePlan, SelfSignedRequest};
 use self::modules::Module;
 use self::render::Renderer;
 pub use self::state::{Changes, State, add_warning};
@@ -24,7 +24,7 @@ use crate::facts::Facts;
 use crate::intent::Intent;
 use crate::intent::accounts::add;
 use crate::intent::databases::Database;
-use crate::intent::hosts::{Hosts, Options};
+use crate::intent::hosts::{Options, ServedHosts};
 use crate::intent::modules::ENABLED;
 use crate::layout::{
     self, ACCOUNTS_MODULE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, SQLITE_FILE,
@@ -94,10 +94,10 @@ pub struct Plan {
     /// The certificates that were chosen.
     pub imports: Vec<Import>,
     /// The self-signed certificates to make in the data directory.
-    pub certificates: Vec<Request>,
+    pub certificates: Vec<SelfSignedRequest>,
     /// What each host gets.
     #[serde(skip)]
-    pub decision: Decision,
+    pub decision: CertificatePlan,
     /// The virtual hosts that are served, those of the user's own files not among them.
     pub virtual_hosts: Vec<String>,
     /// The databases that data are kept in.
@@ -190,7 +190,7 @@ pub fn make(
 
 /// Has the module that creates accounts loaded: by all hosts and by the first one, so that a file of the user's that says
 /// something else of the one, or a host that is switched off, does not keep it away.
-fn load_accounts(facts: &Facts, hosts: &mut Hosts, options: &mut Options) -> Option<File> {
+fn load_accounts(facts: &Facts, hosts: &mut ServedHosts, options: &mut Options) -> Option<File> {
     let first = hosts.virtual_hosts.first_mut().map(|host| &mut host.options);
     for options in first.into_iter().chain([options]) {
         add(options, ENABLED, ACCOUNTS_MODULE.to_owned());
@@ -204,8 +204,8 @@ fn load_accounts(facts: &Facts, hosts: &mut Hosts, options: &mut Options) -> Opt
 
 /// Says which files of the user's take our folders of modules away.
 fn check_plugin_paths(facts: &Facts, has_accounts: bool, report: &mut Report) {
-    for file in facts.user_files.fragments().filter(|file| file.summary.sets_plugin_paths) {
-        report.warning(format!(
+    for file in facts.custom_files.fragments().filter(|file| file.summary.sets_plugin_paths) {
+        report.setting_warning(format!(
             "{}: its `plugin_paths` takes the place of ours, without which Prosody does not find {}: name your folders \
              in PROSODY_PLUGIN_PATHS, and take it out",
             file.path.display(),
@@ -220,16 +220,16 @@ fn check_plugin_paths(facts: &Facts, has_accounts: bool, report: &mut Report) {
 /// Says that data are out of sight: other images have SQLite by default, or by a variable that any program could have. And
 /// that a password will be in the log.
 fn check_databases(facts: &Facts, databases: &[Database], debug_log: Option<&str>, report: &mut Report) {
-    let is_decided = facts.user_files.fragments().any(|file| !file.summary.places.is_empty());
+    let is_decided = facts.custom_files.fragments().any(|file| !file.summary.places.is_empty());
     if facts.has_sqlite_file && databases.is_empty() && !is_decided {
-        report.notice(format!(
+        report.warning(format!(
             "{}: nothing uses these data, because the storage is files: set PROSODY_DEFAULT_STORAGE=sqlite, or remove them",
             facts.data_dir.join(SQLITE_FILE).display()
         ));
     }
     let has_password = databases.iter().any(|database| database.password.is_some());
     if let Some(variable) = debug_log.filter(|_| has_password) {
-        report.notice(format!(
+        report.warning(format!(
             "{variable}: at debug Prosody writes the database's URL with its password into its own log: choose another \
              level where others can read the log"
         ));
@@ -244,9 +244,9 @@ fn check_databases(facts: &Facts, databases: &[Database], debug_log: Option<&str
 fn name_certificates(
     facts: &Facts,
     generation: &Path,
-    hosts: &Hosts,
-    decision: &Decision,
-    written: &types::Options,
+    hosts: &ServedHosts,
+    decision: &CertificatePlan,
+    written: &types::CustomOptions,
     options: &mut Options,
 ) {
     let value = |path: &Path| Value::from(path.to_string_lossy().into_owned());
@@ -279,3 +279,6 @@ fn links(facts: &Facts, files: &[File]) -> Vec<Link> {
         .map(|name| Link { path: name.into(), target: facts.config_dir.join(name) })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use signal_hook::consts::SIGHUP;
 
 use crate::apply;
-use crate::configure::watch::{self, Looked};
+use crate::configure::watch::{self, WatchedCertificates};
 use crate::configure::{PlanRequest, gone, make_plan, read_settings};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
@@ -22,10 +22,10 @@ use crate::init::Cause;
 use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, STATE_FILE};
 use crate::log;
 use crate::os::watch::Watch;
-use crate::plan::certificates::Request;
+use crate::plan::certificates::SelfSignedRequest;
 use crate::plan::{self, Changes, Plan, State};
 use crate::settings::Settings;
-use crate::survey::certificates::assign::{Origin, Served};
+use crate::survey::certificates::assign::{CertificateOrigin, Served};
 use crate::text::several;
 
 /// How long Prosody may take until it can be signalled; with many hosts it is busy with its start for so long.
@@ -77,7 +77,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         tracing::info!("Reloading {}, untouched", main_file.display());
         return Ok(true);
     };
-    if let Some(main_file) = places.own_main_file() {
+    if let Some(main_file) = places.custom_main_file() {
         let error = anyhow!("{} is new: restart the container to use it, or remove it", main_file.display());
         return Err(Failure::new(ExitStatus::CONFIGURATION, error));
     }
@@ -105,20 +105,20 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
             make_plan(&settings, places.clone(), settings_report, &request, found)?;
         for problem in watched.into_iter().flat_map(|watched| watched.problems) {
             plan::add_warning(&mut plan.state, &problem);
-            report.notice(problem);
+            report.warning(problem);
         }
         // Whoever writes certificates may not be finished: then the next event tells of more.
         let left = WRITING.saturating_sub(begin.elapsed());
         let new = State::parse(&plan.state);
-        let is_over = cause == Cause::Hangup || left.is_zero() || last.is_settled(&new);
+        let is_over = cause == Cause::Hangup || left.is_zero() || last.has_no_new_pending(&new);
         let Some(watch) = watch.filter(|_| !is_over) else {
             break (facts, plan, report);
         };
         // What is complete does not wait for what is not, which is looked at again then.
         if has_new_certificate(&plan, &last) {
             watch.remind(&facts.runtime_dir);
-            plan.state = last.without_news_of_unsettled(&plan.state);
-            report.forget_notices();
+            plan.state = last.without_new_pending(&plan.state);
+            report.forget_warnings();
             break (facts, plan, report);
         }
         if !watch.wait(left) {
@@ -167,7 +167,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     // A server that was started without accounts has nobody who would take them.
     let takes_accounts = facts.runtime_dir.join(generation).join(layout::accounts_module()).exists();
     if let Some(accounts) = plan.accounts.as_ref().filter(|_| takes_accounts && cause == Cause::Hangup) {
-        apply::hand_over(accounts, &facts.runtime_dir, &facts.identity)?;
+        apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity)?;
     }
     plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(true)
@@ -178,7 +178,7 @@ fn has_new_certificate(plan: &Plan, before: &State) -> bool {
     let is_complete = |served: &&Served| !served.passed_over.iter().any(|file| file.is_incomplete);
     let mut complete = plan.decision.found.served.iter().filter(is_complete);
     complete.any(|served| match &served.origin {
-        Origin::Found(pair) => !before.serves(&served.name, pair.digest),
+        CertificateOrigin::Found(pair) => !before.serves(&served.name, pair.digest),
         _ => false,
     })
 }
@@ -191,7 +191,7 @@ fn look_at(
     settings: &Settings,
     places: &Places,
     own_configuration: bool,
-) -> Option<Looked> {
+) -> Option<WatchedCertificates> {
     let add = || watch::scan(watch, settings, places, own_configuration);
     match (cause, add()) {
         (Cause::FilesChanged, Some(looked)) => {
@@ -237,7 +237,8 @@ fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
 fn say(files: &[&Path], changes: &Changes, plan: &Plan, facts: &Facts) {
     let short = |path: &Path| path.strip_prefix(&facts.config_dir).unwrap_or(path).display().to_string();
     let mut names: Vec<String> = files.iter().map(|path| short(path)).collect();
-    let certificate = |request: &Request| format!("the self-signed certificate of {}", request.host);
+    let certificate =
+        |request: &SelfSignedRequest| format!("the self-signed certificate of {}", request.host);
     names.extend(plan.certificates.iter().map(certificate));
     let what = match names[..] {
         [] => "no file has changed".to_owned(),
@@ -301,3 +302,6 @@ impl Status {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,22 +1,22 @@
-//! Everything that is wrong with the settings, in one list.
+//! Everything that a start has to say: errors, warnings, information, all in one place.
 
 use std::fmt;
 
 /// One thing that a person has to change before the server can start.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Mistake {
+pub struct SettingError {
     variable: String,
     value: Option<String>,
     why: String,
 }
 
-impl Mistake {
-    /// A mistake in the setting `variable`; `why` says what was expected, and never holds a secret.
+impl SettingError {
+    /// An error in the setting `variable`; `why` says what was expected, and never holds a secret.
     pub fn new(variable: &str, why: &str) -> Self {
         Self { variable: variable.to_owned(), value: None, why: why.to_owned() }
     }
 
-    /// A mistake in a file or in several settings; `text` begins with their names.
+    /// An error in a file or in several settings; `text` begins with their names.
     pub fn about(text: &str) -> Self {
         Self { variable: String::new(), value: None, why: text.to_owned() }
     }
@@ -33,7 +33,7 @@ impl Mistake {
     }
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for SettingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
             Some(value) => write!(f, "{}=\"{value}\": {}", self.variable, self.why),
@@ -46,91 +46,89 @@ impl fmt::Display for Mistake {
 /// What was found while reading and planning.
 #[derive(Debug, Default)]
 pub struct Report {
-    mistakes: Vec<Mistake>,
+    errors: Vec<SettingError>,
+    setting_warnings: Vec<String>,
     warnings: Vec<String>,
-    notices: Vec<String>,
-    remarks: Vec<String>,
-    notes: Vec<String>,
+    infos: Vec<String>,
+    debugs: Vec<String>,
 }
 
 impl Report {
-    /// Adds a mistake, once.
-    pub fn mistake(&mut self, mistake: Mistake) {
-        if !self.mistakes.contains(&mistake) {
-            self.mistakes.push(mistake);
+    /// Adds an error, once.
+    pub fn error(&mut self, error: SettingError) {
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
         }
     }
 
-    /// Leaves out the mistakes about variables that do not matter.
+    /// Keeps only the errors about variables that matter.
     pub fn retain(&mut self, matters: impl Fn(&str) -> bool) {
-        self.mistakes.retain(|mistake| matters(&mistake.variable));
+        self.errors.retain(|error| matters(&error.variable));
     }
 
-    /// Adds a warning about a setting, `PROSODY_X: why`. It is logged, or an error under `PROSODY_ENTRYPOINT_STRICT`.
+    /// Adds a warning about a setting, `PROSODY_X: why`. It is logged; under `PROSODY_ENTRYPOINT_STRICT` it is an error.
+    pub fn setting_warning(&mut self, warning: String) {
+        self.setting_warnings.push(warning);
+    }
+
+    /// Adds a warning that no setting is to blame for. It is logged and never an error.
     pub fn warning(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 
-    /// Adds something that is not as it should be, but that no setting is wrong about. It is logged as a warning.
-    pub fn notice(&mut self, notice: String) {
-        self.notices.push(notice);
+    /// Drops the warnings that no setting is to blame for, for a command whose output has the same information.
+    pub fn forget_warnings(&mut self) {
+        self.warnings.clear();
     }
 
-    /// Leaves out what no setting is wrong about: whoever asks is told in another way.
-    pub fn forget_notices(&mut self) {
-        self.notices.clear();
-    }
-
-    /// Adds something that is as it should be and worth a line in the log.
-    pub fn remark(&mut self, remark: String) {
-        self.remarks.push(remark);
-    }
-
-    /// The remarks so far.
-    pub fn remarks(&self) -> &[String] {
-        &self.remarks
+    /// Adds a line for the log.
+    pub fn info(&mut self, info: String) {
+        self.infos.push(info);
     }
 
     /// Adds a line for the log at debug.
-    pub fn note(&mut self, note: String) {
-        self.notes.push(note);
+    pub fn debug(&mut self, debug: String) {
+        self.debugs.push(debug);
     }
 
-    /// The mistakes so far.
-    pub fn mistakes(&self) -> &[Mistake] {
-        &self.mistakes
+    /// The errors so far.
+    pub fn errors(&self) -> &[SettingError] {
+        &self.errors
     }
 
-    /// The warnings and notices so far.
+    /// All warnings so far.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
-        self.warnings.iter().chain(&self.notices).map(String::as_str)
+        self.setting_warnings.iter().chain(&self.warnings).map(String::as_str)
     }
 
-    /// The lines for the log at debug.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    /// The lines for the log so far.
+    pub fn infos(&self) -> &[String] {
+        &self.infos
     }
 
-    /// Turns the warnings into mistakes, as `PROSODY_ENTRYPOINT_STRICT` asks.
+    /// The lines for the log at debug so far.
+    pub fn debugs(&self) -> &[String] {
+        &self.debugs
+    }
+
+    /// Turns warnings about settings into errors, as `PROSODY_ENTRYPOINT_STRICT` asks.
     pub fn make_strict(&mut self) {
-        for warning in self.warnings.drain(..) {
-            self.mistakes.push(Mistake::about(&warning));
-        }
+        self.errors.extend(self.setting_warnings.drain(..).map(|warning| SettingError::about(&warning)));
     }
 }
 
 impl fmt::Display for Report {
-    /// All mistakes, one a line, under a line that counts them, and the warnings about settings below them.
+    /// All errors, one a line, under a line that counts them, and the warnings about settings below them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.mistakes.len() {
+        match self.errors.len() {
             1 => f.write_str("One thing is wrong, nothing was started:")?,
             count => write!(f, "{count} things are wrong, nothing was started:")?,
         }
-        for mistake in &self.mistakes {
-            write!(f, "\n  {mistake}")?;
+        for error in &self.errors {
+            write!(f, "\n  {error}")?;
         }
         let mut heading = "\nBesides:";
-        for warning in &self.warnings {
+        for warning in &self.setting_warnings {
             write!(f, "{heading}\n  {warning}")?;
             heading = "";
         }
@@ -143,12 +141,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strict_turns_warnings_about_settings_alone_into_mistakes() {
+    fn strict_turns_warnings_about_settings_alone_into_errors() {
         let mut report = Report::default();
-        report.warning("PROSODY_DOMIAN: there is no such setting".to_owned());
-        report.notice("No certificate for PROSODY_X: self-signed".to_owned());
+        report.setting_warning("PROSODY_DOMIAN: there is no such setting".to_owned());
+        report.warning("No certificate for PROSODY_X: self-signed".to_owned());
         report.make_strict();
-        assert_eq!(report.mistakes(), [Mistake::about("PROSODY_DOMIAN: there is no such setting")]);
+        assert_eq!(report.errors(), [SettingError::about("PROSODY_DOMIAN: there is no such setting")]);
         assert_eq!(report.warnings().count(), 1);
         assert_eq!(
             report.to_string(),
@@ -158,9 +156,9 @@ mod tests {
 
     #[test]
     fn a_value_is_shown_on_one_line_and_cut_short() {
-        let mistake = Mistake::new("PROSODY_X", "wrong").with_value("a\n\"b\"");
+        let mistake = SettingError::new("PROSODY_X", "wrong").with_value("a\n\"b\"");
         assert_eq!(mistake.to_string(), r#"PROSODY_X="a\n\"b\"": wrong"#);
-        let long = Mistake::new("PROSODY_X", "wrong").with_value(&"ü".repeat(100_000)).to_string();
+        let long = SettingError::new("PROSODY_X", "wrong").with_value(&"ü".repeat(100_000)).to_string();
         assert_eq!(long, format!("PROSODY_X=\"{}…\": wrong", "ü".repeat(80)));
     }
 }

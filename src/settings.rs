@@ -19,8 +19,8 @@ pub use self::catalogue::{
 use self::catalogue::{Section, Setting};
 use self::input::Input;
 pub use self::input::{Given, Source};
-use self::types::{Account, Kind, Name};
-use crate::report::{Mistake, Report};
+use self::types::{Account, Name, SettingType};
+use crate::report::{Report, SettingError};
 
 /// All settings. What is not set is `None`; defaults are the plan's affair, because some follow from others.
 #[derive(Default)]
@@ -77,13 +77,19 @@ impl Settings {
         for (store, given) in &source.stores {
             match Name::parse(&given.value) {
                 Ok(backend) => drop(settings.stores.insert(store.clone(), backend)),
-                Err(why) => report.mistake(Mistake::new(&given.variable, &why).with_value(&given.value)),
+                Err(why) => report.error(SettingError::new(&given.variable, &why).with_value(&given.value)),
             }
         }
         settings.account = source.legacy.account.clone();
         settings.source = source;
         settings.check(&mut report);
         (settings, report)
+    }
+
+    /// Reads the settings of an environment that a test writes down.
+    #[cfg(test)]
+    pub fn example(environment: &[(&str, &str)]) -> (Self, Report) {
+        Self::read(environment.iter().map(|(name, value)| (name.into(), value.into())))
     }
 
     /// The variable that gave a setting, by its field; the setting's own name where nothing did.
@@ -127,7 +133,7 @@ impl Settings {
         let mut both = |field: Field, other: Field, why: &str| {
             if self.is_given(field) && self.is_given(other) {
                 let [field, other] = [field, other].map(|field| self.variable(field));
-                report.mistake(Mistake::new(
+                report.error(SettingError::new(
                     &field,
                     &format!("{other} is set too, and {why}: keep one of them"),
                 ));
@@ -149,7 +155,7 @@ impl Settings {
             variable.starts_with("PROSODY_DB_") && !variable.starts_with("PROSODY_DB_WAIT")
         };
         if let Some(ours) = self.source.variables.iter().find(is_ours).filter(|_| self.has_sql_family()) {
-            report.mistake(Mistake::new(
+            report.error(SettingError::new(
                 ours,
                 "PROSODY_SQL_* is set too, which has other defaults: name the database with one of the two families",
             ));
@@ -158,7 +164,7 @@ impl Settings {
         if let Some(storage) = storage.filter(|given| given.variable.starts_with("PROSODY_DEFAULT_STORAGE")) {
             let has_driver = self.is_given(Field::db_driver) && self.has_sql_family();
             if has_driver && storage.value != "sql" {
-                report.mistake(Mistake::new(
+                report.error(SettingError::new(
                     &storage.variable,
                     "PROSODY_SQL_DRIVER makes `sql` the default: leave one of them out, or use PROSODY_DB_DRIVER",
                 ));
@@ -173,7 +179,7 @@ impl Settings {
                     self.variable(Field::accounts),
                     account.jid
                 );
-                report.mistake(Mistake::new(&self.variable(Field::account), &why));
+                report.error(SettingError::new(&self.variable(Field::account), &why));
             }
         }
 
@@ -182,7 +188,7 @@ impl Settings {
             (Field::runtime_dir, &self.entrypoint.runtime_dir),
         ] {
             if path.as_ref().is_some_and(|path| path.as_str().contains(['*', '?'])) {
-                report.mistake(Mistake::new(
+                report.error(SettingError::new(
                     &self.variable(field),
                     "`*` and `?` cannot stand in it: Prosody takes a path with them for a pattern",
                 ));
@@ -201,7 +207,7 @@ impl Settings {
                 .filter(|setting| self.is_given(setting.field) && !is_off(setting.field));
             for setting in given {
                 for option in setting.options.iter().filter(|option| options.get(option).is_some()) {
-                    report.mistake(Mistake::new(
+                    report.error(SettingError::new(
                         &self.variable(Field::options),
                         &format!(
                             "`{option}` is decided by {} already: set it once",
@@ -212,7 +218,7 @@ impl Settings {
             }
             for store in self.source.stores.values() {
                 if options.get("storage").is_some() {
-                    report.mistake(Mistake::new(
+                    report.error(SettingError::new(
                         &self.variable(Field::options),
                         &format!("`storage` is decided by {} already: set it once", store.variable),
                     ));
@@ -242,8 +248,8 @@ fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Sourc
             Err(envy::Error::Custom(why)) => why,
             Err(error) => error.to_string(),
         };
-        let mistake = Mistake::new(&given.variable, &why);
-        report.mistake(if setting.shows(&given.value) { mistake.with_value(&given.value) } else { mistake });
+        let mistake = SettingError::new(&given.variable, &why);
+        report.error(if setting.shows(&given.value) { mistake.with_value(&given.value) } else { mistake });
     }
     envy::from_iter(right).unwrap_or_default()
 }

@@ -16,7 +16,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Rest;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 
-use self::values::{Name, verbatim_lua_code};
+use self::values::{LuaName, verbatim_lua_code};
 use crate::lua::{Dialect, Secrets};
 
 /// How deep templates and blocks may call each other, in minijinja's unit: an include costs ten, a block one.
@@ -106,14 +106,14 @@ impl Templates {
     ///
     /// As [`Templates::add_file`] and [`Templates::render`].
     pub fn render_text(&self, path: &Path, source: &str, context: Value) -> anyhow::Result<String> {
-        let mut alone = Templates {
+        let mut templates = Templates {
             environment: self.environment.clone(),
             dialect: self.dialect,
             paths: self.paths.clone(),
         };
         let name = path.to_string_lossy().into_owned();
-        alone.add_file(name.clone(), path, source.to_owned())?;
-        alone.render(&name, context)
+        templates.add_file(name.clone(), path, source.to_owned())?;
+        templates.render(&name, context)
     }
 
     /// What minijinja says about a value may quote it, and a template can capture what a secret was written as.
@@ -126,22 +126,22 @@ impl Templates {
         environment.set_formatter(formatter(Dialect { secrets: Secrets::Hidden, ..self.dialect }));
         match render_in(&environment, name, context) {
             Err(error) => self.message(&error),
-            Ok(_) => format!("{}the template fails on text that it made from a secret", self.place(error)),
+            Ok(_) => format!("{}the template fails on text that it made from a secret", self.location(error)),
         }
     }
 
     fn message(&self, error: &Error) -> String {
         // The others only say which template included the one with the mistake.
         let cause = causes(error).last().unwrap_or(error);
-        let what = match (cause.kind(), cause.detail()) {
+        let reason = match (cause.kind(), cause.detail()) {
             (ErrorKind::SyntaxError, Some(detail)) => format!("syntax error: {detail}"),
             (_, Some(detail)) => detail.to_owned(),
             (kind, None) => kind.to_string(),
         };
-        format!("{}{what}", self.place(error))
+        format!("{}{reason}", self.location(error))
     }
 
-    fn place(&self, error: &Error) -> String {
+    fn location(&self, error: &Error) -> String {
         let innermost = causes(error).filter(|cause| cause.line().is_some()).last();
         let Some((name, line)) = innermost.and_then(|cause| cause.name().zip(cause.line())) else {
             return String::new();
@@ -158,7 +158,7 @@ fn pick(options: &Value, names: Rest<String>) -> Result<Value, Error> {
     let mut picked = Vec::new();
     for name in names.iter() {
         let value = options.get_attr(name)?;
-        let Some(identifier) = Name::new(name).filter(|_| !value.is_undefined()) else {
+        let Some(identifier) = LuaName::new(name).filter(|_| !value.is_undefined()) else {
             continue;
         };
         picked.push(Value::from(vec![identifier.into_value(), value]));
@@ -234,7 +234,7 @@ Component({{ host }})
     {% endfor %}
 ";
         let context = context! {
-            name => Name::new("c2s_ports").unwrap().into_value(),
+            name => LuaName::new("c2s_ports").unwrap().into_value(),
             ports => vec![5222, 5223],
             components => context! { irc => secret(), xmpp => "plain" },
         };

@@ -1,6 +1,7 @@
 //! Bad input, given to the binary itself: what it reports, and that nothing is written.
 //!
 //! What takes an image is in tests/containers/bad_input.rs.
+#![allow(clippy::string_slice, clippy::unwrap_used)]
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

@@ -1,5 +1,6 @@
 //! What the fuzz targets check, for every file of their corpus and for a few environments made at random, without a fuzzer and
 //! its compiler.
+#![allow(clippy::string_slice, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::Path;

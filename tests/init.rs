@@ -1,5 +1,6 @@
 //! PID 1 and what it starts, from outside: each test forks a process that becomes PID 1's loop, and looks at it
 //! through pipes and `/proc`.
+#![allow(clippy::string_slice, clippy::unwrap_used)]
 
 use nix::fcntl::OFlag;
 use nix::libc;
@@ -14,7 +15,7 @@ use nix::unistd::{
     ForkResult, Gid, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, setgroups, setresgid, setresuid, setsid,
 };
 use prosody_entrypoint::exit_status::ExitStatus;
-use prosody_entrypoint::init::{self, Cause, Command, Kind, Options, Reload};
+use prosody_entrypoint::init::{self, Cause, Command, InitOptions, ProgramKind, Reload};
 use prosody_entrypoint::os::users::User;
 use prosody_entrypoint::os::watch::{Watch, Watched};
 use prosody_entrypoint::os::{privileges, system};
@@ -87,7 +88,7 @@ impl Forked {
 
     /// PID 1's loop with `child` under it.
     fn supervise(child: impl FnOnce() -> ExitStatus) -> Self {
-        Self::start(|| init::supervise(&Options::entrypoint(), None, child).unwrap())
+        Self::start(|| init::supervise(&InitOptions::entrypoint(), None, child).unwrap())
     }
 
     /// PID 1's loop with a shell script under it.
@@ -207,7 +208,7 @@ fn command(program: &str, arguments: &[&str]) -> Command {
         arguments: arguments.iter().map(Into::into).collect(),
         environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
         directory: None,
-        kind: Kind::Program,
+        kind: ProgramKind::Program,
     }
 }
 
@@ -319,7 +320,7 @@ fn a_key_on_the_terminal_reaches_the_child_once() {
         setsid().unwrap();
         // The first terminal that the leader of a session opens becomes its own.
         let _terminal = File::open(terminal).unwrap();
-        init::supervise(&Options::entrypoint(), None, report_signals).unwrap()
+        init::supervise(&InitOptions::entrypoint(), None, report_signals).unwrap()
     });
     assert_eq!(init.line(), "ready");
     for _ in 0..50 {
@@ -350,11 +351,12 @@ fn a_child_from_before_is_reaped() {
     let mut init = Forked::start(|| {
         // SAFETY: the process ends without touching anything.
         if let ForkResult::Child = unsafe { nix::unistd::fork() }.unwrap() {
+            // SAFETY: takes a number and does not return.
             unsafe { libc::_exit(0) }
         }
         let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         nix::sys::wait::waitid(nix::sys::wait::Id::All, ended).unwrap();
-        init::supervise(&Options::entrypoint(), None, || exec(&shell("echo ready; read line"))).unwrap()
+        init::supervise(&InitOptions::entrypoint(), None, || exec(&shell("echo ready; read line"))).unwrap()
     });
     assert_eq!(init.line(), "ready");
     eventually("only the command is left", || init.children().len() == 1);
@@ -365,6 +367,7 @@ fn make_orphans(count: u32) {
     for _ in 0..count {
         // SAFETY: the processes end without touching anything.
         match unsafe { nix::unistd::fork() }.unwrap() {
+            // SAFETY: the same.
             ForkResult::Child => unsafe {
                 let _ = nix::unistd::fork();
                 libc::_exit(0)
@@ -397,11 +400,13 @@ fn the_command_starts_with_the_signals_that_a_program_expects() {
         }
         system::block_exactly(&system::all_signals()).unwrap();
     }
-    for (kind, ignored) in [(Kind::Program, "0000000000000000"), (Kind::Server, "0000000000000001")] {
+    for (kind, ignored) in
+        [(ProgramKind::Program, "0000000000000000"), (ProgramKind::Server, "0000000000000001")]
+    {
         let print_status = || exec(&Command { kind, ..command("cat", &["/proc/self/status"]) });
         let supervised = Forked::start(|| {
             spoil_signals();
-            init::supervise(&Options::entrypoint(), None, print_status).unwrap()
+            init::supervise(&InitOptions::entrypoint(), None, print_status).unwrap()
         });
         // As in `docker exec`, where there is no PID 1 of ours above.
         let alone = Forked::start(|| {
@@ -423,7 +428,7 @@ fn a_child_that_becomes_the_server_survives_an_early_hangup() {
         init::ignore_hangup();
         eprint_raw("ready");
         let _ = std::io::stdin().read(&mut [0]);
-        exec(&Command { kind: Kind::Server, ..shell("kill -HUP $$; exit 4") })
+        exec(&Command { kind: ProgramKind::Server, ..shell("kill -HUP $$; exit 4") })
     });
     init.line();
     init.signal(libc::SIGHUP);
@@ -436,7 +441,7 @@ fn the_command_gets_no_descriptor_above_2() {
         let file = File::open("/dev/null").unwrap();
         // SAFETY: copies a descriptor, without the flag that would close it.
         assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), 100) }, 100);
-        init::supervise(&Options::entrypoint(), None, || exec(&command("cat", &[]))).unwrap()
+        init::supervise(&InitOptions::entrypoint(), None, || exec(&command("cat", &[]))).unwrap()
     });
     let child = || init.children().first().copied();
     eventually("cat runs", || {
@@ -472,7 +477,7 @@ fn the_command_gets_limits_umask_and_directory() {
     let (output, code) = Forked::start(|| {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, 64, hard.min(5000)).unwrap();
-        init::supervise(&Options::entrypoint(), None, || {
+        init::supervise(&InitOptions::entrypoint(), None, || {
             exec(&Command { directory: Some("/tmp".into()), ..shell("ulimit -n; ulimit -c; umask; pwd") })
         })
         .unwrap()
@@ -541,7 +546,7 @@ fn hides_its_environment_from_its_own_user_but_not_that_of_the_command() {
         setresuid(user, user, user).unwrap();
         prctl::set_dumpable(true).unwrap();
         privileges::hide_environment();
-        init::supervise(&Options::entrypoint(), None, || exec(&command("cat", &[]))).unwrap()
+        init::supervise(&InitOptions::entrypoint(), None, || exec(&command("cat", &[]))).unwrap()
     });
     // The kernel gives these files to root where a process is not dumpable (proc(5)).
     let owner = |pid: Pid| fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
@@ -702,7 +707,7 @@ fn directory(name: &str) -> PathBuf {
 /// PID 1 of a server that writes the numbers of its signals, and of which a directory is watched. A reload says why it is,
 /// and what `reload` makes of it.
 fn watching(
-    options: &Options,
+    options: &InitOptions,
     directory: &Path,
     reload: impl Fn(&Watch, &Watched) -> ExitStatus,
 ) -> ExitStatus {
@@ -729,7 +734,7 @@ fn watching(
 fn a_changed_file_is_a_reload() {
     let directory = directory("changed");
     let mut init = Forked::start(|| {
-        watching(&Options::entrypoint(), &directory, |_, _| match directory.join("broken").exists() {
+        watching(&InitOptions::entrypoint(), &directory, |_, _| match directory.join("broken").exists() {
             true => ExitStatus::CONFIGURATION,
             false => ExitStatus::SUCCESS,
         })
@@ -766,7 +771,7 @@ fn a_changed_file_is_a_reload() {
 fn a_change_during_a_reload_makes_another_and_wakes_nobody_before() {
     let directory = directory("during");
     let mut init = Forked::start(|| {
-        watching(&Options::entrypoint(), &directory, |_, _| {
+        watching(&InitOptions::entrypoint(), &directory, |_, _| {
             let _ = std::io::stdin().read(&mut [0]);
             eprint_raw("done");
             ExitStatus::SUCCESS
@@ -805,7 +810,7 @@ fn a_reload_that_is_killed_is_not_repeated_for_the_same_change() {
             unreachable!("the signal has ended this process")
         };
         let reload = Reload { run: &run, watch: Some(&watch) };
-        let status = init::supervise(&Options::entrypoint(), Some(reload), || {
+        let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
             watch.add(|show| show(&directory));
             report_signals()
         });
@@ -830,7 +835,8 @@ fn a_reload_that_is_killed_is_not_repeated_for_the_same_change() {
 #[test]
 fn a_signal_of_somebodys_is_forwarded_where_files_are_watched() {
     let directory = directory("forwarded");
-    let mut init = Forked::start(|| watching(&Options::entrypoint(), &directory, |_, _| ExitStatus::SUCCESS));
+    let mut init =
+        Forked::start(|| watching(&InitOptions::entrypoint(), &directory, |_, _| ExitStatus::SUCCESS));
     assert_eq!(init.line(), "ready");
     for signal in forwardable().filter(|&signal| signal != libc::SIGHUP) {
         init.signal(signal);
@@ -861,9 +867,12 @@ fn sleeps_while_nothing_happens_to_what_is_watched() {
         let watch = Watch::new().unwrap();
         let run = |_, _| unreachable!("nothing is reloaded");
         let reload = Reload { run: &run, watch: Some(&watch) };
-        let status = init::supervise(&Options::entrypoint(), Some(reload), || {
+        let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
             watch.add(|show| show(&directory));
-            exec(&Command { kind: Kind::Server, ..shell("echo ready; sleep 1.2; echo later; read line") })
+            exec(&Command {
+                kind: ProgramKind::Server,
+                ..shell("echo ready; sleep 1.2; echo later; read line")
+            })
         });
         status.unwrap()
     });
@@ -894,10 +903,12 @@ static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above.
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -910,7 +921,7 @@ fn allocates_nothing_once_the_child_runs() {
     let options = |arguments: &[&str]| {
         let arguments = arguments.iter().map(Into::into).collect();
         match init::parse("init", arguments, |_| None) {
-            Ok(init::Wish::Run(options)) => options,
+            Ok(init::Invocation::Run(options)) => options,
             other => panic!("{other:?}"),
         }
     };
@@ -956,7 +967,7 @@ fn a_reload_costs_pid_1_no_allocation() {
             };
             let reload = Reload { run: &run, watch: Some(&watch) };
             let before = ALLOCATIONS.load(Ordering::Relaxed);
-            let status = init::supervise(&Options::entrypoint(), Some(reload), || {
+            let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
                 watch.add(|show| show(&directory));
                 let set = system::all_signals();
                 system::block_exactly(&set).unwrap();
@@ -984,7 +995,7 @@ fn a_warning_that_nobody_reads_does_not_end_the_command() {
     let script =
         "sh -c 'cat <&3 >/dev/null &' 3<&0; echo ready; trap 'exit 3' TERM; while :; do sleep 0.01; done";
     let arguments = ["-s", "-w", "--", "sh", "-c", script].map(Into::into).to_vec();
-    let Ok(init::Wish::Run(options)) = init::parse("init", arguments, |_| None) else { panic!() };
+    let Ok(init::Invocation::Run(options)) = init::parse("init", arguments, |_| None) else { panic!() };
     let mut init = Forked::start(|| {
         let (nobody, broken) = pipe();
         drop(nobody);

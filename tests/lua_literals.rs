@@ -1,4 +1,5 @@
 //! What `lua::write` writes is given to real Lua interpreters, and what they read is compared with what was meant.
+#![allow(clippy::string_slice, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

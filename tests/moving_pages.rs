@@ -1,4 +1,5 @@
 //! Every statement of the pages `docs/moving-from-….md` is one that a test shows.
+#![allow(clippy::string_slice, clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -3,6 +3,7 @@
 //!
 //! Where the two differ on purpose, a test says so: those are at the end of this file. All else is the same: the exit
 //! status, what the command gets, and the meaning of every message, its level and its stream.
+#![allow(clippy::string_slice, clippy::unwrap_used)]
 
 use nix::fcntl::OFlag;
 use nix::libc;

@@ -93,10 +93,10 @@ pub fn environment(data: &[u8]) {
     let (settings, mut report) = Settings::read(variables);
     for name in &settings.source.unknown {
         let hint = compat::hint(name).or_else(|| input::suggestion(name)).unwrap_or_default();
-        report.warning(format!("{name}: {hint}"));
+        report.setting_warning(format!("{name}: {hint}"));
     }
     let mut shown = format!("{report}\n{}", reference::effective(&settings));
-    for line in report.warnings().chain(report.notes().iter().chain(report.remarks()).map(String::as_str)) {
+    for line in report.warnings().chain(report.debugs().iter().chain(report.infos()).map(String::as_str)) {
         let _ = write!(shown, "\n{line}");
     }
     report.make_strict();

@@ -14,7 +14,7 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::Places;
 use crate::plan::certificates::lasts;
 use crate::settings::Settings;
-use crate::survey::certificates::assign::{Origin, Served};
+use crate::survey::certificates::assign::{CertificateOrigin, Served};
 use crate::survey::certificates::pairs::SelfSignedPairs;
 use crate::survey::certificates::{Pair, PassedOver};
 
@@ -27,7 +27,7 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
         (entrypoint.user, entrypoint.uid, entrypoint.gid) = (None, None, None);
     }
     let places = Places::find(&settings);
-    if let Some(main_file) = places.own_main_file() {
+    if let Some(main_file) = places.custom_main_file() {
         tracing::warn!(
             "{} is the configuration: which certificates it has is not known",
             main_file.display()
@@ -37,7 +37,7 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     let request = PlanRequest { served_certificates: served_certificates(&places), ..PlanRequest::to_show() };
     let (facts, plan, mut report) = make_plan(&settings, places, report, &request, None)?;
     // What the answer says itself.
-    report.forget_notices();
+    report.forget_warnings();
     log_report(&report);
 
     let now = OffsetDateTime::now_utc();
@@ -118,11 +118,11 @@ struct Host<'a> {
 impl Host<'_> {
     fn is_good(&self, now: OffsetDateTime, limit: Duration) -> bool {
         match (&self.served.origin, &self.pair) {
-            (Origin::None | Origin::Kept(_), _) => false,
+            (CertificateOrigin::None | CertificateOrigin::Kept(_), _) => false,
             // The next start makes it, or renews it.
-            (Origin::SelfSigned(_), _) => true,
+            (CertificateOrigin::SelfSigned(_), _) => true,
             // Where it is, and what, is not looked at.
-            (Origin::Own, _) => true,
+            (CertificateOrigin::Own, _) => true,
             (_, Some(pair)) => pair.not_after - now >= limit,
             (_, None) => false,
         }
@@ -131,20 +131,20 @@ impl Host<'_> {
     /// Where the certificate comes from, in one word for programs and in a sentence.
     fn origin(&self) -> (&'static str, String) {
         match &self.served.origin {
-            Origin::Found(_) => ("found", String::new()),
-            Origin::Kept(_) => (
+            CertificateOrigin::Found(_) => ("found", String::new()),
+            CertificateOrigin::Kept(_) => (
                 "kept",
                 "it is the one that the server has until now; where it came from there is none that could be used"
                     .to_owned(),
             ),
-            Origin::Above(above, _) => {
+            CertificateOrigin::Above(above, _) => {
                 ("above", format!("it is that of {above}, and names none of these: other servers may refuse it"))
             }
-            Origin::SelfSigned(_) => {
+            CertificateOrigin::SelfSigned(_) => {
                 ("self-signed", "made here: clients warn about it, other servers refuse it".to_owned())
             }
-            Origin::Own => ("options", "named by an option `certificate`, and not looked at".to_owned()),
-            Origin::None => ("none", "none: nobody can connect with TLS".to_owned()),
+            CertificateOrigin::Own => ("options", "named by an option `certificate`, and not looked at".to_owned()),
+            CertificateOrigin::None => ("none", "none: nobody can connect with TLS".to_owned()),
         }
     }
 

@@ -1,6 +1,5 @@
 //! Whether the server answers, for Docker's `HEALTHCHECK`.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -10,6 +9,7 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::Places;
 use crate::health::{ANY_HOST, Service, Target, check};
 use crate::layout::HEALTH_FILE;
+use crate::os::trusted_file::{self, LARGEST, Links};
 
 /// How long an answer may take. A server that is busy for longer does not serve.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,8 +20,9 @@ pub fn run() -> Result<ExitStatus, Failure> {
     let places = Places::of_running(&settings);
     // The one of the running server: what a reload has written since may name ports that it has not.
     let file = places.runtime_dir.join(HEALTH_FILE);
-    let targets: Vec<Target> = match fs::read_to_string(&file) {
-        Ok(text) if places.own_main_file().is_none() => {
+    let text = trusted_file::read(&file, Links::All, LARGEST).ok();
+    let targets: Vec<Target> = match text.and_then(|text| String::from_utf8(text).ok()) {
+        Some(text) if places.custom_main_file().is_none() => {
             text.lines().filter_map(|line| line.parse().ok()).collect()
         }
         // A configuration of the user's own is not read here.

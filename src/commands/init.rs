@@ -4,14 +4,14 @@ use std::ffi::OsString;
 use std::io::{Write, stderr, stdout};
 
 use crate::exit_status::{ExitStatus, Failure};
-use crate::init::{self, Command, Kind, Wish};
+use crate::init::{self, Command, Invocation, ProgramKind};
 
 /// Runs what the arguments name. `name` is what the user typed before them, for the usage.
 pub fn run(name: &str, arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     // A reader that went away is no failure of ours.
     let options = match init::parse(name, arguments, |name| std::env::var_os(name)) {
-        Ok(Wish::Run(options)) => options,
-        Ok(Wish::Print(text)) => {
+        Ok(Invocation::Run(options)) => options,
+        Ok(Invocation::Print(text)) => {
             let _ = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush());
             return Ok(ExitStatus::SUCCESS);
         }
@@ -29,14 +29,14 @@ pub fn run(name: &str, arguments: Vec<OsString>) -> Result<ExitStatus, Failure> 
             arguments,
             environment: std::env::vars_os().collect(),
             directory: None,
-            kind: Kind::Foreign,
+            kind: ProgramKind::Passthrough,
         };
         let failure = command.exec();
-        options.voice.fatal(format_args!("exec {} failed: {failure}", program.to_string_lossy()));
+        options.message_style.fatal(format_args!("exec {} failed: {failure}", program.to_string_lossy()));
         failure.status
     });
     Ok(ended.unwrap_or_else(|failure| {
-        options.voice.fatal(format_args!("{failure}"));
+        options.message_style.fatal(format_args!("{failure}"));
         // As tini.
         ExitStatus::exited(1)
     }))

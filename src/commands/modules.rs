@@ -14,11 +14,11 @@ use crate::facts::{Facts, Places};
 use crate::intent::modules::{Reason, Role};
 use crate::os::privileges;
 use crate::plan::modules::Module;
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
 use crate::survey::modules::readme;
-use crate::survey::modules::{Modules, Origin};
+use crate::survey::modules::{ModuleOrigin, Modules};
 use crate::text::nearest;
 use crate::text::several;
 
@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
 
 /// Shows what a start would load.
 fn list(settings: &Settings, places: Places, report: Report, as_json: bool) -> Result<ExitStatus, Failure> {
-    if let Some(main_file) = places.own_main_file() {
+    if let Some(main_file) = places.custom_main_file() {
         tracing::warn!("{} is the configuration: which modules it loads is not known", main_file.display());
         return Ok(ExitStatus::SUCCESS);
     }
@@ -127,7 +127,7 @@ struct Entry {
     name: String,
     summary: String,
     /// Where it is taken from when it is enabled, which need not be the collection.
-    origin: Option<Origin>,
+    origin: Option<ModuleOrigin>,
     /// Why it is not taken from there, or will not load.
     problem: Option<String>,
     /// Its place in the collection.
@@ -145,7 +145,7 @@ fn search(
     let setting = |variable: &str| variable.strip_suffix("_FILE").unwrap_or(variable).to_owned();
     let variable = settings.variable(Field::community_modules_dir);
     report.retain(|name| setting(name) == setting(&variable));
-    if let Some(mistake) = report.mistakes().first() {
+    if let Some(mistake) = report.errors().first() {
         return Err(wrong(mistake.clone()));
     }
     let facts = Facts::gather(settings, places, None)?;
@@ -173,7 +173,7 @@ fn search(
         _ => format!("no module in {folder} has it in its name or summary{hint}"),
     };
     // Shown as a wrong value is: without control characters, and cut where it is long.
-    let mistake = Mistake::new("--search", &why).with_value(word);
+    let mistake = SettingError::new("--search", &why).with_value(word);
     Err(Failure::new(ExitStatus::exited(1), anyhow!("{mistake}")))
 }
 
@@ -218,14 +218,14 @@ impl Entry {
         if let Some(problem) = &self.problem {
             summary.push_str(&format!(" ({problem})"));
         }
-        vec![self.name.clone(), self.origin.map_or("unusable", Origin::name).to_owned(), summary]
+        vec![self.name.clone(), self.origin.map_or("unusable", ModuleOrigin::name).to_owned(), summary]
     }
 
     fn as_object(&self) -> Value {
         let members = [
             ("name", Some(self.name.as_str())),
             ("summary", Some(&self.summary)),
-            ("from", self.origin.map(Origin::name)),
+            ("from", self.origin.map(ModuleOrigin::name)),
             ("problem", self.problem.as_deref()),
             ("path", Some(&self.path)),
         ];

@@ -14,7 +14,7 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::prosody;
 use crate::facts::running::{self, Running};
 use crate::facts::{self, Places};
-use crate::init::{Command, Kind};
+use crate::init::{Command, ProgramKind};
 use crate::os::privileges;
 use crate::os::users::User;
 
@@ -41,7 +41,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// Those that ask a running server since 13.0. In 0.12 they change the data themselves.
-const ASKING_SINCE_13: &[&str] = &["adduser", "deluser", "passwd"];
+const NEED_SERVER_SINCE_13: &[&str] = &["adduser", "deluser", "passwd"];
 
 /// Whether a word is a command of `prosodyctl`'s: one of its own, or a module's (`mod_storage_sql upgrade`).
 pub fn is_command(word: &str) -> bool {
@@ -51,7 +51,7 @@ pub fn is_command(word: &str) -> bool {
 /// Says what to do instead where a command asks a running server and there is none: `prosodyctl` itself wonders whether
 /// one runs and which module it lacks.
 pub fn warn_without_server(command: &[OsString], is_13: bool) {
-    if let Some(name) = asking(command, is_13) {
+    if let Some(name) = server_command(command, is_13) {
         tracing::warn!(
             "`prosodyctl {name}` asks a running server, and in this new container there is none: run it in the server's, \
              `docker exec -it CONTAINER prosodyctl {name} …`"
@@ -60,13 +60,13 @@ pub fn warn_without_server(command: &[OsString], is_13: bool) {
 }
 
 /// The command of `prosodyctl`'s in a command line, where it is one that asks a running server.
-fn asking(command: &[OsString], is_13: bool) -> Option<&str> {
+fn server_command(command: &[OsString], is_13: bool) -> Option<&str> {
     let (program, arguments) = command.split_first()?;
     let (name, arguments) = arguments.split_first()?;
     let name = name.to_str().filter(|_| Path::new(program).file_name() == Some(OsStr::new("prosodyctl")))?;
     // Without a JID they show how they are used.
     let has_jid = || arguments.first().is_some_and(|first| !first.as_encoded_bytes().starts_with(b"-"));
-    (name == "shell" || (is_13 && ASKING_SINCE_13.contains(&name) && has_jid())).then_some(name)
+    (name == "shell" || (is_13 && NEED_SERVER_SINCE_13.contains(&name) && has_jid())).then_some(name)
 }
 
 /// Becomes Prosody's own `prosodyctl`.
@@ -79,10 +79,10 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         // Before anything in its directory is looked at, and root may lack the right to do so.
         become_user(user)?;
     }
-    let own = places.own_main_file().filter(|_| Running::find(&places).is_none());
-    let current = places.current_main_file().map_err(|error| may_not_look(&places, &error))?;
-    let (main_file, environment_left) = match (own, current) {
-        (Some(own), _) => (own, std::env::vars_os().collect()),
+    let custom = places.custom_main_file().filter(|_| Running::find(&places).is_none());
+    let current = places.current_main_file().map_err(|error| runtime_dir_unreadable(&places, &error))?;
+    let (main_file, environment_left) = match (custom, current) {
+        (Some(custom), _) => (custom, std::env::vars_os().collect()),
         (None, Some(current)) => {
             // A file that cannot be read any more is Prosody's to report.
             let files = facts::read_user_files(&settings, &places.config_dir).unwrap_or_default();
@@ -104,11 +104,11 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         become_user(&user.map_or_else(|| facts::identity(&settings, &places.data_dir), Ok)?)?;
     }
     let environment = environment::complete(environment_left, &main_file, &places.data_dir);
-    Err(Command { program, arguments, environment, directory: None, kind: Kind::Program }.exec())
+    Err(Command { program, arguments, environment, directory: None, kind: ProgramKind::Program }.exec())
 }
 
 /// What to do where the runtime directory is closed to us: it is open to Prosody's group.
-fn may_not_look(places: &Places, error: &io::Error) -> Failure {
+fn runtime_dir_unreadable(places: &Places, error: &io::Error) -> Failure {
     let User { uid, gid, .. } = User::current();
     let group = fs::metadata(&places.runtime_dir).map_or(gid, |found| found.gid());
     Failure::new(
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_that_ask_a_running_server_are_known() {
+    fn commands_for_a_running_server_are_recognised() {
         for (line, on_0_12, on_13) in [
             ("prosodyctl shell", true, true),
             ("/usr/bin/prosodyctl shell module list", true, true),
@@ -153,8 +153,8 @@ mod tests {
             ("prosody shell", false, false),
         ] {
             let command: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            assert_eq!(asking(&command, false).is_some(), on_0_12, "{line} on 0.12");
-            assert_eq!(asking(&command, true).is_some(), on_13, "{line} on 13.0");
+            assert_eq!(server_command(&command, false).is_some(), on_0_12, "{line} on 0.12");
+            assert_eq!(server_command(&command, true).is_some(), on_13, "{line} on 13.0");
         }
     }
 }

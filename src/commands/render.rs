@@ -20,7 +20,7 @@ use crate::plan::Plan;
 pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
     let places = Places::find(&settings);
-    if let Some(main_file) = places.own_main_file() {
+    if let Some(main_file) = places.custom_main_file() {
         tracing::warn!("{} is the configuration: nothing is rendered", main_file.display());
         return Ok(ExitStatus::SUCCESS);
     }

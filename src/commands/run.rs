@@ -8,7 +8,7 @@ use crate::configure::{Ready, configure, environment};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::prosody;
 use crate::facts::running::Running;
-use crate::init::{self, Command, Kind, Options, Reload};
+use crate::init::{self, Command, InitOptions, ProgramKind, Reload};
 use crate::os::privileges;
 use crate::os::watch::Watch;
 use crate::{log, reload};
@@ -24,7 +24,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let events = watch.as_ref().and_then(|watch| watch.as_ref().ok());
     let run = |server, cause| reload::run(server, cause, events);
     let reload = is_server.then_some(Reload { run: &run, watch: events });
-    init::supervise(&Options::entrypoint(), reload, || {
+    init::supervise(&InitOptions::entrypoint(), reload, || {
         log::report_failure(&become_program(command, watch.as_ref()))
     })
 }
@@ -78,7 +78,7 @@ fn exec(
         arguments: command,
         environment: environment::complete(ready.environment, &ready.main_file, &ready.data_dir),
         directory: None,
-        kind: if is_server { Kind::Server } else { Kind::Program },
+        kind: if is_server { ProgramKind::Server } else { ProgramKind::Program },
     };
     Err(command.exec())
 }

@@ -20,7 +20,7 @@ use crate::os::users::User;
 pub fn run() -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
     let places = Places::find(&settings);
-    if let Some(main_file) = places.own_main_file() {
+    if let Some(main_file) = places.custom_main_file() {
         let (_, user, _) = custom::check(&settings, report, &places, &main_file)?;
         return check_config(&user, std::env::vars_os().collect(), &main_file, &places.data_dir);
     }
@@ -39,7 +39,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
     let (facts, plan, report) = make_plan(&settings, places, report, &request, None)?;
     log_report(&report);
     privileges::as_user(&user, || apply::write_to(&directory.path, &plan))?;
-    let variables = environment::without_settings(&settings, &facts.user_files.environment());
+    let variables = environment::without_settings(&settings, &facts.custom_files.environment());
     check_config(&user, variables, &directory.path.join(MAIN_FILE), &facts.data_dir)
 }
 

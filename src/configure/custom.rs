@@ -13,7 +13,7 @@ use crate::facts::{self, Places, custom_files};
 use crate::intent;
 use crate::os::privileges;
 use crate::os::users::User;
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::settings::catalogue::Field;
 use crate::settings::catalogue::PREFIX;
 use crate::settings::{Settings, catalogue};
@@ -82,7 +82,7 @@ pub fn check(
     if let Some((prosody, missing)) =
         prosody.as_ref().and_then(|prosody| Some((prosody, prosody.hidden_module()?)))
     {
-        return Err(wrong(Mistake::about(&intent::problems::hidden_modules(prosody, missing))));
+        return Err(wrong(SettingError::about(&intent::problems::hidden_modules(prosody, missing))));
     }
     let user = facts::identity(settings, &places.data_dir)?;
     check_readable(main_file, &user)?;
@@ -113,14 +113,14 @@ fn check_main_file(main_file: &Path) -> Result<(), Failure> {
         }
         _ => "it is no regular file: correct or remove it",
     };
-    Err(wrong(Mistake::about(&format!("{}: {why}", main_file.display()))))
+    Err(wrong(SettingError::about(&format!("{}: {why}", main_file.display()))))
 }
 
 /// Refuses a file that Prosody's user cannot read, of which Prosody would say that there is none.
 fn check_readable(main_file: &Path, user: &User) -> Result<(), Failure> {
     let Err(error) = privileges::as_user(user, || fs::File::open(main_file)) else { return Ok(()) };
     let (why, User { uid, gid, .. }) = (reason(&error), user);
-    Err(wrong(Mistake::about(&format!(
+    Err(wrong(SettingError::about(&format!(
         "{}: Prosody's user (uid {uid}, gid {gid}) cannot read it ({why}): run `chgrp {gid}` and `chmod g+r` on it, and \
          `chmod g+x` on its directory",
         main_file.display()

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::protocol;
 use super::scram::{self, Refusal};
-use super::{Answer, Database, Who};
+use super::{Answer, Database, LoginContext};
 use crate::settings::types::DbDriver;
 
 const SCRIPT: &str = include_str!("log_in.lua");
@@ -27,13 +27,13 @@ impl Login {
     /// Starts Lua, as Prosody's user and with the environment that Prosody will have, from which libpq takes what is not
     /// in the configuration. It loads the driver, and waits. Nothing where Prosody's Lua is not known, or does not run:
     /// nothing can be said against the database then.
-    pub fn start(database: &Database, who: &Who) -> Option<Self> {
-        let started = Self::spawn(database, who);
+    pub fn start(database: &Database, context: &LoginContext) -> Option<Self> {
+        let started = Self::spawn(database, context);
         started.inspect_err(|error| tracing::debug!("{database}: not logged in: {error:#}")).ok()
     }
 
-    fn spawn(database: &Database, who: &Who) -> anyhow::Result<Self> {
-        let mut command = who.prosody.lua_command(who.user, who.environment)?;
+    fn spawn(database: &Database, context: &LoginContext) -> anyhow::Result<Self> {
+        let mut command = context.prosody.lua_command(context.user, context.environment)?;
         // As one argument: Lua takes none behind `-e` that begins with a dash, as a comment does.
         command.arg(format!("-e{SCRIPT}"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -49,11 +49,11 @@ impl Login {
         match self.run(database, limit) {
             Ok(Some(output)) if database.driver == DbDriver::PostgreSql && output.starts_with("refused") => {
                 match protocol::why_refused(database, limit) {
-                    Some(refusal) => judge_refusal(&refusal, database),
-                    None => judge(&output, database),
+                    Some(refusal) => interpret_refusal(&refusal, database),
+                    None => interpret(&output, database),
                 }
             }
-            Ok(Some(output)) => judge(&output, database),
+            Ok(Some(output)) => interpret(&output, database),
             Ok(None) => Answer::not_yet("the driver gets no answer"),
             Err(error) => {
                 tracing::debug!("{database}: not logged in: {error:#}");
@@ -107,7 +107,7 @@ fn item(text: Option<&str>) -> Vec<u8> {
 }
 
 /// What the script's words mean. The messages are those of MySQL's library, in English because of the empty environment.
-fn judge(output: &str, database: &Database) -> Answer {
+fn interpret(output: &str, database: &Database) -> Answer {
     let (word, why) = output.split_once('\n').unwrap_or((output, ""));
     let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
     // LuaDBI's own words before the library's.
@@ -123,27 +123,29 @@ fn judge(output: &str, database: &Database) -> Answer {
                 DbDriver::Sqlite3 => "lua-dbi-sqlite3",
             };
             let driver = database.driver.as_str();
-            Answer::Wrong(format!("Lua has no driver for {driver}: install {package} in the image ({why})"))
+            Answer::Unusable(format!(
+                "Lua has no driver for {driver}: install {package} in the image ({why})"
+            ))
         }
         _ if has("too many connections") => Answer::starting(why),
         _ if has("access denied") && has("to database '") => no_database(&why),
         _ if has("access denied") => wrong_password(database, &why),
         _ if has("unknown database") => no_database(&why),
-        _ if has("not allowed to connect") => not_let_in(&why),
+        _ if has("not allowed to connect") => not_allowed(&why),
         _ => Answer::not_yet(why),
     }
 }
 
 /// What a refusal of PostgreSQL's means (its manual, appendix A).
-fn judge_refusal(refusal: &Refusal, database: &Database) -> Answer {
+fn interpret_refusal(refusal: &Refusal, database: &Database) -> Answer {
     let why = &refusal.message;
     match refusal.code.as_str() {
         _ if protocol::is_busy(refusal) => Answer::starting(why.clone()),
         "28P01" => wrong_password(database, why),
         "3D000" => no_database(why),
         // No such role where no password is asked for, a line of pg_hba.conf, a role that may not log in.
-        "28000" => not_let_in(why),
-        scram::UNTOLD => Answer::Wrong(format!(
+        "28000" => not_allowed(why),
+        scram::UNDETERMINED => Answer::Unusable(format!(
             "the server refuses the login: user {:?}, password or database are wrong; its own log says which",
             database.username.as_deref().unwrap_or_default()
         )),
@@ -154,7 +156,7 @@ fn judge_refusal(refusal: &Refusal, database: &Database) -> Answer {
 
 fn wrong_password(database: &Database, why: &str) -> Answer {
     let user = database.username.as_deref().unwrap_or_default();
-    Answer::Wrong(match database.password {
+    Answer::Unusable(match database.password {
         Some(_) => format!("wrong password for the user {user:?}, or no such user ({why}): correct either"),
         None => format!(
             "it asks for a password, and there is none ({why}): set PROSODY_DB_PASSWORD_FILE, or beside PROSODY_SQL_DRIVER PROSODY_SQL_PASSWORD_FILE"
@@ -163,13 +165,13 @@ fn wrong_password(database: &Database, why: &str) -> Answer {
 }
 
 fn no_database(why: &str) -> Answer {
-    Answer::Wrong(format!(
+    Answer::Unusable(format!(
         "no such database there, or the user may not use it ({why}): make it, or correct its name in PROSODY_DB_NAME, PROSODY_SQL_DB or the URL"
     ))
 }
 
-fn not_let_in(why: &str) -> Answer {
-    Answer::Wrong(format!(
+fn not_allowed(why: &str) -> Answer {
+    Answer::Unusable(format!(
         "the server does not let this user or host in ({why}): correct user or password, or allow them there"
     ))
 }

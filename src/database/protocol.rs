@@ -10,7 +10,7 @@ use super::{Answer, Database};
 use crate::settings::types::DbDriver;
 
 /// How long a server that speaks first may take to do so, before it is asked whether it is another one.
-const GREETING: Duration = Duration::from_millis(500);
+const GREETING_LIMIT: Duration = Duration::from_millis(500);
 
 /// How much of an answer is read: PostgreSQL's errors have some 100 bytes.
 const LONGEST: usize = 1024;
@@ -53,7 +53,7 @@ impl Connection for UnixStream {
 
 /// What answers on a port or a socket.
 #[derive(Debug, PartialEq)]
-enum Speaker {
+enum Peer {
     /// PostgreSQL, ready to talk about a password.
     PostgreSql,
     /// PostgreSQL, with an error.
@@ -65,7 +65,7 @@ enum Speaker {
     /// A web server.
     Web,
     /// Something else.
-    Stranger,
+    Unknown,
 }
 
 /// Looks who answers, and what that means. Takes `limit` at most for each of connecting and answering.
@@ -74,12 +74,12 @@ pub fn probe(database: &Database, limit: Duration) -> Answer {
         Ok(connection) => connection,
         Err(answer) => return answer,
     };
-    let speaker = match database.driver {
-        DbDriver::PostgreSql => ask_postgresql(connection, database, limit),
-        _ => listen_to_mysql(connection, database, limit),
+    let peer = match database.driver {
+        DbDriver::PostgreSql => send_postgresql_startup(connection, database, limit),
+        _ => read_mysql_greeting(connection, database, limit),
     };
-    match speaker {
-        Ok(speaker) => judge(&speaker, database),
+    match peer {
+        Ok(peer) => interpret(&peer, database),
         Err(error) => Answer::not_yet(match error.kind() {
             _ if is_timeout(&error) => "it accepts connections and does not answer".to_owned(),
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
@@ -103,28 +103,28 @@ pub fn why_refused(database: &Database, limit: Duration) -> Option<Refusal> {
     scram::log_in(&mut *connection, database).ok()?
 }
 
-fn judge(speaker: &Speaker, database: &Database) -> Answer {
+fn interpret(peer: &Peer, database: &Database) -> Answer {
     let other = |what: &str, why: &str| {
-        Answer::Wrong(format!(
+        Answer::Unusable(format!(
             "{what} answers there{why}: correct PROSODY_DB_DRIVER, the URL's scheme, host or port"
         ))
     };
-    match (database.driver, speaker) {
-        (DbDriver::PostgreSql, Speaker::PostgreSqlError(refusal)) if is_busy(refusal) => {
+    match (database.driver, peer) {
+        (DbDriver::PostgreSql, Peer::PostgreSqlError(refusal)) if is_busy(refusal) => {
             Answer::starting(refusal.message.clone())
         }
         // What else it has to say, it says to the driver too.
-        (DbDriver::PostgreSql, Speaker::PostgreSql | Speaker::PostgreSqlError(..)) => Answer::Ready,
-        (DbDriver::MySql, Speaker::MySql) => Answer::Ready,
+        (DbDriver::PostgreSql, Peer::PostgreSql | Peer::PostgreSqlError(..)) => Answer::Ready,
+        (DbDriver::MySql, Peer::MySql) => Answer::Ready,
         // Too many connections; server shutdown in progress
-        (DbDriver::MySql, Speaker::MySqlError(1040 | 1053, message)) => Answer::starting(message.clone()),
-        (DbDriver::MySql, Speaker::MySqlError(number, message)) => {
-            Answer::Wrong(format!("it refuses this host: {message} (error {number})"))
+        (DbDriver::MySql, Peer::MySqlError(1040 | 1053, message)) => Answer::starting(message.clone()),
+        (DbDriver::MySql, Peer::MySqlError(number, message)) => {
+            Answer::Unusable(format!("it refuses this host: {message} (error {number})"))
         }
-        (_, Speaker::PostgreSql | Speaker::PostgreSqlError(..)) => other("PostgreSQL", ", and not MySQL"),
-        (_, Speaker::MySql | Speaker::MySqlError(..)) => other("MySQL or MariaDB", ", and not PostgreSQL"),
-        (_, Speaker::Web) => other("a web server", ""),
-        (_, Speaker::Stranger) => other("something that is no database of this kind", ""),
+        (_, Peer::PostgreSql | Peer::PostgreSqlError(..)) => other("PostgreSQL", ", and not MySQL"),
+        (_, Peer::MySql | Peer::MySqlError(..)) => other("MySQL or MariaDB", ", and not PostgreSQL"),
+        (_, Peer::Web) => other("a web server", ""),
+        (_, Peer::Unknown) => other("something that is no database of this kind", ""),
     }
 }
 
@@ -139,8 +139,9 @@ fn connect(database: &Database, limit: Duration) -> Result<Box<dyn Connection>, 
             DbDriver::PostgreSql => format!("{host}/.s.PGSQL.{}", database.port()),
             _ => host,
         };
-        let stream = UnixStream::connect(&path).map_err(|error| refused(&format!("{path}: "), &error))?;
-        return ready(stream, limit);
+        let stream =
+            UnixStream::connect(&path).map_err(|error| connect_error(&format!("{path}: "), &error))?;
+        return with_limit(stream, limit);
     }
     crate::os::system::resolve_names_with_files_and_dns();
     let addresses = (host.as_str(), database.port()).to_socket_addrs();
@@ -152,46 +153,48 @@ fn connect(database: &Database, limit: Duration) -> Result<Box<dyn Connection>, 
     for address in addresses {
         let left = limit.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
         match TcpStream::connect_timeout(&address, left) {
-            Ok(stream) => return ready(stream, limit),
-            Err(error) => last = refused("", &error),
+            Ok(stream) => return with_limit(stream, limit),
+            Err(error) => last = connect_error("", &error),
         }
     }
     Err(last)
 }
 
-fn ready(stream: impl Connection + 'static, limit: Duration) -> Result<Box<dyn Connection>, Answer> {
+fn with_limit(stream: impl Connection + 'static, limit: Duration) -> Result<Box<dyn Connection>, Answer> {
     stream.set_limit(limit).map_err(|error| Answer::not_yet(error.to_string()))?;
     Ok(Box::new(stream))
 }
 
-fn refused(before: &str, error: &io::Error) -> Answer {
+fn connect_error(before: &str, error: &io::Error) -> Answer {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Answer::starting(format!("{before}connection refused")),
         io::ErrorKind::NotFound => Answer::starting(format!("{before}there is no such socket")),
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
             Answer::not_yet(format!("{before}no answer at all, as behind a firewall"))
         }
-        io::ErrorKind::PermissionDenied => Answer::Wrong(format!("{before}{error}: let this user reach it")),
+        io::ErrorKind::PermissionDenied => {
+            Answer::Unusable(format!("{before}{error}: let this user reach it"))
+        }
         _ => Answer::not_yet(format!("{before}{error}")),
     }
 }
 
 /// PostgreSQL waits to be spoken to (PostgreSQL's manual, 53.2.1 and 53.7: StartupMessage).
-fn ask_postgresql(
+fn send_postgresql_startup(
     mut connection: Box<dyn Connection>,
     database: &Database,
     limit: Duration,
-) -> io::Result<Speaker> {
+) -> io::Result<Peer> {
     connection.set_limit(limit)?;
     // Whoever speaks first may have closed already: what it said is to be read all the same.
     let sent = connection.write_all(&startup(database));
     match read_some(&mut connection) {
-        Ok(answer) => Ok(who(&answer)),
+        Ok(answer) => Ok(identify(&answer)),
         // A web server may wait for the end of the line.
         Err(error) if is_timeout(&error) => {
-            connection.set_limit(GREETING)?;
+            connection.set_limit(GREETING_LIMIT)?;
             connection.write_all(b"\r\n\r\n")?;
-            read_some(&mut connection).map(|answer| who(&answer))
+            read_some(&mut connection).map(|answer| identify(&answer))
         }
         Err(error) => sent.and(Err(error)),
     }
@@ -199,36 +202,36 @@ fn ask_postgresql(
 
 fn startup(database: &Database) -> Vec<u8> {
     const VERSION_3: u32 = 196_608;
-    let mut words = VERSION_3.to_be_bytes().to_vec();
+    let mut body = VERSION_3.to_be_bytes().to_vec();
     let user = database.username.as_deref().unwrap_or("prosody");
     for text in ["user", user, "database", &database.name] {
-        words.extend(text.bytes().filter(|byte| *byte != 0));
-        words.push(0);
+        body.extend(text.bytes().filter(|byte| *byte != 0));
+        body.push(0);
     }
-    words.push(0);
-    let mut message = u32::try_from(words.len() + 4).unwrap_or(u32::MAX).to_be_bytes().to_vec();
-    message.extend(words);
+    body.push(0);
+    let mut message = u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+    message.extend(body);
     message
 }
 
 /// MySQL speaks first (MySQL's internals manual, "Connection Phase"). Who keeps silent is asked whether it is another.
-fn listen_to_mysql(
+fn read_mysql_greeting(
     mut connection: Box<dyn Connection>,
     database: &Database,
     limit: Duration,
-) -> io::Result<Speaker> {
-    connection.set_limit(GREETING.min(limit))?;
+) -> io::Result<Peer> {
+    connection.set_limit(GREETING_LIMIT.min(limit))?;
     match read_some(&mut connection) {
         Ok(answer) => {
-            let speaker = who(&answer);
-            if speaker == Speaker::MySql {
+            let peer = identify(&answer);
+            if peer == Peer::MySql {
                 // A server blocks a host from which too many hung up here (max_connect_errors): a login that it refuses
                 // does not count.
                 let _ = connection.write_all(&NO_LOGIN).and_then(|()| read_some(&mut connection).map(drop));
             }
-            Ok(speaker)
+            Ok(peer)
         }
-        Err(error) if is_timeout(&error) => ask_postgresql(connection, database, limit),
+        Err(error) if is_timeout(&error) => send_postgresql_startup(connection, database, limit),
         Err(error) => Err(error),
     }
 }
@@ -250,24 +253,24 @@ fn read_some(connection: &mut Box<dyn Connection>) -> io::Result<Vec<u8>> {
 }
 
 /// Tells who speaks by the first words.
-fn who(answer: &[u8]) -> Speaker {
+fn identify(answer: &[u8]) -> Peer {
     match answer {
-        [b'H', b'T', b'T', b'P', ..] | [b'<', ..] => Speaker::Web,
+        [b'H', b'T', b'T', b'P', ..] | [b'<', ..] => Peer::Web,
         // A length of three bytes, the number 0, then the protocol's version. No message of PostgreSQL's begins so, while
         // the length may be any letter.
-        [_, _, 0, 0, 10, ..] => Speaker::MySql,
-        [b'R', 0, 0, ..] => Speaker::PostgreSql,
+        [_, _, 0, 0, 10, ..] => Peer::MySql,
+        [b'R', 0, 0, ..] => Peer::PostgreSql,
         // A version of the protocol that it does not have: it is PostgreSQL all the same.
-        [b'v' | b'N', 0, 0, ..] => Speaker::PostgreSql,
+        [b'v' | b'N', 0, 0, ..] => Peer::PostgreSql,
         // The first field is the severity; an error of MySQL's may have the length `E`.
         [b'E', 0, 0, _, _, fields @ ..] if matches!(fields, [] | [b'S', ..]) => {
-            Speaker::PostgreSqlError(scram::refusal(fields))
+            Peer::PostgreSqlError(scram::refusal(fields))
         }
         [_, _, 0, 0, 0xff, low, high, rest @ ..] => {
             let message = String::from_utf8_lossy(rest);
-            Speaker::MySqlError(u16::from_le_bytes([*low, *high]), message.trim_end_matches('\0').to_owned())
+            Peer::MySqlError(u16::from_le_bytes([*low, *high]), message.trim_end_matches('\0').to_owned())
         }
-        _ => Speaker::Stranger,
+        _ => Peer::Unknown,
     }
 }
 
@@ -279,34 +282,31 @@ mod tests {
     fn who_answers_is_known_by_the_first_words() {
         let error = b"E\0\0\0\x60SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0";
         for (answer, expected) in [
-            (&b"R\0\0\0\x08\0\0\0\x05salt"[..], Speaker::PostgreSql),
+            (&b"R\0\0\0\x08\0\0\0\x05salt"[..], Peer::PostgreSql),
             (
                 &error[..],
-                Speaker::PostgreSqlError(Refusal {
+                Peer::PostgreSqlError(Refusal {
                     code: "57P03".into(),
                     message: "the database system is starting up".into(),
                 }),
             ),
-            (
-                b"E\0\0\0\x06",
-                Speaker::PostgreSqlError(Refusal { code: String::new(), message: String::new() }),
-            ),
-            (b"\x4a\0\0\0\x0a8.0.1-MariaDB\0", Speaker::MySql),
+            (b"E\0\0\0\x06", Peer::PostgreSqlError(Refusal { code: String::new(), message: String::new() })),
+            (b"\x4a\0\0\0\x0a8.0.1-MariaDB\0", Peer::MySql),
             (
                 b"\x10\0\0\0\xff\x10\x04Too many connections",
-                Speaker::MySqlError(1040, "Too many connections".into()),
+                Peer::MySqlError(1040, "Too many connections".into()),
             ),
             // Of the lengths `E`, `R`, `v` and `N`.
-            (b"E\0\0\0\xff\x69\x04Host", Speaker::MySqlError(1129, "Host".into())),
-            (b"R\0\0\0\x0a8.0.36-1debian\0", Speaker::MySql),
-            (b"v\0\0\0\x0a11.8\0", Speaker::MySql),
-            (b"N\0\0\0\x0a8.0\0", Speaker::MySql),
-            (b"HTTP/1.1 400 Bad Request\r\n", Speaker::Web),
-            (b"<html>", Speaker::Web),
-            (b"220 mail.example ESMTP\r\n", Speaker::Stranger),
-            (b"x", Speaker::Stranger),
+            (b"E\0\0\0\xff\x69\x04Host", Peer::MySqlError(1129, "Host".into())),
+            (b"R\0\0\0\x0a8.0.36-1debian\0", Peer::MySql),
+            (b"v\0\0\0\x0a11.8\0", Peer::MySql),
+            (b"N\0\0\0\x0a8.0\0", Peer::MySql),
+            (b"HTTP/1.1 400 Bad Request\r\n", Peer::Web),
+            (b"<html>", Peer::Web),
+            (b"220 mail.example ESMTP\r\n", Peer::Unknown),
+            (b"x", Peer::Unknown),
         ] {
-            assert_eq!(who(answer), expected, "{answer:?}");
+            assert_eq!(identify(answer), expected, "{answer:?}");
         }
     }
 }

@@ -17,7 +17,7 @@ const LONGEST: usize = 16 * 1024;
 const MOST_ROUNDS: u32 = 1_000_000;
 
 /// In place of an SQLSTATE, where the server wants the password in a way in which it is not given here.
-pub const UNTOLD: &str = "untold";
+pub const UNDETERMINED: &str = "undetermined";
 
 /// Why a server refuses a login.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +63,7 @@ pub fn log_in(
             (b'R', [0, 0, 0, 0 | 12, ..]) | (b'S' | b'K' | b'N' | b'v', _) => {}
             // In plain text and by MD5 it would not be asked for here.
             (b'R', [0, 0, 0, 3 | 5, ..]) => {
-                return Ok(Some(Refusal { code: UNTOLD.into(), message: String::new() }));
+                return Ok(Some(Refusal { code: UNDETERMINED.into(), message: String::new() }));
             }
             // Ready for a query, or a question that is not answered here.
             _ => return Ok(None),
@@ -114,8 +114,8 @@ impl Exchange {
         let client_key = sign(&salted, b"Client Key");
         let stored_key = digest::digest(&digest::SHA256, client_key.as_ref());
         let without_proof = format!("c=biws,r={nonce}");
-        let said = format!("{},{challenge},{without_proof}", self.first);
-        let signature = sign(stored_key.as_ref(), said.as_bytes());
+        let auth_message = format!("{},{challenge},{without_proof}", self.first);
+        let signature = sign(stored_key.as_ref(), auth_message.as_bytes());
         let proof: Vec<u8> = client_key
             .as_ref()
             .iter()

@@ -2,24 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
 
 use super::lua_summary::{self, Summary};
 use crate::digest;
-use crate::settings::types::{Domain, Kind};
+use crate::os::trusted_file::{self, Error, Links, Opened};
+use crate::settings::types::{Domain, SettingType};
 
 /// The largest file that is taken: what people write by hand is a hundredth of it.
 const MAX_SIZE: u64 = 1024 * 1024;
 
 /// A file of the user's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserFile {
+pub struct CustomFile {
     /// Where it is.
     pub path: PathBuf,
     /// The text of a template (`*.j2`); `None` for Lua, which Prosody reads by itself.
@@ -30,19 +30,32 @@ pub struct UserFile {
     pub digest: u64,
 }
 
+#[cfg(test)]
+impl CustomFile {
+    /// A file with this text, which is a template where its name ends so.
+    pub fn example(path: &str, text: &str) -> CustomFile {
+        CustomFile {
+            path: path.into(),
+            template: path.ends_with(".j2").then(|| text.to_owned()),
+            summary: lua_summary::summarize(text.as_bytes()),
+            digest: digest::of(text.as_bytes()),
+        }
+    }
+}
+
 /// The user's files. Each list is in the order of the file names, byte by byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UserFiles {
+pub struct CustomFiles {
     /// `prosody.cfg.lua`: where there is one it is the configuration, and the other lists are empty.
-    pub main: Option<UserFile>,
+    pub main: Option<CustomFile>,
     /// The fragments that `PROSODY_EXTRA_CONFIG` names, to be included very last.
-    pub extra: Vec<UserFile>,
+    pub extra: Vec<CustomFile>,
     /// `vhost.d`, to be included after the virtual hosts.
-    pub virtual_hosts: Vec<UserFile>,
+    pub virtual_hosts: Vec<CustomFile>,
     /// `cmpt.d`, to be included after the components.
-    pub components: Vec<UserFile>,
+    pub components: Vec<CustomFile>,
     /// The templates that replace those of the same name in the binary.
-    pub templates: Vec<UserFile>,
+    pub templates: Vec<CustomFile>,
     /// Another image's templates of its own configuration, which are no Lua, each with the setting that replaces it.
     pub left_out: Vec<(PathBuf, &'static str)>,
 }
@@ -77,7 +90,7 @@ pub enum Reason {
     Io(io::Error),
 }
 
-impl UserFiles {
+impl CustomFiles {
     /// Reads the user's files.
     ///
     /// `config_dir`, `templates_dir` and `extra` are the settings `PROSODY_CONFIG_DIR`, `PROSODY_TEMPLATES_DIR` and
@@ -90,10 +103,10 @@ impl UserFiles {
         templates_dir: &Path,
         extra: &Path,
         extra_cfg: Option<bool>,
-    ) -> Result<UserFiles, Vec<Problem>> {
+    ) -> Result<CustomFiles, Vec<Problem>> {
         let main = read_main(&config_dir.join("prosody.cfg.lua")).map_err(|problem| vec![problem])?;
         if main.is_some() {
-            return Ok(UserFiles { main, ..UserFiles::default() });
+            return Ok(CustomFiles { main, ..CustomFiles::default() });
         }
         let mut problems = Vec::new();
         let mut folder = |path: &Path, pattern: &str| read_matching(path, pattern.as_bytes(), &mut problems);
@@ -122,7 +135,7 @@ impl UserFiles {
             setting.is_none()
         });
         if problems.is_empty() {
-            Ok(UserFiles { main, extra, virtual_hosts, components, templates, left_out })
+            Ok(CustomFiles { main, extra, virtual_hosts, components, templates, left_out })
         } else {
             Err(problems)
         }
@@ -155,7 +168,7 @@ impl UserFiles {
     }
 
     /// The user's fragments, those that Prosody reads and the templates of such.
-    pub fn fragments(&self) -> impl Iterator<Item = &UserFile> {
+    pub fn fragments(&self) -> impl Iterator<Item = &CustomFile> {
         let lists = [&self.extra, &self.virtual_hosts, &self.components];
         lists.into_iter().flatten()
     }
@@ -167,20 +180,20 @@ pub fn is_foreign_template(main_file: &Path) -> bool {
 }
 
 /// Reads the user's own main file. It is run as it is, so of one that is very long only the beginning is looked at.
-fn read_main(path: &Path) -> Result<Option<UserFile>, Problem> {
+fn read_main(path: &Path) -> Result<Option<CustomFile>, Problem> {
     let problem = |reason| Problem { path: path.to_owned(), reason };
-    let content = match open(path) {
-        Ok(file) => read_up_to_limit(file).map_err(|error| problem(Reason::Io(error)))?,
-        Err(Reason::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    let content = match trusted_file::open(path, Links::All).and_then(Opened::regular) {
+        Ok(file) => file.beginning(MAX_SIZE + 1).map_err(|error| problem(reason(path, error)))?,
+        Err(Error::Refused(Errno::ENOENT)) if !path.is_symlink() => return Ok(None),
         Err(_) if path.is_dir() => return Err(problem(Reason::MainIsDirectory)),
-        Err(reason) => return Err(problem(reason)),
+        Err(error) => return Err(problem(reason(path, error))),
     };
     let summary = lua_summary::summarize(&content);
-    Ok(Some(UserFile { path: path.to_owned(), template: None, summary, digest: digest::of(&content) }))
+    Ok(Some(CustomFile { path: path.to_owned(), template: None, summary, digest: digest::of(&content) }))
 }
 
 /// Reads what `PROSODY_EXTRA_CONFIG` names: one file, which must be there, or a pattern in a folder.
-fn read_extra(path: &Path, problems: &mut Vec<Problem>) -> Vec<UserFile> {
+fn read_extra(path: &Path, problems: &mut Vec<Problem>) -> Vec<CustomFile> {
     let has_wildcard = |text: &OsStr| text.as_bytes().iter().any(|byte| b"*?".contains(byte));
     match (path.parent(), path.file_name()) {
         (Some(folder), _) if has_wildcard(folder.as_os_str()) => {
@@ -195,7 +208,7 @@ fn read_extra(path: &Path, problems: &mut Vec<Problem>) -> Vec<UserFile> {
 }
 
 /// Reads the files in a folder whose name, or what is left of it without the `.j2` of a `.cfg.lua.j2`, matches.
-fn read_matching(folder: &Path, pattern: &[u8], problems: &mut Vec<Problem>) -> Vec<UserFile> {
+fn read_matching(folder: &Path, pattern: &[u8], problems: &mut Vec<Problem>) -> Vec<CustomFile> {
     let names = match list(folder, pattern) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
@@ -257,12 +270,10 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
-fn read(path: PathBuf) -> Result<UserFile, Problem> {
+fn read(path: PathBuf) -> Result<CustomFile, Problem> {
     let contents = || {
-        let content = read_up_to_limit(open(&path)?).map_err(Reason::Io)?;
-        if content.len() as u64 > MAX_SIZE {
-            return Err(Reason::TooLarge);
-        }
+        let content =
+            trusted_file::read(&path, Links::All, MAX_SIZE).map_err(|error| reason(&path, error))?;
         let summary = lua_summary::summarize(&content);
         let digest = digest::of(&content);
         let is_template = path.extension() == Some(OsStr::new("j2"));
@@ -270,32 +281,20 @@ fn read(path: PathBuf) -> Result<UserFile, Problem> {
         Ok((template.map_err(|_| Reason::NotUtf8)?, summary, digest))
     };
     match contents() {
-        Ok((template, summary, digest)) => Ok(UserFile { path, template, summary, digest }),
+        Ok((template, summary, digest)) => Ok(CustomFile { path, template, summary, digest }),
         Err(reason) => Err(Problem { path, reason }),
     }
 }
 
-/// Opens a regular file. Without `O_NONBLOCK` a FIFO would keep us waiting (open(2)).
-fn open(path: &Path) -> Result<File, Reason> {
-    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
-    let file = file.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound if path.is_symlink() => Reason::DanglingLink,
+/// Why a file cannot be opened or read.
+fn reason(path: &Path, error: Error) -> Reason {
+    match error {
+        Error::Refused(Errno::ENOENT) if path.is_symlink() => Reason::DanglingLink,
         // What open(2) says of a socket.
-        _ if error.raw_os_error() == Some(nix::libc::ENXIO) => Reason::NotRegular,
-        _ => Reason::Io(error),
-    })?;
-    match file.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok(file),
-        Ok(_) => Err(Reason::NotRegular),
-        Err(error) => Err(Reason::Io(error)),
+        Error::Irregular(_) | Error::Refused(Errno::ENXIO) => Reason::NotRegular,
+        Error::TooLarge => Reason::TooLarge,
+        error => Reason::Io(error.into()),
     }
-}
-
-/// A file's content, or of one that is too large a little more than the limit.
-fn read_up_to_limit(file: File) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    file.take(MAX_SIZE + 1).read_to_end(&mut content)?;
-    Ok(content)
 }
 
 #[cfg(test)]
@@ -305,16 +304,16 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
-    fn read_files(directory: &TestDir) -> Result<UserFiles, Vec<Problem>> {
-        UserFiles::read(directory.path(), Path::new("templates"), Path::new("conf.d/*.cfg.lua"), None)
+    fn read_files(directory: &TestDir) -> Result<CustomFiles, Vec<Problem>> {
+        CustomFiles::read(directory.path(), Path::new("templates"), Path::new("conf.d/*.cfg.lua"), None)
     }
 
-    fn names(files: &[UserFile]) -> Vec<&str> {
+    fn names(files: &[CustomFile]) -> Vec<&str> {
         files.iter().map(|file| file.path.file_name().unwrap().to_str().unwrap()).collect()
     }
 
     /// The one problem that there is, as a sentence.
-    fn problem(result: Result<UserFiles, Vec<Problem>>) -> String {
+    fn problem(result: Result<CustomFiles, Vec<Problem>>) -> String {
         let problems = result.unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
         problems[0].to_string()
@@ -343,7 +342,7 @@ mod tests {
     fn the_extra_file_is_there_as_another_images_switch_says() {
         let directory = TestDir::new();
         let read = |extra: &str, extra_cfg| {
-            UserFiles::read(directory.path(), Path::new("templates"), Path::new(extra), extra_cfg)
+            CustomFiles::read(directory.path(), Path::new("templates"), Path::new(extra), extra_cfg)
         };
         assert!(problem(read("conf.d/*.cfg.lua", Some(true))).contains("conf.d/extra.cfg.lua"));
         assert!(read("conf.d/*.cfg.lua", Some(false)).is_ok());
@@ -362,10 +361,10 @@ mod tests {
     #[test]
     fn an_absent_directory_has_no_files() {
         let directory = TestDir::new();
-        assert_eq!(read_files(&directory).unwrap(), UserFiles::default());
+        assert_eq!(read_files(&directory).unwrap(), CustomFiles::default());
         let absent = directory.path().join("absent");
-        let files = UserFiles::read(&absent, Path::new("templates"), Path::new("conf.d/*.cfg.lua"), None);
-        assert_eq!(files.unwrap(), UserFiles::default());
+        let files = CustomFiles::read(&absent, Path::new("templates"), Path::new("conf.d/*.cfg.lua"), None);
+        assert_eq!(files.unwrap(), CustomFiles::default());
     }
 
     #[test]
@@ -483,7 +482,7 @@ mod tests {
         directory.write("own/a22.lua", "");
         directory.write("own/b1.lua", "");
         let read =
-            |extra: &str| UserFiles::read(directory.path(), Path::new("templates"), Path::new(extra), None);
+            |extra: &str| CustomFiles::read(directory.path(), Path::new("templates"), Path::new(extra), None);
 
         assert_eq!(names(&read("conf.d/extra.cfg.lua").unwrap().extra), ["extra.cfg.lua"]);
         assert_eq!(names(&read("own/a?.lua").unwrap().extra), ["a1.lua"]);

@@ -4,9 +4,10 @@
 //! library the image names there into our process.
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::facts;
+use crate::os::trusted_file::{self, Error, LARGEST, Links};
 use crate::os::users::User;
 use anyhow::{Context, anyhow};
+use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 use std::cell::OnceCell;
 use std::os::unix::fs::MetadataExt;
@@ -165,10 +166,10 @@ fn valid(setting: &str, id: u32) -> anyhow::Result<u32> {
 /// A file of `/etc`, empty where the image has none. Names in it are ASCII; anything else (a person's name in another
 /// encoding) is nothing that we read.
 fn read_table(path: &str) -> anyhow::Result<String> {
-    match facts::read(Path::new(path)) {
+    match trusted_file::beginning(Path::new(path), Links::All, LARGEST) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(error).with_context(|| format!("reading {path}")),
+        Err(Error::Refused(Errno::ENOENT)) => Ok(String::new()),
+        Err(error) => Err(io::Error::from(error)).with_context(|| format!("reading {path}")),
     }
 }
 

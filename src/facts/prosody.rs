@@ -1,8 +1,8 @@
 //! The Prosody that the image has: where it is, which version, which Lua runs it, which modules are its own.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,12 @@ use std::process::Command;
 use std::{env, fmt};
 
 use anyhow::{Context, anyhow};
+use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use crate::exit_status::{ExitStatus, Failure};
 use crate::lua;
+use crate::os::trusted_file::{self, Error::Refused, LARGEST, Links};
 use crate::os::users::User;
 
 /// The settings that Prosody's build writes into the program stand at its top; in 13.0 they end at byte 600.
@@ -99,11 +101,8 @@ pub fn find(search_path: Option<&OsStr>) -> Result<Prosody, Error> {
         })
         .ok_or(Error::Missing)?;
 
-    // With room for all of it, one read is enough.
-    let mut head = Vec::with_capacity(PROGRAM_HEAD as usize);
-    File::open(&program)
-        .and_then(|file| file.take(PROGRAM_HEAD).read_to_end(&mut head))
-        .map_err(|error| Error::Unreadable(program.clone(), error))?;
+    let head = trusted_file::beginning(&program, Links::All, PROGRAM_HEAD)
+        .map_err(|error| Error::Unreadable(program.clone(), error.into()))?;
     let head = String::from_utf8_lossy(&head);
     let (Some(source_dir), Some(plugin_dir)) =
         (setting(&head, "CFG_SOURCEDIR"), setting(&head, "CFG_PLUGINDIR"))
@@ -142,10 +141,10 @@ fn interpreter_version(interpreter: &str) -> Option<(u32, u32)> {
 impl Version {
     /// Reads `prosody.version`. A missing file is what a build from a checkout has; Prosody then calls itself "unknown".
     fn read(path: &Path) -> Result<Version, Error> {
-        match super::read(path) {
+        match trusted_file::beginning(path, Links::All, LARGEST) {
             Ok(text) => Ok(Version::parse(String::from_utf8_lossy(&text).trim_end())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Version::parse("unknown")),
-            Err(error) => Err(Error::Unreadable(path.to_owned(), error)),
+            Err(Refused(Errno::ENOENT)) => Ok(Version::parse("unknown")),
+            Err(error) => Err(Error::Unreadable(path.to_owned(), error.into())),
         }
     }
 
@@ -153,8 +152,8 @@ impl Version {
     pub fn parse(text: &str) -> Version {
         let number = text.split_whitespace().next().unwrap_or_default();
         let mut parts = number.split('.').map(|part| {
-            let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-            part[..digits].parse().ok()
+            let digits = part.split(|c: char| !c.is_ascii_digit()).next()?;
+            digits.parse().ok()
         });
         match (parts.next().flatten(), parts.next().flatten()) {
             (Some(major), Some(minor)) => Version::Release { major, minor, text: text.to_owned() },

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 
 use super::Places;
 use crate::layout::{CURRENT, STARTED_FILE};
+use crate::os::trusted_file::{self, LARGEST, Links};
 use crate::os::users::User;
 
 /// A server that runs with what we rendered.
@@ -28,7 +29,8 @@ impl Running {
 
     /// Looks for it by the runtime directory.
     pub fn in_directory(runtime_dir: &Path) -> Option<Self> {
-        let text = fs::read_to_string(runtime_dir.join(STARTED_FILE)).ok()?;
+        let text = trusted_file::read(&runtime_dir.join(STARTED_FILE), Links::All, LARGEST).ok()?;
+        let text = String::from_utf8(text).ok()?;
         let (process, started) = text.split_once('\n')?;
         let mut fields = process.split(' ');
         let (pid, time, generation) = (fields.next()?, fields.next()?, fields.next()?);

@@ -31,12 +31,12 @@ pub struct Command {
     /// Where the program starts, if not where we are.
     pub directory: Option<PathBuf>,
     /// What it is to us.
-    pub kind: Kind,
+    pub kind: ProgramKind,
 }
 
 /// What a program is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ProgramKind {
     /// Prosody. To it SIGHUP means "reload": it starts with that signal ignored, because one that comes before it has its
     /// handler would end it. Apart from that, as a program.
     Server,
@@ -44,7 +44,7 @@ pub enum Kind {
     /// descriptor above 2.
     Program,
     /// Somebody else's, which inherits all that as it is.
-    Foreign,
+    Passthrough,
 }
 
 impl Command {
@@ -121,13 +121,13 @@ impl Command {
 
     /// What the program inherits beside its arguments and its environment.
     fn prepare_process(&self) -> anyhow::Result<()> {
-        if self.kind != Kind::Foreign {
+        if self.kind != ProgramKind::Passthrough {
             limit_process()?;
         }
         for signal in 1..=system::LAST_SIGNAL {
             system::default_disposition(signal);
         }
-        if self.kind == Kind::Server {
+        if self.kind == ProgramKind::Server {
             system::ignore(SIGHUP);
         }
         system::block_exactly(&SigSet::empty()).context("unblocking signals")
@@ -252,7 +252,7 @@ mod tests {
             arguments: Vec::new(),
             environment: path.map(|path| ("PATH".into(), path.into())).into_iter().collect(),
             directory: None,
-            kind: Kind::Program,
+            kind: ProgramKind::Program,
         }
     }
 

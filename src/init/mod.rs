@@ -6,12 +6,12 @@
 
 mod command;
 mod options;
+mod style;
 mod terminal;
-mod voice;
 
-pub use command::{Command, Kind};
-pub use options::{ExitCodes, Options, Wish, parse};
-pub use voice::Voice;
+pub use command::{Command, ProgramKind};
+pub use options::{ExitCodes, InitOptions, Invocation, parse};
+pub use style::MessageStyle;
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::os::privileges;
@@ -70,7 +70,7 @@ pub enum Cause {
 ///
 /// Fails with 71 where the kernel refuses a fork, or another thing that every program may do.
 pub fn supervise(
-    options: &Options,
+    options: &InitOptions,
     reload: Option<Reload>,
     child: impl FnOnce() -> ExitStatus,
 ) -> Result<ExitStatus, Failure> {
@@ -95,10 +95,12 @@ pub fn supervise(
             privileges::keep_for_supervision(reload.is_some());
             if let Some(program) = options.command.first() {
                 let program = program.to_string_lossy();
-                options.voice.info(format_args!("Spawned child process '{program}' with pid '{child}'"));
+                options
+                    .message_style
+                    .info(format_args!("Spawned child process '{program}' with pid '{child}'"));
             }
             let init =
-                Init { options, reload, child, terminal, reloading: None, once_more: false, forwarded: 0 };
+                Init { options, reload, child, terminal, reloading: None, reload_again: false, forwarded: 0 };
             init.run(&signals).status(ExitStatus::OS_ERROR)
         }
     }
@@ -126,18 +128,18 @@ fn receive_signals() -> anyhow::Result<SigSet> {
 }
 
 /// What PID 1 is to the processes around it.
-fn prepare(options: &Options) -> anyhow::Result<()> {
+fn prepare(options: &InitOptions) -> anyhow::Result<()> {
     if let Some(signal) = options.parent_death_signal {
         system::signal_on_parents_death(signal).context("asking for a signal when the parent dies")?;
     }
     if options.subreaper {
         // Orphans are handed to the next subreaper above them rather than to PID 1, which somebody else may be.
         prctl::set_child_subreaper(true).context("becoming the one that orphans are handed to")?;
-        options.voice.trace(format_args!("Registered as child subreaper"));
+        options.message_style.trace(format_args!("Registered as child subreaper"));
     }
     let is_reaper = getpid() == Pid::from_raw(1) || prctl::get_child_subreaper().unwrap_or(false);
     if !is_reaper {
-        options.voice.warn(format_args!("{}", options::NOT_A_REAPER));
+        options.message_style.warn(format_args!("{}", options::NOT_A_REAPER));
     }
     Ok(())
 }
@@ -149,7 +151,7 @@ fn end_child(work: impl FnOnce() -> ExitStatus) -> ! {
     let status = match system::block_exactly(&SigSet::empty()) {
         Ok(()) => work(),
         Err(error) => {
-            Voice::Entrypoint.fatal(format_args!("unblocking the child's signals: {error}"));
+            MessageStyle::Entrypoint.fatal(format_args!("unblocking the child's signals: {error}"));
             ExitStatus::OS_ERROR
         }
     };
@@ -158,7 +160,7 @@ fn end_child(work: impl FnOnce() -> ExitStatus) -> ! {
 
 /// PID 1 while its child runs.
 struct Init<'a> {
-    options: &'a Options,
+    options: &'a InitOptions,
     reload: Option<Reload<'a>>,
     child: Pid,
     /// The terminal that the child has from us.
@@ -166,7 +168,7 @@ struct Init<'a> {
     /// The process that prepares a reload. While it runs, the kernel does not tell of changed files.
     reloading: Option<Pid>,
     /// Whether another SIGHUP came meanwhile.
-    once_more: bool,
+    reload_again: bool,
     /// The signals that were passed on, as bits.
     forwarded: u64,
 }
@@ -176,28 +178,28 @@ impl Init<'_> {
     fn run(mut self, signals: &SigSet) -> anyhow::Result<ExitStatus> {
         // What this process was before it became us may have left children that ended.
         let mut ended = self.reap_all()?;
-        let own = getpid().as_raw();
+        let own_pid = getpid().as_raw();
         // Whether the last signal told of a child as well.
-        let mut children_end = false;
+        let mut last_was_sigchld = false;
         let ended = loop {
             if let Some(ended) = ended {
                 break ended;
             }
             match system::wait_for_signal(signals) {
                 // We have caused it ourselves: SIGPIPE, by writing to a pipe that nobody reads.
-                Ok(Received { code: SI_USER, sender, .. }) if sender == own => {}
+                Ok(Received { code: SI_USER, sender, .. }) if sender == own_pid => {}
                 Ok(Received { signal: SIGCHLD, .. }) => {
-                    self.options.voice.debug(format_args!("Received SIGCHLD"));
+                    self.options.message_style.debug(format_args!("Received SIGCHLD"));
                     // Where one process after the other ends, more are about to: they are reaped together then.
-                    if children_end {
+                    if last_was_sigchld {
                         system::yield_to_others();
                     }
-                    children_end = true;
+                    last_was_sigchld = true;
                     ended = self.reap_all()?;
                 }
                 Ok(received) => {
-                    children_end = false;
-                    self.take(received);
+                    last_was_sigchld = false;
+                    self.handle(received);
                 }
                 // As after SIGSTOP and SIGCONT (signal(7)).
                 Err(Errno::EINTR) => {}
@@ -211,32 +213,32 @@ impl Init<'_> {
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.child);
         }
-        self.explain(ended);
+        self.report_end(ended);
         let status = ExitStatus::from(ended);
-        Ok(if self.options.expected.contains(status.code()) { ExitStatus::SUCCESS } else { status })
+        Ok(if self.options.success_codes.contains(status.code()) { ExitStatus::SUCCESS } else { status })
     }
 
-    fn take(&mut self, received: Received) {
+    fn handle(&mut self, received: Received) {
         match (received.signal, self.reload) {
             // The kernel's own: the terminal went away, which is nothing to a server.
             (SIGHUP, Some(_)) if received.code == SI_KERNEL => {}
-            (SIGHUP, Some(_)) if self.reloading.is_some() => self.once_more = true,
+            (SIGHUP, Some(_)) if self.reloading.is_some() => self.reload_again = true,
             (SIGHUP, Some(reload)) => self.start_reload(reload, Cause::Hangup),
             (SIGIO, Some(Reload { watch: Some(_), .. })) if received.code == SI_KERNEL => {}
             (signal, _) => {
-                self.options.voice.debug(format_args!("Passing signal: '{}'", Name(signal)));
+                self.options.message_style.debug(format_args!("Passing signal: '{}'", SignalName(signal)));
                 self.forwarded |= bit(signal);
                 self.forward(signal);
             }
         }
         // One that somebody sent may stand for one of the kernel's too: there is only one pending at a time (signal(7)).
         if received.signal == SIGIO {
-            self.take_up_changes();
+            self.reload_on_changes();
         }
     }
 
     /// Starts a reload where there is news of changed files, unless one runs, after which this is looked at again.
-    fn take_up_changes(&mut self) {
+    fn reload_on_changes(&mut self) {
         if let (None, Some(reload @ Reload { watch: Some(watch), .. })) = (self.reloading, self.reload) {
             if watch.has_events() {
                 self.start_reload(reload, Cause::FilesChanged);
@@ -248,7 +250,7 @@ impl Init<'_> {
     ///
     /// One SIGCHLD may stand for any number of them: a signal that is pending is not queued a second time (signal(7)).
     fn reap_all(&mut self) -> anyhow::Result<Option<process::ExitStatus>> {
-        let mut of_child = None;
+        let mut child_status = None;
         while let Some((pid, status)) = system::reap().context("waiting for children")? {
             if let Some(signal) = status.stopped_signal() {
                 if pid == self.child {
@@ -256,20 +258,20 @@ impl Init<'_> {
                 }
                 continue;
             }
-            self.options.voice.debug(format_args!("Reaped child with pid: '{pid}'"));
+            self.options.message_style.debug(format_args!("Reaped child with pid: '{pid}'"));
             if pid == self.child {
-                of_child = Some(status);
+                child_status = Some(status);
             } else if self.reloading == Some(pid) {
                 self.reloading = None;
                 // Where the child has ended too, there is nobody to tell.
-                if of_child.is_none() {
+                if child_status.is_none() {
                     self.reload_ended(status);
                 }
             } else if self.options.warn_on_reap {
-                self.options.voice.warn(format_args!("Reaped zombie process with pid={pid}"));
+                self.options.message_style.warn(format_args!("Reaped zombie process with pid={pid}"));
             }
         }
-        Ok(of_child)
+        Ok(child_status)
     }
 
     /// Ctrl-Z stops the terminal's whole foreground group. Above the child there is no shell that could continue it, so
@@ -281,7 +283,7 @@ impl Init<'_> {
     }
 
     fn start_reload(&mut self, reload: Reload, cause: Cause) {
-        self.once_more = false;
+        self.reload_again = false;
         match system::fork() {
             Ok(ForkResult::Child) => end_child(|| (reload.run)(self.child, cause)),
             Ok(ForkResult::Parent { child }) => {
@@ -291,12 +293,12 @@ impl Init<'_> {
                 }
             }
             Err(error) => {
-                let what = match cause {
+                let trigger = match cause {
                     Cause::Hangup => "SIGHUP",
                     Cause::FilesChanged => "a changed file",
                 };
-                self.options.voice.warn(format_args!(
-                    "{what} had no effect: forking: {error}: is the container's limit of processes reached?"
+                self.options.message_style.warn(format_args!(
+                    "{trigger} had no effect: forking: {error}: is the container's limit of processes reached?"
                 ));
             }
         }
@@ -316,13 +318,13 @@ impl Init<'_> {
             self.forward(SIGHUP);
         } else if let Some(signal) = status.signal() {
             self.options
-                .voice
-                .warn(format_args!("the reload was ended by {}: nothing has changed", Name(signal)));
+                .message_style
+                .warn(format_args!("the reload was ended by {}: nothing has changed", SignalName(signal)));
         }
-        if self.once_more {
+        if self.reload_again {
             self.start_reload(reload, Cause::Hangup);
         } else {
-            self.take_up_changes();
+            self.reload_on_changes();
         }
     }
 
@@ -349,30 +351,35 @@ impl Init<'_> {
             Ok(()) => {}
             // It has ended, which comes next.
             Err(Errno::ESRCH) => {
-                self.options.voice.warn(format_args!("Child was dead when forwarding signal"))
+                self.options.message_style.warn(format_args!("Child was dead when forwarding signal"))
             }
             Err(error) => {
-                self.options.voice.warn(format_args!("{} was not forwarded: {error}", Name(signal)));
+                self.options
+                    .message_style
+                    .warn(format_args!("{} was not forwarded: {error}", SignalName(signal)));
             }
         }
     }
 
     /// Says how the command ended. To the server's log it is news only where a signal that nobody sent through us ended
     /// it: a crash, or the kernel out of memory.
-    fn explain(&self, ended: process::ExitStatus) {
-        let voice = self.options.voice;
-        match (voice, ended.signal()) {
-            (Voice::Tini { .. }, Some(signal)) => {
-                voice.info(format_args!("Main child exited with signal (with signal '{}')", Name(signal)));
+    fn report_end(&self, ended: process::ExitStatus) {
+        let message_style = self.options.message_style;
+        match (message_style, ended.signal()) {
+            (MessageStyle::Tini { .. }, Some(signal)) => {
+                message_style.info(format_args!(
+                    "Main child exited with signal (with signal '{}')",
+                    SignalName(signal)
+                ));
             }
-            (Voice::Tini { .. }, None) => {
+            (MessageStyle::Tini { .. }, None) => {
                 let code = ended.code().unwrap_or_default();
-                voice.info(format_args!("Main child exited normally (with status '{code}')"));
+                message_style.info(format_args!("Main child exited normally (with status '{code}')"));
             }
             // Somebody pressed Ctrl-C, and knows.
-            (Voice::Entrypoint, Some(SIGINT | SIGQUIT)) if self.terminal.is_some() => {}
-            (Voice::Entrypoint, Some(signal)) if self.forwarded & bit(signal) == 0 => {
-                voice.warn(format_args!("the command was ended by {}", Name(signal)));
+            (MessageStyle::Entrypoint, Some(SIGINT | SIGQUIT)) if self.terminal.is_some() => {}
+            (MessageStyle::Entrypoint, Some(signal)) if self.forwarded & bit(signal) == 0 => {
+                message_style.warn(format_args!("the command was ended by {}", SignalName(signal)));
             }
             _ => {}
         }
@@ -386,10 +393,10 @@ fn send_as_its_user(child: Pid, target: Pid, signal: i32) -> ExitStatus {
     match sent {
         Ok(()) => ExitStatus::SUCCESS,
         Err(error) => {
-            Voice::Entrypoint.warn(format_args!(
+            MessageStyle::Entrypoint.warn(format_args!(
                 "{} was not forwarded ({error:#}): the command runs as another user, and the right to signal it is \
                  missing; add `--cap-add KILL` to the container, or start it as that user with `--user`",
-                Name(signal)
+                SignalName(signal)
             ));
             ExitStatus::NO_PERMISSION
         }
@@ -402,9 +409,9 @@ fn bit(signal: i32) -> u64 {
 }
 
 /// A signal as people know it: `SIGTERM`, or `signal 40` for one without a name.
-struct Name(i32);
+struct SignalName(i32);
 
-impl fmt::Display for Name {
+impl fmt::Display for SignalName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match signal_name(self.0) {
             Some(name) => formatter.write_str(name),

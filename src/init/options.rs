@@ -1,7 +1,7 @@
 //! tini's command line, as tini 0.19 reads it: what is accepted, refused and meant, `getopt(3)` of the C library
 //! included.
 
-use super::Voice;
+use super::MessageStyle;
 use nix::unistd::{Pid, getpid};
 use signal_hook::low_level::signal_name;
 use std::ffi::{OsStr, OsString};
@@ -20,33 +20,33 @@ const LAST_NAMED: i32 = 31;
 
 /// What tini's command line asks of PID 1.
 #[derive(Debug, PartialEq)]
-pub struct Options {
+pub struct InitOptions {
     /// Orphans are to be handed to us where we are not PID 1.
     pub subreaper: bool,
     /// The signal that we get when our own parent dies.
     pub parent_death_signal: Option<i32>,
     /// How PID 1 speaks.
-    pub voice: Voice,
+    pub message_style: MessageStyle,
     /// Whether each orphan that is reaped is worth a warning.
     pub warn_on_reap: bool,
     /// Whether signals are for the child's process group rather than for the child.
     pub forward_to_group: bool,
     /// The exit codes of the child that are success.
-    pub expected: ExitCodes,
+    pub success_codes: ExitCodes,
     /// The program and its arguments; never empty where they are on the command line.
     pub command: Vec<OsString>,
 }
 
-impl Options {
+impl InitOptions {
     /// PID 1 of the entrypoint's own programs, which no command line is asked about.
     pub fn entrypoint() -> Self {
         Self {
             subreaper: getpid() != Pid::from_raw(1),
             parent_death_signal: None,
-            voice: Voice::Entrypoint,
+            message_style: MessageStyle::Entrypoint,
             warn_on_reap: false,
             forward_to_group: false,
-            expected: ExitCodes::default(),
+            success_codes: ExitCodes::default(),
             command: Vec::new(),
         }
     }
@@ -55,7 +55,7 @@ impl Options {
     fn set(&mut self, letter: u8, value: &OsStr) -> Option<()> {
         match letter {
             b'p' => self.parent_death_signal = Some(signal_named(value)?),
-            _ => self.expected.insert(exit_code(value.as_bytes())?),
+            _ => self.success_codes.insert(exit_code(value.as_bytes())?),
         }
         Some(())
     }
@@ -77,8 +77,8 @@ impl ExitCodes {
 
 /// What the user wants.
 #[derive(Debug, PartialEq)]
-pub enum Wish {
-    Run(Options),
+pub enum Invocation {
+    Run(InitOptions),
     /// A text on standard output, and success.
     Print(String),
 }
@@ -96,16 +96,16 @@ pub fn parse(
     name: &str,
     arguments: Vec<OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
-) -> Result<Wish, String> {
+) -> Result<Invocation, String> {
     // This one is an option only where it is alone.
     if arguments == ["--version"] {
-        return Ok(Wish::Print(format!("{}\n", version())));
+        return Ok(Invocation::Print(format!("{}\n", version())));
     }
-    let options_end_at_a_word = environment("POSIXLY_CORRECT").is_some();
-    let mut options = Options {
+    let options_end_at_first_word = environment("POSIXLY_CORRECT").is_some();
+    let mut options = InitOptions {
         subreaper: environment("TINI_SUBREAPER").is_some(),
         forward_to_group: environment("TINI_KILL_PROCESS_GROUP").is_some(),
-        ..Options::entrypoint()
+        ..InitOptions::entrypoint()
     };
     let mut level = DEFAULT_VERBOSITY;
     let mut arguments = arguments.into_iter();
@@ -115,7 +115,7 @@ pub fn parse(
             [b'-', letters @ ..] if !letters.is_empty() => letters,
             _ => {
                 options.command.push(argument);
-                if options_end_at_a_word {
+                if options_end_at_first_word {
                     break;
                 }
                 continue;
@@ -127,8 +127,8 @@ pub fn parse(
                 b'v' => level = level.saturating_add(1),
                 b'w' => options.warn_on_reap = true,
                 b'g' => options.forward_to_group = true,
-                b'h' => return Ok(Wish::Print(usage(name))),
-                b'l' => return Ok(Wish::Print(include_str!("../../LICENSE").into())),
+                b'h' => return Ok(Invocation::Print(usage(name))),
+                b'l' => return Ok(Invocation::Print(include_str!("../../LICENSE").into())),
                 b'p' | b'e' => {
                     // The rest of the argument, or else the next one, whatever that looks like.
                     let value = match &letters[at + 1..] {
@@ -166,8 +166,8 @@ pub fn parse(
     if let Some(text) = environment("TINI_VERBOSITY") {
         level = verbosity(text.as_bytes());
     }
-    options.voice = Voice::Tini { verbosity: level };
-    Ok(Wish::Run(options))
+    options.message_style = MessageStyle::Tini { verbosity: level };
+    Ok(Invocation::Run(options))
 }
 
 /// The number of a signal that tini knows by this name: `SIGHUP` and so on. It knows no alias, no real-time signal, and
@@ -251,21 +251,21 @@ Environment:
 mod tests {
     use super::*;
 
-    fn parse_in(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Wish, String> {
+    fn parse_in(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Invocation, String> {
         parse("init", arguments.iter().map(Into::into).collect(), |wanted| {
             let (_, value) = environment.iter().find(|(name, _)| *name == wanted)?;
             Some(value.into())
         })
     }
 
-    fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> Options {
+    fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> InitOptions {
         match parse_in(environment, arguments) {
-            Ok(Wish::Run(options)) => options,
+            Ok(Invocation::Run(options)) => options,
             other => panic!("{arguments:?}: {other:?}"),
         }
     }
 
-    fn run(arguments: &[&str]) -> Options {
+    fn run(arguments: &[&str]) -> InitOptions {
         run_in(&[], arguments)
     }
 
@@ -279,13 +279,13 @@ mod tests {
 
     #[test]
     fn without_options_there_is_a_command_and_warnings() {
-        let expected = Options {
+        let expected = InitOptions {
             subreaper: false,
             parent_death_signal: None,
-            voice: Voice::Tini { verbosity: 1 },
+            message_style: MessageStyle::Tini { verbosity: 1 },
             warn_on_reap: false,
             forward_to_group: false,
-            expected: ExitCodes::default(),
+            success_codes: ExitCodes::default(),
             command: vec!["true".into()],
         };
         assert_eq!(run(&["true"]), expected);
@@ -296,19 +296,19 @@ mod tests {
     fn options_may_share_an_argument_and_be_repeated() {
         let options = run(&["-swg", "-vvp", "SIGTERM", "-e1", "-ve", "143", "--", "true"]);
         assert!(options.subreaper && options.warn_on_reap && options.forward_to_group);
-        assert_eq!(options.voice, Voice::Tini { verbosity: 4 });
+        assert_eq!(options.message_style, MessageStyle::Tini { verbosity: 4 });
         assert_eq!(options.parent_death_signal, Some(15));
-        assert_eq!(codes(options.expected), [1, 143]);
+        assert_eq!(codes(options.success_codes), [1, 143]);
         assert_eq!(run(&["-pSIGHUP", "-p", "SIGKILL", "true"]).parent_death_signal, Some(9));
         let all = format!("-{}", "v".repeat(600));
-        assert_eq!(run(&[&all, "true"]).voice, Voice::Tini { verbosity: 255 });
+        assert_eq!(run(&[&all, "true"]).message_style, MessageStyle::Tini { verbosity: 255 });
     }
 
     #[test]
     fn an_option_may_stand_behind_a_word_unless_posix_is_asked_for() {
         let options = run(&["echo", "-s", "-", "", "-e", "7", "--", "-x", "--", "end"]);
         assert_eq!(options.command, ["echo", "-", "", "-x", "--", "end"]);
-        assert!(options.subreaper && options.expected.contains(7));
+        assert!(options.subreaper && options.success_codes.contains(7));
         assert!(refused(&["sh", "-c", "true"]).starts_with("init: invalid option -- 'c'\n"));
 
         let options = run_in(&[("POSIXLY_CORRECT", "")], &["-w", "sh", "-c", "--", "true"]);
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_printed() {
         let print = |arguments| match parse_in(&[], arguments) {
-            Ok(Wish::Print(text)) => text,
+            Ok(Invocation::Print(text)) => text,
             other => panic!("{other:?}"),
         };
         assert!(print(&["--version"]).starts_with("tini version 0.19.0 "));
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn an_exit_code_is_read_as_strtol_does() {
         for (text, code) in [("0", 0), ("255", 255), (" \t\x0b+007", 7), ("-0", 0), ("", 0)] {
-            assert_eq!(codes(run(&["-e", text, "true"]).expected), [code], "{text}");
+            assert_eq!(codes(run(&["-e", text, "true"]).success_codes), [code], "{text}");
         }
         for text in ["256", "-1", "x", "1x", "1 ", " ", "+", "0x1", "99999999999999999999"] {
             assert!(refused(&["-e", text, "true"]).contains("not a valid value"), "{text}");
@@ -394,7 +394,7 @@ mod tests {
             ("99999999999999999999", 255),
         ] {
             let options = run_in(&[("TINI_VERBOSITY", text)], &["-vvv", "true"]);
-            assert_eq!(options.voice, Voice::Tini { verbosity }, "{text}");
+            assert_eq!(options.message_style, MessageStyle::Tini { verbosity }, "{text}");
         }
     }
 }

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use crate::lua::Value;
 use crate::settings::catalogue::Field;
 
-use super::hosts::{Hosts, Options};
+use super::hosts::{Options, ServedHosts};
 use crate::facts::Facts;
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::types::Account;
 use crate::text::several;
 
 /// Finds what is wrong with the accounts, and makes administrators of those that are to be.
-pub fn check(settings: &Settings, facts: &Facts, hosts: &mut Hosts, report: &mut Report) {
+pub fn check(settings: &Settings, facts: &Facts, hosts: &mut ServedHosts, report: &mut Report) {
     let mut wrong: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (index, account) in settings.hosts.accounts.iter().flat_map(|accounts| &accounts.0).enumerate() {
         for why in take(account, facts, hosts) {
@@ -24,22 +24,25 @@ pub fn check(settings: &Settings, facts: &Facts, hosts: &mut Hosts, report: &mut
         // What was read as an account may be a piece of the password before it, so none of it is shown.
         let entries =
             format!("{} {}", if entries.len() == 1 { "entry" } else { "entries" }, several(&entries));
-        report.mistake(Mistake::new(&settings.variable(Field::accounts), &format!("{entries}: {why}")));
+        report.error(SettingError::new(&settings.variable(Field::accounts), &format!("{entries}: {why}")));
     }
     for why in settings.account.iter().flat_map(|account| take(account, facts, hosts)) {
-        report.mistake(Mistake::new("DOMAIN", &format!("with LOCAL and PASSWORD it is an account's: {why}")));
+        report.error(SettingError::new(
+            "DOMAIN",
+            &format!("with LOCAL and PASSWORD it is an account's: {why}"),
+        ));
     }
 }
 
 /// Makes an account's host know it as its administrator, if it is to be one. Returns what is wrong with it.
-fn take(account: &Account, facts: &Facts, hosts: &mut Hosts) -> Vec<String> {
+fn take(account: &Account, facts: &Facts, hosts: &mut ServedHosts) -> Vec<String> {
     let mut wrong = Vec::new();
     let domain = account.jid.domain();
     let host = hosts.virtual_hosts.iter_mut().find(|host| host.name == domain.as_str());
     match host {
         Some(host) if account.is_admin => add(&mut host.options, "admins", account.jid.to_string()),
         Some(_) => {}
-        None if !facts.user_files.may_define(domain) => {
+        None if !facts.custom_files.may_define(domain) => {
             wrong.push("no virtual host has that domain: name it in PROSODY_VIRTUAL_HOSTS".to_owned());
         }
         None if account.is_admin => {

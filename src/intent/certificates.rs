@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::hosts::{Hosts, network_hostname};
+use super::hosts::{ServedHosts, network_hostname};
 use crate::facts::Facts;
 use crate::layout::DEFAULT_CERTIFICATES;
 use crate::report::Report;
@@ -12,7 +12,7 @@ use crate::settings::catalogue::Field;
 
 /// A place where certificates are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct SearchPlace {
     /// A directory, or the file of one certificate.
     pub path: PathBuf,
     /// The domains (in ASCII, in lower case) that it is for, with what is below them; nothing where it is for all.
@@ -45,7 +45,7 @@ pub struct Wanted {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Certificates {
     /// Where they are looked for: where Prosody's are first, then those to import from.
-    pub sources: Vec<Source>,
+    pub sources: Vec<SearchPlace>,
     /// The names, hosts first, each once.
     pub names: Vec<Wanted>,
     /// Whether every name that there is a certificate for is wanted too, since a custom file may define its host.
@@ -59,12 +59,12 @@ pub struct Certificates {
 }
 
 /// Decides which certificates are wanted.
-pub fn wanted(settings: &Settings, facts: &Facts, hosts: &Hosts) -> Certificates {
+pub fn wanted(settings: &Settings, facts: &Facts, hosts: &ServedHosts) -> Certificates {
     let tls = &settings.tls;
     let own: HashSet<&str> = hosts.own_certificates().map(|(name, _)| name).collect();
     let of_hosts = hosts.names().map(|name| (name.to_owned(), Service::Xmpp, true));
     let http = http_names(settings, facts).into_iter().map(|name| (name, Service::Https, false));
-    let custom = facts.user_files.fragments().flat_map(|file| &file.summary.hosts);
+    let custom = facts.custom_files.fragments().flat_map(|file| &file.summary.hosts);
     let custom = custom.map(|name| (name.clone(), Service::Xmpp, false));
     let mut seen: HashSet<String> = HashSet::new();
     let names = of_hosts.chain(http).chain(custom).filter(|(name, ..)| seen.insert(name.clone()));
@@ -78,7 +78,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, hosts: &Hosts) -> Certificates
     Certificates {
         sources: sources(settings, &facts.config_dir),
         names: names.collect(),
-        wants_all: facts.user_files.define_host(),
+        wants_all: facts.custom_files.define_host(),
         self_signed: tls.self_signed_certificates.is_none_or(|on| on.0),
         is_behind_proxy: settings.network.http_external_url.is_some(),
         named_places: named
@@ -91,7 +91,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, hosts: &Hosts) -> Certificates
 pub fn check(settings: &Settings, report: &mut Report) {
     let tls = &settings.tls;
     if tls.import_certificate_hostnames.is_some() && tls.import_certificate_directories.is_none() {
-        report.warning(format!(
+        report.setting_warning(format!(
             "{}: it has no effect without {}",
             settings.variable(Field::import_certificate_hostnames),
             settings.variable(Field::import_certificate_directories)
@@ -100,10 +100,10 @@ pub fn check(settings: &Settings, report: &mut Report) {
 }
 
 /// The places where certificates are looked for: where Prosody's are first, then those to import from.
-pub fn sources(settings: &Settings, config_dir: &Path) -> Vec<Source> {
+pub fn sources(settings: &Settings, config_dir: &Path) -> Vec<SearchPlace> {
     let own = settings.tls.certificates.as_ref();
     let own = own.map_or_else(|| config_dir.join(DEFAULT_CERTIFICATES), |path| path.as_ref().to_owned());
-    let mut sources = vec![Source { path: own, only: None }];
+    let mut sources = vec![SearchPlace { path: own, only: None }];
     let directories = settings.tls.import_certificate_directories.iter().flat_map(|list| list.iter());
     let directories: Vec<&Path> = directories.map(AsRef::as_ref).collect();
     let names = settings.tls.import_certificate_hostnames.iter().flat_map(|list| list.iter());
@@ -114,7 +114,7 @@ pub fn sources(settings: &Settings, config_dir: &Path) -> Vec<Source> {
             () if names.len() == directories.len() => Some(vec![names[number].clone()]),
             () => Some(names.clone()),
         };
-        sources.push(Source { path: directory.to_path_buf(), only });
+        sources.push(SearchPlace { path: directory.to_path_buf(), only });
     }
     sources
 }
@@ -122,7 +122,7 @@ pub fn sources(settings: &Settings, config_dir: &Path) -> Vec<Source> {
 /// The names under which HTTP services answer, where those are not the hosts' own.
 fn http_names(settings: &Settings, facts: &Facts) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    names.extend(network_hostname(settings, &facts.user_files).map(|name| name.ascii().into_owned()));
+    names.extend(network_hostname(settings, &facts.custom_files).map(|name| name.ascii().into_owned()));
     names.extend(settings.hosts.http_host.iter().map(|name| name.ascii().into_owned()));
     names.extend(settings.network.http_external_url.iter().map(|url| url.host().to_owned()));
     let of_hosts = settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.options);

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::hosts::{Hosts, Options};
+use super::hosts::{Options, ServedHosts};
 use crate::layout::SQLITE_FILE;
 use crate::lua::{Secret, Value};
-use crate::settings::types::{DbDriver, Kind};
+use crate::settings::types::{DbDriver, SettingType};
 
 /// A database, as `mod_storage_sql` is told of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +56,7 @@ impl Database {
 
 /// The databases that hosts keep data in, each once. As Prosody looks them up: a host's own option, else the global one
 /// (`core/storagemanager.lua`, `mod_storage_sql`).
-pub fn of(options: &Options, hosts: &Hosts) -> Vec<Database> {
+pub fn of(options: &Options, hosts: &ServedHosts) -> Vec<Database> {
     let mut databases = Vec::new();
     let virtual_hosts = hosts.virtual_hosts.iter().map(|host| &host.options);
     let components = hosts.components.iter().map(|component| &component.options);

@@ -4,7 +4,7 @@ use super::hosts::{Options, network_hostname};
 use crate::facts::Facts;
 use crate::layout::{ROOT_ANCHOR, SERVER_DIR};
 use crate::lua::Value;
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
 use crate::settings::types::{Interface, List, LogLevel, Lua, Rate};
@@ -51,7 +51,7 @@ fn runtime(settings: &Settings, facts: &Facts, options: &mut Options, report: &m
     if facts.identity.uid == 0 {
         set("run_as_root", Value::from(true));
         let field = if settings.is_given(Field::user) { Field::user } else { Field::uid };
-        report.warning(format!(
+        report.setting_warning(format!(
             "{}: Prosody runs as root: who breaks into it has all of root's rights in this container; leave it out",
             settings.variable(field)
         ));
@@ -114,7 +114,7 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
 
     let is_select = network.network_backend.is_some_and(|backend| backend.as_str() == "select");
     if is_select && facts.prosody.is_13() {
-        report.mistake(Mistake::new(
+        report.error(SettingError::new(
             &settings.variable(Field::network_backend),
             &format!(
                 "`select` ignores SIGTERM and SIGHUP on Prosody {}: use `epoll`, or leave it out",
@@ -127,7 +127,7 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
     let has_network =
         network.trusted_proxies.iter().flat_map(|list| list.iter()).any(|proxy| proxy.is_network());
     if has_network && facts.prosody.is_13() {
-        report.warning(format!(
+        report.setting_warning(format!(
             "{}: Prosody {} answers 500 to clients from public IPv6 addresses where a network stands in this list: \
              write single addresses",
             settings.variable(Field::trusted_proxies),
@@ -140,7 +140,7 @@ fn http(settings: &Settings, facts: &Facts, options: &mut Options) {
     let set = |options: &mut Options, name: &str, value: &str| {
         drop(options.insert(name.into(), Value::from(value)))
     };
-    if let Some(name) = network_hostname(settings, &facts.user_files) {
+    if let Some(name) = network_hostname(settings, &facts.custom_files) {
         set(options, "http_host", &name.ascii());
         set(options, "proxy65_address", &name.ascii());
     }
@@ -171,7 +171,7 @@ fn encryption(settings: &Settings, options: &mut Options, report: &mut Report) {
         ),
     ] {
         if setting.is_some_and(|on| !on.0) {
-            report.warning(format!("{}: it is off: {what}", settings.variable(field)));
+            report.setting_warning(format!("{}: it is off: {what}", settings.variable(field)));
         }
     }
 }
@@ -203,7 +203,7 @@ fn resolver(settings: &Settings, facts: &Facts, options: &mut Options, report: &
         options.insert("use_dane".into(), Value::from(true));
         unbound.push(("trustfile", Value::from(ROOT_ANCHOR)));
         if !facts.has_root_anchor {
-            report.mistake(Mistake::new(
+            report.error(SettingError::new(
                 &settings.variable(Field::use_dane),
                 &format!(
                     "DANE needs DNSSEC's trust anchor, and {ROOT_ANCHOR} is missing: install dns-root-data"
@@ -225,7 +225,7 @@ fn registration(settings: &Settings, facts: &Facts, options: &mut Options, repor
         options.insert("registration_invite_only".into(), Value::from(false));
     }
     if is_open && authentication.registration_invite_only.is_none_or(|on| !on.0) {
-        report.warning(format!(
+        report.setting_warning(format!(
             "{}: anyone on the network can make an account; PROSODY_REGISTRATION_INVITE_ONLY=true asks for an invitation",
             settings.variable(Field::allow_registration)
         ));
@@ -233,14 +233,14 @@ fn registration(settings: &Settings, facts: &Facts, options: &mut Options, repor
 
     let is_ldap = authentication.authentication.as_ref().is_some_and(|provider| provider.as_str() == "ldap");
     if is_ldap && !settings.is_given(Field::ldap_base) && !has_option(settings, "ldap_base") {
-        report.mistake(Mistake::new(
+        report.error(SettingError::new(
             &settings.variable(Field::ldap_base),
             "the provider `ldap` needs to know where to search: ou=people,dc=example,dc=org",
         ));
     }
     if let Some(filter) = &authentication.ldap_admin_filter {
         if facts.prosody.is_13() {
-            report.warning(format!(
+            report.setting_warning(format!(
                 "{}: Prosody {} has no such option any more, it is left out: name administrators with PROSODY_ADMINS",
                 settings.variable(Field::ldap_admin_filter),
                 facts.prosody.version
@@ -258,7 +258,7 @@ fn turn(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut 
         network
             .turn_secret
             .as_ref()
-            .and(network_hostname(settings, &facts.user_files))
+            .and(network_hostname(settings, &facts.custom_files))
             .map(|name| Value::from(name.ascii().as_ref()))
     });
     if let Some(host) = &host {
@@ -267,7 +267,7 @@ fn turn(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut 
     let rest = [Field::turn_host, Field::turn_port, Field::turn_tls_port, Field::turn_tcp, Field::turn_ttl];
     if !settings.is_given(Field::turn_secret) {
         for field in rest.into_iter().filter(|field| settings.is_given(*field)) {
-            report.warning(format!(
+            report.setting_warning(format!(
                 "{}: without PROSODY_TURN_SECRET no TURN server is announced",
                 settings.variable(field)
             ));
@@ -313,7 +313,7 @@ fn observability(settings: &Settings, options: &mut Options, report: &mut Report
     options.insert("log".into(), Value::table([(level.as_str(), "*console")]));
     let has_password = settings.storage.database_url.is_some() || settings.storage.db_password.is_some();
     if level == LogLevel::Debug && has_password {
-        report.warning(format!(
+        report.setting_warning(format!(
             "{}: at debug Prosody itself logs the database's URL with its password",
             settings.variable(Field::log_level)
         ));
@@ -325,7 +325,7 @@ fn observability(settings: &Settings, options: &mut Options, report: &mut Report
             (Field::statistics_interval, "statistics_interval", "manual"),
         ] {
             if options.get(option).is_some_and(|given| given.as_str() != Some(value)) {
-                report.mistake(Mistake::new(
+                report.error(SettingError::new(
                     &settings.variable(field),
                     &format!(
                         "PROSODY_OPENMETRICS needs `{option} = \"{value}\"`: leave {} out",

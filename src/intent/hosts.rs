@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::facts::Facts;
-use crate::facts::custom_files::UserFiles;
+use crate::facts::custom_files::CustomFiles;
 use crate::lua::Value;
 use crate::settings::catalogue::Field;
 
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::settings::Settings;
-use crate::settings::types::{Domain, Kind, Lua, VirtualHost as VirtualHostSetting, ascii};
+use crate::settings::types::{Domain, Lua, SettingType, VirtualHost as VirtualHostSetting, ascii};
 
 /// The options of one host or component, in the order of their names.
 pub type Options = BTreeMap<String, Value>;
@@ -40,18 +40,18 @@ pub struct Component {
 
 /// Everything with an address of its own.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Hosts {
+pub struct ServedHosts {
     /// The domains whose users log in here.
     pub virtual_hosts: Vec<VirtualHost>,
     /// The services.
     pub components: Vec<Component>,
 }
 
-impl Hosts {
+impl ServedHosts {
     /// Decides which hosts are served.
     pub fn decide(settings: &Settings, facts: &Facts, report: &mut Report) -> Self {
         let mut hosts = Self::default();
-        if settings.has_foreign_domain() && facts.user_files.define_host() {
+        if settings.has_foreign_domain() && facts.custom_files.define_host() {
             // Somebody else's, and so is what stands beside it.
             report.retain(|variable| !variable.starts_with("DOMAIN"));
         }
@@ -62,15 +62,15 @@ impl Hosts {
             && facts.has_data_of_hostname
             && !hosts.virtual_hosts.iter().any(|host| host.name.eq_ignore_ascii_case(&facts.hostname));
         if let Some(host) = hosts.virtual_hosts.first().filter(|_| has_other_data) {
-            report.warning(format!(
+            report.setting_warning(format!(
                 "DOMAIN: {} is served for it, and not {}, of which there are data: set PROSODY_DOMAIN to the one that is meant",
                 host.name, facts.hostname
             ));
         }
         let named_wrongly = is_wrong(Field::domain, settings.hosts.domain.is_some())
             || is_wrong(Field::virtual_hosts, settings.hosts.virtual_hosts.is_some());
-        if hosts.virtual_hosts.is_empty() && !named_wrongly && !facts.user_files.define_host() {
-            report.mistake(Mistake::new(
+        if hosts.virtual_hosts.is_empty() && !named_wrongly && !facts.custom_files.define_host() {
+            report.error(SettingError::new(
                 &settings.variable(Field::virtual_hosts),
                 "Prosody serves nothing without a virtual host: name one, or leave it out",
             ));
@@ -114,7 +114,7 @@ impl Hosts {
     fn add_virtual_hosts(&mut self, settings: &Settings, facts: &Facts) {
         let plain = |name: String| VirtualHost { name, options: Options::new(), names_certificate: false };
         self.virtual_hosts
-            .extend(domain(settings, &facts.user_files).map(|domain| plain(domain.to_string())));
+            .extend(domain(settings, &facts.custom_files).map(|domain| plain(domain.to_string())));
         for described in settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0) {
             let host = VirtualHost {
                 name: described.host.to_string(),
@@ -128,14 +128,14 @@ impl Hosts {
             }
         }
         let named = settings.is_given(Field::domain) || settings.is_given(Field::virtual_hosts);
-        if !named && !facts.user_files.define_host() {
+        if !named && !facts.custom_files.define_host() {
             let name = default_host(&facts.hostname, facts.has_data_of_hostname);
             self.virtual_hosts.push(plain(name));
         }
     }
 
     fn add_components(&mut self, settings: &Settings, facts: &Facts, report: &mut Report) {
-        let domain = domain(settings, &facts.user_files);
+        let domain = domain(settings, &facts.custom_files);
         let own_hosts = match (&settings.hosts.domain, domain) {
             (Some(_), None) => &[],
             _ => settings.source.legacy.components.as_slice(),
@@ -168,7 +168,7 @@ impl Hosts {
                 if module == "http_file_share" {
                     // The official image's path, so that links to files stay valid after a move.
                     let one_name = settings.hosts.http_host.is_some()
-                        || network_hostname(settings, &facts.user_files).is_some();
+                        || network_hostname(settings, &facts.custom_files).is_some();
                     let path = if shares > 1 && one_name { "/share/$host" } else { "/share" };
                     options.insert("http_paths".into(), Value::table([("file_share", path)]));
                 }
@@ -204,7 +204,9 @@ impl Hosts {
                         options,
                         names_certificate: false,
                     }),
-                    Some(Err(why)) => report.mistake(Mistake::new(&settings.variable(Field::domain), &why)),
+                    Some(Err(why)) => {
+                        report.error(SettingError::new(&settings.variable(Field::domain), &why))
+                    }
                     None => {}
                 }
             }
@@ -220,7 +222,7 @@ impl Hosts {
             match component.secret.as_ref().or(settings.hosts.component_secret.as_ref()) {
                 Some(secret) => drop(options.insert("component_secret".into(), secret.clone().into())),
                 None if settings.is_given(Field::component_secret) => {}
-                None => report.mistake(Mistake::new(
+                None => report.error(SettingError::new(
                     &settings.variable(Field::external_components),
                     &format!(
                         "{} has no secret: write `{}:SECRET`, or set PROSODY_COMPONENT_SECRET",
@@ -266,7 +268,7 @@ impl Hosts {
                 }
                 _ => "give one of them another name",
             };
-            report.mistake(Mistake::new(
+            report.error(SettingError::new(
                 &settings.variable(field),
                 &format!(
                     "{name} is {what} here and {other} of {}: {what_to_do}",
@@ -286,19 +288,19 @@ fn default_host(hostname: &str, has_data_of_hostname: bool) -> String {
 }
 
 /// The domain of the one-variable set-up. Another image's `DOMAIN` is not, where the user's own files define a host.
-pub fn domain<'a>(settings: &'a Settings, user_files: &UserFiles) -> Option<&'a Domain> {
-    let is_other = settings.has_foreign_domain() && user_files.define_host();
+pub fn domain<'a>(settings: &'a Settings, custom_files: &CustomFiles) -> Option<&'a Domain> {
+    let is_other = settings.has_foreign_domain() && custom_files.define_host();
     settings.hosts.domain.as_ref().filter(|_| !is_other)
 }
 
 /// The name under which all services answer: a setting, or as in the official image the only virtual host that a
 /// setting names, where components are set.
-pub fn network_hostname(settings: &Settings, user_files: &UserFiles) -> Option<Domain> {
+pub fn network_hostname(settings: &Settings, custom_files: &CustomFiles) -> Option<Domain> {
     if let Some(name) = &settings.hosts.network_hostname {
         return Some(name.clone());
     }
     settings.hosts.components.as_ref()?;
-    let mut named: Vec<&Domain> = domain(settings, user_files).into_iter().collect();
+    let mut named: Vec<&Domain> = domain(settings, custom_files).into_iter().collect();
     named.extend(settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.host));
     named.dedup();
     match named[..] {
@@ -327,7 +329,7 @@ fn host_options(host: &VirtualHostSetting) -> Options {
 /// are to be taken.
 pub fn merge(
     options: &mut Options,
-    written: &crate::settings::types::Options,
+    written: &crate::settings::types::CustomOptions,
     as_written: fn(&Value) -> Value,
 ) {
     for (name, value) in written.iter() {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use crate::lua::Value;
 use crate::settings::catalogue::Field;
 
-use super::hosts::{Hosts, Options, domain};
+use super::hosts::{Options, ServedHosts, domain};
 use crate::facts::Facts;
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::types::{Boolean, Name, Set};
 
@@ -70,7 +70,7 @@ pub struct Modules {
     /// Those that are enabled for all hosts, in order. Of them those for rooms are loaded on components alone.
     pub enabled: Vec<Enabled>,
     /// Each module that something asks for, with the reason; first what is for all hosts.
-    pub requests: Vec<Request>,
+    pub requests: Vec<ModuleRequest>,
     /// Whether what Prosody's own modules need is looked at too: something is disabled, or everything was asked for.
     pub reads_own: bool,
     /// Whether the modules that Prosody loads by itself are among the requests.
@@ -98,7 +98,7 @@ pub struct Enabled {
 
 /// A module that something asks for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub struct ModuleRequest {
     /// Its name.
     pub name: String,
     /// Why.
@@ -203,10 +203,8 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     disabled.retain(|name| {
         let is_both = by_name.contains(name);
         if is_both {
-            report.remark(format!(
-                "{}: {name} is enabled too, and that wins",
-                variable(Field::modules_disabled)
-            ));
+            report
+                .info(format!("{}: {name} is enabled too, and that wins", variable(Field::modules_disabled)));
         }
         !is_both
     });
@@ -222,7 +220,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     let storage = &settings.storage;
     let by_default = || THE_DEFAULT_SET.to_owned();
     add(true, DEFAULT, &by_default);
-    add(domain(settings, &facts.user_files).is_some(), FOR_DOMAIN, &|| variable(Field::domain));
+    add(domain(settings, &facts.custom_files).is_some(), FOR_DOMAIN, &|| variable(Field::domain));
     for (is_set, field) in [
         (storage.retention_days.is_some(), Field::retention_days),
         (storage.archive_expiry_days.is_some(), Field::archive_expiry_days),
@@ -247,7 +245,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     // Prosody 13.0 does by itself what mod_posix did, and warns where it is loaded.
     if is_13 && by_name.contains(&"posix") {
         enabled.retain(|(name, _)| *name != "posix");
-        report.warning(format!(
+        report.setting_warning(format!(
             "{}: posix is left out: Prosody {} does what it did by itself",
             variable(Field::modules_enabled),
             facts.prosody.version
@@ -257,7 +255,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
         && is_on(invite_only)
         && !enabled.iter().any(|(name, _)| *name == "invites_register")
     {
-        report.mistake(Mistake::new(
+        report.error(SettingError::new(
             &variable(Field::modules_disabled),
             "invites_register is what asks for the invitation: without it anyone can make an account; leave it enabled",
         ));
@@ -310,7 +308,7 @@ impl Modules {
     pub fn request(
         &mut self,
         settings: &Settings,
-        hosts: &Hosts,
+        hosts: &ServedHosts,
         options: &Options,
         is_whole: bool,
         report: &mut Report,
@@ -329,7 +327,7 @@ impl Modules {
 /// What asks for modules.
 struct Requested<'a> {
     settings: &'a Settings,
-    hosts: &'a Hosts,
+    hosts: &'a ServedHosts,
     options: &'a Options,
     /// What asks for those that are enabled for all hosts.
     enabled: BTreeMap<&'a str, &'a str>,
@@ -337,11 +335,11 @@ struct Requested<'a> {
 
 impl Requested<'_> {
     /// Each module with the reason why it is there. `is_whole` adds what Prosody loads by itself.
-    fn find(&self, is_whole: bool) -> Vec<Request> {
+    fn find(&self, is_whole: bool) -> Vec<ModuleRequest> {
         let mut requests = Vec::new();
         let mut add = |name: String, by: &str, role: Role, is_default: bool, is_hidden: bool| {
             let reason = Reason::Asked { by: by.to_owned(), role, is_default, is_hidden };
-            requests.push(Request { name, reason });
+            requests.push(ModuleRequest { name, reason });
         };
         let settings = self.settings;
         let variable = |field| settings.variable(field);
@@ -475,9 +473,9 @@ impl Requested<'_> {
 }
 
 /// Pairs that Prosody does not load together, on all hosts or on one.
-fn find_conflicts(requests: &[Request], settings: &Settings, hosts: &Hosts, report: &mut Report) {
+fn find_conflicts(requests: &[ModuleRequest], settings: &Settings, hosts: &ServedHosts, report: &mut Report) {
     let asks = |wanted: &str, host: Option<&str>| {
-        requests.iter().find_map(|Request { name, reason }| match reason {
+        requests.iter().find_map(|ModuleRequest { name, reason }| match reason {
             Reason::Asked { by, role: Role::Enabled, .. } if name == wanted => Some(by.clone()),
             Reason::Asked { by, role: Role::EnabledOn(on), .. } if name == wanted && host == Some(on) => {
                 Some(by.clone())
@@ -493,7 +491,7 @@ fn find_conflicts(requests: &[Request], settings: &Settings, hosts: &Hosts, repo
                 true => "leave one of them out".to_owned(),
                 false => format!("set PROSODY_MODULES_DISABLED={other}, or leave {one} out"),
             };
-            report.mistake(Mistake::new(
+            report.error(SettingError::new(
                 &settings.variable(Field::modules_enabled),
                 &format!("{one} ({one_by}) and {other} ({other_by}) cannot be loaded together: {what_to_do}"),
             ));
@@ -506,7 +504,7 @@ fn find_conflicts(requests: &[Request], settings: &Settings, hosts: &Hosts, repo
             });
             let on = Some(host.name.as_str());
             if let (Some(one_by), Some(other_by), false) = (asks(one, on), asks(other, on), is_disabled) {
-                report.mistake(Mistake::new(
+                report.error(SettingError::new(
                     &settings.variable(Field::virtual_hosts),
                     &format!(
                         "{one} ({one_by}) and {other} ({other_by}) cannot be loaded together on {}: name one of them in \
@@ -533,7 +531,7 @@ fn say_what_was_understood(settings: &Settings, report: &mut Report) {
             let lower = written.to_ascii_lowercase();
             let name = lower.strip_prefix("mod_").unwrap_or(&lower);
             if name != written && names(set).contains(&name) {
-                report.remark(format!("{}: {written} is the module {name}", given.variable));
+                report.info(format!("{}: {written} is the module {name}", given.variable));
             }
         }
     }

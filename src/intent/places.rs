@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::facts::Facts;
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
 
@@ -23,7 +23,7 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     for (field, path) in &places[..2] {
         if SYSTEM.iter().any(|system| Path::new(system) == path.as_path()) {
             let why = format!("{} is the system's: name a directory below it", path.display());
-            report.mistake(Mistake::new(&settings.variable(*field), &why));
+            report.error(SettingError::new(&settings.variable(*field), &why));
         }
     }
     let tls = &settings.tls;
@@ -34,7 +34,7 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
         if path.starts_with(&facts.runtime_dir) || facts.runtime_dir.starts_with(path) {
             let why =
                 format!("{} has the copies that are served in it: name another directory", path.display());
-            report.mistake(Mistake::new(&settings.variable(field), &why));
+            report.error(SettingError::new(&settings.variable(field), &why));
         }
     }
     for (index, (field, path)) in places.iter().enumerate() {
@@ -45,7 +45,7 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
                     path.display(),
                     settings.variable(*other_field)
                 );
-                report.mistake(Mistake::new(&settings.variable(*field), &why));
+                report.error(SettingError::new(&settings.variable(*field), &why));
             }
         }
     }

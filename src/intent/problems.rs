@@ -6,7 +6,7 @@ use crate::facts::custom_files::{self, Reason};
 use crate::facts::prosody::{Prosody, Version};
 use crate::facts::{Facts, Problem};
 use crate::os::users::User;
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::settings::catalogue::Field;
 use crate::settings::catalogue::PREFIX;
 use crate::settings::{Settings, compat, input};
@@ -15,16 +15,16 @@ use crate::text::reason;
 /// Reports what the facts say is wrong, and the variables that mean nothing.
 pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
     if let Version::Development(text) = &facts.prosody.version {
-        report.notice(format!(
+        report.warning(format!(
             "Prosody's version is {text:?}, which is no release; it is configured as the newest release would be"
         ));
     }
     for problem in &facts.problems {
         match problem {
             Problem::HiddenModules { missing } => {
-                report.mistake(Mistake::about(&hidden_modules(&facts.prosody, missing)));
+                report.error(SettingError::about(&hidden_modules(&facts.prosody, missing)));
             }
-            Problem::PluginPathsNoList => report.mistake(Mistake::new(
+            Problem::PluginPathsNoList => report.error(SettingError::new(
                 &settings.variable(Field::options),
                 "`plugin_paths`: expected a list of absolute paths",
             )),
@@ -35,32 +35,34 @@ pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
                     None => (Field::options, "a folder in `plugin_paths`".to_owned()),
                 };
                 let variable = settings.variable(field);
-                report.warning(format!("{variable}: {path} is no directory: no modules are found there"));
+                report.setting_warning(format!(
+                    "{variable}: {path} is no directory: no modules are found there"
+                ));
             }
-            Problem::NoCollection(path) => report.warning(format!(
+            Problem::NoCollection(path) => report.setting_warning(format!(
                 "{}: {} is no directory: no modules are found there",
                 settings.variable(Field::community_modules_dir),
                 path.display()
             )),
-            Problem::CustomFile(problem) => report.mistake(Mistake::about(&problem.to_string())),
-            Problem::Identity(why) => report.mistake(Mistake::about(why)),
+            Problem::CustomFile(problem) => report.error(SettingError::about(&problem.to_string())),
+            Problem::Identity(why) => report.error(SettingError::about(why)),
             Problem::Unreadable(problem) => {
                 let User { uid, gid, .. } = facts.identity;
-                report.mistake(Mistake::about(&format!(
+                report.error(SettingError::about(&format!(
                     "{problem}; Prosody reads it as uid {uid}, gid {gid}: run `chgrp {gid}` and `chmod g+r` on it"
                 )));
             }
         }
     }
-    for (path, setting) in &facts.user_files.left_out {
-        report.notice(format!(
+    for (path, setting) in &facts.custom_files.left_out {
+        report.warning(format!(
             "{} is a template of another image's and left out: {setting} replaces it, remove the file",
             path.display()
         ));
     }
     unknown_names(settings, Some(facts), report);
-    for name in facts.user_files.environment().into_iter().filter(|name| settings.is_secret(name)) {
-        report.warning(format!(
+    for name in facts.custom_files.environment().into_iter().filter(|name| settings.is_secret(name)) {
+        report.setting_warning(format!(
             "{name}: a file of yours reads it, but a secret is not in Prosody's environment: use a template \
              (`.cfg.lua.j2`), or a variable that does not begin with PROSODY_"
         ));
@@ -69,14 +71,14 @@ pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
 
 /// Warns about names that are no settings, unless a file of the user's reads them.
 pub fn unknown_names(settings: &Settings, facts: Option<&Facts>, report: &mut Report) {
-    let read = facts.map(|facts| facts.user_files.environment()).unwrap_or_default();
+    let read = facts.map(|facts| facts.custom_files.environment()).unwrap_or_default();
     // Where the user's own files define the hosts, `DOMAIN` is no sign that what any program could have is meant for us.
     let is_meant =
-        !settings.has_foreign_domain() || !facts.is_some_and(|facts| facts.user_files.define_host());
+        !settings.has_foreign_domain() || !facts.is_some_and(|facts| facts.custom_files.define_host());
     let is_warned_of =
         |name: &&String| !read.contains(name.as_str()) && (is_meant || name.starts_with(PREFIX));
     for name in settings.source.unknown.iter().filter(is_warned_of) {
-        report.warning(compat::hint(name).unwrap_or_else(|| {
+        report.setting_warning(compat::hint(name).unwrap_or_else(|| {
             let near = input::suggestion(name);
             let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
             format!("{name}: there is no such setting{hint}")

@@ -9,7 +9,7 @@ use crate::settings::catalogue::Field;
 use crate::settings::types::{DbDriver, Lua};
 use crate::text::nearest;
 
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 
 /// The stores that Prosody 13.0 and 0.12 and the modules of Debian's collection open, by `open_store`, by the older
@@ -91,7 +91,7 @@ fn find_unknown_stores(settings: &Settings, report: &mut Report) {
             Some(found) => format!("; did you mean `{found}`?"),
             None => String::new(),
         };
-        report.warning(format!(
+        report.setting_warning(format!(
             "{}: neither Prosody nor a module of its collection has a store `{store}`{meant}",
             settings.source.stores[store].variable
         ));
@@ -119,7 +119,7 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
         let others =
             DATABASE_FIELDS.iter().chain(&[Field::database_url]).filter(|field| settings.is_given(**field));
         for field in others.filter(|_| family != Family::SqlWithoutDriver) {
-            report.mistake(Mistake::new(
+            report.error(SettingError::new(
                 &settings.variable(*field),
                 &format!("the storage `sqlite` is the file {SQLITE_FILE}: for another database write `sql`, or leave this out"),
             ));
@@ -152,7 +152,7 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
             Family::Db => "set PROSODY_DEFAULT_STORAGE=sql, or PROSODY_STORAGE_ARCHIVE=sql for one store",
             _ => "set PROSODY_SQL_DRIVER",
         };
-        report.warning(format!(
+        report.setting_warning(format!(
             "{}: nothing is stored in that database: {what_to_do}",
             settings.variable(*field)
         ));
@@ -211,7 +211,7 @@ fn default_storage(settings: &Settings) -> Option<&str> {
 }
 
 /// Whether written options store something in SQL without saying which database themselves.
-fn names_sql(options: &crate::settings::types::Options) -> bool {
+fn names_sql(options: &crate::settings::types::CustomOptions) -> bool {
     let is_sql = |value: &Value| {
         value.as_str() == Some("sql") || value.fields().iter().any(|(_, item)| item.as_str() == Some("sql"))
     };
@@ -247,7 +247,7 @@ fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value 
         DbDriver::PostgreSql => (default("prosody"), default("postgresql")),
     };
     if name.is_none() && !settings.is_given(Field::db_name) {
-        report.mistake(Mistake::new(
+        report.error(SettingError::new(
             &settings.variable(Field::db_driver),
             "Prosody needs the database's name too: set PROSODY_SQL_DB",
         ));

@@ -2,12 +2,13 @@
 
 use crate::exit_status::{ExitStatus, Failure};
 use crate::os::system::{self, Capabilities};
+use crate::os::trusted_file::Kind;
 use crate::os::users::User;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::libc::c_ulong;
 use nix::sys::prctl;
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::fstat;
 use nix::unistd::{
     Gid, Pid, Uid, fchown, getegid, geteuid, getgroups, setfsgid, setfsuid, setgroups, setresgid, setresuid,
 };
@@ -209,7 +210,7 @@ fn give_standard_streams(user: &User) {
 }
 
 fn is_pipe(stream: BorrowedFd<'_>) -> bool {
-    fstat(stream).is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO)
+    fstat(stream).is_ok_and(|stat| Kind::of(&stat) == Kind::Fifo)
 }
 
 /// Why a user cannot be become although no right is missing.
@@ -222,4 +223,255 @@ fn refused(user: &User, error: Errno) -> Failure {
         _ => "a security module or the engine's filter of system calls may forbid it",
     };
     Failure::new(ExitStatus::NO_PERMISSION, anyhow!("cannot become uid {uid}, gid {gid} ({error}): {advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_child::{as_somebody, in_child};
+    use crate::test_dir::TestDir;
+    use std::io::ErrorKind;
+    use std::os::unix::fs::MetadataExt;
+
+    const SOMEBODY: User = User { name: None, uid: 12345, gid: 1234 };
+    const ROOT: User = User { name: None, uid: 0, gid: 0 };
+
+    fn user(uid: u32, gid: u32) -> User {
+        User { name: None, uid, gid }
+    }
+
+    /// Whether we are root, without which some tests have nothing to look at.
+    fn is_root() -> bool {
+        geteuid().is_root()
+    }
+
+    /// Does some work as root with these capabilities alone, and in these groups.
+    fn with_capabilities(capabilities: &[Capability], groups: &[u32], work: impl FnOnce()) {
+        in_child(|| {
+            let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+            setgroups(&groups).unwrap();
+            system::set_capabilities(capabilities.iter().map(|one| one.bit()).sum()).unwrap();
+            work();
+        });
+    }
+
+    #[test]
+    fn every_right_that_is_missing_is_named_at_once() {
+        if !is_root() {
+            return;
+        }
+        let all = "--cap-add CHOWN --cap-add SETUID --cap-add SETGID";
+        let (chown, setuid, setgid) = (Capability::CHOWN, Capability::SETUID, Capability::SETGID);
+        type Case<'a> = (&'a [Capability], &'a [u32], User, &'a [Capability], &'a str);
+        let cases: [Case; 9] = [
+            (&[], &[], SOMEBODY, &[chown], all),
+            (&[setgid], &[], SOMEBODY, &[chown], "--cap-add CHOWN --cap-add SETUID"),
+            (&[chown, setuid, setgid], &[], SOMEBODY, &[chown], ""),
+            (&[setuid, setgid], &[], SOMEBODY, &[], ""),
+            // To stay root takes nothing, whatever groups it is in.
+            (&[], &[7], ROOT, &[], ""),
+            (&[], &[], ROOT, &[chown], "--cap-add CHOWN"),
+            (&[], &[], user(0, 5), &[], "--cap-add SETGID"),
+            // To leave groups takes a right, and where there are none, nothing.
+            (&[setuid], &[7], user(5, 0), &[], "--cap-add SETGID"),
+            (&[setuid], &[], user(5, 0), &[], ""),
+        ];
+        for (number, (ours, groups, user, more, expected)) in cases.into_iter().enumerate() {
+            with_capabilities(ours, groups, || {
+                assert_eq!(missing(&user, more).join(" "), expected, "{number}");
+                assert_eq!(require(&user, more).is_ok(), expected.is_empty(), "{number}");
+            });
+        }
+    }
+
+    #[test]
+    fn what_to_do_about_a_missing_right_works() {
+        if !is_root() {
+            return;
+        }
+        with_capabilities(&[], &[], || {
+            let failure = require(&SOMEBODY, &[]).unwrap_err();
+            assert_eq!(failure.status, ExitStatus::NO_PERMISSION);
+            assert_eq!(
+                failure.to_string(),
+                "root lacks the rights to become uid 12345, gid 1234: add `--cap-add SETUID --cap-add SETGID` to the \
+                 container, or start it with `--user 12345:1234`"
+            );
+            // As that user nobody could give the directory away.
+            assert_eq!(
+                require(&SOMEBODY, &[Capability::CHOWN]).unwrap_err().to_string(),
+                "root lacks the rights to become uid 12345, gid 1234, and to give the data directory to it: add \
+                 `--cap-add CHOWN --cap-add SETUID --cap-add SETGID` to the container"
+            );
+        });
+    }
+
+    #[test]
+    fn who_is_not_root_lacks_nothing() {
+        let check = || {
+            assert!(missing(&user(5, 6), &[Capability::CHOWN]).is_empty());
+            require(&user(5, 6), &[Capability::CHOWN]).unwrap();
+            // There is nothing to set aside either.
+            let who = (geteuid(), getegid());
+            assert_eq!(as_user(&user(5, 6), || (geteuid(), getegid())), who);
+            assert_eq!(with_group(6, || (geteuid(), getegid())), who);
+        };
+        match is_root() {
+            true => as_somebody(&SOMEBODY, check),
+            false => check(),
+        }
+    }
+
+    #[test]
+    fn a_user_is_taken_on_for_one_piece_of_work() {
+        if !is_root() {
+            return;
+        }
+        let directory = TestDir::new();
+        directory.write("roots/secret", "");
+        directory.write("theirs/file", "");
+        directory.set_mode("", 0o755);
+        directory.set_mode("roots", 0o700);
+        directory.set_mode("roots/secret", 0o600);
+        let path = |name: &str| directory.path().join(name);
+        std::os::unix::fs::chown(path("theirs"), Some(SOMEBODY.uid), Some(SOMEBODY.gid)).unwrap();
+        let owner = |name: &str| {
+            let about = fs::metadata(path(name)).unwrap();
+            (about.uid(), about.gid())
+        };
+        let denied = |result: io::Result<()>| result.unwrap_err().kind() == ErrorKind::PermissionDenied;
+        let answer = as_user(&SOMEBODY, || {
+            fs::write(path("theirs/made"), "").unwrap();
+            fs::create_dir(path("theirs/folder")).unwrap();
+            assert!(denied(fs::read(path("roots/secret")).map(drop)), "root's rights are set aside");
+            assert!(denied(fs::write(path("roots/made"), "")));
+            assert!(denied(fs::write(path("made"), "")));
+            // We are root all the while, which no process of that user can signal.
+            assert!(geteuid().is_root());
+            7
+        });
+        assert_eq!(answer, 7);
+        assert_eq!(owner("theirs/made"), (SOMEBODY.uid, SOMEBODY.gid));
+        assert_eq!(owner("theirs/folder"), (SOMEBODY.uid, SOMEBODY.gid));
+        fs::read(path("roots/secret")).unwrap();
+        fs::write(path("theirs/later"), "").unwrap();
+        assert_eq!(owner("theirs/later"), (0, getegid().as_raw()), "and root again afterwards");
+    }
+
+    #[test]
+    fn a_user_has_none_of_our_groups() {
+        if !is_root() {
+            return;
+        }
+        let directory = TestDir::new();
+        directory.write("file", "");
+        directory.set_mode("", 0o755);
+        directory.set_mode("file", 0o040);
+        std::os::unix::fs::chown(directory.path().join("file"), None, Some(77)).unwrap();
+        in_child(|| {
+            setgroups(&[Gid::from_raw(77)]).unwrap();
+            let read = || fs::read(directory.path().join("file"));
+            assert!(as_user(&SOMEBODY, read).is_err(), "the group's");
+            assert!(as_user(&user(12345, 77), read).is_ok(), "that user's own group");
+        });
+    }
+
+    #[test]
+    fn one_user_in_the_middle_of_another_gives_way_to_it_again() {
+        if !is_root() {
+            return;
+        }
+        let directory = TestDir::new();
+        directory.set_mode("", 0o777);
+        let owner = |name: &str| {
+            fs::write(directory.path().join(name), "").unwrap();
+            let about = fs::metadata(directory.path().join(name)).unwrap();
+            (about.uid(), about.gid())
+        };
+        let ours = owner("before");
+        with_group(77, || {
+            assert_eq!(owner("a"), (0, 77));
+            as_user(&SOMEBODY, || {
+                assert_eq!(owner("b"), (12345, 1234));
+            });
+            assert_eq!(owner("c"), (0, 77));
+        });
+        assert_eq!(owner("after"), ours);
+    }
+
+    #[test]
+    fn what_pid_1_does_not_need_is_given_up() {
+        if !is_root() {
+            return;
+        }
+        let (chown, dac, kill, setgid, setuid) = (
+            Capability::CHOWN,
+            Capability::DAC_OVERRIDE,
+            Capability::KILL,
+            Capability::SETGID,
+            Capability::SETUID,
+        );
+        type Case<'a> = (&'a [Capability], bool, &'a [Capability]);
+        let cases: [Case; 5] = [
+            (&[chown, dac, kill, setgid, setuid], true, &[dac, kill, setgid, setuid]),
+            (&[chown, dac, kill, setgid, setuid], false, &[kill]),
+            (&[chown, dac, setgid, setuid], false, &[setuid]),
+            (&[chown, kill], true, &[kill]),
+            (&[], true, &[]),
+        ];
+        for (number, (ours, reloads, kept)) in cases.into_iter().enumerate() {
+            with_capabilities(ours, &[], || {
+                keep_for_supervision(reloads);
+                let kept: Capabilities = kept.iter().map(|one| one.bit()).sum();
+                assert_eq!(system::effective_capabilities().unwrap(), kept, "{number}");
+            });
+        }
+    }
+
+    #[test]
+    fn a_dropped_process_cannot_gain_anything_again() {
+        if !is_root() {
+            return;
+        }
+        in_child(|| {
+            setgroups(&[Gid::from_raw(0), Gid::from_raw(77)]).unwrap();
+            drop_to(&SOMEBODY).unwrap();
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let field = |key: &str| {
+                let value = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+                value.unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+            };
+            assert_eq!(field("Uid"), "12345 12345 12345 12345");
+            assert_eq!(field("Gid"), "1234 1234 1234 1234");
+            assert_eq!((field("Groups"), field("NoNewPrivs")), (String::new(), "1".to_owned()));
+            for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+                assert_eq!(field(set), "0000000000000000", "{set}");
+            }
+            let root = Uid::from_raw(0);
+            assert_eq!(setresuid(root, root, root), Err(Errno::EPERM));
+            assert_eq!(setgroups(&[]), Err(Errno::EPERM));
+        });
+    }
+
+    #[test]
+    fn a_user_that_the_kernel_refuses_is_named() {
+        let failure = refused(&SOMEBODY, Errno::EINVAL);
+        assert_eq!(failure.status, ExitStatus::NO_PERMISSION);
+        assert!(failure.to_string().contains("uid 12345, gid 1234"), "{failure}");
+        assert!(failure.to_string().contains("PROSODY_UID"), "{failure}");
+        assert!(!refused(&SOMEBODY, Errno::EPERM).to_string().contains("PROSODY_UID"));
+    }
+
+    #[test]
+    fn the_user_of_a_process_is_its_effective_one() {
+        assert_eq!(uid_of(Pid::this()), Some(geteuid()));
+        assert_eq!(uid_of(Pid::from_raw(i32::MAX)), None);
+        if is_root() {
+            in_child(|| {
+                let (root, other) = (Uid::from_raw(0), Uid::from_raw(12345));
+                setresuid(root, other, root).unwrap();
+                assert_eq!(uid_of(Pid::this()), Some(other));
+            });
+        }
+    }
 }

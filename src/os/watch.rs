@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -20,6 +20,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use nix::unistd::{geteuid, read};
 
 use crate::os::system;
+use crate::os::trusted_file::{MAX_LINKS, push};
 use crate::text::several;
 
 /// What comes and goes in a directory, and the directory itself.
@@ -40,9 +41,6 @@ const CONTENT: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE.union(AddWatchFlags
 
 /// Leaves what a watch is for already: one directory may be in two places. (nix has no name for it.)
 const MASK_ADD: AddWatchFlags = AddWatchFlags::from_bits_retain(libc::IN_MASK_ADD);
-
-/// How many links a path may go through, as in the kernel (path_resolution(7)).
-const MAX_LINKS: usize = 40;
 
 /// How often is looked again at links that change while watches are added. Then events of their own tell of it.
 const ATTEMPTS: usize = 5;
@@ -275,26 +273,15 @@ impl Places {
     fn follow(&mut self, path: &Path) -> Result<(), (PathBuf, Errno)> {
         let mut directory = PathBuf::from("/");
         let mut links = 0;
-        let mut rest: Vec<PathBuf> = Vec::new();
-        let push = |rest: &mut Vec<PathBuf>, path: &Path| {
-            rest.extend(path.components().rev().map(|component| PathBuf::from(component.as_os_str())));
-        };
+        let mut rest = Vec::new();
         push(&mut rest, path);
-        while let Some(part) = rest.pop() {
-            let name = match part.components().next() {
-                Some(Component::RootDir) => {
-                    directory = "/".into();
-                    continue;
-                }
-                Some(Component::ParentDir) => {
-                    directory.pop();
-                    continue;
-                }
-                Some(Component::Normal(name)) => name,
-                _ => continue,
-            };
-            let entry = directory.join(name);
-            if self.known.contains(&entry) {
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                directory.pop();
+                continue;
+            }
+            let entry = directory.join(&name);
+            if name == "/" || self.known.contains(&entry) {
                 directory = entry;
                 continue;
             }
@@ -305,7 +292,7 @@ impl Places {
                     directory = entry;
                 }
                 Ok(found) if found.is_symlink() => {
-                    self.name(&directory, name, false);
+                    self.name(&directory, &name, false);
                     links += 1;
                     if links > MAX_LINKS {
                         return Err((entry, Errno::ELOOP));
@@ -313,11 +300,11 @@ impl Places {
                     push(&mut rest, &fs::read_link(&entry).map_err(error)?);
                 }
                 Ok(_) => {
-                    self.name(&directory, name, true);
+                    self.name(&directory, &name, true);
                     return Ok(());
                 }
                 Err(found) if found.kind() == io::ErrorKind::NotFound => {
-                    self.name(&directory, name, false);
+                    self.name(&directory, &name, false);
                     return Ok(());
                 }
                 Err(found) => return Err(error(found)),

@@ -16,7 +16,7 @@ use time::{Duration, OffsetDateTime};
 use crate::intent::certificates::Certificates;
 use crate::layout::CERTIFICATES_DIR;
 use crate::report::Report;
-use crate::survey::certificates::assign::{Assignments, Origin, Served};
+use crate::survey::certificates::assign::{Assignments, CertificateOrigin, Served};
 use crate::survey::certificates::{Pair, PassedOver};
 use crate::text::several;
 
@@ -31,7 +31,7 @@ const LONGEST_NAME: usize = 255;
 
 /// A certificate that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Request {
+pub struct SelfSignedRequest {
     /// The virtual host in ASCII (`xn--…`).
     pub host: String,
     /// All names, that of the host first.
@@ -40,7 +40,7 @@ pub struct Request {
 
 /// What all names get.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Decision {
+pub struct CertificatePlan {
     /// What was found for them.
     pub found: Assignments,
     /// A line for each certificate that is served.
@@ -53,33 +53,35 @@ pub fn decide(
     found: Assignments,
     now: OffsetDateTime,
     report: &mut Report,
-) -> Decision {
+) -> CertificatePlan {
     if !found.without.is_empty() {
         let places: Vec<String> =
             wanted.sources.iter().map(|source| source.path.display().to_string()).collect();
         let (without, places) = (several(&found.without), several(&places));
         if wanted.self_signed {
-            report.notice(format!(
+            report.warning(format!(
                 "No certificate for {without} in {places}: using a self-signed one, which clients warn about and other \
                  servers refuse"
             ));
         } else {
-            report.warning(format!(
+            report.setting_warning(format!(
                 "PROSODY_SELF_SIGNED_CERTIFICATES: it is off, and there is no certificate for {without} in {places}: \
                  nobody can connect to them with TLS"
             ));
         }
     }
-    let mut decision = Decision { found, lines: Vec::new() };
+    let mut decision = CertificatePlan { found, lines: Vec::new() };
     decision.tell(now, report);
     decision
 }
 
-impl Decision {
+impl CertificatePlan {
     /// The self-signed certificates to make.
-    pub fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<SelfSignedRequest> {
         let missing = self.found.self_signed.iter().filter(|own| !own.is_usable);
-        missing.map(|own| Request { host: own.host_ascii.clone(), names: own.names.clone() }).collect()
+        missing
+            .map(|own| SelfSignedRequest { host: own.host_ascii.clone(), names: own.names.clone() })
+            .collect()
     }
 
     /// Says what is served, and what is wrong.
@@ -88,11 +90,11 @@ impl Decision {
         for (pair, names) in self.by_pair() {
             let line = format!("Certificate of {}: {}", several(&names), describe(&pair, now));
             if pair.is_expired {
-                report.notice(format!(
+                report.warning(format!(
                     "{line}: clients and other servers refuse it, and there is no other: renew it"
                 ));
             } else if pair.not_after - now < WARN {
-                report.notice(format!("{line}: renew it"));
+                report.warning(format!("{line}: renew it"));
             } else {
                 lines.push(line);
             }
@@ -101,7 +103,7 @@ impl Decision {
         let told = self.tell_of_hosts(report);
         self.tell_of_files(&told, report);
         for (variable, path) in &self.found.missing_places {
-            report.notice(format!("{variable}: {} is not there, or not yet", path.display()));
+            report.warning(format!("{variable}: {} is not there, or not yet", path.display()));
         }
     }
 
@@ -109,13 +111,14 @@ impl Decision {
     fn tell_of_hosts(&self, report: &mut Report) -> BTreeSet<String> {
         let mut told: BTreeSet<String> = BTreeSet::new();
         let hosts = || self.found.served.iter().filter(|served| served.is_host);
-        let kept: Vec<&Served> = hosts().filter(|served| matches!(served.origin, Origin::Kept(_))).collect();
+        let kept: Vec<&Served> =
+            hosts().filter(|served| matches!(served.origin, CertificateOrigin::Kept(_))).collect();
         if !kept.is_empty() {
             let names: Vec<&str> = kept.iter().map(|served| served.name.as_str()).collect();
             told.extend(kept.iter().flat_map(|served| &served.passed_over).map(ToString::to_string));
             let why: Vec<&String> = told.iter().collect();
             let why = if why.is_empty() { "there is no other any more".to_owned() } else { several(&why) };
-            report.notice(format!(
+            report.warning(format!(
                 "The certificate of {} stays the one that is served until now: {why}",
                 several(&names)
             ));
@@ -124,19 +127,19 @@ impl Decision {
         if !self.found.http_without.is_empty()
             && self.found.served.iter().any(|served| served.pair().is_some())
         {
-            report.notice(format!(
+            report.warning(format!(
                 "No certificate for {}, where HTTP services answer: HTTPS clients refuse another one",
                 several(&self.found.http_without)
             ));
         }
         let mut below: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for served in hosts() {
-            if let Origin::Above(above, _) = &served.origin {
+            if let CertificateOrigin::Above(above, _) = &served.origin {
                 below.entry(above).or_default().push(&served.name);
             }
         }
         for (above, names) in below {
-            report.notice(format!(
+            report.warning(format!(
                 "The certificate of {above} is used for {names} too, which it does not name: other servers may refuse it; \
                  have it issued for all of them",
                 names = several(&names)
@@ -149,19 +152,19 @@ impl Decision {
     fn tell_of_files(&self, told: &BTreeSet<String>, report: &mut Report) {
         let mut unused: BTreeSet<String> = self.found.problems.iter().map(ToString::to_string).collect();
         for served in &self.found.served {
-            let is_good = matches!(served.origin, Origin::Found(_));
+            let is_good = matches!(served.origin, CertificateOrigin::Found(_));
             // One that is only not the best is nothing to worry about where there is a good one.
             let (worse, wrong): (Vec<&PassedOver>, Vec<&PassedOver>) =
                 served.passed_over.iter().partition(|file| file.is_worse && is_good);
             unused.extend(wrong.into_iter().map(ToString::to_string));
-            worse.into_iter().for_each(|file| report.note(format!("Certificate not used: {file}")));
+            worse.into_iter().for_each(|file| report.debug(format!("Certificate not used: {file}")));
         }
         let unused: Vec<String> = unused.into_iter().filter(|line| !told.contains(line)).collect();
         for line in unused.iter().take(SHOWN) {
-            report.notice(format!("Certificate not used: {line}"));
+            report.warning(format!("Certificate not used: {line}"));
         }
         if unused.len() > SHOWN {
-            report.notice(format!(
+            report.warning(format!(
                 "{} more files of certificates are not used: `prosody-entrypoint certificates` says why",
                 unused.len() - SHOWN
             ));
@@ -232,7 +235,7 @@ impl Decision {
     /// since Prosody does not open such a port without any.
     pub fn default_host(&self) -> Option<&str> {
         let has_one = |served: &&Served| {
-            let is_own = served.origin == Origin::Own;
+            let is_own = served.origin == CertificateOrigin::Own;
             is_own
                 || served.pair().is_some()
                 || self.found.self_signed.iter().any(|own| own.host == served.name)
@@ -262,7 +265,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
-    use crate::intent::certificates::{Service, Source, Wanted};
+    use crate::intent::certificates::{SearchPlace, Service, Wanted};
     use crate::os::users::User;
     use crate::survey::certificates::assign::assign;
     use crate::survey::certificates::scan;
@@ -287,7 +290,7 @@ mod tests {
                 has_own: false,
             };
             Certificates {
-                sources: vec![Source { path: self.sources.path().to_owned(), only: None }],
+                sources: vec![SearchPlace { path: self.sources.path().to_owned(), only: None }],
                 names: hosts.iter().map(host).collect(),
                 wants_all: false,
                 self_signed: false,
@@ -297,32 +300,36 @@ mod tests {
         }
 
         fn assign(&self, hosts: &[&str]) -> Assignments {
-            let (wanted, now) = (self.wanted(hosts), OffsetDateTime::now_utc());
+            let (wanted, now) = (self.wanted(hosts), now());
             let scanned = scan(&wanted.sources, now);
             assign(&wanted, self.sources.path(), &User::current(), &scanned, Some(self.previous.path()), now)
         }
 
-        fn decide(&self, hosts: &[&str]) -> Decision {
-            Decision { found: self.assign(hosts), lines: Vec::new() }
+        fn decide(&self, hosts: &[&str]) -> CertificatePlan {
+            CertificatePlan { found: self.assign(hosts), lines: Vec::new() }
         }
 
         /// What is said: what is wrong, and what is well.
         fn tell(&self, hosts: &[&str]) -> (Vec<String>, Vec<String>) {
             let mut decision = self.decide(hosts);
             let mut report = Report::default();
-            decision.tell(OffsetDateTime::now_utc(), &mut report);
+            decision.tell(now(), &mut report);
             let place = self.sources.path().display().to_string();
             let said = report.warnings().map(|line| line.replace(&place, "")).collect();
             (said, decision.lines.iter().map(|line| line.replace(&place, "")).collect())
         }
     }
 
+    fn now() -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
+    }
+
     /// A certificate that ends in some days, and its key.
     fn pem(names: &[&str], days: i64) -> String {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
-        params.not_before = OffsetDateTime::now_utc() - Duration::days(365);
-        params.not_after = OffsetDateTime::now_utc() + Duration::days(days) + Duration::hours(1);
+        params.not_before = now() - Duration::days(365);
+        params.not_after = now() + Duration::days(days) + Duration::hours(1);
         let key = KeyPair::generate().unwrap();
         params.self_signed(&key).unwrap().pem() + &key.serialize_pem()
     }
@@ -332,7 +339,7 @@ mod tests {
         &pem[..pem.find("-----BEGIN PRIVATE KEY-----").unwrap()]
     }
 
-    fn unsettled(decision: &Decision) -> Vec<&str> {
+    fn unsettled(decision: &CertificatePlan) -> Vec<&str> {
         decision.found.unsettled.iter().map(|what| what.rsplit('/').next().unwrap()).collect()
     }
 
@@ -360,9 +367,9 @@ mod tests {
             served.into_iter().for_each(|text| place.previous.write("a.example.pem", text));
             let decision = place.decide(&["a.example"]);
             let (found, directory) = match &decision.found.served[0].origin {
-                Origin::Found(pair) => ("found", pair.certificate.parent().unwrap()),
-                Origin::Kept(pair) => ("kept", pair.certificate.parent().unwrap()),
-                Origin::None => ("none", Path::new("")),
+                CertificateOrigin::Found(pair) => ("found", pair.certificate.parent().unwrap()),
+                CertificateOrigin::Kept(pair) => ("kept", pair.certificate.parent().unwrap()),
+                CertificateOrigin::None => ("none", Path::new("")),
                 other => panic!("{number}: {other:?}"),
             };
             assert_eq!(found, origin, "{number}");
@@ -378,7 +385,7 @@ mod tests {
         let place = Place::new();
         // As where PROSODY_CERTIFICATES names the data directory.
         place.sources.write("self-signed/a.pem", pem(&["a.example"], 30));
-        assert_eq!(place.decide(&["a.example"]).found.served[0].origin, Origin::None);
+        assert_eq!(place.decide(&["a.example"]).found.served[0].origin, CertificateOrigin::None);
     }
 
     #[test]

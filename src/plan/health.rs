@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use crate::lua::Value;
 
 use crate::health::{ANY_HOST, Service, Target};
-use crate::intent::hosts::{Hosts, Options};
+use crate::intent::hosts::{Options, ServedHosts};
 
 /// The lines of the health check's file: the first host, at an address and port that are bound, loopback first; another server's
 /// port where clients have none.
-pub fn targets(options: &Options, hosts: &Hosts) -> String {
+pub fn targets(options: &Options, hosts: &ServedHosts) -> String {
     // Where only the user's own files name hosts, it is not known which.
     let host = hosts.virtual_hosts.first().map_or(ANY_HOST, |host| &host.name);
     let strings = |value: &Value| -> Vec<String> {

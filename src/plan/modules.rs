@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use super::Link;
 use crate::facts::prosody::Version;
-use crate::intent::hosts::{Component, Hosts};
+use crate::intent::hosts::{Component, ServedHosts};
 use crate::intent::modules::{
-    E2E_POLICY, E2ePolicy, ENABLED, Enabled, Modules, Reason, Request, Role, THE_DEFAULT_SET,
+    E2E_POLICY, E2ePolicy, ENABLED, Enabled, ModuleRequest, Modules, Reason, Role, THE_DEFAULT_SET,
     is_only_left_out,
 };
 use crate::layout::MODULES_DIR;
 use crate::lua::Value;
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::survey::modules::closure::Findings;
 use crate::survey::modules::source::{ModuleSource, Need};
-use crate::survey::modules::{File, Found, Origin};
+use crate::survey::modules::{File, Found, ModuleOrigin};
 use crate::text::{nearest, several};
 
 /// All modules, and the links that they need.
@@ -48,9 +48,9 @@ pub struct Module {
 pub fn place(
     wanted: &Modules,
     found: &Findings,
-    hosts: &mut Hosts,
+    hosts: &mut ServedHosts,
     report: &mut Report,
-) -> (Vec<String>, Vec<Request>) {
+) -> (Vec<String>, Vec<ModuleRequest>) {
     let mut requests = wanted.requests.clone();
     let mut placement = Placement { wanted, found, hosts, requests: &mut requests };
     let stay = wanted.enabled.iter().filter(|module| placement.stays(module, report));
@@ -61,17 +61,17 @@ pub fn place(
 /// Finds every module. What is wrong is added to the report.
 pub fn resolve(
     wanted: &Modules,
-    requests: &[Request],
+    requests: &[ModuleRequest],
     found: &Findings,
     version: &Version,
-    hosts: &Hosts,
+    hosts: &ServedHosts,
     report: &mut Report,
 ) -> Resolution {
     find_unused_providers(requests, report);
     let mut walk = Walk::new(found, version);
-    for Request { name, reason } in requests {
+    for ModuleRequest { name, reason } in requests {
         // What was not chosen by name is Prosody's own and there, but the user may have put another in its place.
-        if found.has_users || wanted.reads_own || reason.is_chosen() {
+        if found.has_custom || wanted.reads_own || reason.is_chosen() {
             walk.certain.push_back((name.clone(), reason.clone()));
         }
     }
@@ -80,7 +80,7 @@ pub fn resolve(
     if wanted.reads_own {
         find_disabled_needs(&walk.modules, wanted, hosts, report);
     }
-    found.problems.iter().for_each(|problem| report.notice(problem.clone()));
+    found.problems.iter().for_each(|problem| report.warning(problem.clone()));
     let path = |name: OsString| Path::new(MODULES_DIR).join(name);
     let links = walk.links.into_iter().map(|(name, target)| Link { path: path(name), target }).collect();
     Resolution { modules: walk.modules, links, fingerprints: walk.fingerprints }
@@ -93,8 +93,8 @@ const COMPONENTS: &[&str] = &["muc", "http_file_share", "proxy65", "pubsub"];
 struct Placement<'a> {
     wanted: &'a Modules,
     found: &'a Findings,
-    hosts: &'a mut Hosts,
-    requests: &'a mut Vec<Request>,
+    hosts: &'a mut ServedHosts,
+    requests: &'a mut Vec<ModuleRequest>,
 }
 
 impl Placement<'_> {
@@ -109,10 +109,9 @@ impl Placement<'_> {
         } else if COMPONENTS.contains(&name) {
             match self.hosts.components.iter().find(|component| component.module.as_deref() == Some(name)) {
                 Some(component) => {
-                    report
-                        .remark(format!("{variable}: {name} is there already, it serves {}", component.name));
+                    report.info(format!("{variable}: {name} is there already, it serves {}", component.name));
                 }
-                None => report.warning(format!(
+                None => report.setting_warning(format!(
                     "{variable}: {name} is left out: it serves an address of its own; write HOST:{name} into \
                      PROSODY_COMPONENTS, beside the other components that you want"
                 )),
@@ -120,12 +119,11 @@ impl Placement<'_> {
         } else if self.serves_rooms(name) {
             let addresses = self.enable_for_rooms(module);
             match &addresses[..] {
-                [] => report.warning(format!(
+                [] => report.setting_warning(format!(
                     "{variable}: {name} is left out: it is for rooms, and there are none; write HOST:muc into \
                      PROSODY_COMPONENTS, beside the other components that you want"
                 )),
-                _ => report
-                    .remark(format!("{variable}: {name} is for rooms, and loaded on {}", several(&addresses))),
+                _ => report                    .info(format!("{variable}: {name} is for rooms, and loaded on {}", several(&addresses))),
             }
         } else {
             return true;
@@ -151,7 +149,7 @@ impl Placement<'_> {
             }
             let enabled = enabled.iter().cloned().chain([Value::from(module.name.as_str())]).collect();
             rooms.options.insert(ENABLED.to_owned(), enabled);
-            let is_of_rooms = |request: &Request| match &request.reason {
+            let is_of_rooms = |request: &ModuleRequest| match &request.reason {
                 Reason::Asked { role: Role::Component(host) | Role::EnabledOn(host), .. } => {
                     *host == rooms.name
                 }
@@ -165,7 +163,7 @@ impl Placement<'_> {
                 is_default: false,
                 is_hidden: false,
             };
-            self.requests.insert(place, Request { name: module.name.clone(), reason });
+            self.requests.insert(place, ModuleRequest { name: module.name.clone(), reason });
         }
         addresses
     }
@@ -176,7 +174,8 @@ impl Placement<'_> {
             return true;
         }
         let file = self.found.module(name).and_then(|found| found.file.as_ref());
-        let source = file.filter(|file| file.origin != Origin::Prosody).and_then(|file| file.source.as_ref());
+        let source =
+            file.filter(|file| file.origin != ModuleOrigin::Prosody).and_then(|file| file.source.as_ref());
         source.is_some_and(|source| {
             source.modules.iter().any(|need| need.name == "muc" && !need.is_conditional)
         })
@@ -188,8 +187,8 @@ fn say_that_policy_is_void(policy: &E2ePolicy, report: &mut Report) {
     let why = "there is no module `e2e_policy`, and without it unencrypted messages are delivered: put it into a folder of \
                PROSODY_PLUGIN_PATHS";
     match policy.is_required {
-        false => report.warning(format!("{}: {why}", policy.variable)),
-        true => report.mistake(Mistake::new(&policy.variable, &format!("{why}, or say `none`"))),
+        false => report.setting_warning(format!("{}: {why}", policy.variable)),
+        true => report.error(SettingError::new(&policy.variable, &format!("{why}, or say `none`"))),
     }
 }
 
@@ -260,13 +259,13 @@ impl<'a> Walk<'a> {
     fn remark(&self, name: &str, found: &Found, file: &File, report: &mut Report) {
         let path = file.path.display();
         self.remark_on_files(name, found, report);
-        if file.origin == Origin::User {
+        if file.origin == ModuleOrigin::User {
             if let Some(other) = self.found.behind_users(name) {
                 let other = match other {
-                    Origin::Collection => "the one in the collection",
-                    Origin::Prosody | Origin::User => "Prosody's own",
+                    ModuleOrigin::Collection => "the one in the collection",
+                    ModuleOrigin::Prosody | ModuleOrigin::User => "Prosody's own",
                 };
-                report.remark(format!("The module {name} is {path}, and not {other}"));
+                report.info(format!("The module {name} is {path}, and not {other}"));
             }
         }
     }
@@ -275,7 +274,7 @@ impl<'a> Walk<'a> {
     fn remark_on_files(&self, name: &str, found: &Found, report: &mut Report) {
         let instead = found.file.as_ref().map(|file| format!(": loading {} instead", file.path.display()));
         for passed_over in &found.passed_over {
-            report.warning(format!(
+            report.setting_warning(format!(
                 "{}: {passed_over}{}",
                 self.by(name),
                 instead.as_deref().unwrap_or_default()
@@ -284,8 +283,8 @@ impl<'a> Walk<'a> {
         if let Some(problem) = &found.problem {
             let text = format!("{}: {}", self.by(name), problem.what);
             match problem.is_fatal {
-                true => report.mistake(Mistake::about(&text)),
-                false => report.warning(text),
+                true => report.error(SettingError::about(&text)),
+                false => report.setting_warning(text),
             }
         }
     }
@@ -296,13 +295,13 @@ impl<'a> Walk<'a> {
         // Each with whether the module loads it in any case.
         let mut files = VecDeque::from([(file.clone(), true)]);
         while let Some((file, is_always)) = files.pop_front() {
-            if let Some(name) = file.top.file_name().filter(|_| file.origin == Origin::Collection) {
+            if let Some(name) = file.top.file_name().filter(|_| file.origin == ModuleOrigin::Collection) {
                 self.links.insert(name.to_owned(), file.top.clone());
             }
             if file.digest != 0 {
                 self.fingerprints.push((file.path.clone(), file.digest));
             }
-            let is_own = file.origin == Origin::Prosody;
+            let is_own = file.origin == ModuleOrigin::Prosody;
             let Some(source) = file.source.clone() else { continue };
             self.follow(module, &source, is_certain, is_always);
             if !is_own {
@@ -386,7 +385,7 @@ impl<'a> Walk<'a> {
         if is_asked && *is_hidden {
             let (kind, _) = role.kind();
             let article = if kind.starts_with('a') { "an" } else { "a" };
-            report.mistake(Mistake::about(&format!(
+            report.error(SettingError::about(&format!(
                 "{by}: it names {article} {kind} that is not there: correct the name (its values may be secrets and are \
                  not shown)"
             )));
@@ -437,9 +436,9 @@ impl<'a> Walk<'a> {
         let joint = if chain.is_empty() { "" } else { ", and " };
         let text = format!("{}: {chain}{joint}{why}", self.by(name));
         if is_certain {
-            report.mistake(Mistake::about(&text));
+            report.error(SettingError::about(&text));
         } else {
-            report.warning(text);
+            report.setting_warning(text);
         }
     }
 
@@ -515,8 +514,8 @@ impl<'a> Walk<'a> {
 }
 
 /// Says which storage backends and authentication providers are loaded and not used.
-fn find_unused_providers(requests: &[Request], report: &mut Report) {
-    for Request { name, reason } in requests {
+fn find_unused_providers(requests: &[ModuleRequest], report: &mut Report) {
+    for ModuleRequest { name, reason } in requests {
         let Reason::Asked { by, role: Role::Enabled, is_default: false, is_hidden: false } = reason else {
             continue;
         };
@@ -530,20 +529,20 @@ fn find_unused_providers(requests: &[Request], report: &mut Report) {
             };
         let chosen: Vec<String> = requests
             .iter()
-            .filter_map(|Request { name, reason }| match reason {
+            .filter_map(|ModuleRequest { name, reason }| match reason {
                 Reason::Asked { by, role: other, is_hidden: false, .. } if *other == role => {
                     Some(format!("{} ({by})", name.strip_prefix(role.kind().1).unwrap_or(name)))
                 }
                 _ => None,
             })
             .collect();
-        if requests.iter().any(|Request { name: other, reason }| {
+        if requests.iter().any(|ModuleRequest { name: other, reason }| {
             other == name && matches!(reason, Reason::Asked { role: other, .. } if *other == role)
         }) {
             continue;
         }
         let chosen = if chosen.is_empty() { format!("{default} (the default)") } else { several(&chosen) };
-        report.notice(format!(
+        report.warning(format!(
             "{by}: {name} is loaded and not used: the {} is {chosen}; {setting}={short} chooses it",
             role.kind().0
         ));
@@ -551,7 +550,7 @@ fn find_unused_providers(requests: &[Request], report: &mut Report) {
 }
 
 /// Says what is disabled and needed all the same.
-fn find_disabled_needs(modules: &[Module], wanted: &Modules, hosts: &Hosts, report: &mut Report) {
+fn find_disabled_needs(modules: &[Module], wanted: &Modules, hosts: &ServedHosts, report: &mut Report) {
     let everywhere = loaded(modules, |role| *role != Role::Available);
     // What is left out is loaded for a component on that component alone.
     let is_components = |host: &str| hosts.components.iter().any(|component| component.name == host);
@@ -566,14 +565,14 @@ fn find_disabled_needs(modules: &[Module], wanted: &Modules, hosts: &Hosts, repo
         let [certain, possible] = users(if is_left_out { &on_virtual_hosts } else { &everywhere }, name, &[]);
         if !certain.is_empty() {
             let users = several(&certain);
-            report.warning(match is_left_out {
+            report.setting_warning(match is_left_out {
                 true => format!("{variable}: {name} is loaded all the same, for it is needed by {users}: disable these too"),
                 false => format!("{variable}: {name} is needed by {users}, which will not load: disable these too, or leave {name} enabled"),
             });
         }
         if !possible.is_empty() {
             let users = several(&possible);
-            report.notice(match is_left_out {
+            report.warning(match is_left_out {
                 true => format!("{variable}: {name} may be loaded all the same, for it may be needed by {users}: disable these too"),
                 false => format!("{variable}: {name} may be needed by {users}: disable these too, or leave {name} enabled"),
             });
@@ -593,14 +592,14 @@ fn find_disabled_needs(modules: &[Module], wanted: &Modules, hosts: &Hosts, repo
             let variable = &wanted.hosts_by;
             let [certain, possible] = users(&loaded, name, &off);
             if !certain.is_empty() {
-                report.warning(format!(
+                report.setting_warning(format!(
                     "{variable}: on {}, {name} is disabled and needed by {}, which will not load there: disable these too",
                     host.name,
                     several(&certain)
                 ));
             }
             if !possible.is_empty() {
-                report.notice(format!(
+                report.warning(format!(
                     "{variable}: on {}, {name} is disabled and may be needed by {}: disable these too",
                     host.name,
                     several(&possible)

@@ -8,14 +8,14 @@ use minijinja::Value;
 
 use super::File;
 use crate::facts::Facts;
-use crate::facts::custom_files::UserFile;
-use crate::intent::hosts::{Component, Hosts, Options};
+use crate::facts::custom_files::CustomFile;
+use crate::intent::hosts::{Component, Options, ServedHosts};
 use crate::layout::MAIN_FILE;
 use crate::lua::{self, Dialect, Secrets};
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 use crate::settings::types;
 use crate::templates::Templates;
-use crate::templates::values::{Name, to_template};
+use crate::templates::values::{LuaName, to_template};
 
 /// Our templates, compiled in. A file of the same name in the templates directory replaces one.
 const TEMPLATES: [(&str, &str); 6] = [
@@ -44,10 +44,10 @@ impl<'a> Renderer<'a> {
     /// Takes what templates are given, and compiles them. A mistake in one is added to the report.
     pub fn new(
         facts: &'a Facts,
-        hosts: &Hosts,
+        hosts: &ServedHosts,
         certificates: &BTreeMap<&str, PathBuf>,
         options: &Options,
-        written: &types::Options,
+        written: &types::CustomOptions,
         secrets: Secrets,
         report: &mut Report,
     ) -> Self {
@@ -90,11 +90,11 @@ impl<'a> Renderer<'a> {
             ("data_dir", Value::from(facts.data_dir.to_string_lossy().into_owned())),
         ]);
         let mut templates = Templates::new(Dialect { version: facts.prosody.dialect(), secrets });
-        let own = &facts.user_files.templates;
+        let own = &facts.custom_files.templates;
         for (name, text) in TEMPLATES {
             if !own.iter().any(|template| template.path.file_name() == Some(OsStr::new(name))) {
                 if let Err(error) = templates.add(name, text) {
-                    report.mistake(Mistake::about(&error.to_string()));
+                    report.error(SettingError::about(&error.to_string()));
                 }
             }
         }
@@ -103,7 +103,7 @@ impl<'a> Renderer<'a> {
             let name = template.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let text = template.template.clone().unwrap_or_default();
             if let Err(error) = templates.add_file(name.clone(), &template.path, text) {
-                report.mistake(Mistake::about(&error.to_string()));
+                report.error(SettingError::about(&error.to_string()));
                 broken.push(name);
             }
         }
@@ -120,13 +120,13 @@ impl<'a> Renderer<'a> {
                 includes.push(generation.join(fragment));
             }
             let own = match fragment {
-                "vhosts.cfg.lua" => &facts.user_files.virtual_hosts,
-                "components.cfg.lua" => &facts.user_files.components,
+                "vhosts.cfg.lua" => &facts.custom_files.virtual_hosts,
+                "components.cfg.lua" => &facts.custom_files.components,
                 _ => continue,
             };
-            self.user_files(own, generation, &mut files, &mut includes, report);
+            self.custom_files(own, generation, &mut files, &mut includes, report);
         }
-        self.user_files(&facts.user_files.extra, generation, &mut files, &mut includes, report);
+        self.custom_files(&facts.custom_files.extra, generation, &mut files, &mut includes, report);
         if let Some(content) = self.main(&includes, report) {
             files.push(File::new(MAIN_FILE, content));
         }
@@ -149,9 +149,9 @@ impl<'a> Renderer<'a> {
     }
 
     /// The user's files as they are, and the user's templates rendered.
-    fn user_files(
+    fn custom_files(
         &self,
-        own: &[UserFile],
+        own: &[CustomFile],
         generation: &Path,
         files: &mut Vec<File>,
         includes: &mut Vec<PathBuf>,
@@ -171,12 +171,12 @@ impl<'a> Renderer<'a> {
                             "{source}: another template is rendered as {name} already: rename it",
                             source = file.path.display()
                         );
-                        report.mistake(Mistake::about(&why));
+                        report.error(SettingError::about(&why));
                     }
                     includes.push(generation.join(&path));
                     files.push(File { path, content, source: Some(file.path.clone()) });
                 }
-                Err(error) => report.mistake(Mistake::about(&error.to_string())),
+                Err(error) => report.error(SettingError::about(&error.to_string())),
             }
         }
     }
@@ -187,7 +187,7 @@ impl<'a> Renderer<'a> {
         }
         self.templates
             .render(name, context)
-            .map_err(|error| report.mistake(Mistake::about(&error.to_string())))
+            .map_err(|error| report.error(SettingError::about(&error.to_string())))
             .ok()
     }
 }
@@ -234,6 +234,6 @@ fn is_mentioned(option: &str) -> bool {
 fn pairs(options: &Options) -> Value {
     // Names were checked where they were read; one that is no identifier never gets here.
     let pair =
-        |(name, value): (&String, &lua::Value)| Some([Name::new(name)?.into_value(), to_template(value)]);
+        |(name, value): (&String, &lua::Value)| Some([LuaName::new(name)?.into_value(), to_template(value)]);
     options.iter().filter_map(pair).map(Value::from_iter).collect()
 }

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use crate::lua::Value;
 
 use super::File;
-use super::certificates::Decision;
+use super::certificates::CertificatePlan;
 use crate::digest::{self, Digest};
 use crate::facts::Facts;
 use crate::facts::lua_summary::{self, Summary};
-use crate::intent::hosts::{Hosts, Options};
+use crate::intent::hosts::{Options, ServedHosts};
 use crate::lua::{self, Dialect, Secrets};
 
 /// What serves a host that only a file of the user's names.
@@ -50,8 +50,8 @@ const PLACES: [&str; 8] =
 /// `files` are those that were rendered, `modules` the files of modules outside of Prosody, each with a digest.
 pub fn describe(
     facts: &Facts,
-    hosts: &Hosts,
-    certificates: &Decision,
+    hosts: &ServedHosts,
+    certificates: &CertificatePlan,
     options: &Options,
     files: &[File],
     modules: &[(PathBuf, u64)],
@@ -68,11 +68,11 @@ pub fn describe(
         line(&mut text, format_args!("host\t{}\t{module}", component.name));
         add_options(&mut text, &component.name, &component.options, dialect);
     }
-    for file in facts.user_files.fragments().filter(|file| file.template.is_none()) {
+    for file in facts.custom_files.fragments().filter(|file| file.template.is_none()) {
         add_summary(&mut text, &file.path, &file.summary);
         add_hosts(&mut text, &file.summary);
     }
-    let has_templates = !facts.user_files.templates.is_empty();
+    let has_templates = !facts.custom_files.templates.is_empty();
     for file in files.iter().filter(|file| has_templates || file.source.is_some()) {
         let summary = lua_summary::summarize(file.content.as_bytes());
         add_summary(&mut text, file.source.as_ref().unwrap_or(&file.path), &summary);
@@ -80,8 +80,8 @@ pub fn describe(
             add_hosts(&mut text, &summary);
         }
     }
-    let user_files = facts.user_files.fragments().filter(|file| file.template.is_none());
-    let user_files = user_files.map(|file| (&file.path, file.digest));
+    let custom_files = facts.custom_files.fragments().filter(|file| file.template.is_none());
+    let custom_files = custom_files.map(|file| (&file.path, file.digest));
     for served in &certificates.found.served {
         let Some(pair) = served.pair() else { continue };
         let (name, path) = (field(&served.name), field(&pair.certificate.to_string_lossy()));
@@ -97,7 +97,7 @@ pub fn describe(
     for file in facts.secret_files.values() {
         line(&mut text, format_args!("file\t{}\t{:x}", field(&file.path), file.digest));
     }
-    for (path, digest) in user_files {
+    for (path, digest) in custom_files {
         // A name with a tab or an end of a line in it is nobody's but an attacker's.
         let path = field(&path.to_string_lossy());
         line(&mut text, format_args!("file\t{path}\t{digest:x}"));
@@ -212,7 +212,7 @@ impl<'a> State<'a> {
 
     /// The text of another state without what may be better in a moment and was not known to be so, and without the warnings
     /// that were not given: as if that was still to be seen.
-    pub fn without_news_of_unsettled(&self, text: &str) -> String {
+    pub fn without_new_pending(&self, text: &str) -> String {
         let is_known = |line: &&str| match line.split_once('\t') {
             Some(("unsettled", reason)) => self.unsettled.contains(reason),
             Some(("warning", digest)) => self.warnings.contains(digest),
@@ -222,7 +222,7 @@ impl<'a> State<'a> {
     }
 
     /// Whether all that may be better in a moment in `new` was known to be so.
-    pub fn is_settled(&self, new: &State) -> bool {
+    pub fn has_no_new_pending(&self, new: &State) -> bool {
         new.unsettled.is_subset(&self.unsettled)
     }
 
@@ -381,18 +381,18 @@ mod tests {
         let same = State::parse("certificate\ta.example\t/new\t1\nunsettled\t/broken\n");
         assert!(!before.has_other_certificates(&same));
         assert_eq!(before.changed_files(&same), Vec::<PathBuf>::new());
-        assert!(before.is_settled(&same));
+        assert!(before.has_no_new_pending(&same));
         let renewed = State::parse("certificate\ta.example\t/new\t2\n");
         assert!(before.has_other_certificates(&renewed));
         assert_eq!(before.changed_files(&renewed), [PathBuf::from("/new")]);
-        assert!(before.is_settled(&renewed));
+        assert!(before.has_no_new_pending(&renewed));
         let two = State::parse("certificate\ta.example\t/new\t2\ncertificate\tb.example\t/new\t2\n");
         assert_eq!(before.changed_files(&two), [PathBuf::from("/new")]);
         let broken = State::parse("certificate\ta.example\t/old\t1\nunsettled\t/broken\nunsettled\t/other\n");
-        assert!(before.has_other_certificates(&broken) && !before.is_settled(&broken));
+        assert!(before.has_other_certificates(&broken) && !before.has_no_new_pending(&broken));
         assert!(before.serves("a.example", 1) && !before.serves("a.example", 2) && !before.serves("b", 1));
         let news = "certificate\tb\t/b\t2\nunsettled\t/broken\nunsettled\t/other\nwarning\t7\n";
-        assert_eq!(before.without_news_of_unsettled(news), "certificate\tb\t/b\t2\nunsettled\t/broken\n");
+        assert_eq!(before.without_new_pending(news), "certificate\tb\t/b\t2\nunsettled\t/broken\n");
     }
 
     #[test]
@@ -401,6 +401,61 @@ mod tests {
         add_warning(&mut text, "one");
         assert!(State::parse(&text).has_warned("one"));
         assert!(!State::parse(&text).has_warned("two"));
+    }
+
+    #[test]
+    fn a_modules_file_needs_a_restart_and_is_named() {
+        for added in ["module\t/m/mod_a.lua\t2", ""] {
+            let before = format!("{BEFORE}module\t/m/mod_a.lua\t1\n");
+            let after = format!("{BEFORE}{added}\n");
+            let (before, after) = (State::parse(&before), State::parse(&after));
+            assert_eq!(before.changes(&after).restart, set(&["the module's file /m/mod_a.lua"]), "{added:?}");
+            assert_eq!(before.changed_files(&after), [PathBuf::from("/m/mod_a.lua")], "{added:?}");
+            assert_eq!(after.changes(&before).restart, set(&["the module's file /m/mod_a.lua"]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_any_more_is_another_one() {
+        let before = State::parse("certificate\ta.example\t/a\t1\ncertificate\tb.example\t/b\t1\n");
+        let after = State::parse("certificate\ta.example\t/a\t1\n");
+        assert!(before.has_other_certificates(&after) && after.has_other_certificates(&before));
+        // What is gone is no file to name, and what comes is.
+        assert_eq!(before.changed_files(&after), Vec::<PathBuf>::new());
+        assert_eq!(after.changed_files(&before), [PathBuf::from("/b")]);
+        // The same certificate for another name is another one.
+        let renamed = State::parse("certificate\ta.example\t/a\t1\ncertificate\tc.example\t/b\t1\n");
+        assert!(before.has_other_certificates(&renamed));
+        assert_eq!(before.changes(&after), Changes::default(), "no restart, whatever it is");
+    }
+
+    #[test]
+    fn another_reason_to_wait_is_another_state() {
+        let before = State::parse("unsettled\t/one\n");
+        let (none, both) = (State::parse(""), State::parse("unsettled\t/one\nunsettled\t/two\n"));
+        assert!(
+            before.has_no_new_pending(&none)
+                && before.has_no_new_pending(&before)
+                && !before.has_no_new_pending(&both)
+        );
+        assert!(!none.has_no_new_pending(&before));
+        assert!(before.has_other_certificates(&none) && before.has_other_certificates(&both));
+        assert!(!both.has_other_certificates(&State::parse("unsettled\t/two\nunsettled\t/one\n")));
+        // Nothing of the rest is left out with the news.
+        let mut text = format!("{BEFORE}unsettled\t/two\n");
+        add_warning(&mut text, "new");
+        assert_eq!(before.without_new_pending(&text), BEFORE);
+        let mut known = "unsettled\t/two\n".to_owned();
+        add_warning(&mut known, "new");
+        assert_eq!(State::parse(&known).without_new_pending(&text), text);
+    }
+
+    #[test]
+    fn a_line_of_another_kind_is_left_out() {
+        let text = format!("{BEFORE}pending\t/a\nfile\t/b\nhost\nmodule\t/m\t1\t2\n");
+        let (before, after) = (State::parse(BEFORE), State::parse(&text));
+        assert_eq!(before.changes(&after), Changes::default());
+        assert_eq!(before.changed_files(&after), Vec::<PathBuf>::new());
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Setting {
     /// Its name here.
     pub field: Field,
     /// How the reference names its type.
-    pub kind: fn() -> Cow<'static, str>,
+    pub type_name: fn() -> Cow<'static, str>,
     /// A valid value.
     pub example: fn() -> &'static str,
     /// The default in words, empty where there is none.
@@ -41,8 +41,8 @@ impl Setting {
     }
 
     /// Whether the value is one secret and no more, which has one line as a rule.
-    pub fn kind_is_secret(&self) -> bool {
-        (self.kind)() == Secret::kind()
+    pub fn is_plain_secret(&self) -> bool {
+        (self.type_name)() == Secret::type_name()
     }
 
     /// Whether a value may be shown in a message.
@@ -85,14 +85,14 @@ pub struct Section {
 macro_rules! section {
     (
         $(#[$doc:meta])* $section:ident $title:literal
-        $( $field:ident: $kind:ty = $default:literal, $meaning:literal
+        $( $field:ident: $type:ty = $default:literal, $meaning:literal
            $(, option $option:ident)? $(, decides [$($decides:ident),+])? $(, aliases [$($alias:literal),+])?
            $(, secret: $secret:literal)?; )*
     ) => {
         $(#[$doc])*
         #[derive(Debug, Default, Deserialize)]
         #[serde(default)]
-        pub struct $section { $( #[doc = $meaning] pub $field: Option<$kind>, )* }
+        pub struct $section { $( #[doc = $meaning] pub $field: Option<$type>, )* }
 
         #[allow(non_upper_case_globals)]
         impl Field {
@@ -105,13 +105,13 @@ macro_rules! section {
                 title: $title,
                 settings: &[ $( Setting {
                     field: Field::$field,
-                    kind: <$kind as Kind>::kind,
-                    example: <$kind as Kind>::example,
+                    type_name: <$type as SettingType>::type_name,
+                    example: <$type as SettingType>::example,
                     default: $default,
                     meaning: $meaning,
                     aliases: &[$($($alias),+)?],
                     secret: false $(|| $secret)?,
-                    hides: <$kind as Kind>::hides,
+                    hides: <$type as SettingType>::hides,
                     options: &[$(stringify!($option),)? $($(stringify!($decides)),+)?],
                 } ),* ],
             };
@@ -269,7 +269,7 @@ section! {
 section! {
     /// Everything that has no setting of its own.
     Anything "Anything else"
-    options: Options = "", "Any global Prosody option: `{\"max_resources\": 5}`. `null` leaves an option out. An option that a setting decides too is an error.";
+    options: CustomOptions = "", "Any global Prosody option: `{\"max_resources\": 5}`. `null` leaves an option out. An option that a setting decides too is an error.";
     extra_config: Glob = "`conf.d/*.cfg.lua` below the configuration directory", "Lua fragments included very last, in name order: what they say wins. `vhost.d/` and `cmpt.d/` beside it are included after our virtual hosts and after our components. Files that end in `.cfg.lua.j2` are templates.";
 }
 

@@ -119,6 +119,6 @@ pub fn hint(name: &str) -> Option<String> {
 pub fn note(variable: &str, report: &mut Report) {
     if let Some((name, meaning)) = find(variable.strip_suffix("_FILE").unwrap_or(variable)) {
         let setting = setting(name, meaning).replace('`', "");
-        report.note(format!("{variable} is another image's: the setting is {setting}"));
+        report.debug(format!("{variable} is another image's: the setting is {setting}"));
     }
 }

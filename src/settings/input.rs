@@ -3,20 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::catalogue::{self, Field, PREFIX, STORE_PREFIX, Setting};
 use super::compat;
 use super::types::{Account, Domain};
 use crate::lua::Value;
-use crate::report::{Mistake, Report};
-use crate::text::nearest;
-
-/// The largest file that a `_FILE` setting may name, in bytes.
-const FILE_LIMIT: u64 = 16 * 1024 * 1024;
+use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
+use crate::report::{Report, SettingError};
+use crate::text::{nearest, reason};
 
 /// Names that Prosody or an image defines, and that are therefore not misspelt settings.
 pub const NOT_OURS: &[&str] = &["PROSODY_CONFIG", "PROSODY_VERSION", "PROSODY_SHA1"];
@@ -97,7 +92,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
             }
             Ok(_) => {}
             Err(_) if !name.starts_with(PREFIX) => {}
-            Err(_) => report.mistake(Mistake::new(name, "the value is not UTF-8")),
+            Err(_) => report.error(SettingError::new(name, "the value is not UTF-8")),
         }
     }
 
@@ -118,7 +113,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
         source.variables.push(name.clone());
         let given = if is_file {
             let (is_shown, is_secret) = match &meaning {
-                Meaning::Setting(setting) => (setting.shows(value), setting.kind_is_secret()),
+                Meaning::Setting(setting) => (setting.shows(value), setting.is_plain_secret()),
                 Meaning::Store(_) | Meaning::Legacy(_) => (false, false),
             };
             match from_file(name, value, is_shown, is_secret, report) {
@@ -133,7 +128,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
             Meaning::Legacy(name) => keep(legacy.entry(name), given, None, report),
             Meaning::Setting(setting) => {
                 if let Some(alias) = alias_of(&given.variable, setting) {
-                    report.note(format!("{alias} is another name for {}: both work", setting.name()));
+                    report.debug(format!("{alias} is another name for {}: both work", setting.name()));
                 }
                 compat::note(&given.variable, report);
                 keep(source.given.entry(setting.field), given, Some(setting), report);
@@ -154,24 +149,24 @@ pub(super) fn from_file(
 ) -> Option<Given> {
     match read_file(Path::new(path)) {
         Ok((text, _)) if text.is_empty() => {
-            report.warning(format!("{name}: {path} is empty, which is the same as not setting it"));
+            report.setting_warning(format!("{name}: {path} is empty, which is the same as not setting it"));
             None
         }
         Ok((text, doubt)) => {
             if let Some(what) = doubt {
                 report
-                    .notice(format!("{name}: {path} has {what}, which is not taken as a part of the value"));
+                    .warning(format!("{name}: {path} has {what}, which is not taken as a part of the value"));
             }
             if is_secret && text.contains(['\r', '\n']) {
-                report.notice(format!("{name}: {path} has several lines, all of which are the secret"));
+                report.warning(format!("{name}: {path} has several lines, all of which are the secret"));
             }
             Some(Given { variable: name.to_owned(), file: Some(path.into()), value: text })
         }
         Err(why) => {
-            let mistake = Mistake::new(name, &why);
+            let mistake = SettingError::new(name, &why);
             // What is no absolute path may be the secret itself, given to the wrong name.
             let is_shown = is_shown || path.starts_with('/');
-            report.mistake(if is_shown { mistake.with_value(path) } else { mistake });
+            report.error(if is_shown { mistake.with_value(path) } else { mistake });
             None
         }
     }
@@ -193,13 +188,13 @@ pub(super) fn keep<K: Ord>(
             let twins =
                 [&first.variable, &given.variable].map(|name| name.strip_suffix("_FILE").unwrap_or(name));
             if twins[0] == twins[1] {
-                report.mistake(Mistake::new(
+                report.error(SettingError::new(
                     &first.variable,
                     &format!("{} and {} are both set: keep one of them", first.variable, given.variable),
                 ));
             } else if first.value != given.value {
                 let own = setting.map_or_else(String::new, Setting::name);
-                report.mistake(Mistake::new(
+                report.error(SettingError::new(
                     &given.variable,
                     &format!(
                         "{} and {} are the same setting with different values: keep {own}",
@@ -257,9 +252,8 @@ pub fn suggestion(unknown: &str) -> Option<String> {
         .filter(|name| name.starts_with(PREFIX))
         .collect();
     // Without the prefix, which says nothing: it would make short names alike.
-    let bare = |name: &'_ str| name[PREFIX.len()..].to_owned();
-    let candidates: Vec<String> = names.iter().map(|name| bare(name)).collect();
-    nearest(&bare(stem), candidates.iter().map(String::as_str)).map(|found| format!("{PREFIX}{found}{twin}"))
+    let candidates = names.iter().filter_map(|name| name.strip_prefix(PREFIX));
+    nearest(stem.strip_prefix(PREFIX)?, candidates).map(|found| format!("{PREFIX}{found}{twin}"))
 }
 
 /// Whether a variable is one that Kubernetes (a Service named `prosody…`) or Docker's links put there, by its shape.
@@ -292,7 +286,7 @@ pub(super) fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String
             return true;
         }
     }
-    name.match_indices("_ENV_").any(|(at, _)| linked(&name[..at]))
+    name.match_indices("_ENV_").any(|(at, _)| name.get(..at).is_some_and(linked))
 }
 
 /// The content of a settings file, less one line end at its end and the mark that some editors put at its beginning. What
@@ -316,40 +310,17 @@ fn read_file(path: &Path) -> Result<(String, Option<&'static str>), String> {
 
 /// The content of a regular file of at most 16 MiB.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
-    // Without O_NONBLOCK a FIFO would hold the start for ever.
-    let file =
-        OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY).open(path);
-    let mut file = file.map_err(|error| format!("the file cannot be read: {}", reason(&error)))?;
-    let metadata = file.metadata().map_err(|error| format!("the file cannot be read: {}", reason(&error)))?;
-    let kind = metadata.file_type();
-    if !kind.is_file() {
-        let what = match () {
-            () if kind.is_dir() => "a directory",
-            () if kind.is_fifo() => "a FIFO",
-            () if kind.is_char_device() || kind.is_block_device() => "a device",
-            () => "no regular file",
+    trusted_file::read(path, Links::All, LARGEST).map_err(|error| {
+        let what = match error {
+            Error::Irregular(Kind::Directory) => "a directory",
+            Error::Irregular(Kind::Fifo) => "a FIFO",
+            Error::Irregular(Kind::Device) => "a device",
+            Error::Irregular(_) => "no regular file",
+            Error::TooLarge => return format!("the file is larger than {} MiB", LARGEST / 1024 / 1024),
+            error => return format!("the file cannot be read: {}", reason(&error.into())),
         };
-        return Err(format!("expected a file with the value in it, this is {what}"));
-    }
-    let too_large = || format!("the file is larger than {} MiB", FILE_LIMIT / 1024 / 1024);
-    if metadata.len() > FILE_LIMIT {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
-    let read = file.by_ref().take(FILE_LIMIT + 1).read_to_end(&mut bytes);
-    read.map_err(|error| format!("the file cannot be read: {}", reason(&error)))?;
-    if bytes.len() as u64 > FILE_LIMIT {
-        return Err(too_large());
-    }
-    Ok(bytes)
-}
-
-/// The reason of an I/O error without Rust's `(os error 2)` behind it.
-pub fn reason(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
-        None => error.to_string(),
-    }
+        format!("expected a file with the value in it, this is {what}")
+    })
 }
 
 #[cfg(test)]
@@ -366,7 +337,7 @@ mod tests {
     #[test]
     fn empty_means_unset() {
         let (source, report) = read_pairs(&[("PROSODY_DOMAIN", ""), ("PROSODY_DOMIAN", "")]);
-        assert!(source.given.is_empty() && source.unknown.is_empty() && report.mistakes().is_empty());
+        assert!(source.given.is_empty() && source.unknown.is_empty() && report.errors().is_empty());
     }
 
     #[test]
@@ -387,7 +358,7 @@ mod tests {
         ]);
         assert_eq!(source.given.len(), 0, "{:?}", source.given);
         assert_eq!(source.unknown, Vec::<String>::new());
-        assert!(report.mistakes().is_empty());
+        assert!(report.errors().is_empty());
     }
 
     #[test]
@@ -401,10 +372,10 @@ mod tests {
     fn an_alias_and_its_setting_may_agree_but_not_differ() {
         let (source, report) = read_pairs(&[("PROSODY_LOGLEVEL", "debug"), ("PROSODY_LOG_LEVEL", "debug")]);
         assert_eq!(source.given[&Field::log_level].value, "debug");
-        assert!(report.mistakes().is_empty());
+        assert!(report.errors().is_empty());
         let (_, report) = read_pairs(&[("PROSODY_LOGLEVEL", "debug"), ("PROSODY_LOG_LEVEL", "info")]);
-        assert_eq!(report.mistakes().len(), 1);
-        let text = report.mistakes()[0].to_string();
+        assert_eq!(report.errors().len(), 1);
+        let text = report.errors()[0].to_string();
         assert!(text.contains("PROSODY_LOGLEVEL") && text.contains("PROSODY_LOG_LEVEL"), "{text}");
     }
 
@@ -415,7 +386,7 @@ mod tests {
         assert_eq!(source.given[&Field::default_storage].value, "internal");
         let (source, report) = read_pairs(&[("PROSODY_STORAGE_FILE", "/nonexistent")]);
         assert!(source.stores.is_empty());
-        assert_eq!(report.mistakes().len(), 1);
+        assert_eq!(report.errors().len(), 1);
     }
 
     #[test]
@@ -425,7 +396,7 @@ mod tests {
         let (_, report) =
             read_pairs(&[("PROSODY_DOMAIN", "a.example"), ("PROSODY_DOMAIN_FILE", file.to_str().unwrap())]);
         std::fs::remove_file(&file).unwrap();
-        let text = report.mistakes()[0].to_string();
+        let text = report.errors()[0].to_string();
         assert!(text.contains("PROSODY_DOMAIN and PROSODY_DOMAIN_FILE"), "{text}");
     }
 

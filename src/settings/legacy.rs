@@ -6,26 +6,26 @@ use super::catalogue::{self, Field, PREFIX};
 use super::compat::Meaning::{Setting, Special};
 use super::compat::{VARIABLES, note};
 use super::input::{Given, Source, from_file, is_injected, keep};
-use super::types::{Account, BareOrDomain, Boolean, Domain, E2ePolicy, Jid, Kind, Lua, Password, Set};
+use super::types::{Account, BareOrDomain, Boolean, Domain, E2ePolicy, Jid, Lua, Password, Set, SettingType};
 use crate::layout::CONFIG_DIR;
-use crate::report::{Mistake, Report};
+use crate::report::{Report, SettingError};
 
 /// The component that each of these names the host of.
-const HOSTS_OF_COMPONENTS: [(&str, &str); 4] = [
+const COMPONENT_HOSTS: [(&str, &str); 4] = [
     ("DOMAIN_MUC", "muc"),
     ("DOMAIN_HTTP_UPLOAD", "http_file_share"),
     ("DOMAIN_PROXY", "proxy65"),
     ("DOMAIN_PUBSUB", "pubsub"),
 ];
 
-/// Takes what is no setting of its own: `own` has those that begin with `PROSODY_`, by their names; `variables` all others too.
+/// Takes what is no setting of its prefixed: `prefixed` has those that begin with `PROSODY_`, by their names; `variables` all others too.
 pub fn take(
-    own: &BTreeMap<&'static str, Given>,
+    prefixed: &BTreeMap<&'static str, Given>,
     variables: &BTreeMap<String, String>,
     source: &mut Source,
     report: &mut Report,
 ) {
-    own.values().for_each(|given| note(&given.variable, report));
+    prefixed.values().for_each(|given| note(&given.variable, report));
     // To the official image's Prosody a relative path is one beside its main file.
     let config_dir = source.given.get(&Field::config_dir).map(|given| given.value.clone());
     if let Some(given) =
@@ -34,10 +34,10 @@ pub fn take(
         given.value = format!("{}/{}", config_dir.as_deref().unwrap_or(CONFIG_DIR), given.value);
     }
     let mut flag = |name: &str| {
-        let given = own.get(name)?;
+        let given = prefixed.get(name)?;
         // Where it is wrong nothing is started.
         Some(Boolean::parse(&given.value).map(|flag| flag.0).unwrap_or_else(|why| {
-            report.mistake(Mistake::new(&given.variable, &why).with_value(&given.value));
+            report.error(SettingError::new(&given.variable, &why).with_value(&given.value));
             false
         }))
     };
@@ -45,9 +45,9 @@ pub fn take(
     source
         .legacy
         .given
-        .extend(own.get_key_value("PROSODY_EXTRA_CFG").map(|(name, given)| (*name, given.clone())));
+        .extend(prefixed.get_key_value("PROSODY_EXTRA_CFG").map(|(name, given)| (*name, given.clone())));
     let is_enabled = flag("PROSODY_ENABLE_DEFAULT_VIRTUALHOST");
-    let host = own.get("PROSODY_DEFAULT_VIRTUALHOST");
+    let host = prefixed.get("PROSODY_DEFAULT_VIRTUALHOST");
     match (is_enabled, host) {
         (Some(true), host) => {
             let variable = "PROSODY_ENABLE_DEFAULT_VIRTUALHOST".to_owned();
@@ -60,7 +60,7 @@ pub fn take(
                 report,
             );
         }
-        (None, Some(host)) => report.warning(format!(
+        (None, Some(host)) => report.setting_warning(format!(
             "{}: not served without PROSODY_ENABLE_DEFAULT_VIRTUALHOST=1: use PROSODY_VIRTUAL_HOSTS",
             host.variable
         )),
@@ -68,20 +68,23 @@ pub fn take(
     }
 
     let value = |name: &str| variables.get(name);
-    let is_given = [value("LOCAL"), value("DOMAIN"), value("PASSWORD").or(value("PASSWORD_FILE"))];
-    let is_given = is_given.map(|value| value.is_some());
+    let are_given = [value("LOCAL"), value("DOMAIN"), value("PASSWORD").or(value("PASSWORD_FILE"))];
+    let are_given = are_given.map(|value| value.is_some());
     let missing: Vec<&str> = ["LOCAL", "DOMAIN", "PASSWORD"]
         .into_iter()
-        .zip(is_given)
+        .zip(are_given)
         .filter(|(_, is)| !is)
         .map(|(name, _)| name)
         .collect();
-    let is_named = [Field::domain, Field::virtual_hosts].iter().any(|field| source.given.contains_key(field));
+    let is_host_named =
+        [Field::domain, Field::virtual_hosts].iter().any(|field| source.given.contains_key(field));
     // Without LOCAL, and with a setting that names the host, the two are another program's.
-    let is_meant = |missing: &str| missing != "LOCAL" || !is_named;
-    if let Some(missing) = Some(&missing[..]).filter(|missing| missing.len() == 1 && is_meant(missing[0])) {
+    let is_for_account = |missing: &str| missing != "LOCAL" || !is_host_named;
+    if let Some(missing) =
+        Some(&missing[..]).filter(|missing| missing.len() == 1 && is_for_account(missing[0]))
+    {
         let missing = missing[0];
-        report.warning(format!(
+        report.setting_warning(format!(
             "{missing}: LOCAL, DOMAIN and PASSWORD make an account together, and this one is not set: set it, or use \
              PROSODY_ACCOUNTS"
         ));
@@ -92,12 +95,12 @@ pub fn take(
     if missing.is_empty() {
         account(domain, variables, source, report);
     }
-    if is_named {
+    if is_host_named {
         return;
     }
     if !missing.is_empty() && Domain::parse(domain).is_err() {
         // Most likely it is another program's, and so no mistake where warnings are mistakes.
-        report.notice("DOMAIN: this is no domain, and has no effect here: use PROSODY_DOMAIN".to_owned());
+        report.warning("DOMAIN: this is no domain, and has no effect here: use PROSODY_DOMAIN".to_owned());
         return;
     }
     let field = if missing.is_empty() { Field::virtual_hosts } else { Field::domain };
@@ -105,25 +108,25 @@ pub fn take(
     if !missing.is_empty() || Domain::parse(domain).is_ok() {
         source.given.insert(field, given("DOMAIN", domain));
         let setting = catalogue::setting(field).map(catalogue::Setting::name).unwrap_or_default();
-        report.note(format!("DOMAIN is another image's: the setting is {setting}"));
+        report.debug(format!("DOMAIN is another image's: the setting is {setting}"));
     }
 
     // So are the administrators in quotation marks there, as the strings of a list in Lua.
     if let Some(given) = source.given.get_mut(&Field::admins).filter(|given| given.value.starts_with('"')) {
         given.value = given.value.replace('"', "");
     }
-    let are_named = source.given.contains_key(&Field::components);
+    let has_components = source.given.contains_key(&Field::components);
     for (name, meaning) in VARIABLES.iter().filter(|(name, _)| !name.starts_with(PREFIX)) {
         let Some(value) = value(name) else { continue };
-        let mut wrong = |why: String| report.mistake(Mistake::new(name, &why).with_value(value));
-        let component = HOSTS_OF_COMPONENTS.iter().find(|(variable, _)| variable == name);
+        let mut wrong = |why: String| report.error(SettingError::new(name, &why).with_value(value));
+        let component = COMPONENT_HOSTS.iter().find(|(variable, _)| variable == name);
         match (meaning, component) {
             // A list of strings in Lua, as that image had it, has quotes.
             (Setting(field), _) => {
                 let value = value.replace('"', "");
                 keep(source.given.entry(*field), given(name, &value), catalogue::setting(*field), report);
             }
-            (Special(..), Some((_, module))) if !are_named => {
+            (Special(..), Some((_, module))) if !has_components => {
                 match Domain::parse(value) {
                     Ok(host) => source.legacy.components.push((module, host)),
                     Err(why) => wrong(why),
@@ -162,7 +165,7 @@ fn account(domain: &str, variables: &BTreeMap<String, String>, source: &mut Sour
     let password = match (variables.get("PASSWORD"), variables.get("PASSWORD_FILE")) {
         (Some(_), Some(_)) => {
             let why = "PASSWORD and PASSWORD_FILE are both set: keep one of them";
-            report.mistake(Mistake::new("PASSWORD", why));
+            report.error(SettingError::new("PASSWORD", why));
             None
         }
         (Some(value), None) => {
@@ -172,13 +175,13 @@ fn account(domain: &str, variables: &BTreeMap<String, String>, source: &mut Sour
     };
     let jid = match Domain::parse(domain) {
         Ok(_) => Jid::parse(&format!("{local}@{domain}"))
-            .map_err(|why| Mistake::new("LOCAL", &why).with_value(local)),
-        Err(why) => Err(Mistake::new("DOMAIN", &why).with_value(domain)),
+            .map_err(|why| SettingError::new("LOCAL", &why).with_value(local)),
+        Err(why) => Err(SettingError::new("DOMAIN", &why).with_value(domain)),
     };
-    let jid = jid.map_err(|mistake| report.mistake(mistake)).ok();
+    let jid = jid.map_err(|mistake| report.error(mistake)).ok();
     let Some(given) = password else { return };
     let password =
-        Password::parse(&given.value).map_err(|why| report.mistake(Mistake::new(&given.variable, &why)));
+        Password::parse(&given.value).map_err(|why| report.error(SettingError::new(&given.variable, &why)));
     if let (Some(jid), Ok(password)) = (jid, password) {
         source.legacy.account = Some(Account { jid, password, role: None, is_admin: false });
     }
@@ -200,7 +203,7 @@ mod tests {
     }
 
     /// The variable that gave a field.
-    fn giver(settings: &Settings, field: Field) -> Option<&str> {
+    fn source_variable(settings: &Settings, field: Field) -> Option<&str> {
         settings.source.given.get(&field).map(|given| given.variable.as_str())
     }
 
@@ -242,15 +245,15 @@ mod tests {
         for alone in pairs {
             let (settings, report) = read(&[alone]);
             assert!(
-                report.mistakes().is_empty() && report.warnings().next().is_none(),
+                report.errors().is_empty() && report.warnings().next().is_none(),
                 "{alone:?}: {report:?}"
             );
             assert!(settings.source.given.is_empty() && settings.source.unknown.is_empty(), "{alone:?}");
         }
         let (settings, report) =
             read(&[("PROSODY_DOMAIN", "a.example"), ("DOMAIN", "no domain"), pairs[2], pairs[5]]);
-        assert!(report.mistakes().is_empty() && report.warnings().next().is_none(), "{report:?}");
-        assert_eq!(giver(&settings, Field::domain), Some("PROSODY_DOMAIN"));
+        assert!(report.errors().is_empty() && report.warnings().next().is_none(), "{report:?}");
+        assert_eq!(source_variable(&settings, Field::domain), Some("PROSODY_DOMAIN"));
         assert!(settings.source.unknown.is_empty());
     }
 
@@ -258,7 +261,7 @@ mod tests {
     fn administrators_may_be_in_quotation_marks() {
         let admins = ("PROSODY_ADMINS", r#""me@example.com", "admin@example.net""#);
         let (settings, report) = read(&[("DOMAIN", "example.com"), admins]);
-        assert!(report.mistakes().is_empty(), "{report:?}");
+        assert!(report.errors().is_empty(), "{report:?}");
         let admins = settings.hosts.admins.unwrap();
         let admins: Vec<String> = admins.iter().map(ToString::to_string).collect();
         assert_eq!(admins, ["me@example.com", "admin@example.net"]);
@@ -268,11 +271,11 @@ mod tests {
     fn three_together_are_an_account() {
         let romeo = [("LOCAL", "Romeo"), ("DOMAIN", "shakespeare.lit"), ("PASSWORD", "juliet4ever")];
         let (settings, report) = read(&romeo);
-        assert!(report.mistakes().is_empty() && report.warnings().next().is_none(), "{report:?}");
+        assert!(report.errors().is_empty() && report.warnings().next().is_none(), "{report:?}");
         let account = settings.account.as_ref().unwrap();
         assert_eq!(account.jid.to_string(), "romeo@shakespeare.lit");
         assert_eq!(account.password.0.expose(), "juliet4ever");
-        assert_eq!(giver(&settings, Field::virtual_hosts), Some("DOMAIN"));
+        assert_eq!(source_variable(&settings, Field::virtual_hosts), Some("DOMAIN"));
         assert!(
             settings.is_secret("PASSWORD") && !settings.is_secret("DOMAIN") && !settings.is_secret("LOCAL")
         );
@@ -293,12 +296,12 @@ mod tests {
         let romeo = [("LOCAL", "romeo"), ("DOMAIN", "shakespeare.lit"), ("PASSWORD", "juliet4ever")];
         let both = |listed| read(&[romeo[0], romeo[1], romeo[2], ("PROSODY_ACCOUNTS", listed)]);
         let (settings, report) = both("romeo@shakespeare.lit:juliet4ever");
-        assert!(report.mistakes().is_empty(), "{report:?}");
+        assert!(report.errors().is_empty(), "{report:?}");
         assert_eq!(settings.accounts().count(), 1);
         let (settings, _) = both("juliet@shakespeare.lit:juliet4ever");
         assert_eq!(settings.accounts().count(), 2);
         let (_, report) = both("romeo@shakespeare.lit:another");
-        assert!(report.mistakes()[0].to_string().starts_with("PASSWORD: "), "{report}");
+        assert!(report.errors()[0].to_string().starts_with("PASSWORD: "), "{report}");
         assert!(!report.to_string().contains("juliet4ever"), "{report}");
     }
 
@@ -317,7 +320,7 @@ mod tests {
             ("PASSWORD", "juliet4ever"),
             ("PASSWORD_FILE", file),
         ]);
-        assert_eq!(report.mistakes().len(), 1, "{report}");
+        assert_eq!(report.errors().len(), 1, "{report}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn markdown() -> String {
             row(
                 &mut text,
                 &setting.name(),
-                &kind(setting),
+                &type_name(setting),
                 setting.default,
                 &format!("{}{aliases}", setting.meaning),
             );
@@ -70,9 +70,9 @@ pub fn markdown() -> String {
     text
 }
 
-fn row(text: &mut String, name: &str, kind: &str, default: &str, meaning: &str) {
+fn row(text: &mut String, name: &str, type_name: &str, default: &str, meaning: &str) {
     let escape = |cell: &str| cell.replace('|', "\\|");
-    let cells = [escape(kind), escape(default), escape(meaning)];
+    let cells = [escape(type_name), escape(default), escape(meaning)];
     let _ = writeln!(text, "| `{name}` | {} |", cells.join(" | "));
 }
 
@@ -84,9 +84,9 @@ fn store() -> (String, &'static str) {
     )
 }
 
-fn kind(setting: &Setting) -> String {
+fn type_name(setting: &Setting) -> String {
     let secret = if setting.secret { "; secret" } else { "" };
-    format!("{}{secret}", (setting.kind)())
+    format!("{}{secret}", (setting.type_name)())
 }
 
 /// Columns for a terminal.
@@ -100,7 +100,7 @@ pub fn table() -> String {
                 default => format!(" [default: {}]", default.replace('`', "")),
             };
             let _ = writeln!(text, "  {:38} {}", setting.name(), setting.meaning.replace('`', ""));
-            let _ = writeln!(text, "  {:38} {}{default}", "", kind(setting).replace('`', ""));
+            let _ = writeln!(text, "  {:38} {}{default}", "", type_name(setting).replace('`', ""));
         }
         if section.title == "Storage" {
             let (name, meaning) = store();
@@ -116,7 +116,7 @@ pub fn json_schema() -> String {
     for setting in catalogue::settings() {
         let mut property = json!({
             "type": "string",
-            "title": kind(setting),
+            "title": type_name(setting),
             "description": setting.meaning,
             "examples": [(setting.example)()],
         });
@@ -168,9 +168,9 @@ pub fn effective(settings: &Settings) -> String {
     for (store, given) in &settings.source.stores {
         line(&mut text, &format!("{STORE_PREFIX}{}", store.to_ascii_uppercase()), given, true);
     }
-    let foreign = settings.source.legacy.given.iter().map(|(name, given)| (*name, given));
+    let legacy = settings.source.legacy.given.iter().map(|(name, given)| (*name, given));
     for (name, given) in
-        foreign.chain(settings.source.given.get(&Field::account).map(|given| ("PASSWORD", given)))
+        legacy.chain(settings.source.given.get(&Field::account).map(|given| ("PASSWORD", given)))
     {
         line(&mut text, name, given, name != "PASSWORD");
     }

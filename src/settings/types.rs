@@ -27,7 +27,7 @@ pub use lists::{List, Set};
 pub use names::{Id, Name, Text, UserName};
 pub use network::{Address, Cidr, Interface, Network, Origin, Origins, Port, Resolver, TurnHost};
 pub use numbers::{Gigabytes, Megabytes, Rate};
-pub use options::Options;
+pub use options::CustomOptions;
 pub use paths::{Glob, Path, PluginPath};
 pub use time::{ArchiveDuration, Days, Expiry, Interval, Seconds, Wait};
 pub use urls::{DatabaseUrl, HttpUrl, Uri};
@@ -38,13 +38,13 @@ use serde::{Deserialize, Deserializer, de};
 use std::borrow::Cow;
 
 /// A value that an environment variable can hold.
-pub trait Kind: Sized {
+pub trait SettingType: Sized {
     /// How the reference names the type: `list of domains`, `duration`, `boolean`.
-    fn kind() -> Cow<'static, str>;
+    fn type_name() -> Cow<'static, str>;
 
     /// The name of several of them, as it stands after `list of`.
     fn plural() -> Cow<'static, str> {
-        format!("{}s", Self::kind()).into()
+        format!("{}s", Self::type_name()).into()
     }
 
     /// One valid value, shown in messages and in the reference.
@@ -56,7 +56,7 @@ pub trait Kind: Sized {
     }
 
     /// Reads the text, which is never empty. The error is a clause that says what was expected, which piece is
-    /// wrong, and the nearest valid choice where there is one. Of a text that [`Kind::hides`] it holds no part.
+    /// wrong, and the nearest valid choice where there is one. Of a text that [`SettingType::hides`] it holds no part.
     fn parse(text: &str) -> Result<Self, String>;
 
     /// Whether this text may hold a secret, and so must not be printed.
@@ -71,12 +71,12 @@ pub trait Lua {
     fn lua(&self) -> Value;
 }
 
-/// Deserialises by [`Kind::parse`] from a string, as `envy` hands it over.
-fn from_text<'de, D: Deserializer<'de>, T: Kind>(deserializer: D) -> Result<T, D::Error> {
+/// Deserialises by [`SettingType::parse`] from a string, as `envy` hands it over.
+fn from_text<'de, D: Deserializer<'de>, T: SettingType>(deserializer: D) -> Result<T, D::Error> {
     T::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
 }
 
-/// Implements `Deserialize` by [`Kind::parse`].
+/// Implements `Deserialize` by [`SettingType::parse`].
 macro_rules! deserialize {
     ($($type:ty),+ $(,)?) => {$(
         impl<'de> serde::Deserialize<'de> for $type {
@@ -92,10 +92,8 @@ use deserialize;
 /// when it is long.
 pub fn shown(piece: &str) -> String {
     const LONGEST: usize = 80;
-    match piece.char_indices().nth(LONGEST) {
-        None => format!("{piece:?}"),
-        Some((end, _)) => format!("{:?}…", &piece[..end]),
-    }
+    let beginning: String = piece.chars().take(LONGEST).collect();
+    if beginning.len() == piece.len() { format!("{piece:?}") } else { format!("{beginning:?}…") }
 }
 
 /// The choices in a sentence: `` `a`, `b` or `c` ``.
@@ -118,8 +116,8 @@ fn did_you_mean(word: &str, choices: &[&'static str]) -> String {
     }
 }
 
-impl Kind for Secret {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Secret {
+    fn type_name() -> Cow<'static, str> {
         "text".into()
     }
 
@@ -282,7 +280,7 @@ mod tests {
                 ArchiveDuration, ArchivePolicy, Accounts, Address, BareOrDomain, Boolean, Cidr, Components,
                 DatabaseUrl, Days, DbDriver, DiscoItems, Domain, E2ePolicy, ExternalComponents, Gigabytes, Glob, HttpUrl, Id,
                 Interface, Interval, Jid, LdapMode, LdapScope, List<Path>, List<Uri>, LogFormat, LogLevel,
-                Megabytes, Name, Network, NetworkBackend, Options, Origins, Path, PluginPath, Port, Rate, Resolver,
+                Megabytes, Name, Network, NetworkBackend, CustomOptions, Origins, Path, PluginPath, Port, Rate, Resolver,
                 RoomCreation, Seconds, Secret, Set<Address>, Set<BareOrDomain>, Set<Domain>, Set<Interface>,
                 Set<Name>, Set<Network>, Set<PluginPath>, Set<Port>, Set<Resolver>, Text, TlsProfile, TurnHost,
                 Uri, UserName, VirtualHosts, Wait
@@ -293,12 +291,12 @@ mod tests {
 
     #[test]
     fn hostile_text_never_panics() {
-        fn check<T: Kind>() {
+        fn check<T: SettingType>() {
             for text in hostile() {
                 let Err(error) = T::parse(&text) else {
                     continue;
                 };
-                let case = format!("{} of {}: {error}", T::kind(), shown(&text));
+                let case = format!("{} of {}: {error}", T::type_name(), shown(&text));
                 assert!(!error.is_empty(), "{case}");
                 assert!(!error.contains(char::is_control), "one line: {case}");
                 let secret = format!("S3CRET{text}S3CRET");
@@ -313,12 +311,12 @@ mod tests {
 
     #[test]
     fn every_example_is_valid_and_deserialises() {
-        fn check<T: Kind + serde::de::DeserializeOwned>() {
-            assert!(!T::kind().is_empty());
+        fn check<T: SettingType + serde::de::DeserializeOwned>() {
+            assert!(!T::type_name().is_empty());
             for text in T::choices().iter().chain([&T::example()]) {
                 let deserializer: StringDeserializer<Error> = text.to_string().into_deserializer();
                 if let Err(error) = T::deserialize(deserializer) {
-                    panic!("{}: {text}: {error}", T::kind());
+                    panic!("{}: {text}: {error}", T::type_name());
                 }
             }
         }
@@ -352,11 +350,11 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_named_as_the_reference_names_them() {
-        assert_eq!(Set::<Domain>::kind(), "list of domains");
-        assert_eq!(Set::<BareOrDomain>::kind(), "list of JIDs");
-        assert_eq!(List::<PluginPath>::kind(), "list of absolute paths without `;`");
-        assert_eq!(Origins::kind(), "list of origins, or `*`");
-        assert_eq!(TlsProfile::kind(), "`modern`, `intermediate`, `old` or `legacy`");
+    fn type_names_are_those_of_the_reference() {
+        assert_eq!(Set::<Domain>::type_name(), "list of domains");
+        assert_eq!(Set::<BareOrDomain>::type_name(), "list of JIDs");
+        assert_eq!(List::<PluginPath>::type_name(), "list of absolute paths without `;`");
+        assert_eq!(Origins::type_name(), "list of origins, or `*`");
+        assert_eq!(TlsProfile::type_name(), "`modern`, `intermediate`, `old` or `legacy`");
     }
 }

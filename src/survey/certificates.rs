@@ -29,7 +29,7 @@ use self::choice::{Entry, Leaf};
 use self::key::Keys;
 use self::sources::Found;
 use self::x509::Certificate;
-use crate::intent::certificates::{Service, Source};
+use crate::intent::certificates::{SearchPlace, Service};
 
 /// Everything that was found, and what was read of keys since.
 pub struct ScannedCertificates {
@@ -104,14 +104,14 @@ impl Flaw {
 
 /// Looks through the sources and reads every certificate in them. Files of keys are read only when a certificate is
 /// about to be chosen. What is missing or cannot be read is no error, but one of the [`ScannedCertificates::problems`].
-pub fn scan(sources: &[Source], now: OffsetDateTime) -> ScannedCertificates {
+pub fn scan(sources: &[SearchPlace], now: OffsetDateTime) -> ScannedCertificates {
     scan_and_show(sources, now, &mut |_| {})
 }
 
 /// [`scan`], and shows what a watcher has to watch, before what is in it is read: every directory, the directories that links
 /// to files lead to, and what is missing of both.
 pub fn scan_and_show(
-    sources: &[Source],
+    sources: &[SearchPlace],
     now: OffsetDateTime,
     show: &mut dyn FnMut(&Path),
 ) -> ScannedCertificates {

@@ -11,20 +11,18 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::env::consts::ARCH;
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 use std::rc::Rc;
-
-use nix::fcntl::OFlag;
 
 use self::source::ModuleSource;
 use crate::digest;
 use crate::facts::Facts;
 use crate::facts::prosody::Prosody;
 use crate::lua::tokens::{Token, Tokens};
+use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
 use crate::os::users::User;
 use crate::text::reason;
 
@@ -39,7 +37,7 @@ const BUILT_IN: [&str; 9] = ["_G", "coroutine", "debug", "io", "math", "os", "pa
 
 /// Where a module comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum ModuleOrigin {
     /// A folder of the user's.
     User,
     /// Prosody itself.
@@ -48,13 +46,13 @@ pub enum Origin {
     Collection,
 }
 
-impl Origin {
+impl ModuleOrigin {
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {
-            Origin::User => "user",
-            Origin::Prosody => "prosody",
-            Origin::Collection => "collection",
+            ModuleOrigin::User => "user",
+            ModuleOrigin::Prosody => "prosody",
+            ModuleOrigin::Collection => "collection",
         }
     }
 }
@@ -62,7 +60,7 @@ impl Origin {
 /// A folder in which modules are.
 struct Folder {
     path: PathBuf,
-    origin: Origin,
+    origin: ModuleOrigin,
     names: OnceCell<Names>,
 }
 
@@ -79,7 +77,7 @@ struct Names {
 #[derive(Debug, Clone, PartialEq)]
 pub struct File {
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: ModuleOrigin,
     /// The file, as Prosody opens it; for what is linked, as it is in the collection.
     pub path: PathBuf,
     /// Where it is at the top of its folder, itself or the folder that it is in: what a link has to lead to.
@@ -140,9 +138,10 @@ impl Modules {
     /// user's is where `prosodyctl install` puts modules, and the Lua libraries that they need.
     pub fn new(prosody: &Prosody, users: impl IntoIterator<Item = PathBuf>, collection: PathBuf) -> Self {
         let folder = |path, origin| Folder { path, origin, names: OnceCell::new() };
-        let mut folders: Vec<Folder> = users.into_iter().map(|path| folder(path, Origin::User)).collect();
-        folders.push(folder(prosody.plugin_dir.clone(), Origin::Prosody));
-        folders.push(folder(collection, Origin::Collection));
+        let mut folders: Vec<Folder> =
+            users.into_iter().map(|path| folder(path, ModuleOrigin::User)).collect();
+        folders.push(folder(prosody.plugin_dir.clone(), ModuleOrigin::Prosody));
+        folders.push(folder(collection, ModuleOrigin::Collection));
         Self {
             folders,
             prosody: prosody.clone(),
@@ -183,7 +182,7 @@ impl Modules {
     pub fn source(&self, file: &File) -> Option<Rc<ModuleSource>> {
         match (&file.source, file.origin) {
             (Some(source), _) => Some(Rc::clone(source)),
-            (None, Origin::Prosody) => match read(&file.path) {
+            (None, ModuleOrigin::Prosody) => match read(&file.path) {
                 Ok(Content::Module(source, _)) => Some(Rc::new(source)),
                 _ => None,
             },
@@ -192,19 +191,19 @@ impl Modules {
     }
 
     /// Whether there is anything in the folders of the user's.
-    pub fn has_users(&self) -> bool {
-        let mut users = self.folders.iter().filter(|folder| folder.origin == Origin::User);
+    pub fn has_custom(&self) -> bool {
+        let mut users = self.folders.iter().filter(|folder| folder.origin == ModuleOrigin::User);
         users.any(|folder| self.names_of(folder).all.as_ref().is_none_or(|all| !all.is_empty()))
     }
 
     /// Who else has another module of the name of one that is in a folder of the user's, with this file.
-    pub fn behind_users(&self, module: &str, file: &Path) -> Option<Origin> {
+    pub fn behind_users(&self, module: &str, file: &Path) -> Option<ModuleOrigin> {
         let resource = format!("mod_{module}.lua");
         // What the user has may be a link to it.
         let file = fs::canonicalize(file).ok()?;
         let is_another =
             |path: PathBuf| fs::canonicalize(path).is_ok_and(|path| path != file && path.is_file());
-        let mut others = self.folders.iter().filter(|folder| folder.origin != Origin::User);
+        let mut others = self.folders.iter().filter(|folder| folder.origin != ModuleOrigin::User);
         others
             .find(|folder| self.candidates(folder, module, &resource).any(is_another))
             .map(|folder| folder.origin)
@@ -220,7 +219,7 @@ impl Modules {
     /// The names of the modules in the collection, each with the name of its place there.
     pub fn collection(&self) -> BTreeMap<String, PathBuf> {
         let mut modules = BTreeMap::new();
-        for folder in self.folders.iter().filter(|folder| folder.origin == Origin::Collection) {
+        for folder in self.folders.iter().filter(|folder| folder.origin == ModuleOrigin::Collection) {
             for module in self.modules_in(folder) {
                 let is_there = |name: &String| self.names_of(folder).may_hold(name);
                 let mut folders = [format!("mod_{module}"), module.to_owned()].into_iter();
@@ -269,7 +268,7 @@ impl Modules {
         let own = own.replace('.', "/");
         let name = library.replace('.', "/");
         let own = ["lua", "so"].map(|kind| self.prosody.source_dir.join(format!("{own}.{kind}")));
-        let installed = self.folders.first().filter(|folder| folder.origin == Origin::User);
+        let installed = self.folders.first().filter(|folder| folder.origin == ModuleOrigin::User);
         let installed = installed.map(|folder| folder.path.join("share/lua").join(version));
         let scripts = ["/usr/local/share/lua/", "/usr/share/lua/"]
             .map(|path| PathBuf::from(format!("{path}{version}")));
@@ -323,7 +322,7 @@ impl Modules {
             let mut absent = Vec::new();
             for path in self.candidates(folder, plugin, resource) {
                 // Prosody's own are good for this Prosody.
-                if folder.origin == Origin::Prosody {
+                if folder.origin == ModuleOrigin::Prosody {
                     if path.is_file() {
                         found.file = Some(self.file(folder, path, None, 0));
                         return found;
@@ -347,7 +346,7 @@ impl Modules {
                         absent.push(path);
                         continue;
                     }
-                    Err(error) => match self.obstacle(folder, &path, &error) {
+                    Err(error) => match self.unreadable_reason(folder, &path, &error) {
                         Some(why) => why,
                         None => continue,
                     },
@@ -366,7 +365,7 @@ impl Modules {
     }
 
     /// What is worth a word where Prosody cannot open a file that is there, and passes it over.
-    fn obstacle(&self, folder: &Folder, path: &Path, error: &io::Error) -> Option<String> {
+    fn unreadable_reason(&self, folder: &Folder, path: &Path, error: &io::Error) -> Option<String> {
         // Where its names cannot be read, that has been said of the folder.
         self.names_of(folder).all.as_ref()?;
         let top = folder.top(path);
@@ -445,8 +444,8 @@ impl Modules {
     /// What Prosody calls its features: the words in `core/features.lua`.
     fn features(&self) -> &HashSet<String> {
         self.features.get_or_init(|| {
-            let text =
-                crate::facts::read(&self.prosody.source_dir.join("core/features.lua")).unwrap_or_default();
+            let path = self.prosody.source_dir.join("core/features.lua");
+            let text = trusted_file::beginning(&path, Links::All, LARGEST).unwrap_or_default();
             let words = Tokens::new(&text).filter_map(|token| match token {
                 Token::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
                 _ => None,
@@ -534,37 +533,32 @@ fn read(path: &Path) -> io::Result<Content> {
         || nonsense("is larger than 1 MiB, which no module is: what it needs is not looked for", false);
     let never_ends =
         || nonsense("is no regular file, and Prosody would wait for its end for ever: remove it", true);
-    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return nonsense(
-            "is a directory, and that ends Prosody (Docker makes one where the file to mount does not exist): remove it, \
-             or correct the mount",
-            true,
-        );
+    let file = trusted_file::open(path, Links::All)?;
+    let stat = file.stat;
+    match file.kind() {
+        Kind::Directory => {
+            return nonsense(
+                "is a directory, and that ends Prosody (Docker makes one where the file to mount does not exist): \
+                 remove it, or correct the mount",
+                true,
+            );
+        }
+        Kind::Fifo => return never_ends(),
+        _ => {}
     }
-    if metadata.file_type().is_fifo() {
-        return never_ends();
-    }
-    if metadata.len() > LONGEST {
-        return too_large();
-    }
-    // One that says its size is not asked for its end as well.
-    let limit = if metadata.is_file() && metadata.len() > 0 { metadata.len() } else { LONGEST + 1 };
-    let mut content = Vec::with_capacity(metadata.len() as usize);
-    if file.take(limit).read_to_end(&mut content).is_err() {
-        return nonsense("can be opened and not read, and that ends Prosody: remove it", true);
-    }
-    if content.len() as u64 > LONGEST {
-        return if metadata.is_file() { too_large() } else { never_ends() };
-    }
+    let is_regular = file.kind() == Kind::Regular;
+    let content = match file.read(LONGEST) {
+        Ok(content) => content,
+        Err(Error::TooLarge) if is_regular => return too_large(),
+        Err(Error::TooLarge) => return never_ends(),
+        Err(_) => return nonsense("can be opened and not read, and that ends Prosody: remove it", true),
+    };
     let source = source::read(&content);
     if !source.is_lua {
         return nonsense("is not Lua, and Prosody cannot load it: replace or remove it", false);
     }
     // What is written into a file changes this as well, and it is there already.
-    let identity = [metadata.ino() as i64, metadata.len() as i64, metadata.ctime(), metadata.ctime_nsec()];
+    let identity = [stat.st_ino as i64, stat.st_size, stat.st_ctime, stat.st_ctime_nsec];
     Ok(Content::Module(source, digest::of(&identity.map(i64::to_be_bytes).concat())))
 }
 
@@ -655,7 +649,7 @@ mod tests {
                 let found = found.file.clone().unwrap();
                 let top = file.strip_prefix(folder).unwrap().split('/').nth(1).unwrap();
                 assert_eq!(found.top, place.path().join(folder).join(top));
-                assert_eq!(found.source.is_some(), found.origin != Origin::Prosody, "{file}");
+                assert_eq!(found.source.is_some(), found.origin != ModuleOrigin::Prosody, "{file}");
             }
         }
         for file in
@@ -868,7 +862,7 @@ mod tests {
             place.set_mode("own", mode);
             as_user(&SOMEBODY, || {
                 let modules = modules(place.path());
-                assert!(modules.has_users());
+                assert!(modules.has_custom());
                 for (module, file) in [("x", "own/mod_x.lua"), ("y", "own/mod_y/mod_y.lua"), ("z", "")] {
                     let found = modules.find(module);
                     assert_eq!(said(place.path(), &modules, &found), [line], "{module}, {mode:o}");
@@ -1001,7 +995,7 @@ mod tests {
         place.write("collection/mod_x.lua", "");
         let modules = modules(place.path());
         assert_eq!(path(place.path(), &modules.find("x")).as_deref(), Some("collection/mod_x.lua"));
-        assert!(!modules.has_users());
+        assert!(!modules.has_custom());
         assert_eq!(modules.problems().count(), 0);
     }
 
@@ -1070,11 +1064,17 @@ mod tests {
         let expected =
             expected.map(|(name, top)| (name.to_owned(), place.path().join("collection").join(top)));
         assert_eq!(collection, expected);
-        assert!(modules.has_users());
+        assert!(modules.has_custom());
         assert_eq!(
             ["a", "b", "d", "muc", "z"]
                 .map(|name| modules.behind_users(name, &place.path().join("own/mod_a.lua"))),
-            [Some(Origin::Prosody), None, Some(Origin::Collection), Some(Origin::Prosody), None]
+            [
+                Some(ModuleOrigin::Prosody),
+                None,
+                Some(ModuleOrigin::Collection),
+                Some(ModuleOrigin::Prosody),
+                None
+            ]
         );
         // The image in use today makes its users such links.
         symlink("../collection/mod_d", place.path().join("own/mod_d")).unwrap();

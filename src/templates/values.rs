@@ -36,7 +36,7 @@ pub fn to_template(value: &lua::Value) -> Value {
 ///
 /// As [`lua::write`], and where Lua has no such value: an undefined one, a function.
 pub fn write(out: &mut dyn fmt::Write, value: &Value, dialect: Dialect) -> Result<(), Error> {
-    if let Some(name) = value.downcast_object_ref::<Name>() {
+    if let Some(name) = value.downcast_object_ref::<LuaName>() {
         return Ok(out.write_str(&name.0)?);
     }
     if let Some(code) = value.downcast_object_ref::<Verbatim>() {
@@ -122,12 +122,12 @@ impl Object for HiddenScalar {
 /// A Lua name, checked, which [`write`] puts bare: the name of an option left of its `=`. It is no value, so it
 /// cannot stand in a list or table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name(String);
+pub struct LuaName(String);
 
-impl Name {
+impl LuaName {
     /// None where `text` is no name ([`is_identifier`]).
-    pub fn new(text: &str) -> Option<Name> {
-        is_identifier(text).then(|| Name(text.to_owned()))
+    pub fn new(text: &str) -> Option<LuaName> {
+        is_identifier(text).then(|| LuaName(text.to_owned()))
     }
 
     /// For a template's context.
@@ -136,7 +136,7 @@ impl Name {
     }
 }
 
-impl Object for Name {
+impl Object for LuaName {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Plain
     }
@@ -296,14 +296,14 @@ mod tests {
     fn names() {
         for name in ["a", "_", "A_1", "ends", "c2s_ports"] {
             assert!(is_identifier(name), "{name}");
-            assert_eq!(written(Name::new(name).unwrap().into_value()), name);
+            assert_eq!(written(LuaName::new(name).unwrap().into_value()), name);
         }
         for other in ["", "1a", "a-b", "a.b", "a b", "é", "end", "goto", "nil", "a\n", "a=1"] {
             assert!(!is_identifier(other), "{other}");
-            assert_eq!(Name::new(other), None);
+            assert_eq!(LuaName::new(other), None);
         }
         // As a value it would be a variable, such as `os`.
-        let os = Name::new("os").unwrap().into_value();
+        let os = LuaName::new("os").unwrap().into_value();
         assert_eq!(refused(vec![os]), "item 1: a value of kind Plain has no Lua literal");
     }
 

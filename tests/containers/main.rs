@@ -5,6 +5,7 @@
 //! is combined (`TEST_ALL`).
 //! Where the engine or an image is missing they fail and say so. Each container, network and
 //! volume has a name of its own that begins with `pe-test-`, and is removed when its test ends.
+#![allow(clippy::string_slice, clippy::unwrap_used)]
 
 mod accounts;
 mod bad_input;

@@ -9,6 +9,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use nix::unistd::geteuid;
 
 use crate::golden;
+use crate::plans;
 use crate::prosody::VERSIONS;
 use crate::sandbox::Sandbox;
 
@@ -70,9 +71,14 @@ impl Case {
         if let Some(condition) = self.conditions.lines().find(|condition| !applies(condition)) {
             return Ok(Completion::ignored_with(format!("only if: {condition}")));
         }
-        let run = |&version| match run(self, &Sandbox::new(self, version)) {
-            Ok(found) => Ok((version, found)),
-            Err(failed) => Err(format!("Prosody {version}: {}", failed.message().unwrap_or_default()).into()),
+        let run = |&version| {
+            let sandbox = Sandbox::new(self, version);
+            match run(self, &sandbox).and_then(|found| plans::check(self, &sandbox).map(|()| found)) {
+                Ok(found) => Ok((version, found)),
+                Err(failed) => {
+                    Err(format!("Prosody {version}: {}", failed.message().unwrap_or_default()).into())
+                }
+            }
         };
         self.compare(self.versions.iter().map(run).collect::<Result<_, Failed>>()?)?;
         Ok(Completion::Completed)

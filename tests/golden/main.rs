@@ -18,15 +18,17 @@
 //!
 //! `{temp}`, `{config}`, `{data}`, `{output}` and `{run}` stand for directories that differ from run to run. In `env`, `{uid}`,
 //! `{gid}` and `{user}` stand for a user that Prosody may run as (`{user}` is empty if that user has no name). Prosody is a
-//! stand-in (see [`prosody`]).
+//! stand-in (see [`prosody`]). Each case is planned twice too (see [`plans`]).
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test golden` writes what is rendered now as what is expected. A word after it chooses the
 //! tests with that word in their names: `UPDATE_GOLDEN=1 cargo test --test golden cases::smallest`.
+#![allow(clippy::string_slice, clippy::unwrap_used)]
 
 mod case;
 mod cases;
 mod failures;
 mod fixtures;
+mod plans;
 mod prosody;
 mod sandbox;
 mod without_folder;
@@ -44,6 +46,9 @@ fn golden() -> PathBuf {
 }
 
 fn main() -> ExitCode {
+    if plans::is_asked_for() {
+        return plans::plan_twice();
+    }
     let tests = [cases::tests(), failures::tests(), without_folder::tests()].into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }

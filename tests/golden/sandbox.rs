@@ -135,7 +135,17 @@ impl Sandbox {
     }
 
     pub fn run(&self, environment: &[(String, String)], arguments: &[String]) -> Output {
-        let mut command = self.command(Path::new(BINARY));
+        self.run_program(Path::new(BINARY), environment, arguments)
+    }
+
+    /// Runs another program as ours would be run.
+    pub fn run_program(
+        &self,
+        program: &Path,
+        environment: &[(String, String)],
+        arguments: &[String],
+    ) -> Output {
+        let mut command = self.command(program);
         command.envs(environment.iter().map(|(name, value)| (name, self.filled_in(value))));
         command.args(arguments.iter().map(|argument| self.filled_in(argument))).output().unwrap()
     }

@@ -1,6 +1,6 @@
 //! Words out of a fixed choice, in any case.
 
-use super::{Kind, Lua, alternatives, deserialize, did_you_mean};
+use super::{Lua, SettingType, alternatives, deserialize, did_you_mean};
 use crate::lua::Value;
 use std::borrow::Cow;
 
@@ -23,8 +23,8 @@ fn wrong_choice(text: &str, choices: &[&'static str]) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boolean(pub bool);
 
-impl Kind for Boolean {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Boolean {
+    fn type_name() -> Cow<'static, str> {
         "boolean".into()
     }
 
@@ -68,8 +68,8 @@ macro_rules! choices {
             }
         }
 
-        impl Kind for $name {
-            fn kind() -> Cow<'static, str> {
+        impl SettingType for $name {
+            fn type_name() -> Cow<'static, str> {
                 alternatives(Self::choices()).into()
             }
 
@@ -194,8 +194,8 @@ macro_rules! boolean_or {
             $variant,
         }
 
-        impl Kind for $name {
-            fn kind() -> Cow<'static, str> {
+        impl SettingType for $name {
+            fn type_name() -> Cow<'static, str> {
                 concat!("`true`, `false` or `", $word, "`").into()
             }
 
@@ -212,7 +212,7 @@ macro_rules! boolean_or {
                     return Ok($name::$variant);
                 }
                 boolean(text).map($name::Boolean).ok_or_else(|| {
-                    format!("expected {}{}", Self::kind(), did_you_mean(text, Self::choices()))
+                    format!("expected {}{}", Self::type_name(), did_you_mean(text, Self::choices()))
                 })
             }
         }

@@ -1,6 +1,6 @@
 //! Domains and JIDs.
 
-use super::{Kind, Lua, deserialize};
+use super::{Lua, SettingType, deserialize};
 use crate::lua::Value;
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use std::borrow::Cow;
@@ -107,8 +107,8 @@ fn check_labels(ascii: &str) -> Result<(), String> {
     Ok(())
 }
 
-impl Kind for Domain {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Domain {
+    fn type_name() -> Cow<'static, str> {
         "domain".into()
     }
 
@@ -174,8 +174,8 @@ fn jid(text: &str) -> Result<Jid, String> {
     Ok(Jid { local: prepared.into_owned(), domain: Domain(domain(rest)?) })
 }
 
-impl Kind for Jid {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Jid {
+    fn type_name() -> Cow<'static, str> {
         "JID".into()
     }
 
@@ -212,8 +212,8 @@ impl fmt::Display for BareOrDomain {
     }
 }
 
-impl Kind for BareOrDomain {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for BareOrDomain {
+    fn type_name() -> Cow<'static, str> {
         "JID or domain".into()
     }
 

@@ -4,8 +4,8 @@ use super::domains::{BareOrDomain, Domain, Jid};
 use super::json::Json;
 use super::lists::{Set, is_none, may_be_array, pieces};
 use super::names::Name;
-use super::options::{Options, only_global, unknown_member};
-use super::{Kind, Lua, deserialize, shown};
+use super::options::{CustomOptions, global_only, unknown_member};
+use super::{Lua, SettingType, deserialize, shown};
 use crate::lua::Secret;
 use crate::lua::Value;
 use std::borrow::Cow;
@@ -58,12 +58,12 @@ impl Entries {
                 )),
             }
         }
-        if errors.is_empty() { Ok(values) } else { Err(first(errors)) }
+        if errors.is_empty() { Ok(values) } else { Err(join_first(errors)) }
     }
 
     /// The reason for an entry of the wrong kind.
-    fn wrong_kind<T>(&self, entry: &Json) -> Result<T, Vec<String>> {
-        Err(vec![format!("expected {}, not {}", self.expected, entry.what())])
+    fn wrong_type<T>(&self, entry: &Json) -> Result<T, Vec<String>> {
+        Err(vec![format!("expected {}, not {}", self.expected, entry.type_name())])
     }
 }
 
@@ -93,11 +93,11 @@ fn unique<T, K: Eq + Hash>(
                 .push(format!("entry {} names what an earlier entry names, and differs from it", index + 1)),
         }
     }
-    if errors.is_empty() { Ok(kept) } else { Err(first(errors)) }
+    if errors.is_empty() { Ok(kept) } else { Err(join_first(errors)) }
 }
 
 /// What is wrong with the entries of a list, in one sentence. A list may have ten thousand entries, all wrong in one way.
-fn first(mut errors: Vec<String>) -> String {
+fn join_first(mut errors: Vec<String>) -> String {
     const SHOWN: usize = 20;
     if errors.len() > SHOWN {
         let more = errors.len() - SHOWN;
@@ -138,25 +138,25 @@ impl Object {
     }
 
     /// A member that is a string.
-    fn optional<T: Kind>(&mut self, name: &str) -> Option<T> {
+    fn optional<T: SettingType>(&mut self, name: &str) -> Option<T> {
         let reason = match self.take(name)? {
             Json::Text(text) if text.is_empty() => "expected a string that is not empty".to_owned(),
             Json::Text(text) => match T::parse(&text) {
                 Ok(value) => return Some(value),
-                Err(_) if self.hidden => format!("expected a {}", T::kind()),
+                Err(_) if self.hidden => format!("expected a {}", T::type_name()),
                 Err(reason) => reason,
             },
-            other => format!("expected a string, not {}", other.what()),
+            other => format!("expected a string, not {}", other.type_name()),
         };
         self.errors.push(format!("`{name}`: {reason}"));
         None
     }
 
     /// A member that is a string and has to be there.
-    fn required<T: Kind>(&mut self, name: &str) -> Option<T> {
-        let mistakes = self.errors.len();
+    fn required<T: SettingType>(&mut self, name: &str) -> Option<T> {
+        let errors_before = self.errors.len();
         let value = self.optional(name);
-        if value.is_none() && self.errors.len() == mistakes {
+        if value.is_none() && self.errors.len() == errors_before {
             self.errors.push(format!("`{name}` is missing"));
         }
         value
@@ -168,41 +168,41 @@ impl Object {
             None => false,
             Some(Json::Boolean(flag)) => flag,
             Some(other) => {
-                self.errors.push(format!("`{name}`: expected true or false, not {}", other.what()));
+                self.errors.push(format!("`{name}`: expected true or false, not {}", other.type_name()));
                 false
             }
         }
     }
 
     /// A member that is an array of strings; an absent one is an empty one.
-    fn set<T: Kind + Eq + Hash>(&mut self, name: &str) -> Set<T> {
+    fn set<T: SettingType + Eq + Hash>(&mut self, name: &str) -> Set<T> {
         let reason = match self.take(name) {
             None => return Set::default(),
             Some(Json::Array(elements)) => match Set::from_elements(elements) {
                 Ok(set) => return set,
                 Err(reason) => reason,
             },
-            Some(other) => format!("expected an array, not {}", other.what()),
+            Some(other) => format!("expected an array, not {}", other.type_name()),
         };
         self.errors.push(format!("`{name}`: {reason}"));
         Set::default()
     }
 
     /// The member `options`, without those for which the object has `members` of their own.
-    fn options(&mut self, members: &[&str]) -> Options {
+    fn options(&mut self, members: &[&str]) -> CustomOptions {
         let read = match self.take("options") {
-            None => return Options::default(),
-            Some(Json::Object(options)) => Options::from_members(options, |name| {
+            None => return CustomOptions::default(),
+            Some(Json::Object(options)) => CustomOptions::from_members(options, |name| {
                 if members.contains(&name) {
                     return Some("it is a member beside `options`, not in it".into());
                 }
-                only_global(name)
+                global_only(name)
             }),
-            Some(other) => Err(vec![format!("`options`: expected an object, not {}", other.what())]),
+            Some(other) => Err(vec![format!("`options`: expected an object, not {}", other.type_name())]),
         };
         read.unwrap_or_else(|errors| {
             self.errors.extend(errors);
-            Options::default()
+            CustomOptions::default()
         })
     }
 
@@ -227,7 +227,7 @@ pub struct VirtualHost {
     /// Modules of the whole server that it does without.
     pub modules_disabled: Set<Name>,
     /// Prosody's options for it alone.
-    pub options: Options,
+    pub options: CustomOptions,
 }
 
 impl From<Domain> for VirtualHost {
@@ -237,7 +237,7 @@ impl From<Domain> for VirtualHost {
             admins: Set::default(),
             modules_enabled: Set::default(),
             modules_disabled: Set::default(),
-            options: Options::default(),
+            options: CustomOptions::default(),
         }
     }
 }
@@ -247,8 +247,8 @@ impl From<Domain> for VirtualHost {
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualHosts(pub Vec<VirtualHost>);
 
-impl Kind for VirtualHosts {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for VirtualHosts {
+    fn type_name() -> Cow<'static, str> {
         "list of domains, or JSON".into()
     }
 
@@ -283,7 +283,7 @@ impl Kind for VirtualHosts {
                     options,
                 }))
             }
-            other => entries.wrong_kind(&other),
+            other => entries.wrong_type(&other),
         })?;
         unique(hosts, |host| host.host.clone(), PartialEq::eq).map(VirtualHosts)
     }
@@ -303,7 +303,7 @@ pub struct Component {
     /// More modules for it.
     pub modules_enabled: Set<Name>,
     /// Prosody's options for it alone.
-    pub options: Options,
+    pub options: CustomOptions,
 }
 
 /// `PROSODY_COMPONENTS`: `host:module`, or JSON objects with `host`, `module`, `modules_enabled` and `options`.
@@ -311,8 +311,8 @@ pub struct Component {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Components(pub Vec<Component>);
 
-impl Kind for Components {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Components {
+    fn type_name() -> Cow<'static, str> {
         "list of `host:module`, or JSON".into()
     }
 
@@ -334,7 +334,12 @@ impl Kind for Components {
                         return Err(host.err().into_iter().chain(module.err()).collect());
                     }
                 };
-                Ok(Component { host, module, modules_enabled: Set::default(), options: Options::default() })
+                Ok(Component {
+                    host,
+                    module,
+                    modules_enabled: Set::default(),
+                    options: CustomOptions::default(),
+                })
             }
             Json::Object(members) => {
                 let known = ["host", "module", "modules_enabled", "options"];
@@ -349,7 +354,7 @@ impl Kind for Components {
                     options,
                 }))
             }
-            other => entries.wrong_kind(&other),
+            other => entries.wrong_type(&other),
         })?;
         unique(components, |component| component.host.clone(), PartialEq::eq).map(Components)
     }
@@ -374,10 +379,10 @@ pub struct ExternalComponent {
 pub struct ExternalComponents(pub Vec<ExternalComponent>);
 
 /// What to do with a piece that does not fit.
-const POINT_TO_JSON: &str = "write the list as JSON where a secret holds a comma or a space";
+const JSON_ADVICE: &str = "write the list as JSON where a secret holds a comma or a space";
 
-impl Kind for ExternalComponents {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for ExternalComponents {
+    fn type_name() -> Cow<'static, str> {
         "list of `host` or `host:secret`, or JSON".into()
     }
 
@@ -387,9 +392,9 @@ impl Kind for ExternalComponents {
 
     fn parse(text: &str) -> Result<Self, String> {
         let entries = Entries { expected: "`host` or `host:secret`", hidden: true };
-        let misfit = || {
+        let wrong_entry = || {
             let example = r#"[{"host": "irc.chat.example", "secret": "…"}]"#;
-            Err(vec![format!("expected {}; {POINT_TO_JSON}: `{example}`", entries.expected)])
+            Err(vec![format!("expected {}; {JSON_ADVICE}: `{example}`", entries.expected)])
         };
         // What follows the comma in a secret could be taken for a host of one label. With no secret in sight
         // `localhost` is one.
@@ -398,7 +403,7 @@ impl Kind for ExternalComponents {
             Json::Text(text) => {
                 let (host, secret) = match text.split_once(':') {
                     Some((host, secret)) => (host, Some(secret)),
-                    None if has_secrets && !text.contains('.') => return misfit(),
+                    None if has_secrets && !text.contains('.') => return wrong_entry(),
                     None => (text.as_str(), None),
                 };
                 match Domain::parse(host) {
@@ -406,7 +411,7 @@ impl Kind for ExternalComponents {
                         host,
                         secret: secret.map(|secret| Secret::new(secret.to_owned())),
                     }),
-                    _ => misfit(),
+                    _ => wrong_entry(),
                 }
             }
             Json::Object(members) => {
@@ -415,7 +420,7 @@ impl Kind for ExternalComponents {
                 let secret = object.optional("secret");
                 object.finish(host.map(|host| ExternalComponent { host, secret }))
             }
-            other => entries.wrong_kind(&other),
+            other => entries.wrong_type(&other),
         })?;
         let exposed = |component: &ExternalComponent| {
             component.secret.as_ref().map(|secret| secret.expose().to_owned())
@@ -444,7 +449,7 @@ pub struct Account {
 
 impl Account {
     /// Whether two descriptions of one account say the same.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub fn is_identical(&self, other: &Self) -> bool {
         let exposed = |account: &Self| account.password.0.expose().to_owned();
         self.jid == other.jid
             && exposed(self) == exposed(other)
@@ -454,14 +459,14 @@ impl Account {
 }
 
 /// The longest password that Prosody prepares for a login (`util-src/encodings.c`), in bytes.
-const LONGEST_PASSWORD: usize = 1023;
+const MAX_PASSWORD_BYTES: usize = 1023;
 
 /// A password that clients can log in with: SASLprep (RFC 4013) allows all that is in it.
 #[derive(Clone, Debug)]
 pub struct Password(pub Secret);
 
-impl Kind for Password {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Password {
+    fn type_name() -> Cow<'static, str> {
         "password of at most 1023 bytes without control characters".into()
     }
 
@@ -476,11 +481,11 @@ impl Kind for Password {
         match stringprep::saslprep(&known) {
             Ok(prepared)
                 if (!prepared.is_empty() || known.len() < text.len())
-                    && prepared.len().max(text.len()) <= LONGEST_PASSWORD =>
+                    && prepared.len().max(text.len()) <= MAX_PASSWORD_BYTES =>
             {
                 Ok(Self(Secret::new(text.to_owned())))
             }
-            _ => Err(format!("expected a {}", Self::kind())),
+            _ => Err(format!("expected a {}", Self::type_name())),
         }
     }
 }
@@ -496,8 +501,8 @@ impl Role {
     }
 }
 
-impl Kind for Role {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Role {
+    fn type_name() -> Cow<'static, str> {
         "role's name, such as `prosody:admin`".into()
     }
 
@@ -507,7 +512,7 @@ impl Kind for Role {
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(format!("expected a {}", Self::kind()));
+            return Err(format!("expected a {}", Self::type_name()));
         }
         Ok(Self(text.to_owned()))
     }
@@ -518,8 +523,8 @@ impl Kind for Role {
 #[derive(Clone, Debug)]
 pub struct Accounts(pub Vec<Account>);
 
-impl Kind for Accounts {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Accounts {
+    fn type_name() -> Cow<'static, str> {
         "list of `jid:password`, or JSON".into()
     }
 
@@ -540,16 +545,16 @@ impl Kind for Accounts {
                 let account = jid.zip(password);
                 object.finish(account.map(|(jid, password)| Account { jid, password, role, is_admin }))
             }
-            other => entries.wrong_kind(&other),
+            other => entries.wrong_type(&other),
         });
         let accounts = accounts.map_err(|error| match may_be_json(text) {
             true => error,
             false => {
                 let example = r#"[{"jid": "alice@chat.example", "password": "…"}]"#;
-                format!("{error}; {POINT_TO_JSON}: `{example}`")
+                format!("{error}; {JSON_ADVICE}: `{example}`")
             }
         })?;
-        unique(accounts, |account| account.jid.clone(), Account::is_same).map(Accounts)
+        unique(accounts, |account| account.jid.clone(), Account::is_identical).map(Accounts)
     }
 
     fn hides(_text: &str) -> bool {
@@ -585,8 +590,8 @@ pub struct DiscoItem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoItems(pub Vec<DiscoItem>);
 
-impl Kind for DiscoItems {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for DiscoItems {
+    fn type_name() -> Cow<'static, str> {
         "list of domains, or JSON pairs".into()
     }
 
@@ -609,7 +614,7 @@ impl Kind for DiscoItems {
                 }
                 _ => Err(vec![format!("expected {}", entries.expected)]),
             },
-            other => entries.wrong_kind(other),
+            other => entries.wrong_type(other),
         })?;
         unique(items, |item| item.host.clone(), PartialEq::eq).map(DiscoItems)
     }
@@ -632,7 +637,7 @@ mod tests {
     use super::super::tests::line;
     use super::*;
 
-    fn error<T: Kind>(text: &str) -> String {
+    fn error<T: SettingType>(text: &str) -> String {
         match T::parse(text) {
             Ok(_) => panic!("{text} was taken"),
             Err(error) => error,
@@ -818,8 +823,8 @@ mod tests {
             {"jid": "c@b.example", "password": "x", "admin": true}, "d@b.example:x"]"#;
         let accounts = Accounts::parse(text).unwrap().0;
         let role = |account: &Account| account.role.as_ref().map(|role| role.as_str().to_owned());
-        let kinds: Vec<_> = accounts.iter().map(|account| (role(account), account.is_admin)).collect();
-        assert_eq!(kinds, [(Some("prosody:guest".into()), false), (None, true), (None, false)]);
+        let privileges: Vec<_> = accounts.iter().map(|account| (role(account), account.is_admin)).collect();
+        assert_eq!(privileges, [(Some("prosody:guest".into()), false), (None, true), (None, false)]);
         for (members, reason) in [
             (r#""role": "a b""#, "`role`: expected a role's name"),
             (r#""role": """#, "`role`: expected a string that is not empty"),

@@ -30,12 +30,12 @@ impl Json {
     pub(super) fn array(text: &str) -> Result<Vec<Json>, String> {
         match Json::read(text)? {
             Json::Array(elements) => Ok(elements),
-            other => Err(format!("it is {}", other.what())),
+            other => Err(format!("it is {}", other.type_name())),
         }
     }
 
     /// What kind of value this is, for messages.
-    pub(super) fn what(&self) -> &'static str {
+    pub(super) fn type_name(&self) -> &'static str {
         match self {
             Json::Null => "null",
             Json::Boolean(_) => "a boolean",

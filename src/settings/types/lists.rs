@@ -1,7 +1,7 @@
 //! Lists: pieces between commas and white space, or a JSON array.
 
 use super::json::Json;
-use super::{Kind, Lua, from_text, shown};
+use super::{Lua, SettingType, from_text, shown};
 use crate::lua::Value;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
@@ -33,7 +33,7 @@ pub struct List<T>(Vec<T>);
 pub struct Set<T>(Vec<T>);
 
 /// Reads a list with all its duplicates.
-fn read<T: Kind>(text: &str) -> Result<Vec<T>, String> {
+fn read<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
     if is_none(text) {
         return Ok(Vec::new());
     }
@@ -49,56 +49,56 @@ fn read<T: Kind>(text: &str) -> Result<Vec<T>, String> {
     })
 }
 
-fn read_pieces<T: Kind>(text: &str) -> Result<Vec<T>, String> {
+fn read_pieces<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
     let mut values = Vec::new();
-    let mut wrong = Wrong::default();
+    let mut rejected = Rejected::default();
     for piece in pieces(text) {
         match T::parse(piece) {
             Ok(value) => values.push(value),
-            Err(reason) => wrong.add(piece, reason),
+            Err(reason) => rejected.add(piece, reason),
         }
     }
-    if values.is_empty() && wrong.0.is_empty() {
+    if values.is_empty() && rejected.0.is_empty() {
         return Err(format!(
             "expected a list of {}, such as `{}`; `none` is an empty list",
             T::plural(),
             T::example()
         ));
     }
-    wrong.or(values)
+    rejected.into_result(values)
 }
 
 /// Reads the elements of a JSON array.
-fn read_elements<T: Kind>(elements: Vec<Json>) -> Result<Vec<T>, String> {
+fn read_elements<T: SettingType>(elements: Vec<Json>) -> Result<Vec<T>, String> {
     let mut values = Vec::with_capacity(elements.len());
-    let mut wrong = Wrong::default();
+    let mut rejected = Rejected::default();
     for element in elements {
         let text = match element {
             Json::Text(text) => text,
             // A port, for one.
             Json::Integer(number) => number.to_string(),
             other => {
-                wrong.add_as(other.what().into(), "expected a string".into());
+                rejected.add_as(other.type_name().into(), "expected a string".into());
                 continue;
             }
         };
         if text.is_empty() {
-            wrong.add("", "expected something".into());
+            rejected.add("", "expected something".into());
             continue;
         }
         match T::parse(&text) {
             Ok(value) => values.push(value),
-            Err(reason) => wrong.add(&text, reason),
+            Err(reason) => rejected.add(&text, reason),
         }
     }
-    wrong.or(values)
+    rejected.into_result(values)
 }
 
 /// The pieces that are wrong, together where the reason is the same.
 #[derive(Default)]
-struct Wrong(Vec<(String, Vec<String>)>, HashMap<String, usize>);
+struct Rejected(Vec<(String, Vec<String>)>, HashMap<String, usize>);
 
-impl Wrong {
+impl Rejected {
     fn add(&mut self, piece: &str, reason: String) {
         self.add_as(shown(piece), reason);
     }
@@ -111,7 +111,7 @@ impl Wrong {
         }
     }
 
-    fn or<T>(self, values: Vec<T>) -> Result<Vec<T>, String> {
+    fn into_result<T>(self, values: Vec<T>) -> Result<Vec<T>, String> {
         if self.0.is_empty() {
             return Ok(values);
         }
@@ -122,7 +122,7 @@ impl Wrong {
 }
 
 /// Drops what equals an earlier one.
-fn without_duplicates<T: Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
+fn deduplicated<T: Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
     let mut seen = HashSet::with_capacity(values.len());
     let first: Vec<bool> = values.iter().map(|value| seen.insert(value)).collect();
     let mut first = first.into_iter();
@@ -130,8 +130,8 @@ fn without_duplicates<T: Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
     values
 }
 
-impl<T: Kind> Kind for List<T> {
-    fn kind() -> Cow<'static, str> {
+impl<T: SettingType> SettingType for List<T> {
+    fn type_name() -> Cow<'static, str> {
         format!("list of {}", T::plural()).into()
     }
 
@@ -144,8 +144,8 @@ impl<T: Kind> Kind for List<T> {
     }
 }
 
-impl<T: Kind + Eq + Hash> Kind for Set<T> {
-    fn kind() -> Cow<'static, str> {
+impl<T: SettingType + Eq + Hash> SettingType for Set<T> {
+    fn type_name() -> Cow<'static, str> {
         format!("list of {}", T::plural()).into()
     }
 
@@ -154,14 +154,14 @@ impl<T: Kind + Eq + Hash> Kind for Set<T> {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        read(text).map(without_duplicates).map(Set)
+        read(text).map(deduplicated).map(Set)
     }
 }
 
-impl<T: Kind + Eq + Hash> Set<T> {
+impl<T: SettingType + Eq + Hash> Set<T> {
     /// Reads the elements of a JSON array.
     pub(super) fn from_elements(elements: Vec<Json>) -> Result<Self, String> {
-        read_elements(elements).map(without_duplicates).map(Set)
+        read_elements(elements).map(deduplicated).map(Set)
     }
 }
 
@@ -173,7 +173,7 @@ impl<T> Default for Set<T> {
 
 impl<T: Eq + Hash> FromIterator<T> for Set<T> {
     fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
-        Set(without_duplicates(values.into_iter().collect()))
+        Set(deduplicated(values.into_iter().collect()))
     }
 }
 
@@ -203,7 +203,7 @@ macro_rules! list {
             }
         }
 
-        impl<'de, T: Kind $(+ $bound)*> Deserialize<'de> for $name<T> {
+        impl<'de, T: SettingType $(+ $bound)*> Deserialize<'de> for $name<T> {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 from_text(deserializer)
             }

@@ -1,6 +1,6 @@
 //! Names and plain text.
 
-use super::{Kind, Lua, deserialize};
+use super::{Lua, SettingType, deserialize};
 use crate::lua::Value;
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::fmt;
 macro_rules! texts {
     ($(
         $(#[$meta:meta])*
-        $name:ident($kind:literal, $plural:literal, $example:literal) = $read:expr;
+        $name:ident($type_name:literal, $plural:literal, $example:literal) = $read:expr;
     )+) => {$(
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,9 +28,9 @@ macro_rules! texts {
             }
         }
 
-        impl $crate::settings::types::Kind for $name {
-            fn kind() -> std::borrow::Cow<'static, str> {
-                $kind.into()
+        impl $crate::settings::types::SettingType for $name {
+            fn type_name() -> std::borrow::Cow<'static, str> {
+                $type_name.into()
             }
 
             fn plural() -> std::borrow::Cow<'static, str> {
@@ -119,8 +119,8 @@ impl fmt::Display for Id {
     }
 }
 
-impl Kind for Id {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Id {
+    fn type_name() -> Cow<'static, str> {
         "number".into()
     }
 

@@ -3,7 +3,7 @@
 use super::domains::Domain;
 use super::lists::Set;
 use super::numbers::digits;
-use super::{Kind, Lua, deserialize};
+use super::{Lua, SettingType, deserialize};
 use crate::lua::Value;
 use std::borrow::Cow;
 use std::fmt;
@@ -20,8 +20,8 @@ impl Port {
     }
 }
 
-impl Kind for Port {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Port {
+    fn type_name() -> Cow<'static, str> {
         "port".into()
     }
 
@@ -63,8 +63,8 @@ fn no_host_name(text: &str) -> &'static str {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address(pub IpAddr);
 
-impl Kind for Address {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Address {
+    fn type_name() -> Cow<'static, str> {
         "address".into()
     }
 
@@ -98,8 +98,8 @@ pub enum Interface {
     Address(IpAddr),
 }
 
-impl Kind for Interface {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Interface {
+    fn type_name() -> Cow<'static, str> {
         "address or `*`".into()
     }
 
@@ -157,8 +157,8 @@ fn bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-impl Kind for Network {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Network {
+    fn type_name() -> Cow<'static, str> {
         "address or network".into()
     }
 
@@ -212,8 +212,8 @@ impl Lua for Network {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr(Network);
 
-impl Kind for Cidr {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Cidr {
+    fn type_name() -> Cow<'static, str> {
         "network".into()
     }
 
@@ -240,13 +240,13 @@ pub struct Resolver {
     port: Option<Port>,
 }
 
-impl Kind for Resolver {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Resolver {
+    fn type_name() -> Cow<'static, str> {
         "`IP` or `IP@port`".into()
     }
 
     fn plural() -> Cow<'static, str> {
-        Self::kind()
+        Self::type_name()
     }
 
     fn example() -> &'static str {
@@ -288,8 +288,8 @@ pub enum TurnHost {
     Address(IpAddr),
 }
 
-impl Kind for TurnHost {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for TurnHost {
+    fn type_name() -> Cow<'static, str> {
         "domain or address".into()
     }
 
@@ -328,8 +328,8 @@ pub struct Origin(String);
 /// `access_control_allow_origins`.
 pub type Origins = Set<Origin>;
 
-impl Kind for Origin {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Origin {
+    fn type_name() -> Cow<'static, str> {
         "origin, or `*`".into()
     }
 
@@ -391,12 +391,12 @@ deserialize!(Port, Address, Interface, Network, Cidr, Resolver, TurnHost, Origin
 mod tests {
     use super::*;
 
-    fn lua<T: Kind + Lua>(text: &str) -> String {
+    fn lua<T: SettingType + Lua>(text: &str) -> String {
         let value = T::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         value.lua().as_str().unwrap().to_owned()
     }
 
-    fn error<T: Kind>(text: &str) -> String {
+    fn error<T: SettingType>(text: &str) -> String {
         match T::parse(text) {
             Ok(_) => panic!("{text} was taken"),
             Err(error) => error,

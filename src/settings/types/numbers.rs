@@ -1,6 +1,6 @@
 //! Numbers with a unit.
 
-use super::{Kind, Lua, deserialize};
+use super::{Lua, SettingType, deserialize};
 use crate::lua::Value;
 use std::borrow::Cow;
 
@@ -63,8 +63,8 @@ pub enum Rate {
     Limit(String),
 }
 
-impl Kind for Rate {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Rate {
+    fn type_name() -> Cow<'static, str> {
         "rate".into()
     }
 
@@ -159,8 +159,8 @@ macro_rules! sizes {
             }
         }
 
-        impl Kind for $name {
-            fn kind() -> Cow<'static, str> {
+        impl SettingType for $name {
+            fn type_name() -> Cow<'static, str> {
                 concat!("number of ", $words).into()
             }
 
@@ -170,7 +170,7 @@ macro_rules! sizes {
 
             fn parse(text: &str) -> Result<Self, String> {
                 bytes(text, $unit).map($name).map_err(|reason| {
-                    format!("expected a {}, such as `{}`{reason}", Self::kind(), $example)
+                    format!("expected a {}, such as `{}`{reason}", Self::type_name(), $example)
                 })
             }
         }

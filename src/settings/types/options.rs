@@ -1,18 +1,18 @@
 //! Prosody's options, any of them, as a JSON object.
 
 use super::json::Json;
-use super::{Kind, deserialize, did_you_mean, shown};
+use super::{SettingType, deserialize, did_you_mean, shown};
 use crate::lua::Value;
 use crate::lua::is_identifier;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Options in their order, each with its value; `None` (JSON's `null`) leaves the option out. The values may be
+/// CustomOptions in their order, each with its value; `None` (JSON's `null`) leaves the option out. The values may be
 /// secrets: no message holds one, and `Debug` shows the names alone.
 #[derive(Clone, Default, PartialEq)]
-pub struct Options(Vec<(String, Option<Value>)>);
+pub struct CustomOptions(Vec<(String, Option<Value>)>);
 
-impl Options {
+impl CustomOptions {
     /// Every option and its value, in the order in which they stand.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&Value>)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
@@ -28,7 +28,7 @@ impl Options {
     pub(super) fn from_members(
         members: Vec<(String, Json)>,
         refuse: impl Fn(&str) -> Option<String>,
-    ) -> Result<Options, Vec<String>> {
+    ) -> Result<CustomOptions, Vec<String>> {
         let mut options = Vec::with_capacity(members.len());
         let mut errors: Vec<(String, Vec<String>)> = Vec::new();
         // Names that are wrong for the same reason stand together.
@@ -38,7 +38,7 @@ impl Options {
             None => errors.push((reason, vec![shown(name)])),
         };
         for (name, json) in members {
-            if let Some(reason) = unusable(&name).or_else(|| refuse(&name)) {
+            if let Some(reason) = reserved_name(&name).or_else(|| refuse(&name)) {
                 add(&name, reason);
                 continue;
             }
@@ -52,7 +52,7 @@ impl Options {
             }
         }
         if errors.is_empty() {
-            return Ok(Options(options));
+            return Ok(CustomOptions(options));
         }
         let sentence = |(reason, names): (String, Vec<String>)| match &names[..] {
             [name] => format!("the option {name}: {reason}"),
@@ -62,7 +62,7 @@ impl Options {
     }
 }
 
-impl fmt::Debug for Options {
+impl fmt::Debug for CustomOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
@@ -70,7 +70,7 @@ impl fmt::Debug for Options {
 
 /// What Prosody's loader puts into the environment of a configuration file (`core/configmanager.lua`, 0.12 and
 /// 13.0 together). To assign one of them takes the function from all that follows, and sets no option.
-const LOADER: [&str; 13] = [
+const LOADER_NAMES: [&str; 13] = [
     "Component",
     "Credential",
     "FileContents",
@@ -87,10 +87,10 @@ const LOADER: [&str; 13] = [
 ];
 
 /// Why an option of this name cannot be set in Prosody's configuration, if so.
-fn unusable(name: &str) -> Option<String> {
+fn reserved_name(name: &str) -> Option<String> {
     let reason = if !is_identifier(name) {
         "not a Lua identifier (letters, digits and `_`), or one of Lua's reserved words"
-    } else if LOADER.contains(&name) {
+    } else if LOADER_NAMES.contains(&name) {
         "it would replace a function of Prosody's configuration loader"
     } else if name.starts_with("ENV_") {
         "names that begin with `ENV_` are environment variables in Prosody's configuration"
@@ -107,7 +107,7 @@ fn unusable(name: &str) -> Option<String> {
 }
 
 /// Why an option cannot stand with one host, if Prosody reads it globally alone.
-pub(super) fn only_global(name: &str) -> Option<String> {
+pub(super) fn global_only(name: &str) -> Option<String> {
     let global = name.starts_with("s2s_")
         || name == "limits"
         || ["port", "interface"].iter().any(|kind| {
@@ -119,8 +119,8 @@ pub(super) fn only_global(name: &str) -> Option<String> {
     global.then(|| "Prosody takes it only globally; move it to `PROSODY_OPTIONS` or its own setting".into())
 }
 
-impl Kind for Options {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for CustomOptions {
+    fn type_name() -> Cow<'static, str> {
         "JSON object".into()
     }
 
@@ -133,9 +133,9 @@ impl Kind for Options {
         match Json::read(text) {
             Err(syntax) => Err(format!("{expected}: {syntax}")),
             Ok(Json::Object(members)) => {
-                Options::from_members(members, |_| None).map_err(|errors| errors.join("; "))
+                CustomOptions::from_members(members, |_| None).map_err(|errors| errors.join("; "))
             }
-            Ok(other) => Err(format!("{expected}, not {}", other.what())),
+            Ok(other) => Err(format!("{expected}, not {}", other.type_name())),
         }
     }
 
@@ -144,7 +144,7 @@ impl Kind for Options {
     }
 }
 
-deserialize!(Options);
+deserialize!(CustomOptions);
 
 /// Says that a member is unknown, with the nearest that is known.
 pub(super) fn unknown_member(name: &str, known: &[&'static str]) -> String {
@@ -158,9 +158,10 @@ mod tests {
 
     #[test]
     fn options_keep_their_order_and_their_types() {
-        let options =
-            Options::parse(r#"{"z": 5, "a": [1.0, "x", true], "gone": null, "t": {"k k": 0.5, "n": null}}"#)
-                .unwrap();
+        let options = CustomOptions::parse(
+            r#"{"z": 5, "a": [1.0, "x", true], "gone": null, "t": {"k k": 0.5, "n": null}}"#,
+        )
+        .unwrap();
         let shown: Vec<String> = options
             .iter()
             .map(|(name, value)| format!("{name}={}", value.map_or("-".into(), line)))
@@ -203,19 +204,20 @@ mod tests {
             "Credential",
             "component_module",
         ] {
-            let error = Options::parse(&format!(r#"{{"{name}": "S3CRET"}}"#)).expect_err(name);
+            let error = CustomOptions::parse(&format!(r#"{{"{name}": "S3CRET"}}"#)).expect_err(name);
             assert!(error.starts_with("the option \""), "{name}: {error}");
             assert!(!error.contains("S3CRET"), "{error}");
         }
         for name in ["max_resources", "_a", "A1", "includes", "End", "lua", "env_x", "limits", "hosts"] {
-            assert!(Options::parse(&format!(r#"{{"{name}": 1}}"#)).is_ok(), "{name}");
+            assert!(CustomOptions::parse(&format!(r#"{{"{name}": 1}}"#)).is_ok(), "{name}");
         }
     }
 
     #[test]
     fn all_mistakes_are_named_and_no_value() {
-        let error = Options::parse(r#"{"a": [null, "S3CRET"], "end": "S3CRET", "b": {"S3CRET": [null]}}"#)
-            .unwrap_err();
+        let error =
+            CustomOptions::parse(r#"{"a": [null, "S3CRET"], "end": "S3CRET", "b": {"S3CRET": [null]}}"#)
+                .unwrap_err();
         assert_eq!(
             error,
             "the options \"a\", \"b\", each: `null` has no meaning in an array; \
@@ -237,7 +239,7 @@ mod tests {
             "{\"a\": \"S3CRET\u{1}\"}",
             "{} S3CRET",
         ] {
-            let error = Options::parse(text).expect_err(text);
+            let error = CustomOptions::parse(text).expect_err(text);
             assert!(error.starts_with("expected a JSON object"), "{text}: {error}");
             assert!(!error.contains("S3CRET"), "{text}: {error}");
         }
@@ -255,10 +257,10 @@ mod tests {
             "http_interfaces",
             "component_interface",
         ] {
-            assert!(only_global(name).is_some(), "{name}");
+            assert!(global_only(name).is_some(), "{name}");
         }
         for name in ["turn_external_port", "port", "passports", "c2s_require_encryption", "reports"] {
-            assert!(only_global(name).is_none(), "{name}");
+            assert!(global_only(name).is_none(), "{name}");
         }
     }
 }

@@ -55,7 +55,7 @@ fn absolute(text: &str) -> Result<&str, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Kind;
+    use super::super::SettingType;
     use super::*;
 
     #[test]

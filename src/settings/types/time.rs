@@ -1,7 +1,7 @@
 //! Durations, in the units of Prosody's manual.
 
 use super::numbers::{Decimal, digits, split_unit};
-use super::{Kind, Lua, deserialize, did_you_mean};
+use super::{Lua, SettingType, deserialize, did_you_mean};
 use crate::lua::Value;
 use std::borrow::Cow;
 use std::time::Duration;
@@ -143,8 +143,8 @@ impl Expiry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveDuration(pub Expiry);
 
-impl Kind for ArchiveDuration {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for ArchiveDuration {
+    fn type_name() -> Cow<'static, str> {
         "duration".into()
     }
 
@@ -175,8 +175,8 @@ impl Lua for ArchiveDuration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait(pub Duration);
 
-impl Kind for Wait {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Wait {
+    fn type_name() -> Cow<'static, str> {
         "duration".into()
     }
 
@@ -198,8 +198,8 @@ impl Kind for Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Days(pub Expiry);
 
-impl Kind for Days {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Days {
+    fn type_name() -> Cow<'static, str> {
         "days".into()
     }
 
@@ -248,8 +248,8 @@ impl Seconds {
     }
 }
 
-impl Kind for Seconds {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Seconds {
+    fn type_name() -> Cow<'static, str> {
         "whole seconds".into()
     }
 
@@ -285,13 +285,13 @@ pub enum Interval {
     Manual,
 }
 
-impl Kind for Interval {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for Interval {
+    fn type_name() -> Cow<'static, str> {
         "whole seconds or `manual`".into()
     }
 
     fn plural() -> Cow<'static, str> {
-        Self::kind()
+        Self::type_name()
     }
 
     fn example() -> &'static str {

@@ -2,7 +2,7 @@
 
 use super::names::texts;
 use super::network::{Port, TurnHost};
-use super::{DbDriver, Kind, Lua, deserialize};
+use super::{DbDriver, Lua, SettingType, deserialize};
 use crate::lua::Secret;
 use crate::lua::Value;
 use percent_encoding::percent_decode_str;
@@ -56,8 +56,8 @@ impl HttpUrl {
     }
 }
 
-impl Kind for HttpUrl {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for HttpUrl {
+    fn type_name() -> Cow<'static, str> {
         "URL with its scheme".into()
     }
 
@@ -128,8 +128,8 @@ pub struct DatabaseUrl {
     pub password: Option<Secret>,
 }
 
-impl Kind for DatabaseUrl {
-    fn kind() -> Cow<'static, str> {
+impl SettingType for DatabaseUrl {
+    fn type_name() -> Cow<'static, str> {
         "URL".into()
     }
 
@@ -154,10 +154,10 @@ impl Kind for DatabaseUrl {
 /// Reads a database's URL. The error is the reason alone, and holds nothing of the URL but a parameter's name.
 /// (`Url` would not do: it takes no user without a host, which a socket needs.)
 fn database_url(text: &str) -> Result<DatabaseUrl, String> {
-    const ENCODE: &str = "special characters, in a password for one, have to be percent-encoded \
+    const ENCODE_ADVICE: &str = "special characters, in a password for one, have to be percent-encoded \
                           (`@` is `%40`, `/` is `%2F`, `#` is `%23`, `?` is `%3F`)";
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!("white space cannot stand in it; {ENCODE}"));
+        return Err(format!("white space cannot stand in it; {ENCODE_ADVICE}"));
     }
     let (scheme, rest) = text.split_once("://").ok_or("`://` does not follow a scheme")?;
     let driver = match scheme.to_ascii_lowercase().as_str() {
@@ -169,7 +169,7 @@ fn database_url(text: &str) -> Result<DatabaseUrl, String> {
     let (authority, after) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     // These show a password that is not encoded, part of which could be taken, and shown, for something else.
     if rest.contains('#') || authority.matches('@').count() > 1 || after.contains('@') {
-        return Err(ENCODE.into());
+        return Err(ENCODE_ADVICE.into());
     }
     let (path, query) = after.split_once('?').unwrap_or((after, ""));
     let (user, server) = authority.split_once('@').unwrap_or(("", authority));
@@ -183,7 +183,7 @@ fn database_url(text: &str) -> Result<DatabaseUrl, String> {
 
     let (host, port) = server_and_port(server).ok_or_else(|| {
         format!(
-            "the host is neither a domain nor an address, or the port no number from 1 to 65535; {ENCODE}"
+            "the host is neither a domain nor an address, or the port no number from 1 to 65535; {ENCODE_ADVICE}"
         )
     })?;
     if host.is_some() && socket.is_some() {
@@ -198,20 +198,19 @@ fn database_url(text: &str) -> Result<DatabaseUrl, String> {
         driver,
         host: host.or(socket),
         port,
-        database: some(decoded(database)?),
-        username: some(decoded(username)?),
-        password: some(decoded(password)?).map(Secret::new),
+        database: non_empty(percent_decoded(database)?),
+        username: non_empty(percent_decoded(username)?),
+        password: non_empty(percent_decoded(password)?).map(Secret::new),
     })
 }
 
 /// Reads `host`, `host:port`, `[IPv6]:port` or nothing; a percent-encoded path is a socket.
 fn server_and_port(text: &str) -> Option<(Option<String>, Option<Port>)> {
-    let colon = text.rfind(':').filter(|&colon| !text[colon..].contains(']'));
-    let (host, port) = match colon {
-        Some(colon) => (&text[..colon], Some(Port::parse(&text[colon + 1..]).ok()?)),
+    let (host, port) = match text.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
+        Some((host, port)) => (host, Some(Port::parse(port).ok()?)),
         None => (text, None),
     };
-    let host = decoded(host).ok()?;
+    let host = percent_decoded(host).ok()?;
     let host = match TurnHost::parse(&host) {
         Ok(TurnHost::Domain(domain)) => Some(domain.ascii().into_owned()),
         Ok(TurnHost::Address(address)) => Some(address.to_string()),
@@ -224,7 +223,7 @@ fn server_and_port(text: &str) -> Option<(Option<String>, Option<Port>)> {
 
 /// The file of `sqlite:///absolute/path`.
 fn sqlite(path: &str) -> Result<DatabaseUrl, String> {
-    let path = format!("/{}", decoded(path)?.trim_start_matches('/'));
+    let path = format!("/{}", percent_decoded(path)?.trim_start_matches('/'));
     if path.ends_with('/') || path.contains('\0') {
         return Err("it names no file".into());
     }
@@ -239,7 +238,7 @@ fn sqlite(path: &str) -> Result<DatabaseUrl, String> {
 }
 
 /// Parameters that people bring along from libpq's and MySQL's connection URLs.
-const PARAMETERS: [&str; 18] = [
+const KNOWN_PARAMETERS: [&str; 18] = [
     "application_name",
     "channel_binding",
     "charset",
@@ -266,10 +265,10 @@ fn socket(query: &str) -> Result<Option<String>, String> {
     let mut refused = Vec::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = decoded(value)?;
+        let value = percent_decoded(value)?;
         if name != "host" {
             // Any other text may be the end of a password that has a bare `?` in it.
-            let known = PARAMETERS.contains(&name).then(|| format!("`{name}`"));
+            let known = KNOWN_PARAMETERS.contains(&name).then(|| format!("`{name}`"));
             refused.push(known.unwrap_or_else(|| "after the `?` (in a password, write `%3F`)".to_owned()));
         } else if !value.starts_with('/') || value.contains('\0') {
             return Err("the parameter `host` takes the absolute path of a socket".into());
@@ -284,14 +283,14 @@ fn socket(query: &str) -> Result<Option<String>, String> {
     }
 }
 
-fn decoded(text: &str) -> Result<String, String> {
+fn percent_decoded(text: &str) -> Result<String, String> {
     percent_decode_str(text)
         .decode_utf8()
         .map(Cow::into_owned)
         .map_err(|_| "what is percent-encoded is not UTF-8".into())
 }
 
-fn some(text: String) -> Option<String> {
+fn non_empty(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::self_signed::Store;
 use super::{Choice, Pair, PassedOver, ScannedCertificates, scan};
-use crate::intent::certificates::{Certificates, Service, Source, Wanted};
+use crate::intent::certificates::{Certificates, SearchPlace, Service, Wanted};
 use crate::layout;
 use crate::os::privileges;
 use crate::os::users::User;
@@ -17,7 +17,7 @@ use crate::settings::types::ascii;
 
 /// Where a name's certificate comes from.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Origin {
+pub enum CertificateOrigin {
     /// It was found, and names it.
     Found(Rc<Pair>),
     /// It is not there any more, or being replaced: the one that is served until now.
@@ -40,7 +40,7 @@ pub struct Served {
     /// Whether it is a virtual host or a component, and not another name of one.
     pub is_host: bool,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: CertificateOrigin,
     /// The others that name it, each with why it is not used.
     pub passed_over: Vec<PassedOver>,
 }
@@ -49,7 +49,7 @@ impl Served {
     /// The pair that is written for it.
     pub fn pair(&self) -> Option<&Rc<Pair>> {
         match &self.origin {
-            Origin::Found(pair) | Origin::Kept(pair) => Some(pair),
+            CertificateOrigin::Found(pair) | CertificateOrigin::Kept(pair) => Some(pair),
             _ => None,
         }
     }
@@ -79,7 +79,7 @@ pub struct Assignments {
     pub http_without: Vec<String>,
     /// Files that are no use for any host.
     pub problems: Vec<PassedOver>,
-    /// Places that settings name and that are not there, each with the setting's variable. Looked at only where a host has
+    /// Places that settings name and that are not there, each with the setting's variable. WatchedCertificates at only where a host has
     /// no certificate: else there is nothing missing.
     pub missing_places: Vec<(String, PathBuf)>,
 }
@@ -114,7 +114,8 @@ pub fn assign(
     assignments.choose(wanted, scanned, &self_signed_dir, previous, now);
     assignments.inherit();
     // The user's own files name their hosts' certificates themselves.
-    let without = assignments.served.iter().filter(|served| served.is_host && served.origin == Origin::None);
+    let without =
+        assignments.served.iter().filter(|served| served.is_host && served.origin == CertificateOrigin::None);
     assignments.without = without.map(|served| served.name.clone()).collect();
     if !assignments.without.is_empty() {
         let missing = wanted.named_places.iter().filter(|(_, path)| !path.exists());
@@ -151,32 +152,37 @@ impl Assignments {
                 continue;
             }
             if has_own {
-                self.served.push(Served { name, is_host, origin: Origin::Own, passed_over: Vec::new() });
+                self.served.push(Served {
+                    name,
+                    is_host,
+                    origin: CertificateOrigin::Own,
+                    passed_over: Vec::new(),
+                });
                 continue;
             }
             let Choice { pair, passed_over } = scanned.choose(&ascii, service);
             let pair = pair.filter(|pair| !pair.certificate.starts_with(self_signed));
             let is_good = pair.as_ref().is_some_and(|pair| !pair.is_expired);
             let kept = previous.filter(|_| !is_good).and_then(|previous| {
-                let source = || [Source { path: previous.to_owned(), only: None }];
+                let source = || [SearchPlace { path: previous.to_owned(), only: None }];
                 let last = last.get_or_insert_with(|| scan(&source(), now));
                 last.choose(&ascii, service).pair
             });
             let kept = kept.filter(|kept| pair.is_none() || !kept.is_expired);
             let origin = match (kept, pair) {
-                (Some(kept), _) => Origin::Kept(kept),
-                (None, Some(pair)) => Origin::Found(pair),
-                (None, None) => Origin::None,
+                (Some(kept), _) => CertificateOrigin::Kept(kept),
+                (None, Some(pair)) => CertificateOrigin::Found(pair),
+                (None, None) => CertificateOrigin::None,
             };
-            if origin == Origin::None && service == Service::Https && !wanted.is_behind_proxy {
+            if origin == CertificateOrigin::None && service == Service::Https && !wanted.is_behind_proxy {
                 self.http_without.push(name.clone());
             }
-            if origin == Origin::None && !is_host {
+            if origin == CertificateOrigin::None && !is_host {
                 continue;
             }
             let incomplete = passed_over.iter().filter(|file| file.is_incomplete);
             self.unsettled.extend(incomplete.map(|file| file.path.display().to_string()));
-            if matches!(origin, Origin::Kept(_)) {
+            if matches!(origin, CertificateOrigin::Kept(_)) {
                 self.unsettled.insert(name.clone());
             }
             self.served.push(Served { name, is_host, origin, passed_over });
@@ -191,12 +197,12 @@ impl Assignments {
     /// Gives what has none that of the nearest domain above that has one, as Prosody does.
     fn inherit(&mut self) {
         let origin = |served: &Served| match (&served.origin, served.pair()) {
-            (Origin::Own, _) => Some(Origin::Own),
-            (_, pair) => pair.map(|pair| Origin::Above(served.name.clone(), Rc::clone(pair))),
+            (CertificateOrigin::Own, _) => Some(CertificateOrigin::Own),
+            (_, pair) => pair.map(|pair| CertificateOrigin::Above(served.name.clone(), Rc::clone(pair))),
         };
-        let origins: BTreeMap<String, Origin> =
+        let origins: BTreeMap<String, CertificateOrigin> =
             self.served.iter().filter_map(|served| Some((served.name.clone(), origin(served)?))).collect();
-        for served in self.served.iter_mut().filter(|served| served.origin == Origin::None) {
+        for served in self.served.iter_mut().filter(|served| served.origin == CertificateOrigin::None) {
             let mut above = served.name.as_str();
             while let Some((_, parent)) = above.split_once('.') {
                 above = parent;
@@ -239,7 +245,7 @@ impl Assignments {
         });
         for served in &mut self.served {
             if let Some(path) = paths.remove(served.name.as_str()) {
-                served.origin = Origin::SelfSigned(path);
+                served.origin = CertificateOrigin::SelfSigned(path);
             }
         }
     }
@@ -251,7 +257,7 @@ fn group<'a>(hosts: &[&'a str]) -> Vec<(&'a str, Vec<&'a str>)> {
     let mut place: BTreeMap<&str, usize> = BTreeMap::new();
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     let parent = |host: &'a str| {
-        let mut parents = host.match_indices('.').map(|(at, _)| &host[at + 1..]);
+        let mut parents = std::iter::successors(Some(host), |host| Some(host.split_once('.')?.1)).skip(1);
         parents.find(|parent| all.contains(parent))
     };
     for host in hosts.iter().copied().filter(|host| parent(host).is_none()) {
@@ -285,7 +291,7 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let directory = TestDir::new();
         directory.write("a.pem", params.self_signed(&key).unwrap().pem() + &key.serialize_pem());
-        let source = Source { path: directory.path().to_owned(), only: None };
+        let source = SearchPlace { path: directory.path().to_owned(), only: None };
         let found = scan(&[source], OffsetDateTime::now_utc());
         let ascii = ascii(host).unwrap();
         let pair = found.choose(&ascii, Service::Xmpp).pair.unwrap();
@@ -293,9 +299,9 @@ mod tests {
             let served = Served { name: host.to_owned(), is_host, origin, passed_over: Vec::new() };
             served.named_by_clients(&ascii).map(|served| (served.name, served.is_host))
         };
-        assert_eq!(named(Origin::Found(Rc::clone(&pair)), true), Some((ascii.clone(), false)));
-        assert_eq!(named(Origin::Found(pair), false), None);
-        assert_eq!(named(Origin::None, true), None);
+        assert_eq!(named(CertificateOrigin::Found(Rc::clone(&pair)), true), Some((ascii.clone(), false)));
+        assert_eq!(named(CertificateOrigin::Found(pair), false), None);
+        assert_eq!(named(CertificateOrigin::None, true), None);
     }
 
     #[test]

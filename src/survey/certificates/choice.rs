@@ -57,6 +57,26 @@ impl Pair {
     }
 }
 
+#[cfg(test)]
+impl Pair {
+    /// A pair that was not read from any file, and is no certificate: `text` stands for what is in it.
+    pub fn example(name: &str, not_after: OffsetDateTime, text: &str) -> Rc<Pair> {
+        Rc::new(Pair {
+            certificate: format!("/certs/{name}.crt").into(),
+            key: format!("/certs/{name}.key").into(),
+            names: vec![name.to_owned()],
+            not_before: not_after - time::Duration::days(90),
+            not_after,
+            issuer: "Example CA".to_owned(),
+            fingerprint: format!("{:x}", digest::of(text.as_bytes())),
+            is_expired: false,
+            is_self_signed: false,
+            digest: digest::of(text.as_bytes()),
+            pem: text.to_owned(),
+        })
+    }
+}
+
 impl fmt::Debug for Pair {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_struct("Pair")

@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use time::OffsetDateTime;
 
-use super::assign::{Origin, Served};
+use super::assign::{CertificateOrigin, Served};
 use super::{Pair, ScannedCertificates, scan};
-use crate::intent::certificates::{Service, Source};
+use crate::intent::certificates::{SearchPlace, Service};
 use crate::os::privileges;
 use crate::os::users::User;
 use crate::settings::types::ascii;
@@ -29,9 +29,11 @@ impl<'a> SelfSignedPairs<'a> {
     /// The certificate of a name, wherever it comes from.
     pub fn pair_of(&mut self, served: &Served) -> Option<Rc<Pair>> {
         match &served.origin {
-            Origin::Found(pair) | Origin::Kept(pair) | Origin::Above(_, pair) => Some(pair.clone()),
-            Origin::SelfSigned(path) => privileges::as_user(self.user, || {
-                let look = |path: &Path| scan(&[Source { path: path.to_owned(), only: None }], self.now);
+            CertificateOrigin::Found(pair)
+            | CertificateOrigin::Kept(pair)
+            | CertificateOrigin::Above(_, pair) => Some(pair.clone()),
+            CertificateOrigin::SelfSigned(path) => privileges::as_user(self.user, || {
+                let look = |path: &Path| scan(&[SearchPlace { path: path.to_owned(), only: None }], self.now);
                 let name = ascii(&served.name)?;
                 let all = self.all.get_or_insert_with(|| look(path.parent().unwrap_or(path)));
                 let pair = all.choose(&name, Service::Xmpp).pair;
@@ -39,7 +41,7 @@ impl<'a> SelfSignedPairs<'a> {
                 let is_it = pair.as_ref().is_none_or(|pair| pair.certificate == *path);
                 if is_it { pair } else { look(path).choose(&name, Service::Xmpp).pair }
             }),
-            Origin::Own | Origin::None => None,
+            CertificateOrigin::Own | CertificateOrigin::None => None,
         }
     }
 }
@@ -61,7 +63,7 @@ mod tests {
 
     fn self_signed(name: &str, data: &TestDir, host: &str) -> Served {
         let path = path_of(data, host);
-        let origin = Origin::SelfSigned(path);
+        let origin = CertificateOrigin::SelfSigned(path);
         Served { name: name.to_owned(), is_host: true, origin, passed_over: Vec::new() }
     }
 

@@ -4,15 +4,12 @@
 //! the file system taking us for that user ([`crate::os::privileges::as_user`]), and besides nothing here follows a link: every
 //! name is opened relative to a directory descriptor with `O_NOFOLLOW` (openat(2)).
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 use nix::unistd::Uid;
 use time::{Duration, OffsetDateTime};
 
@@ -20,6 +17,7 @@ use super::pem;
 use super::x509::{Certificate, Usage};
 use crate::layout::{SELF_SIGNED_DIR, self_signed_certificate, self_signed_key};
 use crate::os::directory;
+use crate::os::trusted_file::{Error, Opened, open_below};
 
 /// A certificate that is valid for less than this is replaced.
 const RENEWAL: Duration = Duration::days(30);
@@ -50,15 +48,13 @@ impl Store {
     /// `host` and `names` are in ASCII. Whatever cannot be read or understood does not serve.
     pub fn is_usable(&self, host: &str, names: &[&str], uid: Uid, now: OffsetDateTime) -> bool {
         self.covers(host, names, now).unwrap_or(false)
-            && self.open_file(&self_signed_key(host)).is_ok_and(|key| {
-                key.metadata().is_ok_and(|metadata| metadata.len() > 0 && metadata.uid() == uid.as_raw())
-            })
+            && self
+                .open_file(&self_signed_key(host))
+                .is_ok_and(|key| key.stat.st_size > 0 && key.stat.st_uid == uid.as_raw())
     }
 
-    fn covers(&self, host: &str, names: &[&str], now: OffsetDateTime) -> io::Result<bool> {
-        // With room for all of ours, one read is enough.
-        let mut file = Vec::with_capacity(4 * 1024);
-        self.open_file(&self_signed_certificate(host))?.take(MAX_SIZE).read_to_end(&mut file)?;
+    fn covers(&self, host: &str, names: &[&str], now: OffsetDateTime) -> Result<bool, Error> {
+        let file = self.open_file(&self_signed_certificate(host))?.beginning(MAX_SIZE)?;
         let block = pem::blocks(&file).next().and_then(|block| block.ok()?.decode());
         let Some(certificate) = block.and_then(Certificate::read) else {
             return Ok(false);
@@ -70,12 +66,7 @@ impl Store {
     }
 
     /// Opens a regular file to read it. A FIFO, a device or a link that somebody put there is an error.
-    fn open_file(&self, name: &str) -> io::Result<File> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = File::from(openat(&self.directory, name, flags, Mode::empty())?);
-        if !file.metadata()?.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        Ok(file)
+    fn open_file(&self, name: &str) -> Result<Opened, Error> {
+        open_below(&self.directory, name, OFlag::O_NOFOLLOW)?.regular()
     }
 }

@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -12,14 +11,15 @@ use std::rc::Rc;
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, fstat, fstatat};
 
-use super::files::{self, Content, LARGEST, Owners, kind};
+use super::files::{self, Content, LARGEST};
 use super::pem::{self, CutOff};
 use super::x509::Certificate;
 use super::{Flaw, PassedOver};
-use crate::intent::certificates::Source;
+use crate::intent::certificates::SearchPlace;
+use crate::os::trusted_file::{self, DIRECTORY, Error, Kind, Links, Owners};
 
 /// How deep directories are looked through, the source itself being the first level.
 const DEPTH: usize = 8;
@@ -79,7 +79,7 @@ pub struct Found {
 }
 
 /// Looks through the sources, and shows each directory before what is in it is read.
-pub fn look(sources: &[Source], show: &mut dyn FnMut(&Path)) -> Found {
+pub fn look(sources: &[SearchPlace], show: &mut dyn FnMut(&Path)) -> Found {
     let mut search = Search::new(show);
     for (number, source) in sources.iter().enumerate() {
         search.source = number;
@@ -177,7 +177,7 @@ impl<'a> Search<'a> {
             // A mount that is empty yet. Whoever watches has to know of it.
             Err(Errno::ENOENT) => self.watch(path.to_owned()),
             Err(Errno::ENOTDIR) => self.single_file(path),
-            Err(error) => self.problem(path.to_owned(), files::unreadable(error)),
+            Err(error) => self.problem(path.to_owned(), files::flaw(error.into())),
         }
     }
 
@@ -196,30 +196,30 @@ impl<'a> Search<'a> {
             keys: keys_in(parent),
             ..Folder::default()
         });
-        let is_link = files::target(&directory.fd, name).is_some();
+        let is_link = readlinkat(&directory.fd, name).is_ok();
         self.file(folder, &directory, name, is_link);
     }
 
     fn open_directory(&self, path: &Path) -> nix::Result<Opened> {
-        let (fd, owners) = files::open(path, files::DIRECTORY)?;
+        let (fd, owners) = trusted_file::descriptor(path, DIRECTORY, Links::OfReaders)?;
         Ok(Opened { fd, owners })
     }
 
     fn directory(&mut self, path: &Path, directory: &Opened, depth: usize) {
         let stat = match fstat(&directory.fd) {
             Ok(stat) => stat,
-            Err(error) => return self.problem(path.to_owned(), files::unreadable(error)),
+            Err(error) => return self.problem(path.to_owned(), files::flaw(error.into())),
         };
         if !self.seen.insert((stat.st_dev, stat.st_ino)) {
             return;
         }
         self.watch(path.to_owned());
-        if let Some(refusal) = files::refusal(&stat, &directory.owners, 0o005) {
-            return self.problem(path.to_owned(), refusal);
+        if let Err(refusal) = trusted_file::trust(&stat, &directory.owners, 0o005) {
+            return self.problem(path.to_owned(), files::flaw(refusal));
         }
         let names = match self.names(directory.fd.as_fd()) {
             Ok(names) => names,
-            Err(error) => return self.problem(path.to_owned(), files::unreadable(error)),
+            Err(error) => return self.problem(path.to_owned(), files::flaw(error.into())),
         };
         let folder = self.found.folders.len();
         self.found.folders.push(Folder { path: path.to_owned(), ..Folder::default() });
@@ -239,24 +239,24 @@ impl<'a> Search<'a> {
             }
             let (kind, is_link) = self.kind(directory, &name, kind);
             match kind {
-                SFlag::S_IFDIR if depth > 1 => self.below(path, directory, &name, is_link, depth - 1),
-                SFlag::S_IFDIR => {
+                Kind::Directory if depth > 1 => self.below(path, directory, &name, is_link, depth - 1),
+                Kind::Directory => {
                     self.problem(path.join(&name), Flaw::lasting("is too deep, and not looked into"))
                 }
                 // A key is looked at when it is needed, and so is what a link to one leads to.
-                SFlag::S_IFREG | SFlag::S_IFLNK if is_key_name(&name) => {
+                Kind::Regular | Kind::Link if is_key_name(&name) => {
                     if is_link {
                         self.watch_target(path, directory, &name);
                     }
                     self.found.folders[folder].keys.push(name)
                 }
-                SFlag::S_IFREG if is_other(&name) => {}
-                SFlag::S_IFREG => {
+                Kind::Regular if is_other(&name) => {}
+                Kind::Regular => {
                     let length = self.file(folder, directory, &name, is_link);
                     has_chain = has_chain || (length > 1 && contains(&name, "fullchain"));
                 }
                 _ if !is_certificate_name(&name) => {}
-                SFlag::S_IFLNK => {
+                Kind::Link => {
                     self.problem(path.join(&name), Flaw::incomplete("is a link to nothing"));
                     self.watch_target(path, directory, &name);
                 }
@@ -289,18 +289,18 @@ impl<'a> Search<'a> {
 
     /// What a name stands for, at the end of links, and whether it is a link; it is one to nothing where that is
     /// what it stands for. Where a link to a key leads is not looked at.
-    fn kind(&self, directory: &Opened, name: &OsStr, kind: Option<Type>) -> (SFlag, bool) {
-        let look = |flags| fstatat(&directory.fd, name, flags).ok().map(|stat| files::kind(&stat));
+    fn kind(&self, directory: &Opened, name: &OsStr, kind: Option<Type>) -> (Kind, bool) {
+        let look = |flags| fstatat(&directory.fd, name, flags).ok().map(|stat| Kind::of(&stat));
         let kind = match kind {
-            Some(Type::File) => SFlag::S_IFREG,
-            Some(Type::Directory) => SFlag::S_IFDIR,
-            Some(Type::Symlink) => SFlag::S_IFLNK,
-            Some(_) => SFlag::S_IFIFO,
-            None => look(AtFlags::AT_SYMLINK_NOFOLLOW).unwrap_or(SFlag::S_IFIFO),
+            Some(Type::File) => Kind::Regular,
+            Some(Type::Directory) => Kind::Directory,
+            Some(Type::Symlink) => Kind::Link,
+            Some(_) => Kind::Fifo,
+            None => look(AtFlags::AT_SYMLINK_NOFOLLOW).unwrap_or(Kind::Fifo),
         };
         match kind {
-            SFlag::S_IFLNK if is_key_name(name) => (kind, true),
-            SFlag::S_IFLNK => (look(AtFlags::empty()).unwrap_or(kind), true),
+            Kind::Link if is_key_name(name) => (kind, true),
+            Kind::Link => (look(AtFlags::empty()).unwrap_or(kind), true),
             kind => (kind, false),
         }
     }
@@ -310,14 +310,14 @@ impl<'a> Search<'a> {
         let opened = if is_link {
             self.open_directory(&path)
         } else {
-            openat(&parent.fd, name, files::DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
+            openat(&parent.fd, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
                 .map(|fd| Opened { fd, owners: parent.owners.clone() })
         };
         match opened {
             Ok(directory) => self.directory(&path, &directory, depth),
             // It went away just now.
             Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) => {}
-            Err(error) => self.problem(path, files::unreadable(error)),
+            Err(error) => self.problem(path, files::flaw(error.into())),
         }
     }
 
@@ -364,43 +364,24 @@ impl<'a> Search<'a> {
         is_link: bool,
     ) -> Result<Option<Content>, Flaw> {
         let no_follow = if is_link { OFlag::empty() } else { OFlag::O_NOFOLLOW };
-        let file = match openat(&directory.fd, name, files::FILE | no_follow, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::ENOENT | Errno::ELOOP) => return Ok(None),
-            Err(error) => return Err(files::unreadable(error)),
+        let mut opened = match trusted_file::open_below(&directory.fd, name, no_follow) {
+            Ok(opened) => opened,
+            Err(Error::Refused(Errno::ENOENT | Errno::ELOOP)) => return Ok(None),
+            Err(error) => return Err(files::flaw(error)),
         };
-        let (file, stat) = self.trusted(file, path, directory, is_link)?;
-        if kind(&stat) != SFlag::S_IFREG {
-            return Err(Flaw::lasting("is no regular file"));
+        // What everybody may read needs no look at the links.
+        if opened.stat.st_mode & 0o004 == 0 {
+            if is_link {
+                opened = trusted_file::open(path, Links::OfReaders).map_err(files::flaw)?;
+            } else {
+                trusted_file::trust(&opened.stat, &directory.owners, 0o004).map_err(files::flaw)?;
+            }
         }
-        if usize::try_from(stat.st_size).map_or(true, |size| size > LARGEST) {
+        let opened = opened.regular().map_err(files::flaw)?;
+        if opened.size() > LARGEST {
             return Err(Flaw::lasting("is larger than 1 MiB, and not read"));
         }
-        let content = files::read(&mut File::from(file), &stat, &mut self.buffer);
-        content
-            .map(Some)
-            .map_err(|error| Flaw::lasting(format!("cannot be read: {}", crate::text::reason(&error))))
-    }
-
-    /// A file that no link of somebody else's led to without right.
-    fn trusted(
-        &self,
-        file: OwnedFd,
-        path: &Path,
-        directory: &Opened,
-        is_link: bool,
-    ) -> Result<(OwnedFd, FileStat), Flaw> {
-        let stat = fstat(&file).map_err(files::unreadable)?;
-        // What everybody may read needs no look at the links.
-        if stat.st_mode & 0o004 != 0 {
-            return Ok((file, stat));
-        }
-        if !is_link {
-            return files::refusal(&stat, &directory.owners, 0o004).map_or(Ok((file, stat)), Err);
-        }
-        let (file, owners) = files::open(path, files::FILE).map_err(files::unreadable)?;
-        let stat = fstat(&file).map_err(files::unreadable)?;
-        files::refusal(&stat, &owners, 0o004).map_or(Ok((file, stat)), Err)
+        files::read(&opened, &mut self.buffer).map(Some).map_err(files::flaw)
     }
 
     /// Takes what is in the buffer. One block that is wrong makes the file one that a writer has not finished.
@@ -484,8 +465,8 @@ impl<'a> Search<'a> {
     /// Shows the directory that a link in another one leads to. Its path is left as it stands in the link, since `..` after
     /// a link to a directory leads elsewhere than the name before it says.
     fn watch_target(&self, path: &Path, directory: &Opened, name: &OsStr) {
-        let target = files::target(&directory.fd, name);
-        let parent = target.as_ref().and_then(|target| Path::new(target).parent());
+        let target = readlinkat(&directory.fd, name);
+        let parent = target.as_ref().ok().and_then(|target| Path::new(target).parent());
         if let Some(parent) = parent.filter(|parent| !parent.as_os_str().is_empty()) {
             self.watch(path.join(parent));
         }

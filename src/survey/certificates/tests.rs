@@ -105,8 +105,8 @@ fn look_in(directory: &TestDir) -> ScannedCertificates {
     scan(&[source(directory.path())], now())
 }
 
-fn source(path: &Path) -> Source {
-    Source { path: path.to_owned(), only: None }
+fn source(path: &Path) -> SearchPlace {
+    SearchPlace { path: path.to_owned(), only: None }
 }
 
 fn choose(directory: &TestDir, name: &str) -> Choice {
@@ -447,7 +447,7 @@ fn a_source_for_one_name_is_for_no_other() {
     let issued = issued(&["a.example", "b.example"]);
     let directory = with(&[("a.pem", &(issued.full() + &issued.key))]);
     let only = Some(vec!["a.example".to_owned()]);
-    let certificates = scan(&[Source { path: directory.path().to_owned(), only }], now());
+    let certificates = scan(&[SearchPlace { path: directory.path().to_owned(), only }], now());
     assert!(certificates.choose("a.example", Service::Xmpp).pair.is_some());
     assert!(certificates.choose("b.example", Service::Xmpp).pair.is_none());
 }

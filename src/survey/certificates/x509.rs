@@ -12,7 +12,7 @@ use x509_parser::nom::Parser as _;
 use x509_parser::oid_registry::{OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME};
 use x509_parser::prelude::{FromDer, GeneralName, X509Name};
 
-use crate::settings::types::{Domain, Kind as _};
+use crate::settings::types::{Domain, SettingType as _};
 
 /// id-on-xmppAddr (RFC 6120, section 13.7.1.4), 1.3.6.1.5.5.7.8.5
 const XMPP_ADDR: [u8; 8] = [0x2b, 6, 1, 5, 5, 7, 8, 5];

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 
-use super::{File, Found, Modules, Origin};
+use super::{File, Found, ModuleOrigin, Modules};
 use crate::facts::Facts;
 use crate::intent::modules::{self as wanted, Reason};
 
@@ -15,11 +15,11 @@ pub struct Findings {
     /// By the module's name and the library's.
     libraries: HashMap<(String, String), Found>,
     /// Who else has a module of this name, where it is taken from a folder of the user's.
-    behind_users: HashMap<String, Origin>,
+    behind_users: HashMap<String, ModuleOrigin>,
     /// The folders that were searched, in their order.
     pub folders: Vec<Folder>,
     /// Whether there is anything in the folders of the user's.
-    pub has_users: bool,
+    pub has_custom: bool,
     /// The libraries of Lua's that cannot be loaded.
     pub missing_lua_libraries: BTreeSet<String>,
     /// The names of all modules, where one is missing that somebody named.
@@ -41,12 +41,12 @@ impl Findings {
     /// Looks for every module that is asked for and all that it needs, as whoever we are.
     pub fn gather(wanted: &wanted::Modules, facts: &Facts) -> Self {
         let search = Modules::of(facts);
-        let mut findings = Findings { has_users: search.has_users(), ..Findings::default() };
+        let mut findings = Findings { has_custom: search.has_custom(), ..Findings::default() };
         let mut lua = BTreeSet::new();
         let mut queue: VecDeque<String> = VecDeque::new();
         for request in &wanted.requests {
             // What was not chosen by name is Prosody's own and there, but the user may have put another in its place.
-            if findings.has_users || wanted.reads_own || request.reason.is_chosen() {
+            if findings.has_custom || wanted.reads_own || request.reason.is_chosen() {
                 queue.push_back(request.name.clone());
             }
         }
@@ -56,7 +56,7 @@ impl Findings {
             }
             let mut found = (*search.find(&module)).clone();
             if let Some(file) = &mut found.file {
-                if file.origin == Origin::User {
+                if file.origin == ModuleOrigin::User {
                     let behind = search.behind_users(&module, &file.path);
                     findings.behind_users.extend(behind.map(|origin| (module.clone(), origin)));
                 }
@@ -67,7 +67,7 @@ impl Findings {
             }
             findings.modules.insert(module, found);
         }
-        let is_missing = |request: &&wanted::Request| {
+        let is_missing = |request: &&wanted::ModuleRequest| {
             matches!(request.reason, Reason::Asked { is_default: false, is_hidden: false, .. })
                 && findings.modules.get(&request.name).is_some_and(|found| found.file.is_none())
         };
@@ -100,7 +100,7 @@ impl Findings {
         while let Some(file) = files.pop() {
             let Some(source) = &file.source else { continue };
             queue.extend(source.modules.iter().map(|need| need.name.clone()));
-            if file.origin == Origin::Prosody {
+            if file.origin == ModuleOrigin::Prosody {
                 continue;
             }
             let certain = source.lua_libraries.iter().filter(|library| !library.is_conditional);
@@ -135,7 +135,64 @@ impl Findings {
     }
 
     /// Who else has a module of the name of one that is taken from a folder of the user's.
-    pub fn behind_users(&self, module: &str) -> Option<Origin> {
+    pub fn behind_users(&self, module: &str) -> Option<ModuleOrigin> {
         self.behind_users.get(module).copied()
+    }
+}
+
+#[cfg(test)]
+impl Findings {
+    /// The files of modules and, as `MODULE/LIBRARY`, of their libraries, each with what it says: those of Prosody's where
+    /// the path is in its folder, those of the collection where it is in that, and else the user's.
+    pub fn example(files: &[(&str, &str, &str)]) -> Self {
+        let folder = |path: &str| Folder { path: path.into(), is_readable: true };
+        let folders = ["/usr/lib/prosody/modules", "/opt/prosody-modules-available"];
+        let mut findings = Self { folders: folders.map(folder).into(), ..Self::default() };
+        for (name, path, source) in files {
+            let path = PathBuf::from(path);
+            let origin = match () {
+                () if path.starts_with(&findings.folders[0].path) => ModuleOrigin::Prosody,
+                () if path.starts_with(&findings.folders[1].path) => ModuleOrigin::Collection,
+                () => ModuleOrigin::User,
+            };
+            let top = match (origin, path.parent()) {
+                (ModuleOrigin::Collection, Some(folder)) if folder != findings.folders[1].path => {
+                    folder.to_owned()
+                }
+                _ => path.clone(),
+            };
+            let found = Found {
+                file: Some(File {
+                    origin,
+                    path,
+                    top,
+                    source: Some(super::source::read(source.as_bytes()).into()),
+                    digest: if origin == ModuleOrigin::Prosody {
+                        0
+                    } else {
+                        crate::digest::of(source.as_bytes())
+                    },
+                }),
+                ..Found::default()
+            };
+            findings.has_custom |= origin == ModuleOrigin::User;
+            match name.split_once('/') {
+                Some((module, library)) => {
+                    drop(findings.libraries.insert((module.to_owned(), library.to_owned()), found))
+                }
+                None => drop(findings.modules.insert((*name).to_owned(), found)),
+            }
+        }
+        findings
+    }
+
+    /// What was found of a module.
+    pub fn module_mut(&mut self, name: &str) -> &mut Found {
+        self.modules.entry(name.to_owned()).or_default()
+    }
+
+    /// Notes who else has a module that is taken from a folder of the user's.
+    pub fn put_behind(&mut self, name: &str, origin: ModuleOrigin) {
+        self.behind_users.insert(name.to_owned(), origin);
     }
 }

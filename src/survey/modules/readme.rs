@@ -1,11 +1,8 @@
 //! What a community module's README says about it in one line.
 
-use std::fs::OpenOptions;
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use nix::fcntl::OFlag;
+use crate::os::trusted_file::{self, Links};
 
 /// The first one that is there is read.
 const NAMES: [&str; 3] = ["README.md", "README.markdown", "README"];
@@ -21,15 +18,8 @@ pub fn summary(folder: &Path) -> String {
     NAMES.iter().find_map(|name| read(&folder.join(name))).map(|text| find(&text)).unwrap_or_default()
 }
 
-/// Whatever the file is, this does not wait for it.
 fn read(path: &Path) -> Option<String> {
-    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    file.take(LONGEST).read_to_end(&mut bytes).ok()?;
+    let bytes = trusted_file::open(path, Links::All).ok()?.regular().ok()?.beginning(LONGEST).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -80,10 +70,8 @@ fn plain(markdown: &str) -> String {
 
 /// No more than the first characters of a line.
 pub fn cut(line: &str, characters: usize) -> String {
-    match line.char_indices().nth(characters) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.to_owned(),
-    }
+    let beginning: String = line.chars().take(characters).collect();
+    if beginning.len() == line.len() { beginning } else { format!("{beginning}…") }
 }
 
 #[cfg(test)]

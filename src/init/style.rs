@@ -7,7 +7,7 @@ use crate::os::system::standard_stream;
 
 /// In whose words PID 1 speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Voice {
+pub enum MessageStyle {
     /// Our own, on standard error: warnings and what is fatal.
     Entrypoint,
     /// tini's layout, streams and levels of verbosity, for people and programs that look for them in logs.
@@ -17,38 +17,40 @@ pub enum Voice {
     },
 }
 
-impl Voice {
+impl MessageStyle {
     /// Something that ends us.
     pub fn fatal(self, message: fmt::Arguments) {
-        self.say(0, "FATAL", 2, message);
+        self.write_line(0, "FATAL", 2, message);
     }
 
     /// Something that is wrong.
     pub fn warn(self, message: fmt::Arguments) {
-        self.say(1, "WARN ", 2, message);
+        self.write_line(1, "WARN ", 2, message);
     }
 
     /// Something of interest.
     pub fn info(self, message: fmt::Arguments) {
-        self.say(2, "INFO ", 1, message);
+        self.write_line(2, "INFO ", 1, message);
     }
 
     /// Something for who looks for a mistake.
     pub fn debug(self, message: fmt::Arguments) {
-        self.say(3, "DEBUG", 1, message);
+        self.write_line(3, "DEBUG", 1, message);
     }
 
     /// Everything else.
     pub fn trace(self, message: fmt::Arguments) {
-        self.say(4, "TRACE", 1, message);
+        self.write_line(4, "TRACE", 1, message);
     }
 
-    fn say(self, level: u8, name: &str, stream: i32, message: fmt::Arguments) {
-        let mut line = Line { text: [0; LINE], length: 0 };
+    fn write_line(self, level: u8, name: &str, stream: i32, message: fmt::Arguments) {
+        let mut line = Line { text: [0; LINE_LENGTH], length: 0 };
         // What does not fit is left out.
         let _ = match self {
-            Voice::Entrypoint if level <= 1 => line.write_fmt(format_args!("prosody-entrypoint: {message}")),
-            Voice::Tini { verbosity } if level <= verbosity => {
+            MessageStyle::Entrypoint if level <= 1 => {
+                line.write_fmt(format_args!("prosody-entrypoint: {message}"))
+            }
+            MessageStyle::Tini { verbosity } if level <= verbosity => {
                 line.write_fmt(format_args!("[{name} tini ({})] {message}", getpid()))
             }
             _ => return,
@@ -60,18 +62,18 @@ impl Voice {
 }
 
 /// The longest line, in bytes.
-const LINE: usize = 1024;
+const LINE_LENGTH: usize = 1024;
 
 /// A line that is written at once, so that it is not mixed with those of others.
 struct Line {
-    text: [u8; LINE],
+    text: [u8; LINE_LENGTH],
     length: usize,
 }
 
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // The last byte is for the end of the line.
-        let room = LINE - 1 - self.length;
+        let room = LINE_LENGTH - 1 - self.length;
         let taken = text.len().min(room);
         self.text[self.length..self.length + taken].copy_from_slice(&text.as_bytes()[..taken]);
         self.length += taken;

@@ -1,0 +1,486 @@
+//! Facts made by hand: nothing here looks at the disk.
+
+use std::path::PathBuf;
+
+use super::certificates::{SearchPlace, Service};
+use super::modules::{ModuleRequest, Reason, Role};
+use super::*;
+use crate::facts::custom_files::CustomFile;
+use crate::facts::prosody::Version;
+use crate::facts::{Problem, custom_files};
+use crate::lua::Value;
+use crate::os::users::User;
+
+fn decide_with(facts: &Facts, whole: bool, environment: &[(&str, &str)]) -> (Intent, Report) {
+    let (settings, mut report) = Settings::example(environment);
+    let intent = decide(&settings, facts, whole, &mut report);
+    (intent, report)
+}
+
+fn decided(environment: &[(&str, &str)]) -> (Intent, Report) {
+    decide_with(&Facts::example(), false, environment)
+}
+
+/// What is wanted where nothing is wrong.
+fn wanted(environment: &[(&str, &str)]) -> Intent {
+    let (intent, report) = decided(environment);
+    assert_eq!(mistakes(&report), [""; 0]);
+    intent
+}
+
+fn mistakes(report: &Report) -> Vec<String> {
+    report.errors().iter().map(ToString::to_string).collect()
+}
+
+fn warnings(report: &Report) -> Vec<&str> {
+    report.warnings().collect()
+}
+
+fn hosts(intent: &Intent) -> Vec<&str> {
+    intent.hosts.virtual_hosts.iter().map(|host| host.name.as_str()).collect()
+}
+
+fn components(intent: &Intent) -> Vec<(&str, Option<&str>)> {
+    let components = intent.hosts.components.iter();
+    components.map(|component| (component.name.as_str(), component.module.as_deref())).collect()
+}
+
+fn list(values: &[&str]) -> Value {
+    values.iter().copied().collect()
+}
+
+/// The modules that are asked for by this, each with what for.
+fn asked_by<'a>(intent: &'a Intent, wanted: &str) -> Vec<(&'a str, &'a Role)> {
+    let role = |request: &'a ModuleRequest| match &request.reason {
+        Reason::Asked { by, role, .. } if by == wanted => Some((request.name.as_str(), role)),
+        _ => None,
+    };
+    intent.modules.requests.iter().filter_map(role).collect()
+}
+
+#[test]
+fn the_same_input_gives_the_same_intent() {
+    let environment = [
+        ("PROSODY_DOMAIN", "chat.example"),
+        ("PROSODY_MODULES_ENABLED", "one, two"),
+        ("PROSODY_STORAGE_ARCHIVE", "sql"),
+        ("PROSODY_OPTIONS", r#"{"b": {"x": 1, "y": [true]}, "a": null}"#),
+        ("PROSODY_ACCOUNTS", "a@chat.example:S3CRET"),
+    ];
+    for whole in [false, true] {
+        let (one, report) = decide_with(&Facts::example(), whole, &environment);
+        let (two, again) = decide_with(&Facts::example(), whole, &environment);
+        assert_eq!(one, two);
+        assert_eq!((mistakes(&report), warnings(&report)), (mistakes(&again), warnings(&again)));
+    }
+    for (index, value) in
+        ["other.example", "one", "internal", "{}", "a@chat.example:OTHER"].into_iter().enumerate()
+    {
+        let mut changed = environment;
+        changed[index].1 = value;
+        assert_ne!(decided(&changed).0, decided(&environment).0, "{:?}", changed[index]);
+    }
+}
+
+#[test]
+fn where_nothing_names_a_host_there_is_one() {
+    let intent = wanted(&[]);
+    assert_eq!((hosts(&intent), components(&intent)), (vec!["localhost"], Vec::new()));
+    let facts = Facts { hostname: "chat.example".to_owned(), ..Facts::example() };
+    assert_eq!(hosts(&decide_with(&facts, false, &[]).0), ["chat.example"]);
+    let facts = Facts { hostname: "XMPP".to_owned(), has_data_of_hostname: true, ..Facts::example() };
+    assert_eq!(hosts(&decide_with(&facts, false, &[]).0), ["xmpp"]);
+}
+
+#[test]
+fn where_a_file_of_the_users_defines_a_host_there_is_none() {
+    let mut facts = Facts::example();
+    facts
+        .custom_files
+        .extra
+        .push(CustomFile::example("/etc/prosody/conf.d/a.cfg.lua", r#"VirtualHost "a.example""#));
+    let (intent, report) = decide_with(&facts, false, &[]);
+    assert_eq!((hosts(&intent), mistakes(&report)), (Vec::new(), Vec::new()));
+    assert!(intent.certificates.wants_all, "and there may be others");
+    let names: Vec<(&str, bool)> =
+        intent.certificates.names.iter().map(|name| (name.name.as_str(), name.is_host)).collect();
+    assert_eq!(names, [("a.example", false)]);
+}
+
+#[test]
+fn one_domain_brings_its_services() {
+    let intent = wanted(&[("PROSODY_DOMAIN", "chat.example")]);
+    assert_eq!(hosts(&intent), ["chat.example"]);
+    assert_eq!(
+        components(&intent),
+        [
+            ("conference.chat.example", Some("muc")),
+            ("upload.chat.example", Some("http_file_share")),
+            ("proxy.chat.example", Some("proxy65")),
+        ]
+    );
+    let rooms = &intent.hosts.components[0].options;
+    assert_eq!(rooms["restrict_room_creation"], Value::from("local"));
+    assert_eq!(rooms["modules_enabled"], list(&["muc_mam"]));
+    for module in ["mam", "bosh", "websocket"] {
+        let enabled = intent.modules.enabled.iter().find(|enabled| enabled.name == module).unwrap();
+        assert_eq!(enabled.by, "PROSODY_DOMAIN");
+    }
+}
+
+#[test]
+fn components_that_are_named_take_the_place_of_the_domains() {
+    let intent = wanted(&[
+        ("PROSODY_DOMAIN", "chat.example"),
+        ("PROSODY_COMPONENTS", "rooms.chat.example:muc, files.chat.example:http_file_share"),
+        ("PROSODY_MUC_MODULES", "muc_mam, vcard_muc"),
+        ("PROSODY_EXTERNAL_COMPONENTS", "irc.chat.example:S3CRET"),
+    ]);
+    assert_eq!(
+        components(&intent),
+        [
+            ("rooms.chat.example", Some("muc")),
+            ("files.chat.example", Some("http_file_share")),
+            ("irc.chat.example", None),
+        ]
+    );
+    let [rooms, files, irc] = &intent.hosts.components[..] else { panic!() };
+    assert_eq!(rooms.options["modules_enabled"], list(&["muc_mam", "vcard_muc"]));
+    assert_eq!(files.options["http_paths"], Value::table([("file_share", "/share")]));
+    let mut secret = Vec::new();
+    irc.options["component_secret"]
+        .each_text(&mut |text, is_secret| secret.push((text.to_owned(), is_secret)));
+    assert_eq!(secret, [("S3CRET".to_owned(), true)]);
+    assert_eq!(intent.options["http_host"], Value::from("chat.example"), "all services have that name");
+}
+
+#[test]
+fn two_hosts_of_one_name_are_a_mistake() {
+    let (_, report) =
+        decided(&[("PROSODY_VIRTUAL_HOSTS", "a.example"), ("PROSODY_COMPONENTS", "a.example:muc")]);
+    assert_eq!(
+        mistakes(&report),
+        [
+            "PROSODY_COMPONENTS: a.example is a component here and a virtual host of PROSODY_VIRTUAL_HOSTS: give one of \
+             them another name"
+        ]
+    );
+}
+
+#[test]
+fn a_name_that_is_not_ascii_has_one_for_tls() {
+    let intent = wanted(&[("PROSODY_VIRTUAL_HOSTS", "münchen.example, b.example")]);
+    let [one, two] = &intent.hosts.virtual_hosts[..] else { panic!() };
+    for option in ["s2s_direct_tls_host", "c2s_direct_tls_host", "https_host"] {
+        assert_eq!(one.options[option], Value::from("xn--mnchen-3ya.example"), "{option}");
+    }
+    assert!(two.options.is_empty());
+}
+
+#[test]
+fn what_is_written_wins_over_our_options_and_null_leaves_them_out() {
+    let options = |written| wanted(&[("PROSODY_OPTIONS", written)]).options;
+    let ours = options("{}");
+    assert_eq!(ours["s2s_secure_auth"], Value::from(true));
+    assert_eq!(ours["data_path"], Value::from("/var/lib/prosody"));
+    assert!(!ours.contains_key("modules_enabled"), "that follows from what there is");
+    assert_eq!(options(r#"{"c2s_direct_tls_ports": [1]}"#)["c2s_direct_tls_ports"], Value::from(vec![1]));
+    assert!(!options(r#"{"c2s_direct_tls_ports": null}"#).contains_key("c2s_direct_tls_ports"));
+    assert_eq!(options(r#"{"modules_enabled": ["one"]}"#)["modules_enabled"], list(&["one"]));
+}
+
+#[test]
+fn addresses_follow_the_kernel() {
+    let interfaces = |ipv6| {
+        let facts = Facts { ipv6, ..Facts::example() };
+        decide_with(&facts, false, &[]).0.options["http_interfaces"].clone()
+    };
+    assert_eq!(interfaces(true), list(&["*", "::"]));
+    assert_eq!(interfaces(false), list(&["*"]));
+}
+
+#[test]
+fn each_module_is_asked_for_by_what_names_it() {
+    let intent = wanted(&[
+        ("PROSODY_DOMAIN", "chat.example"),
+        ("PROSODY_MODULES_ENABLED", "one, mod_TWO"),
+        ("PROSODY_MODULES_AVAILABLE", "three"),
+        ("PROSODY_MUC_MODULES", "muc_four"),
+        ("PROSODY_AUTHENTICATION", "ldap"),
+        ("PROSODY_LDAP_BASE", "dc=example"),
+        ("PROSODY_STORAGE_ARCHIVE", "memory"),
+        ("PROSODY_TURN_SECRET", "S3CRET"),
+    ]);
+    let rooms = || "conference.chat.example".to_owned();
+    assert_eq!(
+        asked_by(&intent, "PROSODY_MODULES_ENABLED"),
+        [("one", &Role::Enabled), ("two", &Role::Enabled)]
+    );
+    assert_eq!(asked_by(&intent, "PROSODY_MODULES_AVAILABLE"), [("three", &Role::Available)]);
+    assert_eq!(asked_by(&intent, "PROSODY_MUC_MODULES"), [("muc_four", &Role::EnabledOn(rooms()))]);
+    assert_eq!(asked_by(&intent, "PROSODY_AUTHENTICATION"), [("auth_ldap", &Role::Authentication)]);
+    assert_eq!(asked_by(&intent, "PROSODY_STORAGE_ARCHIVE"), [("storage_memory", &Role::Storage)]);
+    assert_eq!(asked_by(&intent, "PROSODY_TURN_SECRET"), [("turn_external", &Role::Enabled)]);
+    let domain = asked_by(&intent, "PROSODY_DOMAIN");
+    for expected in
+        [("mam", &Role::Enabled), ("muc", &Role::Component(rooms())), ("muc_mam", &Role::EnabledOn(rooms()))]
+    {
+        assert!(domain.contains(&expected), "{expected:?}: {domain:?}");
+    }
+    // Nobody chose what is there by default.
+    let is_chosen = |name: &str| {
+        let request = intent.modules.requests.iter().find(|request| request.name == name);
+        request.unwrap().reason.is_chosen()
+    };
+    assert_eq!(
+        ["one", "three", "roster", "mam", "muc_mam"].map(is_chosen),
+        [true, true, false, false, false]
+    );
+}
+
+#[test]
+fn names_among_values_that_may_be_secrets_are_hidden() {
+    let intent = wanted(&[(
+        "PROSODY_OPTIONS",
+        r#"{"modules_enabled": ["one"], "authentication": "two", "storage": {"archive": "three"}}"#,
+    )]);
+    let hidden = |request: &ModuleRequest| match &request.reason {
+        Reason::Asked { by, is_hidden, .. } => (request.name.clone(), by.clone(), *is_hidden),
+        Reason::NeededBy { .. } => panic!("{request:?}"),
+    };
+    let asked: Vec<_> = intent.modules.requests.iter().map(hidden).collect();
+    let expected = ["one", "auth_two", "storage_three"];
+    assert_eq!(asked, expected.map(|name| (name.to_owned(), "PROSODY_OPTIONS".to_owned(), true)));
+}
+
+#[test]
+fn the_whole_has_what_prosody_loads_by_itself() {
+    let facts = Facts::example();
+    let whole = decide_with(&facts, true, &[("PROSODY_EXTERNAL_COMPONENTS", "irc.example:x")]).0;
+    let asked = asked_by(&whole, "Prosody itself");
+    assert!(asked.contains(&("c2s", &Role::Enabled)) && asked.contains(&("offline", &Role::Enabled)));
+    let defaults = asked_by(&whole, "the default set");
+    for expected in [
+        ("auth_internal_hashed", &Role::Authentication),
+        ("authz_internal", &Role::Authorization),
+        ("storage_internal", &Role::Storage),
+    ] {
+        assert!(defaults.contains(&expected), "{expected:?}");
+    }
+    let component = Role::Component("irc.example".to_owned());
+    assert_eq!(asked_by(&whole, "PROSODY_EXTERNAL_COMPONENTS"), [("component", &component)]);
+    assert!(whole.modules.reads_own && whole.modules.is_whole);
+    let part = decide_with(&facts, false, &[]).0;
+    assert!(asked_by(&part, "Prosody itself").is_empty() && !part.modules.reads_own);
+}
+
+#[test]
+fn what_is_disabled_is_left_out_or_named() {
+    let intent =
+        wanted(&[("PROSODY_MODULES_DISABLED", "pep, offline, one"), ("PROSODY_MODULES_ENABLED", "one")]);
+    let enabled: Vec<&str> = intent.modules.enabled.iter().map(|module| module.name.as_str()).collect();
+    assert!(!enabled.contains(&"pep") && enabled.contains(&"roster") && enabled.contains(&"one"));
+    // What Prosody loads by itself has to be named.
+    assert_eq!(intent.options["modules_disabled"], list(&["offline"]));
+    assert_eq!(intent.modules.disabled, ["pep", "offline"], "what is enabled too is not");
+    assert!(intent.modules.reads_own, "what needs it is of interest");
+}
+
+#[test]
+fn an_older_prosody_is_not_asked_for_newer_modules() {
+    let mut facts = Facts::example();
+    let has = |facts: &Facts, name| {
+        decide_with(facts, false, &[]).0.modules.enabled.iter().any(|module| module.name == name)
+    };
+    assert!(has(&facts, "cloud_notify"));
+    facts.prosody.version = Version::parse("0.12.3");
+    assert!(!has(&facts, "cloud_notify") && has(&facts, "roster"));
+}
+
+#[test]
+fn modules_that_exclude_each_other_are_a_mistake() {
+    let (_, report) = decided(&[("PROSODY_MODULES_ENABLED", "vcard")]);
+    assert_eq!(
+        mistakes(&report),
+        [
+            "PROSODY_MODULES_ENABLED: vcard (PROSODY_MODULES_ENABLED) and vcard_legacy (the default set) cannot be loaded \
+             together: set PROSODY_MODULES_DISABLED=vcard_legacy, or leave vcard out"
+        ]
+    );
+    wanted(&[("PROSODY_MODULES_ENABLED", "vcard"), ("PROSODY_MODULES_DISABLED", "vcard_legacy")]);
+    let on_one = r#"[{"host": "a.example", "modules_enabled": ["vcard"]}, {"host": "b.example"}]"#;
+    let (_, report) = decided(&[("PROSODY_VIRTUAL_HOSTS", on_one)]);
+    let [mistake] = &mistakes(&report)[..] else { panic!("{report}") };
+    assert!(mistake.contains("cannot be loaded together on a.example"), "{mistake}");
+    wanted(&[(
+        "PROSODY_VIRTUAL_HOSTS",
+        r#"[{"host": "a.example", "modules_enabled": ["vcard"], "modules_disabled": ["vcard_legacy"]}]"#,
+    )]);
+}
+
+#[test]
+fn certificates_are_wanted_for_every_name() {
+    let mut facts = Facts::example();
+    facts
+        .custom_files
+        .components
+        .push(CustomFile::example("/etc/prosody/cmpt.d/c.cfg.lua", r#"Component "gate.example" "gateway""#));
+    let environment = [
+        (
+            "PROSODY_VIRTUAL_HOSTS",
+            r#"["a.example", {"host": "own.example", "options": {"certificate": "/own.pem"}}]"#,
+        ),
+        ("PROSODY_COMPONENTS", "rooms.a.example:muc"),
+        ("PROSODY_HTTP_HOST", "web.example"),
+        ("PROSODY_IMPORT_CERTIFICATE_DIRECTORIES", "/acme, /other"),
+        ("PROSODY_IMPORT_CERTIFICATE_HOSTNAMES", "a.example"),
+        ("PROSODY_SELF_SIGNED_CERTIFICATES", "false"),
+    ];
+    let (intent, report) = decide_with(&facts, false, &environment);
+    assert_eq!(mistakes(&report), [""; 0]);
+    let wanted = &intent.certificates;
+    let names: Vec<_> = wanted
+        .names
+        .iter()
+        .map(|name| (name.name.as_str(), name.service, name.is_host, name.has_own))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ("a.example", Service::Xmpp, true, false),
+            ("own.example", Service::Xmpp, true, true),
+            ("rooms.a.example", Service::Xmpp, true, false),
+            ("web.example", Service::Https, false, false),
+            ("gate.example", Service::Xmpp, false, false),
+        ]
+    );
+    let source = |path: &str, only: Option<&str>| SearchPlace {
+        path: path.into(),
+        only: only.map(|only| vec![only.to_owned()]),
+    };
+    assert_eq!(
+        wanted.sources,
+        [
+            source("/etc/prosody/certs", None),
+            source("/acme", Some("a.example")),
+            source("/other", Some("a.example"))
+        ]
+    );
+    let variable = || "PROSODY_IMPORT_CERTIFICATE_DIRECTORIES".to_owned();
+    assert_eq!(
+        wanted.named_places,
+        [(variable(), PathBuf::from("/acme")), (variable(), PathBuf::from("/other"))]
+    );
+    assert!(!wanted.self_signed && wanted.wants_all && !wanted.is_behind_proxy);
+}
+
+#[test]
+fn each_folder_of_certificates_may_be_for_a_name_of_its_own() {
+    let intent = wanted(&[
+        ("PROSODY_IMPORT_CERTIFICATE_DIRECTORIES", "/one, /two"),
+        ("PROSODY_IMPORT_CERTIFICATE_HOSTNAMES", "one.example, Zwei.example"),
+        ("PROSODY_CERTIFICATES", "/certs"),
+    ]);
+    let sources: Vec<_> = intent
+        .certificates
+        .sources
+        .iter()
+        .map(|source| (source.path.to_str().unwrap(), source.only.as_deref().map(<[String]>::concat)))
+        .collect();
+    assert_eq!(
+        sources,
+        [
+            ("/certs", None),
+            ("/one", Some("one.example".to_owned())),
+            ("/two", Some("zwei.example".to_owned()))
+        ]
+    );
+}
+
+#[test]
+fn accounts_with_rights_come_first_and_their_hosts_know_them() {
+    let intent = wanted(&[
+        ("PROSODY_VIRTUAL_HOSTS", "a.example"),
+        (
+            "PROSODY_ACCOUNTS",
+            r#"["b@a.example:ONE", {"jid": "Boss@A.example", "password": "TWO", "admin": true}]"#,
+        ),
+    ]);
+    assert_eq!(intent.accounts.as_deref(), Some("boss@a.example\t\tTWO\nb@a.example\t\tONE\n"));
+    assert_eq!(intent.hosts.virtual_hosts[0].options["admins"], list(&["boss@a.example"]));
+    let (_, report) = decided(&[
+        ("PROSODY_VIRTUAL_HOSTS", "a.example"),
+        ("PROSODY_ACCOUNTS", "b@a.example:S3CRET, c@b.example:S3CRET"),
+    ]);
+    let [mistake] = &mistakes(&report)[..] else { panic!("{report}") };
+    assert!(mistake.contains("entry 2: no virtual host has that domain"), "{mistake}");
+    assert!(!mistake.contains("S3CRET"), "{mistake}");
+}
+
+#[test]
+fn the_databases_are_those_that_hosts_use() {
+    let intent = wanted(&[
+        ("PROSODY_DATABASE_URL", "postgresql://prosody:S3CRET@db.example/chat"),
+        ("PROSODY_VIRTUAL_HOSTS", "a.example, b.example"),
+    ]);
+    let [database] = &intent.databases[..] else { panic!("{:?}", intent.databases) };
+    assert_eq!(database.to_string(), r#"the PostgreSQL database "chat" on db.example:5432"#);
+    assert!(wanted(&[]).databases.is_empty());
+    assert_eq!(wanted(&[("PROSODY_LOG_LEVEL", "debug")]).debug_log.as_deref(), Some("PROSODY_LOG_LEVEL"));
+}
+
+#[test]
+fn places_that_are_one_or_the_systems_are_a_mistake() {
+    let with = |change: &dyn Fn(&mut Facts)| {
+        let mut facts = Facts::example();
+        change(&mut facts);
+        mistakes(&decide_with(&facts, false, &[("PROSODY_CERTIFICATES", "/run/certs")]).1)
+    };
+    assert_eq!(with(&|_| ()), [""; 0]);
+    let one = |change: &dyn Fn(&mut Facts), expected: &str| {
+        let [mistake] = &with(change)[..] else { panic!("{:?}", with(change)) };
+        assert!(mistake.starts_with(expected), "{mistake}");
+    };
+    one(&|facts| facts.data_dir = "/tmp".into(), "PROSODY_DATA_DIR: /tmp is the system's");
+    one(
+        &|facts| facts.data_dir = "/run/prosody".into(),
+        "PROSODY_RUNTIME_DIR: /run/prosody is the directory of PROSODY_DATA_DIR too",
+    );
+    one(
+        &|facts| facts.config_dir = "/run/prosody/conf".into(),
+        "PROSODY_CONFIG_DIR: /run/prosody/conf is the directory of PROSODY_RUNTIME_DIR too",
+    );
+    one(&|facts| facts.runtime_dir = "/run/certs".into(), "PROSODY_CERTIFICATES: /run/certs has the copies");
+}
+
+#[test]
+fn every_problem_of_the_image_is_said() {
+    let file = |reason| custom_files::Problem { path: "/etc/prosody/conf.d/a.cfg.lua".into(), reason };
+    let facts = Facts {
+        identity: User { name: None, uid: 5, gid: 6 },
+        problems: vec![
+            Problem::HiddenModules { missing: "mod_c2s.lua" },
+            Problem::NoPluginPath("/none".into()),
+            Problem::NoCollection("/no-collection".into()),
+            Problem::CustomFile(file(custom_files::Reason::DanglingLink)),
+            Problem::Identity("no such user".to_owned()),
+            Problem::Unreadable(file(custom_files::Reason::TooLarge)),
+        ],
+        ..Facts::example()
+    };
+    let (_, report) = decide_with(&facts, false, &[("PROSODY_PLUGIN_PATHS", "/none"), ("PROSODY_X", "1")]);
+    let mistakes = mistakes(&report);
+    assert_eq!(mistakes.len(), 4, "{mistakes:?}");
+    assert!(mistakes[0].starts_with("/usr/lib/prosody/modules: there is no mod_c2s.lua"), "{mistakes:?}");
+    assert!(mistakes[1].contains("a.cfg.lua: is a link to nothing"), "{mistakes:?}");
+    assert_eq!(mistakes[2], "no such user");
+    assert!(mistakes[3].contains("run `chgrp 6` and `chmod g+r` on it"), "{mistakes:?}");
+    let warnings = warnings(&report);
+    for expected in [
+        "PROSODY_PLUGIN_PATHS: /none is no directory",
+        "PROSODY_COMMUNITY_MODULES_DIR: /no-collection is no directory",
+        "PROSODY_X: there is no such setting",
+    ] {
+        assert!(warnings.iter().any(|warning| warning.starts_with(expected)), "{expected}: {warnings:?}");
+    }
+}

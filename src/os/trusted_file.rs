@@ -1,0 +1,463 @@
+//! Files and directories that others may have replaced: one bounded opener, one link walker.
+//!
+//! Opening never waits, whatever is there, and reading ends at a limit. The owner of a link could have root read or write
+//! what the owner itself may not. So each caller says which links may lead to the file.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+
+use nix::NixPath;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::unistd::geteuid;
+
+/// More than there is in any file that is read whole, in bytes.
+pub const LARGEST: u64 = 16 * 1024 * 1024;
+
+/// How much is read at once where the size is not known.
+const CHUNK: usize = 8 * 1024;
+
+/// How many links one path may lead through (path_resolution(7)).
+pub(super) const MAX_LINKS: usize = 40;
+
+/// To read a directory.
+pub const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// To read a file. Without `O_NONBLOCK` a FIFO would keep us waiting for ever (open(2)).
+const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+
+/// To look at something, be it a link.
+const STEP: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Which links may lead to something. Nobody but root has privileges that a link could turn against others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// Every link.
+    All,
+    /// For root, its own links, and those whose owner may read what they lead to. For anybody else, every link.
+    OfReaders,
+    /// For root, links that only root can have made. The last name is no link, whoever opens it.
+    OfRoot,
+}
+
+/// The users, other than root, who own links on the way to something; nobody where that does not matter.
+pub type Owners = Vec<u32>;
+
+/// What something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Regular,
+    Directory,
+    Link,
+    Fifo,
+    Socket,
+    Device,
+}
+
+/// Why a file is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It is not a regular file.
+    Irregular(Kind),
+    /// It is larger than it may be.
+    TooLarge,
+    /// A link of this user leads to it, and this user may not read it.
+    Untrusted(u32),
+    /// The kernel refuses it: also a link to nothing, with ENOENT, and a socket, with ENXIO (open(2)).
+    Refused(Errno),
+}
+
+/// An open file, and what the kernel says about it.
+#[derive(Debug)]
+pub struct Opened {
+    file: OwnedFd,
+    pub stat: FileStat,
+}
+
+/// Opens whatever is at a path.
+pub fn open(path: &Path, links: Links) -> Result<Opened, Error> {
+    let (descriptor, owners) = descriptor(path, FILE, links)?;
+    let opened = Opened::of(descriptor)?;
+    trust(&opened.stat, &owners, 0o004)?;
+    Ok(opened)
+}
+
+/// Opens whatever has a name in a directory; with `O_NOFOLLOW` among the flags no link.
+pub fn open_below(
+    directory: impl AsFd,
+    name: &(impl NixPath + ?Sized),
+    flags: OFlag,
+) -> Result<Opened, Error> {
+    Ok(Opened::of(openat(directory, name, FILE | flags, Mode::empty())?)?)
+}
+
+/// The content of a regular file of at most `limit` bytes.
+pub fn read(path: &Path, links: Links, limit: u64) -> Result<Vec<u8>, Error> {
+    open(path, links)?.regular()?.read(limit)
+}
+
+/// The first `limit` bytes of whatever is at a path.
+pub fn beginning(path: &Path, links: Links, limit: u64) -> Result<Vec<u8>, Error> {
+    open(path, links)?.beginning(limit)
+}
+
+impl Opened {
+    fn of(descriptor: OwnedFd) -> nix::Result<Self> {
+        Ok(Self { stat: fstat(&descriptor)?, file: descriptor })
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        Kind::of(&self.stat)
+    }
+
+    /// Itself, if it is a regular file.
+    pub fn regular(self) -> Result<Self, Error> {
+        match self.kind() {
+            Kind::Regular => Ok(self),
+            kind => Err(Error::Irregular(kind)),
+        }
+    }
+
+    /// All that is in it, which is at most `limit` bytes.
+    pub fn read(self, limit: u64) -> Result<Vec<u8>, Error> {
+        if self.size() > limit {
+            return Err(Error::TooLarge);
+        }
+        let content = self.beginning(limit + 1)?;
+        if content.len() as u64 > limit { Err(Error::TooLarge) } else { Ok(content) }
+    }
+
+    /// What is in it, but no more than the first `limit` bytes.
+    pub fn beginning(self, limit: u64) -> Result<Vec<u8>, Error> {
+        // Where the size is known, no further read has to find the end. In /proc every size is 0.
+        let length = if self.size() > 0 { self.size().min(limit) } else { limit };
+        let mut content = Vec::new();
+        self.read_on(&mut content, length as usize)?;
+        Ok(content)
+    }
+
+    /// Reads on until `content` has `length` bytes, or the file ends.
+    pub fn read_on(&self, content: &mut Vec<u8>, length: usize) -> Result<(), Error> {
+        while content.len() < length {
+            let start = content.len();
+            content.resize(length.min(start + CHUNK.max(self.size() as usize)), 0);
+            let read = nix::unistd::read(&self.file, &mut content[start..]);
+            content.truncate(start + read.unwrap_or(0));
+            match read {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The size of a regular file; of anything else 0.
+    pub fn size(&self) -> u64 {
+        if self.kind() == Kind::Regular { u64::try_from(self.stat.st_size).unwrap_or(0) } else { 0 }
+    }
+}
+
+impl Kind {
+    /// What `stat` is of.
+    pub fn of(stat: &FileStat) -> Self {
+        match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFREG => Self::Regular,
+            SFlag::S_IFDIR => Self::Directory,
+            SFlag::S_IFLNK => Self::Link,
+            SFlag::S_IFIFO => Self::Fifo,
+            SFlag::S_IFSOCK => Self::Socket,
+            _ => Self::Device,
+        }
+    }
+}
+
+impl From<Errno> for Error {
+    fn from(error: Errno) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Irregular(_) => io::ErrorKind::InvalidInput.into(),
+            Error::TooLarge => Errno::EFBIG.into(),
+            Error::Untrusted(_) => Errno::ELOOP.into(),
+            Error::Refused(error) => error.into(),
+        }
+    }
+}
+
+/// Refuses what links of these users lead to, unless it is their own, or everybody has these permissions.
+pub fn trust(stat: &FileStat, owners: &[u32], permissions: u32) -> Result<(), Error> {
+    let may_read = |owner: u32| stat.st_uid == owner || stat.st_mode & permissions == permissions;
+    match owners.iter().find(|owner| !may_read(**owner)) {
+        Some(owner) => Err(Error::Untrusted(*owner)),
+        None => Ok(()),
+    }
+}
+
+/// Opens a file or directory by its path. With [`Links::OfReaders`] the caller has to [`trust`] the owners of the links.
+///
+/// ELOOP where a link is on the way that may not lead there.
+pub fn descriptor(path: &Path, flags: OFlag, links: Links) -> nix::Result<(OwnedFd, Owners)> {
+    if links == Links::All || (links == Links::OfReaders && !geteuid().is_root()) {
+        return Ok((openat(AT_FDCWD, path, flags, Mode::empty())?, Owners::new()));
+    }
+    match openat2(AT_FDCWD, path, without_links(flags)) {
+        Err(Errno::ELOOP) if links == Links::OfReaders => {
+            through_last_link(path, flags).or_else(|_| walk(path, flags, links))
+        }
+        // There is a link; or an older kernel, or an engine whose filter does not know the call.
+        Err(Errno::ELOOP | Errno::ENOSYS | Errno::EPERM) => walk(path, flags, links),
+        opened => Ok((opened?, Owners::new())),
+    }
+}
+
+fn without_links(flags: OFlag) -> OpenHow {
+    OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS)
+}
+
+/// [`walk`] where the only link is the last name, as with certbot: a tenth of the calls.
+fn through_last_link(path: &Path, flags: OFlag) -> nix::Result<(OwnedFd, Owners)> {
+    let (parent, name) = path.parent().zip(path.file_name()).ok_or(Errno::EINVAL)?;
+    let parent = openat2(AT_FDCWD, parent, without_links(OFlag::O_PATH | OFlag::O_CLOEXEC))?;
+    // The link itself, so that its owner and its text are of one and the same.
+    let link = openat(&parent, name, STEP, Mode::empty())?;
+    let owner = fstat(&link)?.st_uid;
+    let target = readlinkat(&link, "")?;
+    let opened = openat2(&parent, target.as_os_str(), without_links(flags))?;
+    Ok((opened, if owner == 0 { Owners::new() } else { vec![owner] }))
+}
+
+/// [`descriptor`], name by name.
+fn walk(path: &Path, flags: OFlag, links: Links) -> nix::Result<(OwnedFd, Owners)> {
+    let (mut here, mut left, mut owners, mut count) = (None, Vec::new(), Owners::new(), 0);
+    push(&mut left, path);
+    while let Some(name) = left.pop() {
+        let directory = here.as_ref().map_or(AT_FDCWD, OwnedFd::as_fd);
+        let next = openat(directory, &*name, STEP, Mode::empty())?;
+        if name == "/" {
+            here = Some(next);
+            continue;
+        }
+        let stat = fstat(&next)?;
+        if Kind::of(&stat) != Kind::Link {
+            if left.is_empty() {
+                let opened = openat(directory, &*name, flags | OFlag::O_NOFOLLOW, Mode::empty())?;
+                return Ok((opened, owners));
+            }
+            here = Some(next);
+            continue;
+        }
+        count += 1;
+        let may_lead = links != Links::OfRoot
+            || (!left.is_empty() && is_of_root(&stat, &fstatat(directory, ".", AtFlags::empty())?));
+        if count > MAX_LINKS || !may_lead {
+            return Err(Errno::ELOOP);
+        }
+        if stat.st_uid != 0 && !owners.contains(&stat.st_uid) {
+            owners.push(stat.st_uid);
+        }
+        push(&mut left, Path::new(&readlinkat(&next, "")?));
+    }
+    Ok((openat(here.as_ref().map_or(AT_FDCWD, OwnedFd::as_fd), ".", flags, Mode::empty())?, owners))
+}
+
+/// Whether only root can have made a link: it is root's, in a directory of root's that nobody else may write to.
+fn is_of_root(link: &FileStat, directory: &FileStat) -> bool {
+    !geteuid().is_root() || (link.st_uid == 0 && directory.st_uid == 0 && directory.st_mode & 0o022 == 0)
+}
+
+/// Puts the names of a path, `/` among them, before those that are left. The next one is the last in the list.
+pub(super) fn push(left: &mut Vec<OsString>, path: &Path) {
+    let names = path.components().rev().filter(|name| *name != Component::CurDir);
+    left.extend(names.map(|name| name.as_os_str().to_owned()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_dir::TestDir;
+    use nix::unistd::mkfifo;
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::{MetadataExt, lchown, symlink};
+    use std::os::unix::net::UnixListener;
+
+    const ALL: [Links; 3] = [Links::All, Links::OfReaders, Links::OfRoot];
+
+    fn inode(opened: nix::Result<(OwnedFd, Owners)>) -> Result<u64, Errno> {
+        Ok(fstat(opened?.0)?.st_ino)
+    }
+
+    /// The inode of a directory that only root's links may lead to, or the error, whichever way it is looked for.
+    fn directory(path: &Path) -> Result<u64, Errno> {
+        let found = inode(descriptor(path, DIRECTORY, Links::OfRoot));
+        assert_eq!(found, inode(walk(path, DIRECTORY, Links::OfRoot)), "{}", path.display());
+        found
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_told_and_not_waited_for() {
+        let place = TestDir::new();
+        let at = |name: &str| place.path().join(name);
+        mkfifo(&at("fifo"), Mode::S_IRWXU).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        symlink("nothing", at("dangling")).unwrap();
+        for (path, error) in [
+            (at("fifo"), Error::Irregular(Kind::Fifo)),
+            (at("directory"), Error::Irregular(Kind::Directory)),
+            ("/dev/zero".into(), Error::Irregular(Kind::Device)),
+            (at("socket"), Error::Refused(Errno::ENXIO)),
+            (at("nothing"), Error::Refused(Errno::ENOENT)),
+        ] {
+            for links in ALL {
+                assert_eq!(read(&path, links, 10), Err(error), "{} {links:?}", path.display());
+            }
+        }
+        for links in [Links::All, Links::OfReaders] {
+            assert_eq!(read(&at("dangling"), links, 10), Err(Error::Refused(Errno::ENOENT)));
+        }
+        assert_eq!(read(&at("dangling"), Links::OfRoot, 10), Err(Error::Refused(Errno::ELOOP)));
+    }
+
+    #[test]
+    fn no_more_is_read_than_the_limit() {
+        let place = TestDir::new();
+        place.write("file", "0123456789");
+        let path = place.path().join("file");
+        let open = || open(&path, Links::All).unwrap();
+        assert_eq!(open().read(10).unwrap(), b"0123456789");
+        assert_eq!(open().read(9), Err(Error::TooLarge));
+        assert_eq!(open().beginning(4).unwrap(), b"0123");
+        assert_eq!(open().beginning(99).unwrap(), b"0123456789");
+        let zero = || super::open(Path::new("/dev/zero"), Links::All).unwrap();
+        assert_eq!(zero().read(100_000), Err(Error::TooLarge));
+        assert_eq!(zero().beginning(100_000).unwrap().len(), 100_000);
+        place.write("empty", "");
+        assert_eq!(read(&place.path().join("empty"), Links::All, 0).unwrap(), b"");
+        let proc = read(Path::new("/proc/self/status"), Links::All, 100_000).unwrap();
+        assert!(proc.starts_with(b"Name:"), "its size is 0");
+        assert_eq!(read(Path::new("/proc/self/status"), Links::All, 5), Err(Error::TooLarge));
+    }
+
+    #[test]
+    fn what_grows_or_shrinks_meanwhile_is_read_as_far_as_it_was_and_is() {
+        let place = TestDir::new();
+        place.write("file", "01234");
+        let path = place.path().join("file");
+        let opened = open(&path, Links::All).unwrap();
+        fs::File::options().append(true).open(&path).unwrap().write_all(&[b'x'; 100]).unwrap();
+        assert_eq!(opened.read(10).unwrap(), b"01234");
+        let opened = open(&path, Links::All).unwrap();
+        place.write("file", "012");
+        assert_eq!(opened.read(200).unwrap(), b"012");
+        let opened = open(&path, Links::All).unwrap();
+        place.write("file", "");
+        assert_eq!(opened.read(200).unwrap(), b"");
+        let opened = open(&path, Links::All).unwrap();
+        place.write("file", [b'x'; 100]);
+        assert_eq!(opened.read(10), Err(Error::TooLarge), "it was empty");
+    }
+
+    #[test]
+    fn below_a_directory_no_link_is_followed_where_that_is_said() {
+        let place = TestDir::new();
+        place.write("file", "text");
+        symlink("file", place.path().join("link")).unwrap();
+        let (directory, _) = descriptor(place.path(), DIRECTORY, Links::All).unwrap();
+        let read = |name: &str, flags| open_below(&directory, name, flags)?.regular()?.read(10);
+        assert_eq!(read("file", OFlag::O_NOFOLLOW).unwrap(), b"text");
+        assert_eq!(read("link", OFlag::O_NOFOLLOW), Err(Error::Refused(Errno::ELOOP)));
+        assert_eq!(read("link", OFlag::empty()).unwrap(), b"text");
+    }
+
+    #[test]
+    fn the_link_of_a_user_who_may_not_read_the_file_is_not_followed_as_root() {
+        let place = TestDir::new();
+        let at = |name: &str| place.path().join(name);
+        place.write("real/file", "text");
+        place.set_mode("real/file", 0o600);
+        symlink("real/file", at("last")).unwrap();
+        symlink("real", at("on_the_way")).unwrap();
+        symlink("on_the_way/file", at("two")).unwrap();
+        let paths = ["last", "on_the_way/file", "two"].map(at);
+        let read = |path: &Path, links| read(path, links, 10);
+        for path in &paths {
+            assert_eq!(read(path, Links::OfReaders).unwrap(), b"text", "{}", path.display());
+        }
+        if !geteuid().is_root() {
+            return;
+        }
+        for link in ["last", "on_the_way"] {
+            lchown(at(link), Some(12345), Some(12345)).unwrap();
+        }
+        for path in &paths {
+            assert_eq!(read(path, Links::OfReaders), Err(Error::Untrusted(12345)), "{}", path.display());
+            assert_eq!(read(path, Links::OfRoot), Err(Error::Refused(Errno::ELOOP)), "{}", path.display());
+            assert_eq!(read(path, Links::All).unwrap(), b"text", "{}", path.display());
+        }
+        place.set_mode("real/file", 0o604);
+        assert!(paths.iter().all(|path| read(path, Links::OfReaders).is_ok()), "everybody may read it");
+        place.set_mode("real/file", 0o600);
+        std::os::unix::fs::chown(at("real/file"), Some(12345), None).unwrap();
+        assert!(paths.iter().all(|path| read(path, Links::OfReaders).is_ok()), "it is his own");
+    }
+
+    #[test]
+    fn the_last_name_is_never_a_link_where_only_those_of_root_may_lead() {
+        let place = TestDir::new();
+        fs::create_dir(place.path().join("real")).unwrap();
+        symlink("real", place.path().join("link")).unwrap();
+        symlink("nothing", place.path().join("dangling")).unwrap();
+        fs::write(place.path().join("file"), "").unwrap();
+        let inode = fs::metadata(place.path().join("real")).unwrap().ino();
+        assert_eq!(directory(&place.path().join("real")), Ok(inode));
+        assert_eq!(directory(&place.path().join("real/../real/.")), Ok(inode));
+        assert_eq!(directory(&place.path().join("link")), Err(Errno::ELOOP));
+        assert_eq!(directory(&place.path().join("dangling")), Err(Errno::ELOOP));
+        assert_eq!(directory(&place.path().join("file")), Err(Errno::ENOTDIR));
+        assert_eq!(directory(&place.path().join("none")), Err(Errno::ENOENT));
+        for path in ["/", "/..", ".", "./src", "..", "src/../src/os"] {
+            assert_eq!(directory(Path::new(path)), Ok(fs::metadata(path).unwrap().ino()), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_link_on_the_way_is_followed_where_root_alone_can_have_made_it() {
+        let place = TestDir::new();
+        fs::create_dir_all(place.path().join("real/below")).unwrap();
+        symlink("real", place.path().join("link")).unwrap();
+        let below = place.path().join("link/below");
+        let inode = fs::metadata(&below).unwrap().ino();
+        assert_eq!(directory(&below), Ok(inode));
+        if !geteuid().is_root() {
+            return;
+        }
+        place.set_mode("", 0o1777);
+        assert_eq!(directory(&below), Err(Errno::ELOOP), "anyone may have made it");
+        place.set_mode("", 0o755);
+        assert_eq!(directory(&below), Ok(inode));
+        lchown(place.path().join("link"), Some(1), Some(1)).unwrap();
+        assert_eq!(directory(&below), Err(Errno::ELOOP), "another user made it");
+    }
+
+    #[test]
+    fn links_that_lead_round_in_circles_are_an_error() {
+        let place = TestDir::new();
+        symlink("b", place.path().join("a")).unwrap();
+        symlink("a", place.path().join("b")).unwrap();
+        assert_eq!(directory(&place.path().join("a/below")), Err(Errno::ELOOP));
+        for links in ALL {
+            let found = read(&place.path().join("a"), links, 10);
+            assert_eq!(found, Err(Error::Refused(Errno::ELOOP)), "{links:?}");
+        }
+    }
+}

@@ -1,0 +1,652 @@
+//! Plans of facts and findings made by hand: nothing here looks at the disk.
+
+use time::Duration;
+
+use super::*;
+use crate::facts::SecretFile;
+use crate::facts::custom_files::CustomFile;
+use crate::intent;
+use crate::intent::modules::{Reason, Role};
+use crate::settings::Settings;
+use crate::survey::certificates::PassedOver;
+use crate::survey::certificates::assign::{Assignments, CertificateOrigin, SelfSigned, Served};
+use crate::survey::modules::closure::Findings as ModuleFindings;
+use crate::survey::modules::{self, Problem};
+
+const GENERATION: &str = "/run/prosody/generation-7";
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
+}
+
+/// What a plan is made of.
+struct Input<'a> {
+    environment: &'a [(&'a str, &'a str)],
+    facts: Facts,
+    findings: Findings,
+    generation: &'a str,
+    secrets: Secrets,
+}
+
+impl<'a> Input<'a> {
+    fn new(environment: &'a [(&'a str, &'a str)]) -> Self {
+        Self {
+            environment,
+            facts: Facts::example(),
+            findings: Findings::default(),
+            generation: GENERATION,
+            secrets: Secrets::Written,
+        }
+    }
+
+    /// The same with these files of modules (see [`ModuleFindings::example`]).
+    fn with_modules(mut self, files: &[(&str, &str, &str)]) -> Self {
+        self.findings.modules = ModuleFindings::example(files);
+        self
+    }
+
+    fn with_certificates(mut self, certificates: Assignments) -> Self {
+        self.findings.certificates = certificates;
+        self
+    }
+
+    fn plan_and_report(&self) -> (Plan, Report) {
+        let (settings, mut report) = Settings::example(self.environment);
+        let intent = intent::decide(&settings, &self.facts, false, &mut report);
+        let (findings, generation) = (self.findings.clone(), Path::new(self.generation));
+        let plan = make(intent, &self.facts, findings, generation, self.secrets, now(), &mut report);
+        (plan, report)
+    }
+
+    /// The plan, where nothing is wrong.
+    fn plan(&self) -> Plan {
+        let (plan, report) = self.plan_and_report();
+        assert!(report.errors().is_empty(), "{report}");
+        plan
+    }
+
+    fn errors(&self) -> Vec<String> {
+        self.plan_and_report().1.errors().iter().map(ToString::to_string).collect()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.plan_and_report().1.warnings().map(str::to_owned).collect()
+    }
+}
+
+/// The text of a file.
+fn text<'a>(plan: &'a Plan, path: &str) -> &'a str {
+    let file = plan.files.iter().find(|file| file.path == Path::new(path));
+    &file.unwrap_or_else(|| panic!("no {path}")).content
+}
+
+fn paths(plan: &Plan) -> Vec<&str> {
+    plan.files.iter().map(|file| file.path.to_str().unwrap()).collect()
+}
+
+fn links(plan: &Plan) -> Vec<(&str, &str)> {
+    plan.links.iter().map(|link| (link.path.to_str().unwrap(), link.target.to_str().unwrap())).collect()
+}
+
+fn has(plan: &Plan, name: &str) -> bool {
+    plan.modules.iter().any(|module| module.name == name && module.file.is_some())
+}
+
+fn served(name: &str, origin: CertificateOrigin) -> Served {
+    Served { name: name.to_owned(), is_host: true, origin, passed_over: Vec::new() }
+}
+
+fn pair(name: &str, days: i64) -> Rc<Pair> {
+    Pair::example(name, now() + Duration::days(days), &format!("{name} {days}\n"))
+}
+
+/// One certificate for two names, and a self-signed one to make.
+fn certificates() -> Assignments {
+    let both = pair("a.example", 60);
+    Assignments {
+        served: vec![
+            served("a.example", CertificateOrigin::Found(Rc::clone(&both))),
+            served("b.example", CertificateOrigin::Found(both)),
+            served(
+                "c.example",
+                CertificateOrigin::SelfSigned("/var/lib/prosody/self-signed/c.example.crt".into()),
+            ),
+        ],
+        without: vec!["c.example".to_owned()],
+        self_signed: vec![SelfSigned {
+            host: "c.example".to_owned(),
+            host_ascii: "c.example".to_owned(),
+            names: vec!["c.example".to_owned()],
+            path: "/var/lib/prosody/self-signed/c.example.crt".into(),
+            is_usable: false,
+        }],
+        ..Assignments::default()
+    }
+}
+
+const THREE_HOSTS: &[(&str, &str)] = &[("PROSODY_VIRTUAL_HOSTS", "a.example, b.example, c.example")];
+
+#[test]
+fn the_same_input_gives_the_same_plan() {
+    static ENVIRONMENT: [(&str, &str); 5] = [
+        ("PROSODY_DOMAIN", "a.example"),
+        ("PROSODY_VIRTUAL_HOSTS", "b.example, c.example"),
+        ("PROSODY_MODULES_ENABLED", "one, muc_two"),
+        ("PROSODY_ACCOUNTS", "boss@a.example:S3CRET"),
+        ("PROSODY_OPTIONS", r#"{"z": 1, "y": {"b": 1, "a": [2]}, "x": "text"}"#),
+    ];
+    let input = || {
+        let mut input = Input::new(&ENVIRONMENT)
+            .with_modules(&[
+                ("one", "/opt/prosody-modules-available/mod_one/mod_one.lua", r#"module:depends "three""#),
+                ("three", "/modules/mod_three.lua", ""),
+                ("muc_two", "/opt/prosody-modules-available/mod_muc_two/mod_muc_two.lua", ""),
+            ])
+            .with_certificates(certificates());
+        for name in ["roster", "muc", "muc_mam", "http_file_share", "proxy65", "pep"] {
+            let file = ModuleFindings::example(&[(name, "/usr/lib/prosody/modules/mod.lua", "")]);
+            *input.findings.modules.module_mut(name) = file.module(name).unwrap().clone();
+        }
+        input.facts.entries = vec!["certs".into(), "conf.d".into()];
+        input
+    };
+    let (plan, report) = input().plan_and_report();
+    let (again, report_again) = input().plan_and_report();
+    assert_eq!(plan, again);
+    assert_eq!(report.to_string(), report_again.to_string());
+    assert_eq!(report.warnings().collect::<Vec<_>>(), report_again.warnings().collect::<Vec<_>>());
+
+    type Change<'a> = (&'a str, &'a dyn Fn(&mut Input));
+    let changes: [Change; 8] = [
+        ("a setting", &|input| input.environment = &ENVIRONMENT[..4]),
+        ("the version", &|input| {
+            input.facts.prosody.version = crate::facts::prosody::Version::parse("0.12.3")
+        }),
+        ("the configuration directory", &|input| drop(input.facts.entries.pop())),
+        ("the data directory", &|input| input.facts.data_dir = "/srv".into()),
+        ("a module's file", &|input| {
+            input.findings.modules.module_mut("three").file.as_mut().unwrap().digest += 1;
+        }),
+        ("a certificate", &|input| {
+            input.findings.certificates.served[0].origin = CertificateOrigin::Found(pair("a.example", 61));
+        }),
+        ("the generation", &|input| input.generation = "/run/prosody/generation-8"),
+        ("secrets", &|input| {
+            input.environment = &[("PROSODY_DOMAIN", "a.example"), ("PROSODY_TURN_SECRET", "S3CRET")];
+            input.secrets = Secrets::Hidden;
+        }),
+    ];
+    for (what, change) in changes {
+        let mut other = input();
+        change(&mut other);
+        assert_ne!(other.plan_and_report().0, plan, "{what}");
+    }
+}
+
+#[test]
+fn the_main_file_includes_the_others_by_their_absolute_names() {
+    let mut input = Input::new(THREE_HOSTS);
+    let files = &mut input.facts.custom_files;
+    files.extra.push(CustomFile::example("/etc/prosody/conf.d/own.cfg.lua", "x = 1\n"));
+    files
+        .virtual_hosts
+        .push(CustomFile::example("/etc/prosody/vhost.d/v.cfg.lua.j2", "-- {{ prosody_version }}\ny = 1\n"));
+    let plan = input.plan();
+    assert_eq!(plan.main_file(), Path::new("/run/prosody/generation-7/prosody.cfg.lua"));
+    assert_eq!(text(&plan, "own--vhost.d--v.cfg.lua"), "-- \"13.0.1\"\ny = 1\n");
+    let main = text(&plan, "prosody.cfg.lua");
+    let included: Vec<&str> = main
+        .lines()
+        .filter_map(|line| line.strip_prefix("Include "))
+        .map(|line| line.trim_matches('"'))
+        .collect();
+    assert_eq!(
+        included,
+        [
+            "/run/prosody/generation-7/global.cfg.lua",
+            "/run/prosody/generation-7/modules.cfg.lua",
+            "/run/prosody/generation-7/vhosts.cfg.lua",
+            "/run/prosody/generation-7/own--vhost.d--v.cfg.lua",
+            "/etc/prosody/conf.d/own.cfg.lua",
+        ]
+    );
+    assert_eq!(paths(&plan).last(), Some(&"health"));
+    assert_eq!(plan.virtual_hosts, ["a.example", "b.example", "c.example"]);
+}
+
+#[test]
+fn secrets_are_hidden_where_a_plan_is_only_shown() {
+    let mut input =
+        Input::new(&[("PROSODY_TURN_SECRET", "S3CRET"), ("PROSODY_OPTIONS", r#"{"x": "PR1VATE"}"#)]);
+    let holds = |input: &Input, word: &str| input.plan().files.iter().any(|file| file.content.contains(word));
+    assert!(holds(&input, "S3CRET") && holds(&input, "PR1VATE"));
+    input.secrets = Secrets::Hidden;
+    assert!(!holds(&input, "S3CRET") && !holds(&input, "PR1VATE"));
+    // What Prosody reads from a file by itself is in none of ours.
+    input.secrets = Secrets::Written;
+    let file = SecretFile { path: "/run/secrets/turn".to_owned(), digest: 7 };
+    input.facts.secret_files.insert("turn_secret", file);
+    assert!(!holds(&input, "S3CRET") && holds(&input, "/run/secrets/turn"));
+    assert!(input.plan().state.contains("file\t/run/secrets/turn\t7\n"));
+}
+
+#[test]
+fn each_certificate_is_written_once_and_linked_for_other_names() {
+    let plan = Input::new(THREE_HOSTS).with_certificates(certificates()).plan();
+    let [import] = &plan.imports[..] else { panic!("{:?}", plan.imports) };
+    assert_eq!(import.path, Path::new("certificates/a.example.pem"));
+    assert_eq!((&import.certificate, &import.key), (&import.pair.certificate, &import.pair.key));
+    assert_eq!(links(&plan), [("certificates/b.example.pem", "a.example.pem")]);
+    let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
+    assert_eq!(plan.certificates, [request]);
+    let hosts = text(&plan, "vhosts.cfg.lua");
+    let file = "certificate = \"/run/prosody/generation-7/certificates/a.example.pem\"";
+    assert_eq!(hosts.matches(file).count(), 2, "{hosts}");
+    assert!(hosts.contains("certificate = \"/var/lib/prosody/self-signed/c.example.crt\""), "{hosts}");
+}
+
+#[test]
+fn a_self_signed_certificate_that_serves_is_not_made_again() {
+    let mut certificates = certificates();
+    certificates.self_signed[0].is_usable = true;
+    let plan = Input::new(THREE_HOSTS).with_certificates(certificates).plan();
+    assert!(plan.certificates.is_empty());
+    assert!(text(&plan, "vhosts.cfg.lua").contains("/self-signed/c.example.crt"));
+}
+
+#[test]
+fn the_folder_of_certificates_is_always_called_the_same_where_a_generation_is_put_in_force() {
+    let mut input = Input::new(THREE_HOSTS).with_certificates(certificates());
+    let global = |input: &Input| text(&input.plan(), "global.cfg.lua").to_owned();
+    assert!(global(&input).contains("certificates = \"/run/prosody/current/certificates\""));
+    let first = "https_certificate = \"/run/prosody/generation-7/certificates/a.example.pem\"";
+    assert!(global(&input).contains(first), "{}", global(&input));
+    input.generation = "/srv/output";
+    assert!(global(&input).contains("certificates = \"/srv/output/certificates\""));
+    let written = [("PROSODY_OPTIONS", r#"{"certificates": "/own", "https_certificate": null}"#)];
+    let written = Input::new(&written).with_certificates(certificates());
+    assert!(global(&written).contains("/own") && !global(&written).contains("https_certificate"));
+}
+
+#[test]
+fn what_is_wrong_with_certificates_is_said() {
+    let mut found = certificates();
+    let soon = pair("soon.example", 5);
+    found.served.push(served("soon.example", CertificateOrigin::Found(Rc::clone(&soon))));
+    found
+        .served
+        .push(served("below.soon.example", CertificateOrigin::Above("soon.example".to_owned(), soon)));
+    found.served.push(served("kept.example", CertificateOrigin::Kept(pair("kept.example", 60))));
+    let wrong = |path: &str, why: &str| PassedOver {
+        path: path.into(),
+        why: why.to_owned(),
+        is_incomplete: false,
+        is_worse: false,
+    };
+    found.served[0].passed_over.push(wrong("/certs/old.crt", "expired on 2026-03-01"));
+    found.problems.push(wrong("/certs/broken.pem", "is no certificate"));
+    found.http_without.push("web.example".to_owned());
+    found.missing_places.push(("PROSODY_CERTIFICATES".to_owned(), "/certs".into()));
+    let input = Input::new(THREE_HOSTS).with_certificates(found);
+    let warnings = input.warnings();
+    for expected in [
+        "No certificate for c.example in /etc/prosody/certs: using a self-signed one",
+        "Certificate of soon.example: /certs/soon.example.crt, issued by Example CA, ends on 2027-01-20, in 5 days: renew",
+        "The certificate of kept.example stays the one that is served until now: there is no other any more",
+        "The certificate of soon.example is used for below.soon.example too, which it does not name",
+        "No certificate for web.example, where HTTP services answer",
+        "Certificate not used: /certs/broken.pem: is no certificate",
+        "Certificate not used: /certs/old.crt: expired on 2026-03-01",
+        "PROSODY_CERTIFICATES: /certs is not there, or not yet",
+    ] {
+        assert!(warnings.iter().any(|warning| warning.starts_with(expected)), "{expected}: {warnings:#?}");
+    }
+    assert_eq!(warnings.len(), 8, "{warnings:#?}");
+    let lines = input.plan().decision.lines;
+    assert!(lines[0].starts_with("Certificate of a.example, b.example: /certs/a.example.crt"), "{lines:?}");
+
+    let environment = [THREE_HOSTS[0], ("PROSODY_SELF_SIGNED_CERTIFICATES", "false")];
+    let without = Assignments { without: vec!["c.example".to_owned()], ..Assignments::default() };
+    let warnings = Input::new(&environment).with_certificates(without).warnings();
+    assert!(warnings[0].contains("nobody can connect to them with TLS"), "{warnings:?}");
+}
+
+#[test]
+fn relative_paths_in_own_files_mean_the_configuration_directory() {
+    let mut input = Input::new(&[]);
+    input.facts.entries = ["certs", "community-modules", "global.cfg.lua", "motd"].map(Into::into).into();
+    assert_eq!(
+        links(&input.plan()),
+        [("certs", "/etc/prosody/certs"), ("motd", "/etc/prosody/motd")],
+        "what is ours is not replaced"
+    );
+}
+
+#[test]
+fn modules_of_the_collection_are_linked() {
+    let plan = Input::new(&[("PROSODY_MODULES_ENABLED", "one, two")])
+        .with_modules(&[
+            ("one", "/opt/prosody-modules-available/mod_one/mod_one.lua", r#"module:require "lib""#),
+            ("one/lib", "/opt/prosody-modules-available/mod_one/lib.lib.lua", r#"module:depends "three""#),
+            ("two", "/modules/mod_two.lua", ""),
+            ("three", "/opt/prosody-modules-available/mod_three.lua", ""),
+        ])
+        .plan();
+    assert_eq!(
+        links(&plan),
+        [
+            ("community-modules/mod_one", "/opt/prosody-modules-available/mod_one"),
+            ("community-modules/mod_three.lua", "/opt/prosody-modules-available/mod_three.lua"),
+        ]
+    );
+    assert!(text(&plan, "modules.cfg.lua").contains("/run/prosody/generation-7/community-modules"));
+    // Each file that is read when a module is loaded is known again.
+    let files: Vec<&str> =
+        plan.state.lines().filter_map(|line| line.strip_prefix("module\t")?.split('\t').next()).collect();
+    assert_eq!(
+        files,
+        [
+            "/opt/prosody-modules-available/mod_one/mod_one.lua",
+            "/opt/prosody-modules-available/mod_one/lib.lib.lua",
+            "/modules/mod_two.lua",
+            "/opt/prosody-modules-available/mod_three.lua",
+        ]
+    );
+    let three = plan.modules.iter().find(|module| module.name == "three").unwrap();
+    let needed = Reason::NeededBy { module: "one".to_owned(), is_conditional: false };
+    assert_eq!(three.reasons, [needed]);
+    assert!(!text(&Input::new(&[]).plan(), "modules.cfg.lua").contains("community-modules"));
+}
+
+#[test]
+fn modules_for_rooms_go_to_their_components() {
+    let environment =
+        [("PROSODY_DOMAIN", "chat.example"), ("PROSODY_MODULES_ENABLED", "muc_one, service, other, muc")];
+    let collection = "/opt/prosody-modules-available";
+    let modules = |environment| {
+        Input::new(environment).with_modules(&[
+            ("muc_one", &format!("{collection}/mod_muc_one.lua"), ""),
+            ("service", &format!("{collection}/mod_service.lua"), r#"module:depends "muc""#),
+            (
+                "other",
+                &format!("{collection}/mod_other.lua"),
+                r#"function module.load() module:depends "muc" end"#,
+            ),
+            ("muc", "/usr/lib/prosody/modules/muc/mod_muc.lua", ""),
+        ])
+    };
+    let input = modules(&environment);
+    let (plan, report) = input.plan_and_report();
+    let rooms = text(&plan, "components.cfg.lua");
+    assert!(rooms.contains("\"muc_one\"") && rooms.contains("\"service\""), "{rooms}");
+    let everywhere = text(&plan, "modules.cfg.lua");
+    for (name, is_there) in [("muc_one", false), ("service", false), ("other", true), ("muc", false)] {
+        assert_eq!(everywhere.contains(&format!("\"{name}\"")), is_there, "{name}: {everywhere}");
+    }
+    let remarks = report.infos().join("\n");
+    assert!(remarks.contains("muc_one is for rooms, and loaded on conference.chat.example"), "{remarks}");
+    assert!(remarks.contains("muc is there already, it serves conference.chat.example"), "{remarks}");
+    let reasons = &plan.modules.iter().find(|module| module.name == "service").unwrap().reasons;
+    let Reason::Asked { role, .. } = &reasons[0] else { panic!("{reasons:?}") };
+    assert_eq!(*role, Role::EnabledOn("conference.chat.example".to_owned()));
+
+    let without = [("PROSODY_VIRTUAL_HOSTS", "a.example"), environment[1]];
+    let warnings = modules(&without).warnings();
+    for expected in
+        ["muc_one is left out: it is for rooms", "muc is left out: it serves an address of its own"]
+    {
+        assert!(warnings.iter().any(|warning| warning.contains(expected)), "{expected}: {warnings:?}");
+    }
+}
+
+#[test]
+fn a_module_that_is_nowhere_is_a_mistake_with_a_hint() {
+    let mut input = Input::new(&[("PROSODY_MODULES_ENABLED", "pastbin")]).with_modules(&[]);
+    input.findings.modules.names = ["pastebin", "roster"].map(str::to_owned).into();
+    assert_eq!(
+        input.errors(),
+        ["PROSODY_MODULES_ENABLED: no module `pastbin` for Prosody 13.0.1 in /usr/lib/prosody/modules, \
+             /opt/prosody-modules-available; did you mean `pastebin`?"]
+    );
+    let folders = &mut input.findings.modules.folders;
+    folders[1].is_readable = false;
+    let [mistake] = &input.errors()[..] else { panic!() };
+    assert!(
+        mistake.contains("/opt/prosody-modules-available (which Prosody's user cannot read)"),
+        "{mistake}"
+    );
+    // A file that Prosody does not take is named.
+    input.findings.modules.module_mut("pastbin").passed_over.push("/m/mod_pastbin.lua is for Lua 5.1".into());
+    assert_eq!(
+        input.errors(),
+        [
+            "PROSODY_MODULES_ENABLED: no module `pastbin` that Prosody 13.0.1 can load: /m/mod_pastbin.lua is for Lua 5.1; \
+             replace it, or leave `pastbin` out"
+        ]
+    );
+}
+
+#[test]
+fn what_a_module_needs_is_a_mistake_where_it_is_nowhere_and_a_warning_where_it_may_not_be_needed() {
+    let input = |source: &str| {
+        Input::new(&[("PROSODY_MODULES_ENABLED", "one")]).with_modules(&[
+            ("one", "/modules/mod_one.lua", source),
+            ("two", "/modules/mod_two.lua", r#"module:depends "three""#),
+        ])
+    };
+    let certain = input(r#"module:depends "two""#);
+    let why = "`one` needs `two`, which needs `three`, and there is no module `three` for Prosody 13.0.1";
+    let [mistake] = &certain.errors()[..] else { panic!("{:?}", certain.errors()) };
+    assert!(mistake.starts_with(&format!("PROSODY_MODULES_ENABLED: {why}")), "{mistake}");
+    assert!(mistake.ends_with("or leave `one` out"), "{mistake}");
+
+    let conditional = input(r#"function module.load() module:depends "two" end"#);
+    assert_eq!(conditional.errors(), [""; 0]);
+    let warnings = conditional.warnings();
+    let why = "PROSODY_MODULES_ENABLED: `one` may need `two`, which needs `three`";
+    assert!(warnings.iter().any(|warning| warning.starts_with(why)), "{warnings:?}");
+    // Where something else needs it in any case, it is certain.
+    let both = input("function module.load() module:depends \"two\" end\nmodule:depends \"two\"\n");
+    assert_eq!(both.errors().len(), 1);
+}
+
+#[test]
+fn libraries_that_are_missing_are_named() {
+    let mut input = Input::new(&[("PROSODY_MODULES_ENABLED", "one")]).with_modules(&[(
+        "one",
+        "/modules/mod_one.lua",
+        "module:require \"lib\"\nlocal a = require \"util.nothing\"\nlocal b = require \"inspect\"\n",
+    )]);
+    let libraries = &mut input.findings.modules.missing_lua_libraries;
+    libraries.extend(["util.nothing", "inspect"].map(str::to_owned));
+    let mistakes = input.errors();
+    for expected in [
+        "`one` needs its library lib.lib.lua, which is not in ",
+        "`one` needs `util.nothing`, which Prosody 13.0.1 does not have: leave `one` out",
+        "`one` needs the Lua library `inspect`, which is not installed: install it in the image, or leave `one` out",
+    ] {
+        assert!(mistakes.iter().any(|mistake| mistake.contains(expected)), "{expected}: {mistakes:#?}");
+    }
+    assert_eq!(mistakes.len(), 3, "{mistakes:#?}");
+}
+
+#[test]
+fn a_users_module_in_place_of_another_is_remarked_on() {
+    let mut input = Input::new(&[]).with_modules(&[("roster", "/modules/mod_roster.lua", "")]);
+    input.findings.modules.put_behind("roster", modules::ModuleOrigin::Prosody);
+    for name in ["pep", "disco"] {
+        let file = ModuleFindings::example(&[(name, "/usr/lib/prosody/modules/mod.lua", "")]);
+        *input.findings.modules.module_mut(name) = file.module(name).unwrap().clone();
+    }
+    let (plan, report) = input.plan_and_report();
+    assert_eq!(report.infos(), ["The module roster is /modules/mod_roster.lua, and not Prosody's own"]);
+    assert!(has(&plan, "roster"));
+
+    let problem = |is_fatal| {
+        let problem = Problem { what: "/modules/mod_roster.lua is not Lua".to_owned(), is_fatal };
+        let mut input = Input::new(&[]).with_modules(&[("roster", "/modules/mod_roster.lua", "")]);
+        input.findings.modules.module_mut("roster").problem = Some(problem);
+        let said = "the default set: /modules/mod_roster.lua is not Lua".to_owned();
+        (input.errors().contains(&said), input.warnings().contains(&said))
+    };
+    assert_eq!((problem(true), problem(false)), ((true, false), (false, true)));
+}
+
+#[test]
+fn what_is_disabled_and_needed_is_said() {
+    let environment = [
+        ("PROSODY_MODULES_DISABLED", "pep, offline, adhoc"),
+        ("PROSODY_VIRTUAL_HOSTS", r#"[{"host": "a.example", "modules_disabled": ["roster"]}]"#),
+        ("PROSODY_MODULES_ENABLED", "one, two"),
+    ];
+    let own = "/usr/lib/prosody/modules";
+    let input = Input::new(&environment).with_modules(&[
+        ("bookmarks", &format!("{own}/mod_bookmarks.lua"), r#"module:depends "pep""#),
+        ("pep", &format!("{own}/mod_pep.lua"), ""),
+        ("roster", &format!("{own}/mod_roster.lua"), ""),
+        ("offline", &format!("{own}/mod_offline.lua"), ""),
+        ("adhoc", &format!("{own}/mod_adhoc.lua"), ""),
+        ("one", "/modules/mod_one.lua", "module:depends \"offline\"\nmodule:depends \"roster\"\n"),
+        ("two", "/modules/mod_two.lua", r#"function module.load() module:depends "adhoc" end"#),
+    ]);
+    let warnings = input.warnings();
+    let said = |expected: &str| assert!(warnings.iter().any(|warning| warning == expected), "{warnings:#?}");
+    said(
+        "PROSODY_MODULES_DISABLED: pep is loaded all the same, for it is needed by bookmarks: disable these too",
+    );
+    said(
+        "PROSODY_MODULES_DISABLED: offline is needed by one, which will not load: disable these too, or leave offline \
+         enabled",
+    );
+    said("PROSODY_MODULES_DISABLED: adhoc may be needed by two: disable these too, or leave adhoc enabled");
+    said(
+        "PROSODY_VIRTUAL_HOSTS: on a.example, roster is disabled and needed by one, which will not load there: disable \
+         these too",
+    );
+    // A need that a module can do without is none (`module:depends("x", true)`).
+    let soft = Input::new(&environment[..1]).with_modules(&[(
+        "bookmarks",
+        "/modules/mod_bookmarks.lua",
+        r#"module:depends("pep", true)"#,
+    )]);
+    assert!(!soft.warnings().iter().any(|warning| warning.contains("pep")), "{:?}", soft.warnings());
+}
+
+#[test]
+fn a_provider_that_is_loaded_and_not_used_is_said() {
+    let input = Input::new(&[
+        ("PROSODY_MODULES_ENABLED", "auth_ldap, storage_sql"),
+        ("PROSODY_DEFAULT_STORAGE", "sql"),
+    ]);
+    let warnings = input.warnings();
+    let unused: Vec<&String> = warnings.iter().filter(|warning| warning.contains("not used")).collect();
+    assert_eq!(
+        unused,
+        [
+            "PROSODY_MODULES_ENABLED: auth_ldap is loaded and not used: the authentication provider is internal_hashed (the \
+             default); PROSODY_AUTHENTICATION=ldap chooses it"
+        ]
+    );
+}
+
+#[test]
+fn another_images_policy_is_kept_or_refused() {
+    let required = [("DOMAIN", "a.example"), ("E2E_POLICY_MUC", "required")];
+    let [mistake] = &Input::new(&required).with_modules(&[]).errors()[..] else { panic!() };
+    assert!(mistake.starts_with("E2E_POLICY_MUC: there is no module `e2e_policy`"), "{mistake}");
+    let there = Input::new(&required).with_modules(&[("e2e_policy", "/modules/mod_e2e_policy.lua", "")]);
+    let optional = Input::new(&[("DOMAIN", "a.example"), ("E2E_POLICY_MUC", "optional")]).with_modules(&[]);
+    assert_eq!((there.errors(), optional.errors()), (Vec::new(), Vec::new()));
+    assert!(optional.warnings().iter().any(|warning| warning.starts_with("E2E_POLICY_MUC")));
+}
+
+#[test]
+fn accounts_bring_the_module_that_makes_them() {
+    let environment =
+        [("PROSODY_VIRTUAL_HOSTS", "a.example, b.example"), ("PROSODY_ACCOUNTS", "boss@a.example:S3CRET")];
+    let mut input = Input::new(&environment);
+    let plan = input.plan();
+    assert_eq!(plan.accounts.as_deref(), Some("boss@a.example\t\tS3CRET\n"));
+    let module = text(&plan, "community-modules/mod_entrypoint_accounts.lua");
+    assert!(module.contains("\"/run/prosody/server/accounts\""), "{module}");
+    assert!(plan.files.iter().all(|file| !file.content.contains("S3CRET")), "passwords are in no file");
+    assert!(!plan.state.contains("S3CRET"));
+    let hosts = text(&plan, "vhosts.cfg.lua");
+    assert_eq!(hosts.matches("entrypoint_accounts").count(), 1, "{hosts}");
+    assert!(text(&plan, "modules.cfg.lua").contains("entrypoint_accounts"));
+
+    let own = CustomFile::example("/etc/prosody/conf.d/own.cfg.lua", "plugin_paths = { \"/x\" }\n");
+    input.facts.custom_files.extra.push(own);
+    let warnings = input.warnings();
+    let expected = "/etc/prosody/conf.d/own.cfg.lua: its `plugin_paths` takes the place of ours";
+    assert!(warnings.iter().any(|warning| warning.starts_with(expected)), "{warnings:?}");
+}
+
+#[test]
+fn the_state_has_a_line_for_each_thing_that_a_reload_compares() {
+    let environment = [
+        ("PROSODY_VIRTUAL_HOSTS", "a.example"),
+        ("PROSODY_COMPONENTS", "rooms.a.example:muc"),
+        ("PROSODY_RESTRICT_ROOM_CREATION", "local"),
+        ("PROSODY_EXTERNAL_COMPONENTS", "irc.example:S3CRET"),
+        ("PROSODY_OPTIONS", r#"{"sql": {"driver": "SQLite3", "database": "x"}}"#),
+    ];
+    let mut found = certificates();
+    found.unsettled.insert("/certs/half\tdone.pem".to_owned());
+    let muc = ("muc", "/usr/lib/prosody/modules/muc/mod_muc.lua", "");
+    let mut input = Input::new(&environment).with_certificates(found).with_modules(&[muc]);
+    let text = "data_path = \"/elsewhere\"\nVirtualHost \"own.example\"\n";
+    input.facts.custom_files.extra.push(CustomFile::example("/etc/prosody/conf.d/own.cfg.lua", text));
+    let state = input.plan().state;
+    let begins = |line: &str| {
+        assert!(state.lines().any(|other| other.starts_with(line)), "{line:?}\n{state}");
+    };
+    begins("host\ta.example\t");
+    begins("host\trooms.a.example\tmuc");
+    begins("host\tirc.example\tcomponent");
+    begins("host\town.example\town");
+    begins("option\t\tdata_path\t");
+    begins("option\t\tsql.driver\t");
+    begins("option\t\tsql.database\t");
+    begins("option\trooms.a.example\trestrict_room_creation\t");
+    begins("option\t/etc/prosody/conf.d/own.cfg.lua\tdata_path\t");
+    begins("file\t/etc/prosody/conf.d/own.cfg.lua\t");
+    let digest = pair("a.example", 60).digest;
+    begins(&format!("certificate\ta.example\t/certs/a.example.crt\t{digest:x}"));
+    begins(&format!("certificate\tb.example\t/certs/a.example.crt\t{digest:x}"));
+    begins("unsettled\t/certs/half?done.pem");
+    assert!(!state.contains("S3CRET"), "digests stand for values");
+    // The folder of a generation is another one each time, which is no change.
+    input.generation = "/run/prosody/generation-8";
+    assert_eq!(input.plan().state, state);
+}
+
+#[test]
+fn data_out_of_sight_and_passwords_in_the_log_are_said() {
+    let mut input = Input::new(&[]);
+    input.facts.has_sqlite_file = true;
+    let says = |input: &Input, word: &str| input.warnings().iter().any(|warning| warning.contains(word));
+    assert!(says(&input, "/var/lib/prosody/prosody.sqlite: nothing uses these data"));
+    input.environment = &[("PROSODY_DEFAULT_STORAGE", "sqlite")];
+    assert!(!says(&input, "nothing uses these data"));
+    let database = ("PROSODY_DATABASE_URL", "postgresql://prosody:S3CRET@db.example/chat");
+    let debug = [database, ("PROSODY_LOG_LEVEL", "debug")];
+    assert!(says(&Input::new(&debug), "with its password"));
+    assert!(!says(&Input::new(&debug[..1]), "with its password"));
+}
+
+#[test]
+fn the_health_check_asks_an_address_that_is_bound() {
+    let health = |environment| text(&Input::new(environment).plan(), "health").to_owned();
+    assert_eq!(health(&[]), "c2s 127.0.0.1 5222 localhost\nc2s ::1 5222 localhost\n");
+    let one = [("PROSODY_C2S_PORTS", "5333"), ("PROSODY_INTERFACES", "192.0.2.1, 127.0.0.1")];
+    assert_eq!(
+        health(&one),
+        "c2s 127.0.0.1 5333 localhost\nc2s 192.0.2.1 5333 localhost\n",
+        "loopback is the first"
+    );
+    let others = [("PROSODY_MODULES_DISABLED", "c2s"), ("PROSODY_S2S_PORTS", "5270, 5271")];
+    let input = Input::new(&others).with_modules(&[]);
+    let health = text(&input.plan_and_report().0, "health").to_owned();
+    assert_eq!(health, "s2s 127.0.0.1 5270 localhost\ns2s ::1 5270 localhost\n");
+}

@@ -1,0 +1,158 @@
+use std::os::unix::fs::symlink;
+use std::rc::Rc;
+
+use time::OffsetDateTime;
+
+use super::*;
+use crate::plan::certificates::CertificatePlan;
+use crate::plan::{File, Link};
+use crate::survey::certificates::assign::Assignments;
+use crate::survey::certificates::{Pair, PassedOver};
+use crate::test_dir::TestDir;
+
+/// A plan with files, of a generation that is not there.
+fn plan(generation: &Path, files: &[(&str, &str)]) -> Plan {
+    let file = |(path, content): &(&str, &str)| File {
+        path: path.into(),
+        content: (*content).to_owned(),
+        source: None,
+    };
+    Plan {
+        generation: generation.to_owned(),
+        files: files.iter().map(file).collect(),
+        links: Vec::new(),
+        imports: Vec::new(),
+        certificates: Vec::new(),
+        decision: CertificatePlan::default(),
+        virtual_hosts: Vec::new(),
+        databases: Vec::new(),
+        accounts: None,
+        modules: Vec::new(),
+        state: String::new(),
+    }
+}
+
+/// A runtime directory with a generation that was written for a plan.
+struct Before {
+    directory: TestDir,
+    before: PathBuf,
+    after: PathBuf,
+}
+
+impl Before {
+    fn new() -> Before {
+        let directory = TestDir::new();
+        let [before, after] = ["generation-1", "generation-2"].map(|name| directory.path().join(name));
+        directory.write("generation-1/health", "c2s\n");
+        directory.write("generation-1/state", "");
+        let include = format!("Include \"{}/global.cfg.lua\"\n", before.display());
+        directory.write("generation-1/prosody.cfg.lua", include);
+        directory.write("generation-1/global.cfg.lua", "x = 1\n");
+        for (link, target) in [("motd", "/etc/prosody/motd"), ("community-modules/mod_one", "/c/mod_one")] {
+            directory.write("generation-1/community-modules/mod_own.lua", "-- own\n");
+            symlink(target, before.join(link)).unwrap();
+        }
+        Before { directory, before, after }
+    }
+
+    /// What would be written now, where nothing has changed.
+    fn plan(&self) -> Plan {
+        let include = format!("Include \"{}/global.cfg.lua\"\n", self.after.display());
+        let files = [
+            ("prosody.cfg.lua", &*include),
+            ("global.cfg.lua", "x = 1\n"),
+            ("community-modules/mod_own.lua", "-- own\n"),
+            ("health", "c2s\n"),
+        ];
+        let link = |path: &str, target: &str| Link { path: path.into(), target: target.into() };
+        Plan {
+            links: vec![link("motd", "/etc/prosody/motd"), link("community-modules/mod_one", "/c/mod_one")],
+            ..plan(&self.after, &files)
+        }
+    }
+
+    fn differences(&self, plan: &Plan) -> Vec<String> {
+        let differences = rendered_differences(&self.before, plan);
+        differences.iter().map(|path| path.display().to_string()).collect()
+    }
+}
+
+#[test]
+fn what_is_rendered_the_same_is_no_difference_in_another_generation() {
+    let before = Before::new();
+    assert_eq!(before.differences(&before.plan()), [""; 0]);
+}
+
+#[test]
+fn each_file_that_is_rendered_otherwise_is_named() {
+    let before = Before::new();
+    let mut plan = before.plan();
+    plan.files[0].content.push_str("-- more\n");
+    plan.files[1].source = Some("/etc/prosody/templates/global.cfg.lua.j2".into());
+    plan.files[1].content = "x = 2\n".to_owned();
+    plan.files.push(File { path: "new.cfg.lua".into(), content: String::new(), source: None });
+    assert_eq!(
+        before.differences(&plan),
+        ["prosody.cfg.lua", "/etc/prosody/templates/global.cfg.lua.j2", "new.cfg.lua"]
+    );
+}
+
+#[test]
+fn files_and_links_that_come_or_go_are_named() {
+    let before = Before::new();
+    before.directory.write("generation-1/storage.cfg.lua", "");
+    let mut plan = before.plan();
+    plan.links.remove(1);
+    plan.links.push(Link { path: "certificates/b.example.pem".into(), target: "a.example.pem".into() });
+    assert_eq!(
+        before.differences(&plan),
+        ["storage.cfg.lua", "certificates/b.example.pem", "community-modules/mod_one"]
+    );
+}
+
+#[test]
+fn whom_the_health_check_asks_is_no_difference() {
+    let before = Before::new();
+    let mut plan = before.plan();
+    plan.files.retain(|file| file.path != Path::new(HEALTH_FILE));
+    plan.files.push(File { path: HEALTH_FILE.into(), content: "s2s\n".to_owned(), source: None });
+    assert_eq!(before.differences(&plan), [""; 0]);
+}
+
+#[test]
+fn a_certificate_is_new_where_a_host_has_another_that_is_complete() {
+    let pair = |text: &str| Pair::example("a.example", OffsetDateTime::UNIX_EPOCH, text);
+    let before = format!("certificate\ta.example\t/certs/a.example.crt\t{:x}\n", pair("old").digest);
+    let before = State::parse(&before);
+    let is_new = |origin: CertificateOrigin, is_incomplete: bool| {
+        let passed_over = PassedOver {
+            path: "/certs/b.pem".into(),
+            why: "is cut".to_owned(),
+            is_incomplete,
+            is_worse: false,
+        };
+        let served =
+            Served { name: "a.example".to_owned(), is_host: true, origin, passed_over: vec![passed_over] };
+        let found = Assignments { served: vec![served], ..Assignments::default() };
+        let plan = Plan {
+            decision: CertificatePlan { found, lines: Vec::new() },
+            ..plan(Path::new("/run/generation-2"), &[])
+        };
+        has_new_certificate(&plan, &before)
+    };
+    let (old, new): (Rc<Pair>, Rc<Pair>) = (pair("old"), pair("new"));
+    assert!(is_new(CertificateOrigin::Found(Rc::clone(&new)), false));
+    assert!(!is_new(CertificateOrigin::Found(Rc::clone(&new)), true), "somebody is writing another one");
+    assert!(!is_new(CertificateOrigin::Found(old), false));
+    assert!(!is_new(CertificateOrigin::Kept(Rc::clone(&new)), false));
+    assert!(!is_new(CertificateOrigin::Above("example".to_owned(), new), false));
+    assert!(!is_new(CertificateOrigin::None, false));
+}
+
+#[test]
+fn a_process_that_has_ended_takes_no_signal() {
+    assert!(Status::of(Pid::from_raw(i32::MAX)).is_none());
+    assert!(!wait_until_it_can_reload(Pid::from_raw(i32::MAX)));
+    let status = Status::of(Pid::this()).unwrap();
+    assert!(!status.name.is_empty() && !status.has_hangup);
+}
