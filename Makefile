@@ -1,23 +1,21 @@
-# `make` alone lists the targets. What a target needs and the machine lacks is installed (as root
-# on Debian) or named by docker/needs.
+# `make` alone lists the targets. docker/needs installs missing tools of a target (as root on Debian) or names them.
 
-# What this machine trusts. On a network that inspects TLS, cargo in the image's build stage has to
-# trust it too; the image itself takes nothing of it.
+# The certificate authorities that this machine trusts. On a network that inspects TLS, cargo in the image's build stage
+# must trust them too. They do not become part of the image.
 CA_BUNDLE ?= /etc/ssl/certs/ca-certificates.crt
-# Which folder of examples/ `make up` starts and `make down` ends.
+# The folder of examples/ that `make up` starts and `make down` stops.
 EXAMPLE ?= compose
 # How long `make fuzz` runs each target, in seconds.
 FUZZ_SECONDS ?= 60
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-# Labels that differ from commit to commit. The time is the commit's, so that the same source
-# gives the same image.
+# Labels that differ from commit to commit. The time is the commit's, so that the same source gives the same image.
 REVISION := $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
 CREATED := $(shell git log -1 --format=%cI 2>/dev/null)
 LABELS := $(addprefix --label org.opencontainers.image., version=$(VERSION) \
 	$(addprefix revision=,$(REVISION)) $(addprefix created=,$(CREATED)))
 
-# Tests run under cargo-nextest where it is installed; .config/nextest.toml has the profile of the container tests.
+# Tests run with cargo-nextest if it is installed. .config/nextest.toml has the profile for the container tests.
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 RUN_TESTS := $(if $(NEXTEST),cargo nextest run --locked --no-fail-fast,cargo test --locked --no-fail-fast)
 RUN_CONTAINER_TESTS := $(if $(NEXTEST),cargo nextest run --locked --test containers --run-ignored only --profile containers,\
@@ -29,13 +27,13 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 .PHONY: up
-up: ## start a server to log in to, with an account [DOMAIN=localhost] [PUBLISH=127.0.0.1] [EXAMPLE=compose]
+up: ## start a server with an account [DOMAIN=localhost] [PUBLISH=127.0.0.1] [EXAMPLE=compose]
 	@docker/needs docker compose
 	@examples/server running $(EXAMPLE) || { [ $$? = 1 ] && $(MAKE) --no-print-directory image-trixie; }
 	@examples/server up $(EXAMPLE)
 
 .PHONY: down
-down: ## end what `make up` started; its data stays, unless VOLUMES=1 [EXAMPLE=compose]
+down: ## stop the server of `make up`; its data stays, unless VOLUMES=1 [EXAMPLE=compose]
 	@docker/needs docker compose
 	@examples/server down $(EXAMPLE) $(if $(VOLUMES),--volumes)
 
@@ -62,14 +60,14 @@ base-trixie base-bookworm: base-%:
 	@docker/base-image $*
 
 .PHONY: test-images
-test-images: base-trixie base-bookworm ## the images that tests use beside our own
+test-images: base-trixie base-bookworm ## the other images that the tests use
 	docker build -t prosody-entrypoint-test-client:latest tests/images/client
 	docker build -t prosody-entrypoint-test-postgresql:17 examples/postgresql/database
 	docker build -t prosody-entrypoint-test-postgresql:15 --build-arg SUITE=bookworm examples/postgresql/database
 	docker build -t prosody-entrypoint-test-mariadb:latest examples/mariadb/database
 
 .PHONY: check
-check: ## the quick part of the tests: no containers
+check: ## the quick tests, without containers
 	@docker/needs cargo cargo-fmt cargo-clippy cc lua5.2 lua5.3 lua5.4 tini
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
@@ -83,10 +81,10 @@ test: check image test-images ## every test
 
 .PHONY: test-all
 test-all: export TEST_ALL = 1
-test-all: binary test ## every test, with every combination of what is combined
+test-all: binary test ## every test, with every combination of users, capabilities and databases
 
 .PHONY: docs
-docs: ## write the generated part of the documentation anew
+docs: ## update the generated docs
 	cargo run --locked --quiet -- settings --format markdown >docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
 	UPDATE_DOCS=1 cargo test --locked --quiet --test containers the_documented_table
@@ -101,10 +99,10 @@ fuzz: ## run each fuzz target [FUZZ_SECONDS=60]
 	done
 
 .PHONY: bench
-bench: binary image-trixie ## measure, beside tini, dumb-init and catatonit in the same run [BEFORE=BINARY]
+bench: binary image-trixie ## benchmarks, compared with tini, dumb-init and catatonit [BEFORE=BINARY]
 	@docker/needs hyperfine python3 tini dumb-init catatonit cc
 	benches/run
 
 .PHONY: clean
-clean: ## remove what was built; images stay
+clean: ## remove build results; images stay
 	cargo clean

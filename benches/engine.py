@@ -1,4 +1,4 @@
-"""What the benchmarks measure, and the Docker engine that they measure it in."""
+"""The binary and the image under test, and the Docker engine that runs them."""
 
 import http.client
 import json
@@ -12,28 +12,28 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = ROOT / "target/prosody-entrypoint"
-# Another build of the binary, to compare with.
+# Another build of the binary, for a comparison.
 BEFORE = os.environ.get("BEFORE")
 IMAGE = "prosody-entrypoint:latest"
 NAME = "pe-bench-"
 QUICK = bool(os.environ.get("QUICK"))
 
 DOMAIN = "PROSODY_DOMAIN=chat.example"
-# Seconds until a server that does not answer is given up.
+# How many seconds to wait for a server that does not answer.
 PATIENCE = 30
 
 
 class Engine:
-    """The Docker engine's HTTP API, without the noise of a process for each call."""
+    """The Docker engine's HTTP API. A process for each call would add noise."""
 
     def __init__(self):
         address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
         if not address.startswith("unix://"):
-            sys.exit(f"benches/run: DOCKER_HOST is {address}: an engine on this machine is needed, unix://…")
+            sys.exit(f"benches/run: DOCKER_HOST is {address}: use an engine on this machine, unix://…")
         self.path = address.removeprefix("unix://")
 
     def call(self, method, path, body=None):
-        """Returns the answer: an object for JSON, bytes for anything else, None for nothing."""
+        """Returns the response: an object for JSON, None for an empty response, otherwise bytes."""
         connection = http.client.HTTPConnection("localhost")
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(self.path)
@@ -48,9 +48,9 @@ class Engine:
         return json.loads(text) if is_json and text else text or None
 
     def create(self, name, options):
-        """Makes a container, which is not started."""
+        """Creates a container without starting it."""
         options.setdefault("Image", IMAGE)
-        # A check that runs meanwhile would be measured too.
+        # A health check during a measurement would be measured too.
         options["Healthcheck"] = {"Test": ["NONE"]}
         self.call("POST", f"/containers/create?name={NAME}{name}", options)
 
@@ -58,7 +58,7 @@ class Engine:
         self.call("DELETE", f"/containers/{NAME}{name}?force=true&v=true")
 
     def clean_up(self):
-        """Removes what this script made, also what an earlier run left behind."""
+        """Removes everything that this run or an earlier one has created."""
         filters = json.dumps({"name": [f"^/{NAME}"]})
         for container in self.call("GET", f"/containers/json?all=true&filters={quoted(filters)}"):
             self.call("DELETE", f"/containers/{container['Id']}?force=true&v=true")
@@ -80,12 +80,12 @@ def docker(*arguments):
 
 
 def find(program):
-    """The path of a peer on this machine."""
+    """Returns the path of a peer on this machine."""
     return shutil.which(program) or sys.exit(f"benches/run: {program} is missing: install it")
 
 
 def until_open(engine, name):
-    """Starts a container that was made; returns the seconds until its port 5222 took a connection."""
+    """Starts an existing container. Returns the seconds until its port 5222 accepted a connection."""
     before = time.perf_counter()
     engine.call("POST", f"/containers/{NAME}{name}/start")
     networks = engine.call("GET", f"/containers/{NAME}{name}/json")["NetworkSettings"]["Networks"]

@@ -1,11 +1,12 @@
 /*
- * What PID 1 is measured with: a child that gives it work.
+ * The load for PID 1 in the benchmarks: a child that gives it work.
  *
- * usage: load orphans COUNT | load signals COUNT, as the only child of the program to be measured
+ * usage: load orphans COUNT | load signals COUNT, as the only child of the measured program
  *
- * Both write "ready" and a line break to standard output, wait for a byte on standard input, do their work, and say so
- * on standard output: orphans with "done" once every orphan has ended (reaping the last of them is left to PID 1),
- * signals with COUNT times in nanoseconds, 8 bytes each. Then they wait for the end of standard input.
+ * Both write "ready" and a line break to standard output, wait for a byte on standard input, do their work, and write
+ * a result to standard output. The result of "orphans" is "done" once every orphan has ended (PID 1 may still have to
+ * reap the last ones). The result of "signals" is COUNT times in nanoseconds, 8 bytes each. Then both wait for the end
+ * of standard input.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -72,7 +73,7 @@ static void make_orphans(long count)
 		if (waitpid(parent, NULL, 0) != parent)
 			err(1, "waitpid");
 	}
-	/* The other end is closed when the last process that inherited it has ended. */
+	/* The other end closes when the last process that inherited it has ended. */
 	close(alive[1]);
 	if (read(alive[0], &byte, 1) != 0)
 		err(1, "read");
@@ -86,7 +87,7 @@ static uint64_t now(void)
 	return time.tv_sec * UINT64_C(1000000000) + time.tv_nsec;
 }
 
-/* Another process sends, as `docker stop` would; it sleeps until this one has got the signal. */
+/* Another process sends the signals, like `docker stop`. It sleeps until this process has received each signal. */
 static void take_signals(long count)
 {
 	uint64_t *times = mmap(NULL, count * sizeof *times, PROT_READ | PROT_WRITE,

@@ -1,13 +1,15 @@
-"""PID 1, beside tini, dumb-init and catatonit: memory, wake-ups, orphans, signals.
+"""PID 1 compared with tini, dumb-init and catatonit: memory, wake-ups, orphans, signals.
 
-Each program runs as PID 1 of its own PID namespace, in a control group of the bench's: outside of one, the kernel shares
-a CPU out among sessions (sched(7), autogroup), and a child in a session of its own is another case than in a container. Rounds of all programs in turn are so short that what else the
-machine does meets all of them, and what is printed are medians of the rounds with their standard errors.
+Each program runs as PID 1 of its own PID namespace, in a control group of the benchmark. Without a control group, the
+kernel divides a CPU among sessions (sched(7), autogroup), so a child in its own session would behave differently than
+in a container. The programs take turns in rounds. The rounds are so short that other load on the machine affects all
+programs. The table shows medians of the rounds with their standard errors.
 
-Which CPU a process wakes up on moves the figures by far more than the programs differ. So the promises are looked at with
-all processes on one CPU, the same for each program; what the scheduler makes of it where it is free is shown below.
+The choice of the CPU that a process wakes up on changes the figures far more than the choice of the program. So the
+promises are checked with all processes on one CPU, the same CPU for each program. The figures with a free choice of the
+CPU are shown below.
 
-The rule: a promise is met where ours exceeds the best of the others by no more than twice the standard error of the
+The rule: a promise is met if our figure exceeds the best of the others by at most twice the standard error of the
 median difference. Such a difference may be chance, and the table calls it level.
 """
 
@@ -25,9 +27,9 @@ from table import difference, middle
 
 HEADING = ("PID 1", "ours", "tini", "dumb-init", "catatonit", "ours less the best", "promise", "")
 
-# Programs of each kind that are looked at while they idle, and for how many seconds.
+# How many instances of each program are observed while they idle, and for how many seconds.
 IDLE, IDLE_TIME = (1, 2) if QUICK else (5, 10)
-# In all, 20,000 orphans and at least 5,000 signals a program.
+# In total, 20,000 orphans and at least 5,000 signals per program.
 ORPHAN_ROUNDS, ORPHANS = (2, 500) if QUICK else (20, 1_000)
 SIGNAL_ROUNDS, SIGNALS = (2, 200) if QUICK else (40, 500)
 
@@ -54,7 +56,7 @@ def measure(engine, directory):
 
 @contextlib.contextmanager
 def control_group():
-    """Has everything that is started meanwhile in a control group with a share of the CPU, as a container has it."""
+    """Puts every process that is started meanwhile into a control group with a CPU share, as in a container."""
     root = pathlib.Path("/sys/fs/cgroup")
     version_1 = root / "cpu"
     if not version_1.is_dir():
@@ -73,7 +75,7 @@ def control_group():
 
 
 class Pid1:
-    """A program as PID 1 of a new PID namespace, with a command as its child. Ends with the `with` block."""
+    """A program as PID 1 of a new PID namespace, with a command as its child. It ends with the `with` block."""
 
     def __init__(self, program, command, cpus=None):
         def place():
@@ -89,12 +91,12 @@ class Pid1:
         return self
 
     def __exit__(self, *_):
-        # Takes PID 1 with it, and that the whole namespace.
+        # This ends PID 1, and with it the whole namespace.
         self.unshare.kill()
         self.unshare.communicate()
 
     def pid(self):
-        """Its process id here. It is the program from the moment on that its child says something."""
+        """Its process id in our namespace. The program runs once its child has written a line."""
         [pid] = children(self.unshare.pid)
         return pid
 
@@ -113,7 +115,7 @@ def children(pid):
 
 
 def cpu_time(pid):
-    """Nanoseconds on a CPU."""
+    """Returns the CPU time in nanoseconds."""
     return int(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0])
 
 
@@ -123,14 +125,14 @@ def wake_ups(pid):
 
 
 def memory(pid):
-    """Resident and anonymous memory in kB. The counters in status are kept for each CPU, and late; these are counted."""
+    """Returns resident and anonymous memory in kB, exactly. The per-CPU counters behind `status` lag."""
     lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     sizes = {line.split()[0]: int(line.split()[1]) for line in lines[1:]}
     return sizes["Rss:"], sizes["Anonymous:"]
 
 
 def idle(engine, programs):
-    """Every program several times beside `sleep`, ours beside Prosody too, all at the same time."""
+    """Every program with `sleep` as its child, several times, and ours with Prosody too, all at the same time."""
     engine.create("pid1", {
         "Env": [DOMAIN],
         "HostConfig": {"Binds": [f"{BINARY}:/usr/local/bin/prosody-entrypoint:ro"]},
@@ -140,7 +142,7 @@ def idle(engine, programs):
     with contextlib.ExitStack() as stack:
         pids = {}
         for name, program in programs.items():
-            # What is mapped depends on what of the file is in memory.
+            # How much is mapped depends on how much of the file is in memory.
             pathlib.Path(program[0]).read_bytes()
             command = ["sh", "-c", "echo ready; exec sleep infinity"]
             started = [stack.enter_context(Pid1(program, command)) for _ in range(IDLE)]
@@ -148,7 +150,7 @@ def idle(engine, programs):
                 one.expect(b"ready\n")
             pids[name] = [one.pid() for one in started]
         pids["server"] = [server]
-        # Whoever wakes up once because its child has started has done so by then.
+        # Wake-ups caused by the start of the child are over by now.
         time.sleep(1)
         before = {pid: wake_ups(pid) for group in pids.values() for pid in group}
         time.sleep(IDLE_TIME)
@@ -166,20 +168,20 @@ def idle(engine, programs):
         for kind, values in (("resident", resident), ("anonymous", anonymous)):
             cells = [f"{values[name]:,.0f} kB" for name in (key, "tini", "dumb-init", "catatonit")]
             less = f"{values[key] - values['tini']:+,.0f} kB (tini)"
-            # What is resident and clean is the file's, and the kernel takes it back when memory is short.
+            # Clean resident pages belong to the file. The kernel takes them back when memory is short.
             own = kind == "anonymous"
             verdict = values[key] <= values["tini"] if own else None
             rows.append((f"{kind} memory, {what}", *cells, less, "≤ tini" if own else "", verdict))
     for what, key in (("beside sleep", "ours"), ("beside Prosody", "server")):
         cells = [str(woken[name]) for name in (key, "tini", "dumb-init", "catatonit")]
         rows.append((f"wake-ups in {IDLE_TIME} idle seconds, {what}", *cells, "", "0", woken[key] == 0))
-    # The server, and nothing else.
+    # Only the server.
     rows.append(("processes in the image beside PID 1", str(len(beside)), "", "", "", "", "1", len(beside) == 1))
     return rows
 
 
 def orphans(programs, load, cpus, where, judged):
-    """CPU time of PID 1 for as many orphans as all rounds have."""
+    """CPU time of PID 1 for the orphans of all rounds together."""
     times = {name: [] for name in programs}
     for _ in range(ORPHAN_ROUNDS):
         for name, program in programs.items():
@@ -189,7 +191,7 @@ def orphans(programs, load, cpus, where, judged):
                 before = cpu_time(pid)
                 one.go()
                 one.expect(b"done\n")
-                # The last ones are the load itself and those that PID 1 has yet to reap.
+                # The remaining processes are the load itself and orphans that PID 1 has yet to reap.
                 while len(children(pid)) > 1:
                     time.sleep(0.001)
                 times[name].append((cpu_time(pid) - before) * ORPHAN_ROUNDS / 1e6)
@@ -197,7 +199,7 @@ def orphans(programs, load, cpus, where, judged):
 
 
 def signals(programs, load, cpus, where, judged):
-    """Time from kill(2) of PID 1 until its child has the signal."""
+    """Time from kill(2) of PID 1 until its child receives the signal."""
     medians, tails = ({name: [] for name in programs} for _ in range(2))
     for _ in range(SIGNAL_ROUNDS):
         for name, program in programs.items():
@@ -213,7 +215,7 @@ def signals(programs, load, cpus, where, judged):
 
 
 def row(what, rounds, unit, judged):
-    """A row of medians, with ours judged by the best of the others."""
+    """Returns a row of medians. Ours is compared with the best of the others."""
     figures = {name: middle(values) for name, values in rounds.items()}
     best = min((name for name in rounds if name != "ours"), key=lambda name: figures[name][0])
     less, error = difference(rounds["ours"], rounds[best])

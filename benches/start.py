@@ -1,4 +1,4 @@
-"""The time from a start to the program and to a server that answers, beside tini's, and the size of the binary."""
+"""The time from a start to the program and to a server that answers, compared with tini, and the size of the binary."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ import time
 from engine import BEFORE, BINARY, DOMAIN, NAME, PATIENCE, QUICK, docker, find, until_open
 from table import difference, ms
 
-# Short rounds in turn, so that a machine that slows down for a while slows both.
+# Short rounds in turn, so that a slow phase of the machine affects both sides.
 ROUNDS, RUNS = (3, 30) if QUICK else (30, 40)
 HOST_RUNS = 3 if QUICK else 10
 PAIRS = 3 if QUICK else 60
@@ -33,7 +33,7 @@ def measure(engine, directory):
 
 
 class Toolbox:
-    """A container that does nothing but wait for commands: the image, our fresh binary, tini and hyperfine."""
+    """A container that only waits for commands: the image, our new binary, tini and hyperfine."""
 
     NAME = "tools"
 
@@ -68,16 +68,16 @@ class Toolbox:
         return [result["times"] for result in results]
 
     def run(self, environment, *command):
-        """Returns what a command has written."""
+        """Returns the output of a command."""
         settings = [argument for variable in environment for argument in ("--env", variable)]
         return docker("exec", *settings, f"{NAME}{self.NAME}", *command)
 
 
 def process_start(tools):
-    """The whole start of a program, without its own work: `true` has none."""
+    """The complete start of a program that does no work itself: `true`."""
     ours, peer = [], []
     for turn in range(ROUNDS):
-        # The first warm-up run makes the certificate. Whoever comes first finds the CPU less awake.
+        # The first warm-up run creates the certificate. The first command finds the CPU less awake.
         commands = ["prosody-entrypoint true", "tini -- true"][:: 1 if turn % 2 else -1]
         times = dict(zip(commands, tools.hyperfine([DOMAIN], 5, RUNS, *commands)))
         ours.append(statistics.median(times["prosody-entrypoint true"]))
@@ -89,7 +89,7 @@ def process_start(tools):
 
 
 def beside_before(tools, directory):
-    """The same starts by this binary and by another one, in turn: no start may have become slower."""
+    """The same starts with this binary and another one, in turn. No start may be slower than before."""
     hosts = [{"host": f"host-{number}.example"} for number in range(10_000)]
     (directory / "hosts.json").write_text(json.dumps(hosts))
     names = ",".join(f"bench_{number}" for number in range(0, 500, 10))
@@ -116,14 +116,14 @@ def beside_before(tools, directory):
 
 
 def many_modules(tools, directory):
-    """50 modules out of a collection of 500, each as large as the real ones are in the middle, beside the same start
-    without them, and the links made as shell entrypoints do."""
+    """50 modules from a collection of 500, each with the median size of real modules. The comparison is the same start
+    without them, plus the links created the way that shell entrypoints do."""
     collection = directory / "collection"
     body = 'local function on_event(event)\n\tmodule:log("debug", "an event from %s", event.origin.host);\nend\n' * 60
     for number in range(500):
         folder = collection / f"mod_bench_{number}"
         folder.mkdir(parents=True)
-        # Half of them need another one that is wanted.
+        # Half of the modules need another wanted module.
         need = f'module:depends("bench_{number + 10}")\n' if number % 20 == 0 else ""
         (folder / f"{folder.name}.lua").write_text(f'local st = require "util.stanza";\n{need}{body}')
     names = [f"bench_{number}" for number in range(0, 500, 10)]
@@ -151,7 +151,7 @@ def many_modules(tools, directory):
 
 
 def many_hosts(tools, directory):
-    """Hosts from a file, certificates off; the peer of each number is the one before."""
+    """Hosts from a file, without certificates. The peer of each count is the previous count."""
     rows, last = [], None
     for count in (1_000, 10_000, 100_000):
         hosts = [{"host": f"host-{number}.example"} for number in range(count)]
@@ -163,7 +163,7 @@ def many_hosts(tools, directory):
         if count == 10_000:
             promise, is_met = "≤ 40 ms", took <= 0.040
         elif count == 100_000:
-            # Ten times the hosts, and a fifth more for memory that the caches do not hold.
+            # Ten times the hosts, plus a fifth because the caches do not hold all of the memory.
             promise, is_met = "≤ × 12", took <= 12 * last
         growth = f"× {took / last:.1f}" if last else ""
         peer = f"{ms(last)} (a tenth)" if last else ""
@@ -173,11 +173,11 @@ def many_hosts(tools, directory):
 
 
 def many_certificates(tools, directory):
-    """100 hosts, each with one of the certificates. The peer of the first number is the same start with none to find,
-    that of the second is the first.
+    """100 hosts, each with one of the certificates. The peer of the first count is the same start without certificates,
+    and the peer of the second count is the first.
 
-    It is the server that starts, because its certificates are watched too: a script of its name, which says when it
-    began. The end of the process would be too late, because the kernel takes its time to forget so many watches.
+    The started program is the server, because the server's certificates are watched too. A script with the server's
+    name stands in for it, and prints its start time. The end of the process would be too late, because the kernel needs time to remove so many watches.
     """
     server, starts = directory / "prosody", directory / "starts"
     server.write_text('#!/bin/bash\necho "took $((${EPOCHREALTIME/./} - BEGIN))"\n')
@@ -208,7 +208,7 @@ def many_certificates(tools, directory):
         for case in shifted:
             said = tools.run(cases[case], "bash", "/bench/starts", "6").splitlines()
             took = [int(line.removeprefix("took ")) / 1e6 for line in said if line.startswith("took ")]
-            # The first one warms the caches.
+            # The first run warms the caches.
             times[case].append(statistics.median(took[1:]))
     none, one, unwatched, more = (statistics.median(times[case]) for case in cases)
     growth = statistics.median(double / single for double, single in zip(times["2,000"], times["1,000"]))
@@ -222,15 +222,15 @@ def many_certificates(tools, directory):
 
 
 def certificate_name(number):
-    """All are as long as the others, so that one takes the place of another in a certificate."""
+    """All names have the same length, so that one can replace another in a certificate."""
     return f"name-{number:05}.example"
 
 
 def write_certificates(sources, count):
-    """Half of them are as certbot has them, links into another folder, and half are pairs side by side.
+    """Half of the certificates are links into another folder, as certbot creates them, and half are pairs side by side.
 
-    They are one certificate with other names and other signatures, which nobody verifies here: to issue each of them
-    would take minutes. The key is the same, in as many files as there are certificates.
+    All are copies of one certificate with other names and signatures, because issuing each of them would take minutes.
+    Nobody verifies the signatures here. The key is the same, in as many files as there are certificates.
     """
     for folder in ("flat", "live", "archive"):
         (sources / folder).mkdir(parents=True)
@@ -257,7 +257,7 @@ def write_certificates(sources, count):
 
 
 def issue(directory, name):
-    """Returns a key and a certificate of who issues, as PEM, and a certificate of that key for a name, as DER."""
+    """Returns the issuer's key and certificate as PEM, and a certificate for a name with this key as DER."""
     def openssl(*arguments):
         return subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True).stdout
 
@@ -284,7 +284,7 @@ def write_key(path, key):
 
 
 def check_certificates(tools, environment, count):
-    """Ends the benchmark where not every host has a certificate: it would measure something else."""
+    """Stops the benchmark if a host has no certificate, because it would measure something else."""
     answer = tools.run(environment, "prosody-entrypoint", "certificates", "--json")
     found = [host for host in json.loads(answer)["hosts"] if host["from"] == "found"]
     if len(found) < count:
@@ -292,11 +292,11 @@ def check_certificates(tools, environment, count):
 
 
 def server_start(engine, directory):
-    """The whole way to a server that answers, ours and the peer's.
+    """The complete start until the server answers, ours and the peer's.
 
-    Prosody loads hosts and modules in an order that is another at each start, which moves the moment by more than
-    a tenth of a second. So the promise is looked at where there is little to load, the same on both sides, and the
-    default configuration is shown beside it.
+    Prosody loads hosts and modules in a different order at each start, which changes the time by more than a tenth of
+    a second. So the promise is checked with a small configuration, the same on both sides. The default configuration is
+    shown too.
     """
     (directory / "conf.d").mkdir()
     (directory / "conf.d/few.cfg.lua").write_text(
@@ -309,7 +309,7 @@ def server_start(engine, directory):
 
 
 def server_pairs(engine, directory, what, environment, mounts):
-    """Ours, and tini with the configuration that ours has rendered: one image, as many mounts, in turn."""
+    """Ours, and tini with our rendered configuration, in turn. Both have the same image and number of mounts."""
     runtime, data = f"{NAME}runtime", f"{NAME}data"
     ours = {
         "Env": environment,
@@ -333,7 +333,7 @@ def server_pairs(engine, directory, what, environment, mounts):
 
 
 def hundred_accounts(engine, directory):
-    """The same with a hundred accounts that all exist, and without them."""
+    """The same start with a hundred existing accounts, and without them."""
     def options(environment):
         return {
             "Env": [DOMAIN, "PROSODY_COMPONENTS=[]", *environment],
@@ -351,21 +351,21 @@ def hundred_accounts(engine, directory):
     deadline = time.perf_counter() + PATIENCE
     while "and 95 more" not in docker("logs", f"{NAME}first"):
         if time.perf_counter() > deadline:
-            sys.exit(f"benches/run: 100 accounts are not made after {PATIENCE} s")
+            sys.exit(f"benches/run: 100 accounts were not created within {PATIENCE} s")
         time.sleep(0.05)
     engine.remove("first")
     return in_turn(engine, "100 accounts that exist", with_accounts, options([]), "none", 0.010)
 
 
 def in_turn(engine, what, ours, peer, peer_name, promise):
-    """Starts two kinds of containers again and again, and compares how long each takes."""
+    """Starts two kinds of containers repeatedly, and compares their times."""
     times = {"ours": [], "peer": []}
     for pair in range(PAIRS + 1):
         for name, options in (("ours", ours), ("peer", peer)):
             engine.create(name, dict(options))
             took = until_open(engine, name)
             engine.remove(name)
-            # The first pair makes certificate and accounts, and warms the caches.
+            # The first pair creates the certificate and the accounts, and warms the caches.
             if pair:
                 times[name].append(took)
     took_longer, error = difference(times["ours"], times["peer"])

@@ -1,6 +1,6 @@
 """Prints the certificate that a server shows after STARTTLS, as PEM.
 
-usage: certificate.py DOMAIN       (DOMAIN is connected to, at port 5222, and asked for)
+usage: certificate.py DOMAIN       (connects to DOMAIN at port 5222 and asks for it)
 """
 
 import socket

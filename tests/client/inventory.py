@@ -1,11 +1,11 @@
-"""What an account has on its server, written on one server and looked for on the next.
+"""An account's data, written on one server and checked on the next.
 
 usage: inventory.py write DOMAIN TEXT
        inventory.py read DOMAIN TEXT LINK
 
-`write` has alice put bob on her roster, send him TEXT and share a file; it prints `link: LINK`, where the file is.
-`read` has both log in with the passwords that they had, and finds the roster, TEXT in bob's archive, and the file behind
-LINK. The first that is missing ends the script with its reason and status 1.
+`write`: alice adds bob to her roster, sends him TEXT and shares a file. It prints `link: LINK` with the file's address.
+`read`: both log in with their old passwords. It finds the roster, TEXT in bob's archive, and the file at LINK.
+The first missing item ends the script with a reason and status 1.
 """
 
 import asyncio

@@ -1,12 +1,12 @@
-"""What users of a new server do first, done by a client that others wrote.
+"""The first steps of users on a new server, with an independent client.
 
 usage: session.py DOMAIN USER:PASSWORD USER:PASSWORD [STEP…] [--text TEXT]
 
-Steps, in this order: login, direct-tls, message, archive, room, upload. All of them where none is
-named. One line is printed for each that worked, `STEP: what was seen`; the first that does not ends
-the script with its reason and status 1. Certificates are not verified (they are self-signed in
-the tests), but nothing is ever sent without TLS: slixmpp is told to refuse plain text. TEXT is what
-the message says; by default one that no other run has, so that a run finds its own in the archive.
+Steps, in this order: login, direct-tls, message, archive, room, upload. The default is all of them. Each
+successful step prints a line, `STEP: RESULT`. The first failing step ends the script with a reason and
+status 1. Certificates are not verified (they are self-signed in the tests), but nothing is ever sent
+without TLS: slixmpp is configured to refuse plain text. TEXT is the text of the message. The default is
+unique, so that each run finds its own message in the archive.
 """
 
 import argparse
@@ -88,7 +88,7 @@ async def message(args, clients):
 
 async def archive(args, clients):
     alice, bob = clients
-    # The message may be written a moment after it was delivered.
+    # The archive may store the message a moment after its delivery.
     for _ in range(TIMEOUT * 10):
         bodies = []
         async for result in bob["xep_0313"].iterate(with_jid=alice.boundjid.bare, reverse=True, total=10):
@@ -129,7 +129,7 @@ async def room(args, clients):
 
 
 async def upload(args, clients):
-    # Loaded here, because it takes as long as all the rest.
+    # Imported here, because the import takes as long as everything else.
     import aiohttp
 
     alice = clients[0]

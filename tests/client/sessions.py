@@ -1,14 +1,14 @@
-"""A client that stays, for tests with many servers one after the other: Python's start takes longer than a session.
+"""A long-running client, for tests with many servers in sequence: Python's start takes longer than a session.
 
-Each line on standard input is a request, and is answered by one line on standard output, `ok` or
-`error: REASON`. Without TLS nothing is sent (session.py).
+Each line on standard input is a request. The answer is one line on standard output, `ok` or `error: REASON`.
+Nothing is sent without TLS (session.py).
 
-    ready ADDRESS               the server there takes connections
+    ready ADDRESS               the server at ADDRESS accepts connections
     talk ADDRESS DOMAIN TEXT    alice and bob log in, alice sends TEXT to bob, and it is in bob's archive
     recall ADDRESS DOMAIN TEXT  bob logs in, and TEXT is in his archive
 
-Each waits until the server listens. Addresses are numbers: a resolver remembers the one from before a restart, and
-takes its time over a server that has stopped.
+Each request waits until the server listens. Addresses are numeric: a resolver caches the address from before a restart,
+and is slow for a stopped server.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ async def ready(address):
     deadline = loop.time() + TIMEOUT
     while True:
         try:
-            # Where nobody has the address any more there is no answer at all.
+            # If no server has the address any more, there is no answer at all.
             _, writer = await asyncio.wait_for(asyncio.open_connection(address, 5222), 5)
         except ConnectionRefusedError:
             if loop.time() > deadline:
@@ -83,6 +83,6 @@ async def main():
 
 
 if __name__ == "__main__":
-    # slixmpp leaves a task behind for each session, which asyncio complains of.
+    # slixmpp leaves a task for each session, and asyncio warns about them.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     asyncio.run(main())

@@ -1,15 +1,15 @@
-"""Looks at the certificates that a server shows, and keeps sessions open meanwhile.
+"""Checks the certificates that a server presents, and keeps sessions open meanwhile.
 
-It runs in the network of the server's container. Each line on standard input is a request, and is answered by one line
-on standard output, `ok …` or `error: REASON`.
+It runs in the network of the server's container. Each line on standard input is a request. The answer is one line on
+standard output, `ok …` or `error: REASON`.
 
-    look DOMAIN                  the certificate at each port, for a client that names DOMAIN (SNI):
-                                 PORT=SHA-256 of the certificate, or PORT=none where there is no handshake
+    look DOMAIN                  the certificate at each port, for a client with SNI for DOMAIN:
+                                 PORT=SHA-256 of the certificate, or PORT=none if there is no handshake
     look-unnamed DOMAIN          the same for a client without SNI
-    wait DOMAIN SHA-256 SECONDS  looks until every port shows that certificate: PORT=the time (Unix, in seconds) of the
-                                 first look that saw it, or PORT=never
-    open COUNT DOMAIN            as many sessions of alice's
-    alive                        how many of them have never been lost and are answered now
+    wait DOMAIN SHA-256 SECONDS  waits until every port presents this certificate: PORT=the time (Unix, in seconds) of
+                                 the first check that found it, or PORT=never
+    open COUNT DOMAIN            opens COUNT sessions of alice
+    alive                        how many of these sessions were never lost and get an answer now
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from slixmpp.exceptions import IqError, IqTimeout
 
 from session import TIMEOUT, Client
 
-# Clients by STARTTLS and by TLS alone, other servers, HTTPS.
+# Clients with STARTTLS and with direct TLS, other servers, HTTPS.
 PORTS = (5222, 5223, 5269, 5281)
 NAMESPACES = {5222: "jabber:client", 5269: "jabber:server"}
 
 
 def handshake(port, domain, is_named):
-    """The certificate's fingerprint. It blocks."""
+    """Returns the certificate's fingerprint. It blocks."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -90,11 +90,11 @@ async def wait(domain, fingerprint, seconds):
 
 
 class Session(Client):
-    """One that asks for nothing by itself: a hundred that tell each other of their presence are ten thousand stanzas."""
+    """A client that sends nothing by itself: presence among a hundred clients would be ten thousand stanzas."""
 
     def __init__(self, jid, password):
         super().__init__(jid, password)
-        self["feature_mechanisms"].use_mech = "PLAIN"  # SCRAM takes its time, a hundred times
+        self["feature_mechanisms"].use_mech = "PLAIN"  # SCRAM is slow for a hundred sessions
         self.is_lost = False
         self.add_event_handler("disconnected", self._lost)
 
@@ -114,7 +114,7 @@ class Session(Client):
         except IqTimeout:
             return False
         except IqError:
-            pass  # an answer all the same
+            pass  # this is an answer too
         return not self.is_lost
 
 
@@ -122,7 +122,7 @@ sessions = []
 
 
 async def open_sessions(count, domain):
-    # A few at a time: of a hundred at once, the last would wait for all others, and give up on a busy machine.
+    # A few at a time: with a hundred at once, the last would wait for all others, and time out on a busy machine.
     for opened in range(0, int(count), 10):
         new = [Session(f"alice@{domain}", "secret-a") for _ in range(min(10, int(count) - opened))]
         sessions.extend(await asyncio.gather(*(session.log_in(5222, "127.0.0.1") for session in new)))
@@ -147,6 +147,6 @@ async def main():
 
 
 if __name__ == "__main__":
-    # slixmpp leaves a task behind for each session, which asyncio complains of.
+    # slixmpp leaves a task for each session, and asyncio warns about them.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     asyncio.run(main())

@@ -1,4 +1,4 @@
--- Says which modules are loaded on each host, and ends the server.
+-- Logs the modules that are loaded on each host, and stops the server.
 
 module:set_global();
 
@@ -20,11 +20,11 @@ local function say_and_end()
 	prosody.unlock_globals();
 	prosody.shutdown("all is said");
 	prosody.lock_globals();
-	-- Without a task that is due, 0.12 sleeps for another second before it ends.
+	-- Without a due task, 0.12 sleeps for another second before it exits.
 	add_task(0, function () end);
 end
 
--- A task of the main loop comes after everything that modules do at the start.
+-- A task of the main loop runs after everything that modules do at the start.
 module:hook("server-started", function ()
 	add_task(0, function () prosody.main_thread:run(say_and_end); end);
 end);

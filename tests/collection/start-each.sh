@@ -1,5 +1,5 @@
-# Starts the server once for each module of the collection and prints what each start says, between a
-# line with the module's name and one with the status. mod_what_is_loaded ends the server once it is up.
+# Starts the server once for each module of the collection and prints each start's output, between a line with
+# the module's name and a line with the status. mod_what_is_loaded stops the server once it is up.
 
 export PROSODY_DOMAIN=chat.example
 for folder in /opt/prosody-modules-available/mod_*; do

@@ -1,4 +1,4 @@
-"""What may be found where a database was meant to be: one on each port."""
+"""Servers that may be found instead of a database, one on each port."""
 
 import http.server
 import socket
@@ -85,16 +85,16 @@ serve(1002, echoes)
 serve(1003, floods)
 serve(1004, lambda connection: connection.close())
 serve(1005, says(b""))
-# Ready to talk about a password, and then not.
+# Starts to negotiate a password, and then stops.
 serve(1006, talks_about_a_password)
 serve(1007, says(mysql(0, GREETING)))
-# Not yet.
+# Temporary refusals.
 serve(1008, says(postgresql(b"E", b"SFATAL\0C57P03\0Mthe database system is starting up\0\0"), after=8))
 serve(1009, says(mysql(0, b"\xff\x10\x04#08004Too many connections")))
-# Not for us.
+# A permanent refusal.
 serve(1010, says(mysql(0, b"\xff\x69\x04Host '172.17.0.9' is not allowed to connect to this MariaDB server")))
 
-# A queue that is full: who asks to connect gets no answer at all, as from behind a firewall.
+# A full queue: a connection attempt gets no answer at all, like behind a firewall.
 full = socket.create_server(("", 1011), backlog=0)
 waiting = socket.create_connection(("127.0.0.1", 1011))
 

@@ -1,21 +1,21 @@
--- Loads each rendered configuration with Prosody's own configuration loader and prints what it
--- read as JSON, so that the test compares values as Prosody has them, not text.
+-- Loads each rendered configuration with Prosody's own configuration loader and prints the result as
+-- JSON. So the test compares Prosody's values, not text.
 --
--- usage: lua5.4 load.lua FILE…      (one JSON object a file, one a line, in the given order)
+-- usage: lua5.4 load.lua FILE…      (one JSON object per file and line, in the given order)
 --
--- {"error": "…"} where the loader refuses the file, else
+-- {"error": "…"} if the loader rejects the file, otherwise
 -- {"warnings": […], "hosts": {"*": {option: value}, "chat.example": {…}},
---  "modules": {"chat.example": […]}}          (the modules that Prosody would load there)
+--  "modules": {"chat.example": […]}}          (the modules that Prosody would load on the host)
 --
--- Integers and floats stay apart (1 and 1.0). A table whose keys are exactly 1…n is an array; the
--- empty table is []; one with any other key is an object, a number as key written as "[1]".
+-- Integers and floats stay different (1 and 1.0). A table with exactly the keys 1…n is an array, and
+-- the empty table is []. Any other table is an object, with numeric keys written as "[1]".
 -- A string that is not UTF-8 is {"bytes": "hexadecimal"}.
 
 local source = "/usr/lib/prosody";
 package.path = source .. "/?.lua;" .. package.path;
 package.cpath = source .. "/?.so;" .. package.cpath;
 
--- 13.0 has its libraries below "prosody."; its loader makes both names work.
+-- The libraries of 13.0 are below "prosody.". Its loader makes both names work.
 if not pcall(require, "prosody.loader") then
 	pcall(require, "loader");
 end
@@ -32,8 +32,8 @@ prosody.paths = { source = source, config = "/etc/prosody", data = "/var/lib/pro
 prosody.platform = "posix";
 hosts = prosody.hosts;
 
--- The module manager asks for the API that it gives to modules; none is loaded here, and the real
--- one wants a running server.
+-- The module manager requires the API for modules. No module is loaded here, and the real API needs a
+-- running server.
 package.loaded["prosody.core.moduleapi"], package.loaded["core.moduleapi"] = {}, {};
 
 local configmanager = load_library "core.configmanager";
