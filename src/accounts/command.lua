@@ -1,6 +1,6 @@
 
--- A command of `prosodyctl`'s that makes the accounts on its standard input. It says of each, on a line of its own, `made`,
--- `there` or `failed`, the JID, and why.
+-- A `prosodyctl` command that creates the accounts on its standard input. It prints a line for each: `made`, `there` or
+-- `failed`, the JID, and the reason.
 local function entrypoint_accounts()
 	local storagemanager = require "core.storagemanager";
 	local usermanager = require "core.usermanager";
@@ -22,7 +22,7 @@ local function entrypoint_accounts()
 	return 0;
 end
 
--- Where `prosodyctl` looks for a command that it does not know, by the names of 13.0 and of 0.12.
+-- The modules in which `prosodyctl` looks for unknown commands, in 13.0 and in 0.12.
 for _, prefix in ipairs({ "prosody.util", "util" }) do
 	package.preload[prefix .. ".prosodyctl.entrypoint_accounts"] = function ()
 		return { entrypoint_accounts = entrypoint_accounts };

@@ -1,19 +1,20 @@
--- How one account is made, in the server and in `prosodyctl`: the body of a function that gives another.
+-- Creates accounts, in the server and in `prosodyctl`. This is the body of a function that returns `make_all`.
 local config = require "core.configmanager";
 local datamanager = require "util.datamanager";
 local jid_split = require "util.jid".split;
 local storagemanager = require "core.storagemanager";
 local usermanager = require "core.usermanager";
 
--- Whether accounts of a host can have a role of that name. Providers refuse one that they do not know by an error.
+-- Whether accounts of a host can have this role. Some providers raise an error for an unknown role.
 local function knows_role(role, host)
 	local find = usermanager.get_role_by_name;
 	local ok, found = pcall(find or error, role, host);
 	return ok and found;
 end
 
--- Whether an account exists; and why, where nobody can tell. To providers one that cannot be read does not exist, and they
--- would write over it, so what is stored is looked at here, and once: a moment later it may be readable.
+-- Whether an account exists, and the reason if that is unknown. For providers, an unreadable account does not exist,
+-- and they would overwrite it. So this looks at the stored data, and only once, because they may become readable
+-- meanwhile.
 local function exists(username, host)
 	local account, unread = storagemanager.open(host, "accounts"):get(username);
 	local _, driver = storagemanager.get_driver(host, "accounts");
@@ -30,7 +31,7 @@ local function exists(username, host)
 	return account ~= nil or usermanager.user_exists(username, host);
 end
 
--- Returns whether the account was made; and why not, where it does not simply exist.
+-- Returns whether the account was created, and the reason if it was not, unless it exists already.
 local function make(account)
 	local username, host = jid_split(account.jid);
 	local session = prosody.hosts[host];
@@ -42,7 +43,7 @@ local function make(account)
 		return false, reason;
 	end
 
-	-- Roles are there since 13.0. Without a choice it is what `prosodyctl adduser` gives.
+	-- Roles exist since 13.0. The default is that of `prosodyctl adduser`.
 	local role = account.role;
 	if role == "" then
 		role = config.get(host, "default_provisioned_role") or "prosody:member";
@@ -51,7 +52,7 @@ local function make(account)
 	if account.role ~= "" and not has_role then
 		return false, "there is no role " .. role;
 	end
-	-- Before the account, which never has other rights than it should have: not even where all ends in between.
+	-- Set the role before creating the account, so that it never has other permissions, even if the process is killed.
 	if has_role then
 		local given, why = usermanager.set_user_role(username, host, role);
 		if not given and account.role ~= "" then
@@ -68,7 +69,7 @@ local function make(account)
 	return false, tostring(not ok and made or why);
 end
 
--- The accounts of a text, a line each: the JID, a role and the password, with tabs between.
+-- Parses accounts, one per line: JID, role and password, separated by tabs.
 local function parse(text)
 	local accounts = {};
 	for jid, role, password in text:gmatch("([^\t\n]+)\t([^\t\n]*)\t([^\t\n]+)\n") do
@@ -77,8 +78,8 @@ local function parse(text)
 	return accounts;
 end
 
--- Makes accounts, one after the other. Before each `pause` is called. Returns the JIDs of those that were made and of
--- those that exist, and a JID and a reason for each that cannot be made.
+-- Creates accounts, one after the other, and calls `pause` before each. Returns the JIDs of created and of existing
+-- accounts, and a JID and a reason for every failure.
 local function make_all(text, pause)
 	local made, there, failed = {}, {}, {};
 	for _, account in ipairs(parse(text)) do

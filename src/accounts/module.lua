@@ -1,6 +1,6 @@
 
--- Makes the accounts that the settings name, where they do not exist yet. They come in a file, of which the
--- first line says where it is. Only Prosody's user can read it, and it is gone once it was read.
+-- Creates the accounts of the settings, unless they exist. They are in a file, whose path is in the first line. Only
+-- Prosody's user can read this file, and it is removed after reading.
 
 module:set_global();
 
@@ -8,14 +8,14 @@ local async = require "util.async";
 local now = require "util.time".now;
 local make_all = load_maker();
 
--- How many seconds of work there are at once: at the start, before anybody is answered, and later beside
--- others' work. A new password takes some milliseconds, on purpose.
+-- Seconds of work without a pause: at the start, before the first client, and later; and seconds of a pause. Hashing a
+-- password takes some milliseconds, by design.
 local at_first, at_once, pause = 0.2, 0.02, 0.01;
 
--- How many names stand in one line of the log.
+-- The maximum number of names in one log message.
 local shown = 5;
 
--- What is in the file, which is removed. Nothing where there is no such file.
+-- Reads and removes the file. Returns the empty string if there is no file.
 local function take()
 	local file = io.open(path);
 	if not file then return ""; end
@@ -28,13 +28,13 @@ local function take()
 	return text or "";
 end
 
--- Names for a line of the log.
+-- Joins names for a log message.
 local function several(names)
 	if #names <= shown then return table.concat(names, ", "); end
 	return table.concat(names, ", ", 1, shown) .. " and " .. (#names - shown) .. " more";
 end
 
--- Some providers ask elsewhere and wait for the answer, which is done in a runner.
+-- Some providers wait for other servers, which requires a runner.
 local runner = async.runner(function (limit)
 	local since = now();
 	local made, there, failed = make_all(take(), function ()
@@ -54,8 +54,8 @@ local runner = async.runner(function (limit)
 	end
 end);
 
--- Before the first connection is answered, whose providers and stores are all there.
+-- Before the first connection is served, and after all providers and stores are loaded.
 module:hook("server-started", function () runner:run(at_first); end);
 
--- There may be more after a reload.
+-- A reload may bring more accounts.
 module:hook("config-reloaded", function () runner:run(at_once); end);

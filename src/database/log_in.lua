@@ -1,7 +1,7 @@
--- Logs in to a database as mod_storage_sql will, and says how that went: one word, and what the driver said.
+-- Logs in to a database like mod_storage_sql. Prints the result, one word, and the driver's message.
 local function item()
 	local length = tonumber(io.read("*l"))
-	-- Whoever asked has gone.
+	-- The parent process has closed the pipe.
 	if not length then os.exit(1) end
 	if length > 0 then return io.read(length) end
 	return length == 0 and "" or nil
@@ -12,14 +12,14 @@ local function say(word, why)
 	os.exit(0)
 end
 local found, DBI = pcall(require, "DBI")
--- The driver's library is loaded while it is found out whether anybody is there to log in to.
+-- Load the driver's library now, while the parent process probes the server.
 if found then pcall(require, "dbd." .. driver:lower()) end
 local name, username, password, host, port = item(), item(), item(), item(), item()
 if not found then say("missing", DBI) end
 local called, connection, why = pcall(DBI.Connect, driver, name, username, password, host, tonumber(port))
 if not called then say("missing", connection) end
 if not connection then say("refused", why) end
--- mod_storage_sql asks for an upgrade of these (upgrade_table); with other drivers it upgrades by itself.
+-- mod_storage_sql requires a manual upgrade of these tables (upgrade_table). With other drivers it upgrades by itself.
 if driver == "MySQL" then
 	local function has_rows(query, ...)
 		local statement = connection:prepare(query)
