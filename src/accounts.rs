@@ -1,7 +1,7 @@
-//! The accounts that settings name, made by Prosody's own user manager, whatever the provider and the storage.
+//! Creates the accounts of the settings with Prosody's user manager, so that every provider and storage is supported.
 //!
-//! As a rule a module of ours does that in the running server. Where the configuration is a file of the user's own, to
-//! which nothing is added, it is a command of `prosodyctl`'s before the start.
+//! Normally, a module in the running server does this. A custom main file loads no module of ours, so in that case a
+//! `prosodyctl` command does it before the start.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -17,29 +17,29 @@ use crate::layout::ACCOUNTS_MODULE as MODULE;
 use crate::os::users::User;
 use crate::text::several;
 
-/// How an account is made, for the two that follow.
+/// The Lua function that creates accounts, for the module and the command.
 const MAKE_ACCOUNTS: &str = include_str!("accounts/make.lua");
 
-/// What the module does with it.
+/// The rest of the module.
 const MODULE_MAIN: &str = include_str!("accounts/module.lua");
 
-/// What `prosodyctl` does with it.
+/// The rest of the `prosodyctl` command.
 const COMMAND_MAIN: &str = include_str!("accounts/command.lua");
 
-/// The source of the module. `path` is a Lua literal: where it finds the accounts.
+/// The source of the module. `path` is a Lua literal, the path of the file with the accounts.
 pub fn module(path: &str) -> String {
     format!("local path = {path};\n\n{}{MODULE_MAIN}", load_function())
 }
 
-/// A function that gives the one which makes accounts: what it needs is there only later.
+/// The Lua source of a function that returns [`MAKE_ACCOUNTS`]. It must be called late, when Prosody's libraries exist.
 fn load_function() -> String {
     format!("local function load_maker()\n{MAKE_ACCOUNTS}end\n")
 }
 
-/// Makes accounts before the start, with the configuration of the user's own that the environment names.
+/// Creates accounts before the start, with the custom configuration in `environment`.
 ///
-/// The log says what was done. That it could not be done is no reason not to start: what is wrong with the configuration,
-/// Prosody says itself.
+/// The result is logged. A failure does not prevent the start, because Prosody reports errors in its configuration
+/// itself.
 pub fn make(
     accounts: &str,
     prosodyctl: &Path,
@@ -57,13 +57,13 @@ pub fn make(
 fn run(mut lua: Command, prosodyctl: &Path, accounts: &str) -> anyhow::Result<String> {
     lua.arg(format!("-e{}{COMMAND_MAIN}", load_function())).arg(prosodyctl).arg(MODULE);
     lua.stdin(Stdio::piped()).stdout(Stdio::piped());
-    // As for the server: Prosody 13.0 sets none by itself.
+    // The same as for the server. Prosody 13.0 sets no umask.
     umask(Mode::from_bits_truncate(0o027));
     let mut child = lua.spawn().context("running Lua")?;
     let input = child.stdin.take();
-    // Beside the reading: a configuration may print more than a pipe holds before anything is read.
+    // Write in another thread: the configuration may fill the output pipe before Lua reads its input.
     let output = thread::scope(|scope| {
-        // One that ends without reading says why in its status.
+        // Ignore errors: if Lua exits without reading, its status shows why.
         scope.spawn(move || input.map(|mut input| input.write_all(accounts.as_bytes())));
         child.wait_with_output().context("reading from Lua")
     })?;
@@ -75,7 +75,7 @@ fn run(mut lua: Command, prosodyctl: &Path, accounts: &str) -> anyhow::Result<St
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Writes into the log what the command said.
+/// Logs the output of the command.
 fn log_output(lines: &str) {
     let (mut made, mut existing) = (Vec::new(), Vec::new());
     for line in lines.lines() {
@@ -83,7 +83,7 @@ fn log_output(lines: &str) {
             ["made", jid, ..] => made.push(jid),
             ["there", jid, ..] => existing.push(jid),
             ["failed", jid, why] => tracing::error!("The account {jid} cannot be made: {why}"),
-            // What Prosody says of its configuration, which the server will say again.
+            // Prosody's messages about its configuration. The server will repeat them.
             _ => tracing::debug!("{line}"),
         }
     }

@@ -1,4 +1,4 @@
-//! What the user may type.
+//! The command line of the entrypoint's own commands. Doc comments below are the text of `--help`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The names of [`Command`]'s variants: what is not among them is a program to run.
+/// The names of the [`Command`] variants, except `init`, and clap's `help`. Any other first argument is a program.
 pub const COMMANDS: &[&str] =
     &["render", "validate", "settings", "modules", "certificates", "healthcheck", "help"];
 

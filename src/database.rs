@@ -1,7 +1,7 @@
-//! Databases that have to be there before Prosody is: it would start without them, and run without its data.
+//! Waits for databases before Prosody starts. Without them, Prosody would start all the same, but without its data.
 //!
-//! First the server's own protocol is spoken, as far as its first answer, which costs next to nothing and tells a server
-//! that is not up yet from something else on that port. Then Prosody's own driver logs in once, as Prosody's user.
+//! A probe exchanges the first messages of the database's protocol. It is cheap, and distinguishes a starting server
+//! from another program on that port. Then Prosody's own driver logs in once, as Prosody's user.
 
 mod driver;
 mod protocol;
@@ -26,42 +26,42 @@ use crate::os::privileges;
 use crate::os::users::User;
 use crate::settings::types::DbDriver;
 
-/// How long one try may take.
+/// The time limit for one probe.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long a login may take, also where the time is up: Lua has to start.
+/// The time limit for one login, and its minimum at the end of the wait: Lua needs time to start.
 const LOGIN_LIMIT: Duration = Duration::from_secs(9);
 const SHORTEST_LOGIN_LIMIT: Duration = Duration::from_secs(1);
 
-/// The pauses between tries: from the first they double. What costs next to nothing, a name that does not resolve, a port
-/// that is closed or a server that says that it is starting, is tried again sooner.
+/// The pauses between attempts. Each is twice the previous one, up to the longest. A cheap attempt (the name does not
+/// resolve, the port is closed, or the server is starting) is repeated sooner.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_CHEAP_PAUSE: Duration = Duration::from_millis(200);
 
-/// How often a line says that it is still not there.
+/// The interval between log messages during the wait.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Who will use a database.
+/// The program, user and environment of a login: those of the server to be started.
 pub struct LoginContext<'a> {
-    /// The Prosody that is to be started.
+    /// The installed Prosody, which has the driver.
     pub prosody: &'a Prosody,
-    /// As whom.
+    /// The user that Prosody will run as.
     pub user: &'a User,
-    /// With which environment.
+    /// The environment that Prosody will have.
     pub environment: &'a [(OsString, OsString)],
 }
 
-/// What a try gives.
+/// The result of an attempt.
 #[derive(Debug, PartialEq)]
 enum Answer {
-    /// It is there.
+    /// The database is ready.
     Ready,
-    /// It is there, and its tables are not as this Prosody wants them.
+    /// The database is ready, but this Prosody needs an upgrade of its tables.
     NeedsUpgrade,
-    /// It may be later.
+    /// The database is not ready, but may be later.
     NotYet { why: String, is_cheap: bool },
-    /// Waiting does not mend it.
+    /// The database cannot be used, and waiting will not help.
     Unusable(String),
 }
 
@@ -75,13 +75,12 @@ impl Answer {
     }
 }
 
-/// Waits until all databases can be used, for so long at most. With no time at all, nothing is looked at but SQLite's
-/// files.
+/// Waits until all databases can be used, at most for `limit`. If `limit` is zero, only SQLite files are checked.
 ///
 /// # Errors
 ///
-/// 69 where one did not come in time; 78 where waiting does not mend it: user, password, database, driver, protocol; 73
-/// where an SQLite file cannot be written.
+/// 69 if a database was not ready in time, 73 if an SQLite file cannot be written, and 78 if waiting will not help,
+/// because of the user, password, database, driver or protocol.
 pub fn wait(
     databases: &[Database],
     limit: Duration,
@@ -108,7 +107,7 @@ fn wait_for(
 ) -> Result<(), Failure> {
     let mut pause = FIRST_PAUSE;
     let mut last_logged: Option<Instant> = None;
-    // It loads its library while we ask whether anybody is there.
+    // It loads its library during the probe.
     let mut login = Login::start(database, context);
     loop {
         let left = |least| limit.saturating_sub(start.elapsed()).max(least);
@@ -167,13 +166,13 @@ fn wait_for(
     }
 }
 
-/// A database at the beginning of a sentence.
+/// The name of a database at the beginning of a sentence.
 fn sentence(database: &Database) -> String {
     let text = database.to_string();
     format!("T{}", text.strip_prefix('t').unwrap_or(&text))
 }
 
-/// Whether Prosody can write an SQLite file, and in its directory, where SQLite keeps its journal.
+/// Checks that Prosody can write an SQLite file, and its directory, which needs room for SQLite's journal.
 fn can_write(file: &Path) -> Result<(), Failure> {
     let directory = file.parent().unwrap_or(Path::new("/"));
     let failure = |path: PathBuf, error: io::Error| {
@@ -196,7 +195,7 @@ fn can_write(file: &Path) -> Result<(), Failure> {
     }
     let probe = OpenOptions::new().write(true).custom_flags(O_TMPFILE).mode(0o600).open(directory);
     match probe {
-        // The file system knows no nameless files: what can be told without one is told.
+        // The file system does not support O_TMPFILE (open(2)), so the directory cannot be checked.
         Err(error)
             if [Some(nix::libc::EOPNOTSUPP), Some(nix::libc::EISDIR)].contains(&error.raw_os_error()) =>
         {

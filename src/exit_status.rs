@@ -1,49 +1,49 @@
-//! How the program ends: its exit statuses, and errors that carry one.
+//! Exit statuses, and errors with an exit status.
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::process;
 
-/// What the process gives to whoever waits for it.
+/// The exit status of this process.
 ///
-/// Where this program is to blame rather than the command that it runs, the numbers are those of `sysexits.h(3head)`
-/// and, for a command that cannot be run, those of a shell (POSIX.1-2024, "Exit Status for Commands").
+/// Our own failures use the numbers of `sysexits.h(3head)`. A command that cannot be run has the status of a shell
+/// (POSIX.1-2024, "Exit Status for Commands").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitStatus(u8);
 
 impl ExitStatus {
-    /// Everything went well.
+    /// Success.
     pub const SUCCESS: Self = Self(0);
     /// The command line is wrong (`EX_USAGE`).
     pub const USAGE: Self = Self(64);
-    /// A service that is needed never came (`EX_UNAVAILABLE`).
+    /// A required service is not available (`EX_UNAVAILABLE`).
     pub const UNAVAILABLE: Self = Self(69);
-    /// The kernel refused what every program may do, a fork for one (`EX_OSERR`).
+    /// The kernel refused an operation that every program may perform, such as a fork (`EX_OSERR`).
     pub const OS_ERROR: Self = Self(71);
-    /// A place that must be writable is not (`EX_CANTCREAT`).
+    /// A file or directory cannot be written (`EX_CANTCREAT`).
     pub const CANNOT_WRITE: Self = Self(73);
-    /// A right is missing (`EX_NOPERM`).
+    /// A permission is missing (`EX_NOPERM`).
     pub const NO_PERMISSION: Self = Self(77);
     /// A setting is wrong (`EX_CONFIG`).
     pub const CONFIGURATION: Self = Self(78);
     /// The command exists but cannot be executed.
     pub const CANNOT_EXECUTE: Self = Self(126);
-    /// There is no such command.
+    /// The command does not exist.
     pub const COMMAND_NOT_FOUND: Self = Self(127);
 
-    /// The status of a process that ended by itself with `code`.
+    /// The status of a process that exited with `code`.
     pub const fn exited(code: u8) -> Self {
         Self(code)
     }
 
-    /// The number itself, 0–255.
+    /// The number, 0 to 255.
     pub const fn code(self) -> u8 {
         self.0
     }
 }
 
 impl From<process::ExitStatus> for ExitStatus {
-    /// A child's own status, or `128 + n` for one that signal `n` ended, as a shell has it.
+    /// The exit code of a process, or `128 + n` if signal `n` killed it, as in a shell.
     fn from(ended: process::ExitStatus) -> Self {
         let code = ended.code().unwrap_or_else(|| 128 + ended.signal().unwrap_or_default());
         // The kernel keeps eight bits of an exit code, and signals end at 64.
@@ -57,16 +57,19 @@ impl From<ExitStatus> for process::ExitCode {
     }
 }
 
-/// An error that ends the program, with the status it ends with.
+/// An error that ends the program, with an exit status.
 ///
-/// It is displayed in one line: what failed, and after a colon each the reasons below it.
+/// It is displayed on one line, with its causes separated by colons.
 #[derive(Debug)]
 pub struct Failure {
+    /// The exit status of the program.
     pub status: ExitStatus,
+    /// The error and its causes.
     pub error: anyhow::Error,
 }
 
 impl Failure {
+    /// Combines an exit status and an error.
     pub fn new(status: ExitStatus, error: impl Into<anyhow::Error>) -> Self {
         let error = error.into();
         Self { status, error }
@@ -97,7 +100,7 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn a_childs_code_is_kept_and_a_signal_is_added_to_128() {
+    fn exit_codes_are_kept_and_signals_are_added_to_128() {
         let status = |raw| ExitStatus::from(process::ExitStatus::from_raw(raw)).code();
         assert_eq!(status(0), 0);
         assert_eq!(status(255 << 8), 255);
@@ -107,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_one_line_with_its_reasons() {
+    fn a_failure_is_one_line_with_its_causes() {
         let failure = Err::<(), _>(std::io::Error::from_raw_os_error(30))
             .context("writing /run/prosody")
             .status(ExitStatus::CANNOT_WRITE)

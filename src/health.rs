@@ -1,4 +1,4 @@
-//! Whether the server answers: an XMPP stream to a host, as a client or another server would open it (RFC 6120, 4.2).
+//! The health check: opens an XMPP stream to a host, like a client or another server (RFC 6120, section 4.2).
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -6,29 +6,29 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-/// The longest answer that is read. Prosody's header and features have some 500 bytes.
+/// The maximum number of bytes to read of an answer. Prosody's header and features have about 500.
 const MAX_ANSWER: usize = 4096;
 
-/// What a stream is opened to: one line, such as `c2s 127.0.0.1 5222 chat.example`.
+/// A target of the check. As text, it is a line such as `c2s 127.0.0.1 5222 chat.example`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Whom the port is for.
+    /// The service on the port.
     pub service: Service,
-    /// Address and port that the server binds, or loopback where it binds every address.
+    /// The address and port that the server binds, or the loopback address if it binds all addresses.
     pub address: SocketAddr,
-    /// The host that has to answer, in Unicode; [`ANY_HOST`] where it is not known which are served.
+    /// The host to check, in Unicode. [`ANY_HOST`] if the served hosts are unknown.
     pub host: String,
 }
 
-/// In place of a host: that the server does not know the one that it was asked for is an answer, too.
+/// Replaces the host of a target: any host will do, and even `host-unknown` counts as an answer.
 pub const ANY_HOST: &str = "*";
 
-/// Whom a port is for.
+/// The service on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// Clients.
+    /// Client-to-server.
     C2s,
-    /// Other servers.
+    /// Server-to-server.
     S2s,
 }
 
@@ -69,7 +69,7 @@ impl FromStr for Target {
             let ip: IpAddr = words.next()?.parse().ok()?;
             let port: u16 = words.next()?.parse().ok()?;
             let host = words.next()?;
-            // It is written into an XML attribute, and no host has these.
+            // The host is written into an XML attribute, unescaped. No host contains these characters.
             let is_host = !host.is_empty() && !host.contains(['\'', '"', '<', '>', '&']);
             (is_host && words.next().is_none()).then(|| Target {
                 service,
@@ -83,10 +83,14 @@ impl FromStr for Target {
     }
 }
 
-/// Opens a stream to one target after another until one answers; `timeout` is for all of them together.
+/// Opens a stream to each target in order, until one is healthy. `timeout` is the limit for all of them together.
 ///
-/// A server answers with its own stream header and then with features; an error (`host-unknown`,
-/// `system-shutdown`) in their place is a server that does not serve. The error tells what each target did.
+/// A healthy server answers with a stream header and features. A stream error instead, such as `host-unknown` or
+/// `system-shutdown`, means that it does not serve the host.
+///
+/// # Errors
+///
+/// The error of every target, if none is healthy.
 pub fn check(targets: &[Target], timeout: Duration) -> Result<(), String> {
     let deadline = Instant::now() + timeout;
     let mut errors = Vec::new();
@@ -124,14 +128,14 @@ fn open_stream(target: &Target, deadline: Instant) -> Result<(), String> {
             Ok(0) => return Err("it closed the connection without an answer".to_owned()),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            // What a timeout is called (socket(7), SO_RCVTIMEO).
+            // The error of a timeout (socket(7), SO_RCVTIMEO).
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(no_answer()),
             Err(error) => return Err(format!("cannot receive: {error}")),
         };
         match parse_answer(&answer[..length]) {
             Answer::Incomplete if length < MAX_ANSWER => {}
             Answer::Healthy => {
-                // The polite end; whether it still arrives changes nothing.
+                // Closes the stream properly. It does not matter if this fails.
                 let _ = stream.write_all(b"</stream:stream>");
                 return Ok(());
             }
@@ -148,7 +152,7 @@ fn open_stream(target: &Target, deadline: Instant) -> Result<(), String> {
     }
 }
 
-/// The time left, which is never zero: a timeout of zero is none at all.
+/// The time left. It is never zero, because a timeout of zero would mean no timeout.
 fn remaining(deadline: Instant) -> Result<Duration, String> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(no_answer()) } else { Ok(left) }
@@ -158,19 +162,20 @@ fn no_answer() -> String {
     "no answer in time".to_owned()
 }
 
+/// The state of an answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    /// So far it could be one.
+    /// The beginning of a valid answer.
     Incomplete,
-    /// A stream header and then features.
+    /// A stream header and features.
     Healthy,
-    /// A stream header and then this error condition (RFC 6120, 4.9.3).
+    /// A stream header and an error with this condition (RFC 6120, section 4.9.3).
     Error(String),
     /// Not XMPP.
     NotXmpp,
 }
 
-/// Looks at what was received so far. The prefix `stream:` is the one that Prosody always writes.
+/// Parses the answer received so far. Prosody always uses the prefix `stream:`.
 fn parse_answer(received: &[u8]) -> Answer {
     let mut rest = received.trim_ascii_start();
     if let Some(declaration) = rest.strip_prefix(b"<?xml") {
@@ -205,7 +210,7 @@ fn parse_answer(received: &[u8]) -> Answer {
     if may_become_valid { Answer::Incomplete } else { Answer::NotXmpp }
 }
 
-/// What comes after the first occurrence of a mark.
+/// The text after the first occurrence of a mark.
 fn after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
     let at = text.windows(mark.len()).position(|window| window == mark)?;
     Some(&text[at + mark.len()..])
@@ -221,8 +226,7 @@ mod tests {
                           xmlns:stream='http://etherx.jabber.org/streams' version='1.0' from='chat.example'>";
     const LONG: Duration = Duration::from_secs(30);
 
-    /// A server for one connection: it waits for a header, sends the pieces, and ends when the client does. Gives
-    /// back what it received.
+    /// Starts a server for one connection. It waits for a header, sends the pieces, and returns everything it received.
     fn serve(pieces: Vec<String>, waits_for_end: bool) -> (Target, JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -236,7 +240,7 @@ mod tests {
                 received.push(byte[0]);
             }
             for piece in pieces {
-                // The client may have heard enough already.
+                // The client may have closed the connection already.
                 let _ = stream.write_all(piece.as_bytes());
             }
             if waits_for_end {
@@ -256,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn where_any_host_will_do_an_unknown_one_is_an_answer() {
+    fn an_unknown_host_is_healthy_if_any_host_will_do() {
         let error = |condition: &str| {
             format!("{HEADER}<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>")
         };
@@ -290,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn every_beginning_of_an_answer_is_incomplete() {
+    fn every_prefix_of_an_answer_is_incomplete() {
         let answer = format!("{HEADER}<stream:features");
         for length in 0..answer.len() {
             assert_eq!(
@@ -317,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_on_the_port_is_not_healthy() {
+    fn another_protocol_on_the_port_is_not_healthy() {
         for garbage in
             ["HTTP/1.1 400 Bad Request\r\n", "<html>", "<?xml version='1.0'?><a/>", "\0", "<stream:streams"]
         {
@@ -329,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_closed_is_not_healthy() {
+    fn a_closed_connection_is_not_healthy() {
         for pieces in [&[][..], &[HEADER]] {
             let error = error_after(pieces);
             assert!(error.contains("closed the connection"), "{error}");
@@ -337,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_never_answers_takes_no_longer_than_the_timeout() {
+    fn a_silent_server_takes_no_longer_than_the_timeout() {
         let (target, server) = serve(Vec::new(), true);
         let before = Instant::now();
         let error = check(&[target.clone(), target], Duration::from_millis(50)).unwrap_err();
@@ -347,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_target_is_tried_where_one_refuses() {
+    fn the_next_target_is_tried_after_a_refused_connection() {
         let refused = {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
@@ -363,12 +367,12 @@ mod tests {
     }
 
     #[test]
-    fn no_target_is_not_healthy() {
+    fn an_empty_list_of_targets_is_not_healthy() {
         assert!(check(&[], LONG).is_err());
     }
 
     #[test]
-    fn targets_are_read_as_they_are_written() {
+    fn targets_survive_a_round_trip_through_text() {
         for line in
             ["c2s 127.0.0.1 5222 chat.example", "s2s ::1 5269 jörg.example", "c2s 192.0.2.1 1 localhost"]
         {

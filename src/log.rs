@@ -1,7 +1,7 @@
 //! Our own log, on standard error.
 //!
-//! As text it has the layout of Prosody's console log (`log_to_console` in `core/loggingmanager.lua`, 0.12 and 13.0),
-//! so that both read as one: no time, the source in a column, the level, a tab, the message.
+//! The text format is that of Prosody's console log (`log_to_console` in `core/loggingmanager.lua`, 0.12 and 13.0), so
+//! that both form one log: no time, the source in a column, the level, a tab, the message.
 
 use crate::exit_status::{ExitStatus, Failure};
 use std::fmt;
@@ -13,24 +13,24 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-/// What stands in Prosody's column for the source of a message.
+/// The source of our messages, in Prosody's column for it.
 const SOURCE: &str = "entrypoint";
 
 /// The width of that column (`source_width`).
 const SOURCE_WIDTH: usize = 20;
 
-/// How a line of the log looks.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// As Prosody's own.
+    /// Prosody's console format.
     Text,
-    /// One JSON object a line, with `timestamp` (UTC), `level`, `message`, `target` and the event's other fields.
+    /// One JSON object per line, with `timestamp` (UTC), `level`, `message`, `target` and the event's other fields.
     Json,
 }
 
-/// Sends everything that is logged from here on, at `level` and above, to standard error. To be called once.
+/// Sends all log messages at `level` and above to standard error. Only the first call has an effect.
 pub fn init(format: Format, level: Level) {
-    // Fails when called again, and then the first call's choice stands.
+    // This fails in every call but the first.
     let _ = match format {
         Format::Text => {
             tracing::subscriber::set_global_default(text(level, io::stderr().is_terminal(), io::stderr))
@@ -39,7 +39,7 @@ pub fn init(format: Format, level: Level) {
     };
 }
 
-/// A failure to write the log is not reported in it: without standard error that report itself would panic.
+/// The text log. Errors while writing are not reported: without standard error, the report would panic.
 fn text<W>(level: Level, with_colours: bool, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -67,7 +67,7 @@ where
         .finish()
 }
 
-/// Prosody's layout. The message alone is written: it is a sentence that says everything.
+/// Prosody's console format. Only the message is written, without other fields: it is a complete sentence.
 struct ProsodyLayout {
     with_colours: bool,
 }
@@ -78,7 +78,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<S, N>, mut writer: Writer, event: &Event) -> fmt::Result {
-        // Prosody's styles for a terminal; debug has none, and there is no level below it.
+        // Prosody's terminal styles. Debug, its lowest level, has none.
         let (level, style) = match *event.metadata().level() {
             Level::ERROR => ("error", Some("1;31")),
             Level::WARN => ("warn", Some("1;33")),
@@ -97,7 +97,7 @@ where
     }
 }
 
-/// Writes the field `message`.
+/// Writes the field `message` of an event.
 struct Message<'w> {
     writer: Writer<'w>,
     result: fmt::Result,
@@ -111,8 +111,8 @@ impl Visit for Message<'_> {
     }
 }
 
-/// Passes text on as Prosody does (`util/format.lua`): a line that follows is indented, so that it cannot look like
-/// a line of the log, and other control characters become their symbols, so that none reaches a terminal.
+/// Escapes text like Prosody (`util/format.lua`). Continuation lines are indented, so that they cannot be mistaken for
+/// log messages. Other control characters become printable symbols, so that none reaches a terminal.
 struct Printable<'a, W>(&'a mut W);
 
 impl<W: fmt::Write> fmt::Write for Printable<'_, W> {
@@ -136,7 +136,8 @@ impl<W: fmt::Write> fmt::Write for Printable<'_, W> {
     }
 }
 
-/// The printable picture of a control character: U+2400 and on, and U+2421 for delete.
+/// The printable symbol of a control character (Unicode block "Control Pictures"): from U+2400 on, and U+2421 for
+/// delete.
 fn symbol(control: char) -> char {
     match control {
         '\x7f' => '\u{2421}',
@@ -144,9 +145,9 @@ fn symbol(control: char) -> char {
     }
 }
 
-/// Tells the user why nothing more happens.
+/// Logs a failure that ends the program. Returns its exit status.
 pub fn report_failure(failure: &Failure) -> ExitStatus {
-    // Where the settings were not read yet, the log is as it is by default.
+    // Before the settings are read, there is no log yet: use the defaults.
     init(Format::Text, tracing::Level::INFO);
     tracing::error!("{failure}");
     failure.status
@@ -159,7 +160,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use tracing::{debug, error, info, warn};
 
-    /// What was written, shared with the subscriber that writes it.
+    /// The output, shared with the subscriber that writes it.
     #[derive(Clone, Default)]
     struct Output(Arc<Mutex<Vec<u8>>>);
 
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn text_has_prosodys_layout() {
+    fn text_has_prosodys_format() {
         assert_eq!(
             logged_as_text(Level::DEBUG, false, one_of_each_level),
             "entrypoint          debug\tone\n\
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_the_level_is_left_out() {
+    fn messages_below_the_level_are_left_out() {
         for (level, count) in [(Level::DEBUG, 4), (Level::INFO, 3), (Level::WARN, 2), (Level::ERROR, 1)] {
             assert_eq!(logged_as_text(level, false, one_of_each_level).lines().count(), count, "{level}");
         }
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn no_message_looks_like_two() {
+    fn a_message_cannot_look_like_two() {
         let message = "jörg\nc2s1    info\tforged\r\x1b[31m\x7f";
         assert_eq!(
             logged_as_text(Level::INFO, false, || info!("{message}")),
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_one_object_a_line() {
+    fn json_is_one_object_per_line() {
         let output = Output::default();
         let writer = output.clone();
         tracing::subscriber::with_default(json(Level::INFO, move || writer.clone()), || {

@@ -1,9 +1,8 @@
-//! Values as Lua literals.
+//! Lua values and their literals.
 //!
-//! [`write`] is the only way from a value to the configuration that Prosody reads: whatever the value
-//! holds, Lua reads back that value, and never code.
-//! The syntax is that of the Lua reference manuals 5.2, 5.3 and 5.4, section 3.1, "Lexical Conventions",
-//! and section 3.4.9 (3.4.8 in 5.2), "Table Constructors".
+//! [`write`] is the only way to write a value to Prosody's configuration. For any value, Lua reads back the same value,
+//! and never code. The syntax is that of the Lua reference manuals 5.2, 5.3 and 5.4, section 3.1, "Lexical
+//! Conventions", and section 3.4.9 (3.4.8 in 5.2), "Table Constructors".
 
 pub mod tokens;
 mod value;
@@ -12,44 +11,44 @@ use std::fmt::{self, Write as _};
 
 pub use self::value::{HiddenScalar, Secret, Value};
 
-/// The Lua that will read the literals. Prosody 0.12 runs on 5.2 to 5.4, as 13.0 does.
+/// The version of Lua that reads the literals. Prosody 0.12 and 13.0 run on 5.2 to 5.4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// Every number is a double: integers are exact up to ±2^53.
     Lua52,
-    /// Integers of 64 bits beside floats.
+    /// Numbers are 64-bit integers or doubles.
     Lua53,
-    /// As 5.3.
+    /// The same as 5.3.
     Lua54,
 }
 
-/// The comment in front of a secret's literal: it tells people what not to show, and [`hide_secrets`] where they are.
+/// The comment before the literal of a secret, for people and for [`hide_secrets`].
 const SECRET_MARK: &str = "--[[secret]] ";
 
-/// What stands where a [`Secret`] does.
+/// How secrets are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
-    /// The secret, for a file that only Prosody can read.
+    /// As literals, for files that only Prosody can read.
     Written,
-    /// The literal `"<secret>"`, for output that people see.
+    /// As `"<secret>"`, for output that people see.
     Hidden,
 }
 
 /// How literals are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
-    /// The Lua that reads them.
+    /// The version of Lua that reads them.
     pub version: Version,
-    /// Whether secrets are among them.
+    /// Whether secrets are written or hidden.
     pub secrets: Secrets,
 }
 
-/// Why a value has no Lua literal, and where inside the value that is. It never quotes a value, which may be
-/// a secret.
+/// The reason why a value has no Lua literal, and the place inside the value. It never contains a value, which may be a
+/// secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     reason: String,
-    /// The items and keys that lead there, the innermost first.
+    /// The items and keys that lead to the place, innermost first.
     path: Vec<String>,
 }
 
@@ -85,45 +84,45 @@ impl From<fmt::Error> for Error {
     }
 }
 
-/// Stands wherever a secret may not be shown.
+/// Replaces a secret in output that people see.
 pub(crate) const PLACEHOLDER: &str = "<secret>";
 
-/// The words that no Lua from 5.2 to 5.4 takes as a name (section 3.1 of its manual).
+/// The reserved words of Lua 5.2 to 5.4 (section 3.1 of the manual).
 const RESERVED: [&str; 22] = [
     "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in", "local",
     "nil", "not", "or", "repeat", "return", "then", "true", "until", "while",
 ];
 
-/// The largest integer up to which a double holds every integer exactly.
+/// A double represents every integer up to this one exactly.
 const EXACT_IN_DOUBLE: u64 = 1 << 53;
 
-/// A list or table of scalars this many columns wide, and no wider, stays on one line. With the option's
-/// name to its left, the line then fits on a narrow terminal.
+/// The maximum width, in columns, of a list or table on one line. With an option's name, the line then fits on a narrow
+/// terminal.
 const ONE_LINE_WIDTH: usize = 60;
 
-/// A longer list or table takes one line an item, however short its items are.
+/// The maximum number of items of a list or table on one line.
 const ONE_LINE_ITEMS: usize = 8;
 
-/// How many of Lua's registers the tables around a value may hold. Lua gives a function 250 (`MAXSTACK`
-/// in 5.2's lcode.c; 5.3 and later have 255); the rest is left to the expression that the literal stands in.
+/// The maximum number of Lua's registers that the tables around a value may occupy. A function has 250 (`MAXSTACK` in
+/// 5.2's lcode.c; 255 in 5.3 and later). The rest is for the expression around the literal.
 const REGISTERS: usize = 200;
 
-/// What one table holds while Lua reads a value inside it: the table, and perhaps its key. So there are at
-/// most 100 tables around a value, which keeps below the 200 levels that Lua's parser takes (`LUAI_MAXCCALLS`) too.
+/// The registers that Lua needs for a table while it reads a value inside: one for the table, and one for a key. This
+/// allows 100 nested tables, which is also below the parser's limit of 200 levels (`LUAI_MAXCCALLS`).
 const REGISTERS_OF_TABLE: usize = 2;
 
-/// Lua's parser holds the items of a list in registers until there are so many (`LFIELDS_PER_FLUSH`).
+/// Lua's parser keeps up to this many items of a list in registers (`LFIELDS_PER_FLUSH`).
 const PENDING_ITEMS: usize = 50;
 
 /// Writes `value` to `out` as a literal that Lua reads back as the same value.
 ///
-/// Lists become sequences and maps become tables; a key of a map whose value is nil is left
-/// out, and nil by itself is `nil`. Short lists and tables of scalars take one line, others one line an item.
+/// Lists become sequences. A field of a table is left out if its value is nil. Short lists and tables of scalars take
+/// one line, others one line per item.
 ///
 /// # Errors
 ///
-/// Where Lua has no such value: an integer that the version cannot hold exactly, a list with nil among its
-/// items, a key that is none, NaN or a table, tables too deep for Lua's parser. What was written until then stays in `out`.
+/// If Lua has no such value: an integer that the version cannot represent exactly, nil in a list, a key that is nil,
+/// NaN or a table, or tables too deep for Lua's parser. `out` keeps the text written before the error.
 pub fn write(out: &mut dyn fmt::Write, value: &Value, dialect: Dialect) -> Result<(), Error> {
     match value {
         Value::Nil => Ok(out.write_str("nil")?),
@@ -131,8 +130,8 @@ pub fn write(out: &mut dyn fmt::Write, value: &Value, dialect: Dialect) -> Resul
     }
 }
 
-/// Whether `text` is a Lua name: ASCII letters, digits and underscores, no digit first, no word that any Lua
-/// from 5.2 to 5.4 reserves.
+/// Whether `text` is a valid name in Lua 5.2 to 5.4: ASCII letters, digits and underscores, not beginning with a digit,
+/// and not a reserved word.
 pub fn is_identifier(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(|c: char| c.is_ascii_digit())
@@ -140,7 +139,7 @@ pub fn is_identifier(text: &str) -> bool {
         && !RESERVED.contains(&text)
 }
 
-/// Where a value stands among the tables around it.
+/// The tables around a value, and the registers they occupy.
 #[derive(Clone, Copy, Default)]
 struct Nesting {
     tables: usize,
@@ -148,7 +147,7 @@ struct Nesting {
 }
 
 impl Nesting {
-    /// Inside one more table, behind `pending` items that Lua's parser still holds.
+    /// The nesting inside another table, after `pending` items that Lua's parser still keeps in registers.
     fn deeper(self, pending: usize) -> Result<Nesting, Error> {
         let registers = self.registers + REGISTERS_OF_TABLE + pending;
         if registers > REGISTERS {
@@ -158,14 +157,14 @@ impl Nesting {
     }
 }
 
-/// Rendered text with the placeholder in place of every secret.
+/// Replaces every secret in rendered text by the placeholder.
 pub fn hide_secrets(rendered: &str) -> String {
     let mut text = String::with_capacity(rendered.len());
     let mut rest = rendered;
     while let Some((before, literal)) = rest.split_once(SECRET_MARK) {
         text.push_str(before);
         text.push_str(&format!("\"{PLACEHOLDER}\""));
-        // What is no string ends with its line. So does a string that a template made text from: its end cannot be told.
+        // Numbers and booleans end with the line. So do strings that a template changed, because their end is unknown.
         let after = literal.strip_prefix('"').and_then(end_of_string);
         let after = after.or_else(|| literal.find('\n').and_then(|end| literal.get(end..)));
         rest = after.unwrap_or_default();
@@ -174,7 +173,7 @@ pub fn hide_secrets(rendered: &str) -> String {
     text
 }
 
-/// What follows the string literal whose opening quote stands before `text`.
+/// The text after a string literal. `text` begins after the opening quote. `None` without a closing quote.
 fn end_of_string(text: &str) -> Option<&str> {
     let mut is_escaped = false;
     let end = text.find(|character| {
@@ -200,7 +199,7 @@ fn write_value(
         Value::Bytes(bytes) => write_string(out, bytes),
         Value::Secret(secret) => match (secret.file(), dialect.secrets) {
             (Some(file), _) => {
-                // Prosody 13.0's configuration has it as a function.
+                // A function in configuration files of Prosody 13.0.
                 out.write_str("FileLine(")?;
                 write_string(out, file.as_bytes())?;
                 Ok(out.write_str(")")?)
@@ -236,7 +235,7 @@ fn write_integer(out: &mut dyn fmt::Write, integer: i64, version: Version) -> Re
     if version == Version::Lua52 && integer.unsigned_abs() > EXACT_IN_DOUBLE {
         Err(Error::new("an integer beyond ±2^53, which Lua 5.2 cannot hold exactly"))
     } else if integer == i64::MIN {
-        // Lua reads a minus and then a number, and the number alone would be too large.
+        // Lua parses the minus and the number separately, and this number alone would be too large.
         Ok(out.write_str("0x8000000000000000")?)
     } else {
         Ok(write!(out, "{integer}")?)
@@ -247,16 +246,17 @@ fn write_float(out: &mut dyn fmt::Write, float: f64) -> fmt::Result {
     if float.is_nan() {
         out.write_str("(0/0)")
     } else if float.is_infinite() {
-        // There is no name for it that a configuration could not redefine; a number too large is read as infinity.
+        // A number beyond the range is read as infinity. `math.huge` would not be safe: a configuration could redefine
+        // it.
         out.write_str(if float > 0.0 { "1e9999" } else { "-1e9999" })
     } else {
-        // The shortest digits that give the same float, always with a point or an exponent.
+        // The shortest digits for the same float, always with a decimal point or an exponent.
         write!(out, "{float:?}")
     }
 }
 
-/// Writes `bytes` in double quotes. Text stays readable; whatever could end the string, or would not be seen or
-/// would mislead on a terminal, is escaped.
+/// Writes `bytes` in double quotes. Text stays readable. Characters that could end the string, are invisible, or could
+/// mislead readers on a terminal are escaped.
 fn write_string(out: &mut dyn fmt::Write, bytes: &[u8]) -> Result<(), Error> {
     out.write_char('"')?;
     for chunk in bytes.utf8_chunks() {
@@ -282,7 +282,7 @@ fn write_string(out: &mut dyn fmt::Write, bytes: &[u8]) -> Result<(), Error> {
     Ok(out.write_char('"')?)
 }
 
-/// Always three digits, so that a digit which follows is not taken for a part of the escape.
+/// Writes escapes with three digits each, so that a following digit cannot become part of the escape.
 fn write_escaped_bytes(out: &mut dyn fmt::Write, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(out, "\\{byte:03}"))
 }
@@ -290,8 +290,8 @@ fn write_escaped_bytes(out: &mut dyn fmt::Write, bytes: &[u8]) -> fmt::Result {
 fn needs_escape(c: char) -> bool {
     matches!(c, '"' | '\\')
         || c.is_control()
-        // What is invisible or changes the order of what is seen: Unicode's categories Cf, Zl and Zp, as far
-        // as text uses them.
+        // Invisible characters, and those that change the visible order: the common ones of Unicode's categories Cf, Zl
+        // and Zp.
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
@@ -299,7 +299,7 @@ fn needs_escape(c: char) -> bool {
 
 /// One field of a table constructor.
 struct Entry<'a> {
-    /// What stands before the `=`; none in a list.
+    /// The text before the `=`. `None` in a list.
     key: Option<String>,
     value: &'a Value,
 }
@@ -309,7 +309,7 @@ impl Entry<'_> {
         !matches!(self.value, Value::List(_) | Value::Table(_))
     }
 
-    /// `index` counts the entries before this one.
+    /// Writes the entry. `index` is the number of entries before it.
     fn write(
         &self,
         out: &mut dyn fmt::Write,

@@ -1,8 +1,8 @@
 //! The templates that Prosody's configuration is rendered from.
 //!
-//! They are Jinja templates whose every `{{ value }}` is written as a Lua literal ([`crate::lua`]), so that a
-//! template cannot forget to escape. Jinja's own ways around escaping (`safe`, `autoescape`, captured
-//! blocks) give plain strings here, and strings are quoted.
+//! They are Jinja templates. Every `{{ value }}` is written as a Lua literal ([`crate::lua`]), so that a template
+//! cannot forget to escape. Jinja's ways around escaping (`safe`, `autoescape`, captured blocks) give plain strings
+//! here, and strings are quoted.
 
 pub mod values;
 
@@ -19,20 +19,20 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Undefi
 use self::values::{LuaName, verbatim_lua_code};
 use crate::lua::{Dialect, Secrets};
 
-/// How deep templates and blocks may call each other, in minijinja's unit: an include costs ten, a block one.
-/// minijinja's own limit of 500 is more than a stack of 2 MiB takes in a debug build.
+/// The maximum recursion of templates and blocks, in minijinja's unit: an include costs ten, a block one. With
+/// minijinja's default of 500, a debug build overflows a stack of 2 MiB.
 const RECURSION_LIMIT: usize = 100;
 
-/// Named templates, which include each other by these names, and the dialect of Lua that they render.
+/// Named templates, which can include each other by name, and the dialect of Lua that they render.
 pub struct Templates {
     environment: Environment<'static>,
     dialect: Dialect,
-    /// Where a template was read from, by its name.
+    /// The files that templates were read from, by the name of the template.
     paths: BTreeMap<String, PathBuf>,
 }
 
 impl Templates {
-    /// No templates yet.
+    /// Creates an empty set of templates.
     pub fn new(dialect: Dialect) -> Templates {
         let mut environment = Environment::new();
         environment.set_syntax(
@@ -45,7 +45,7 @@ impl Templates {
         );
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        // Only with this does an error say which name is undefined.
+        // Required for errors to contain the name of an undefined variable.
         environment.set_debug(true);
         environment.set_recursion_limit(RECURSION_LIMIT);
         environment.set_formatter(formatter(dialect));
@@ -54,11 +54,11 @@ impl Templates {
         Templates { environment, dialect, paths: BTreeMap::new() }
     }
 
-    /// Adds a template under a name, or replaces the one that has it.
+    /// Adds a template, or replaces the one with the same name.
     ///
     /// # Errors
     ///
-    /// A mistake in its syntax, as `NAME:LINE: what is wrong`.
+    /// A syntax error, as `NAME:LINE: REASON`.
     pub fn add(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -69,11 +69,11 @@ impl Templates {
         self.compile(name, source.into())
     }
 
-    /// The same for a template that was read from a file. Errors name that file.
+    /// Adds or replaces a template that was read from a file.
     ///
     /// # Errors
     ///
-    /// A mistake in its syntax, as `PATH:LINE: what is wrong`.
+    /// A syntax error, as `PATH:LINE: REASON`.
     pub fn add_file(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -89,18 +89,18 @@ impl Templates {
         self.environment.add_template_owned(name, source).map_err(|error| anyhow!(self.message(&error)))
     }
 
-    /// Renders the template of that name. `context` is a table of the names that the template may use.
+    /// Renders a template by name. `context` is a table with the template's variables.
     ///
     /// # Errors
     ///
-    /// A name that is not defined, a value that has no Lua literal, or any other mistake, as
-    /// `NAME:LINE: what is wrong`. No secret is in it.
+    /// An undefined variable, a value without a Lua literal, or any other error, as `NAME:LINE: REASON`. It contains no
+    /// secret.
     pub fn render(&self, name: &str, context: Value) -> anyhow::Result<String> {
         render_in(&self.environment, name, context.clone())
             .map_err(|error| anyhow!(self.message_without_secrets(&error, name, context)))
     }
 
-    /// Renders a template that no other includes, read from the file `path`.
+    /// Renders a single template, read from the file `path`. It can include the others, but they cannot include it.
     ///
     /// # Errors
     ///
@@ -116,8 +116,8 @@ impl Templates {
         templates.render(&name, context)
     }
 
-    /// What minijinja says about a value may quote it, and a template can capture what a secret was written as.
-    /// So a message is taken from a second run, in which every secret is hidden from the start.
+    /// The message of an error, without secrets. minijinja's messages may quote values, and a template can capture the
+    /// literal of a secret. So the message is that of a second run, in which all secrets are hidden.
     fn message_without_secrets(&self, error: &Error, name: &str, context: Value) -> String {
         if self.dialect.secrets == Secrets::Hidden {
             return self.message(error);
@@ -131,7 +131,7 @@ impl Templates {
     }
 
     fn message(&self, error: &Error) -> String {
-        // The others only say which template included the one with the mistake.
+        // The outer errors only name the including templates.
         let cause = causes(error).last().unwrap_or(error);
         let reason = match (cause.kind(), cause.detail()) {
             (ErrorKind::SyntaxError, Some(detail)) => format!("syntax error: {detail}"),
@@ -153,7 +153,7 @@ impl Templates {
     }
 }
 
-/// The filter `pick`: those of the named options that there are, as pairs of a name to write and a value.
+/// The filter `pick`: the defined options among `names`, as pairs of a [`LuaName`] and a value.
 fn pick(options: &Value, names: Rest<String>) -> Result<Value, Error> {
     let mut picked = Vec::new();
     for name in names.iter() {
@@ -170,7 +170,7 @@ fn render_in(environment: &Environment, name: &str, context: Value) -> Result<St
     environment.get_template(name)?.render(context)
 }
 
-/// The error, and those it is a consequence of.
+/// The error and its causes, outermost first.
 fn causes(error: &Error) -> impl Iterator<Item = &Error> {
     std::iter::successors(Some(error), |&error| error.source()?.downcast_ref::<Error>())
 }
@@ -180,7 +180,7 @@ fn formatter(
 ) -> impl Fn(&mut Output, &mut State, &Value) -> Result<(), Error> + Send + Sync + 'static {
     move |out, state, value| {
         if !matches!(state.auto_escape(), AutoEscape::None) {
-            // Here filters would be given literals, those of secrets too, to make text from (`join` does).
+            // With autoescape, filters such as `join` would get the literals of values, including secrets, as text.
             return Err(Error::new(
                 ErrorKind::InvalidOperation,
                 "autoescape is not for Lua: every value is written as a literal already",
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_takes_one_line_of_a_template() {
+    fn values_and_names_are_rendered_and_tags_leave_no_lines() {
         let source = "\
 {# What clients use #}
 {% if ports %}
@@ -249,7 +249,7 @@ Component(\"xmpp\")
     }
 
     #[test]
-    fn one_filter_writes_text_verbatim() {
+    fn only_verbatim_lua_code_writes_text_verbatim() {
         let context = || context! { v => "os.exit()", s => secret() };
         assert_eq!(render("{{ v|verbatim_lua_code }}", context()), "os.exit()");
         assert_eq!(render("{{ v|verbatim_lua_code ~ v }}", context()), "\"os.exit()os.exit()\"");
@@ -264,7 +264,7 @@ Component(\"xmpp\")
     }
 
     #[test]
-    fn filters_and_operators_see_no_secret() {
+    fn filters_and_operators_cannot_read_secrets() {
         for source in [
             "{{ s ~ '' }}",
             "{{ s|string }}",
@@ -312,7 +312,7 @@ Component(\"xmpp\")
         assert_eq!(render(facts, context! { s => secret() }), "true false false false");
     }
 
-    /// A capture holds what was written, so with a written secret it holds that. It ends in the same file.
+    /// A capture contains the literal of a secret. That is fine in the output, which contains the secret anyway.
     #[test]
     fn no_error_quotes_a_secret_that_a_template_captured() {
         let capture = "{% set x %}{{ s }}{% endset %}";
@@ -348,7 +348,7 @@ Component(\"xmpp\")
     }
 
     #[test]
-    fn errors_say_file_line_and_what_is_wrong() {
+    fn errors_have_a_file_a_line_and_a_reason() {
         for (source, expected) in [
             ("\n{{ missing }}", "2: `missing` is undefined"),
             ("\n{{ table.missing }}", "2: `table.missing` is undefined"),
@@ -367,7 +367,7 @@ Component(\"xmpp\")
     }
 
     #[test]
-    fn errors_name_the_file_that_a_template_was_read_from() {
+    fn errors_contain_the_path_of_a_templates_file() {
         let path = Path::new("/etc/prosody/templates/global.cfg.lua.j2");
         let mut templates = Templates::new(WRITTEN);
         templates.add("prosody.cfg.lua.j2", "a\n{% include 'global.cfg.lua.j2' %}").unwrap();
@@ -387,7 +387,7 @@ Component(\"xmpp\")
     }
 
     #[test]
-    fn recursion_ends_in_an_error() {
+    fn endless_recursion_is_an_error() {
         for source in [
             "{% include 'global.cfg.lua.j2' %}",
             "{% import 'global.cfg.lua.j2' as me %}",

@@ -1,4 +1,4 @@
-//! Whether the server answers, for Docker's `HEALTHCHECK`.
+//! `healthcheck`: whether the server answers, for Docker's `HEALTHCHECK`.
 
 use std::time::Duration;
 
@@ -11,21 +11,25 @@ use crate::health::{ANY_HOST, Service, Target, check};
 use crate::layout::HEALTH_FILE;
 use crate::os::trusted_file::{self, LARGEST, Links};
 
-/// How long an answer may take. A server that is busy for longer does not serve.
+/// The time limit for the whole check. A server that is busy for longer is not healthy.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Succeeds when one of the addresses that the plan names answers; fails with 1 where none does.
+/// Checks the targets of the running server's plan. Succeeds if one of them answers.
+///
+/// # Errors
+///
+/// 1 if none answers.
 pub fn run() -> Result<ExitStatus, Failure> {
     let (settings, _) = read_settings();
     let places = Places::of_running(&settings);
-    // The one of the running server: what a reload has written since may name ports that it has not.
+    // The file of the running server: the latest generation may have ports that need a restart.
     let file = places.runtime_dir.join(HEALTH_FILE);
     let text = trusted_file::read(&file, Links::All, LARGEST).ok();
     let targets: Vec<Target> = match text.and_then(|text| String::from_utf8(text).ok()) {
         Some(text) if places.custom_main_file().is_none() => {
             text.lines().filter_map(|line| line.parse().ok()).collect()
         }
-        // A configuration of the user's own is not read here.
+        // A custom main file is not read here, so its ports and hosts are unknown.
         _ => vec![Target {
             service: Service::C2s,
             address: ([127, 0, 0, 1], 5222).into(),
@@ -33,7 +37,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
         }],
     };
     if targets.is_empty() {
-        // Neither clients nor servers have a port: nothing can be asked.
+        // There are no ports for clients or servers, and nothing to check.
         return Ok(ExitStatus::SUCCESS);
     }
     match check(&targets, TIMEOUT) {

@@ -1,4 +1,4 @@
-//! PID 1 alone, for any program: tini's command line and behaviour.
+//! `init`: runs any program under PID 1, with tini's command line and behaviour.
 
 use std::ffi::OsString;
 use std::io::{Write, stderr, stdout};
@@ -6,9 +6,11 @@ use std::io::{Write, stderr, stdout};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::init::{self, Command, Invocation, ProgramKind};
 
-/// Runs what the arguments name. `name` is what the user typed before them, for the usage.
+/// Runs the program in `arguments`. `name` is the name of this command for the usage text.
+///
+/// Returns the status of the program, or 1 after an error, as in tini.
 pub fn run(name: &str, arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
-    // A reader that went away is no failure of ours.
+    // A closed output is not our error.
     let options = match init::parse(name, arguments, |name| std::env::var_os(name)) {
         Ok(Invocation::Run(options)) => options,
         Ok(Invocation::Print(text)) => {
@@ -17,7 +19,7 @@ pub fn run(name: &str, arguments: Vec<OsString>) -> Result<ExitStatus, Failure> 
         }
         Err(text) => {
             let _ = stderr().write_all(text.as_bytes());
-            // As tini.
+            // As in tini.
             return Ok(ExitStatus::exited(1));
         }
     };
@@ -37,7 +39,7 @@ pub fn run(name: &str, arguments: Vec<OsString>) -> Result<ExitStatus, Failure> 
     });
     Ok(ended.unwrap_or_else(|failure| {
         options.message_style.fatal(format_args!("{failure}"));
-        // As tini.
+        // As in tini.
         ExitStatus::exited(1)
     }))
 }

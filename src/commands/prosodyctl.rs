@@ -1,5 +1,5 @@
-//! `prosodyctl`, as `docker exec` finds it first on `PATH`: Prosody's own, told where the configuration is and run as
-//! Prosody's user, so that it needs no option.
+//! `prosodyctl`, as `docker exec` finds it first in `PATH`. It runs Prosody's own `prosodyctl` as Prosody's user and
+//! with the rendered configuration, so that no options are needed.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ use crate::init::{Command, ProgramKind};
 use crate::os::privileges;
 use crate::os::users::User;
 
-/// The commands of `prosodyctl`, 0.12 and 13.0 (`prosodyctl help`, and its source).
+/// The commands of `prosodyctl` in 0.12 and 13.0 (`prosodyctl help`, and its source).
 const COMMANDS: &[&str] = &[
     "about",
     "adduser",
@@ -40,16 +40,16 @@ const COMMANDS: &[&str] = &[
     "version",
 ];
 
-/// Those that ask a running server since 13.0. In 0.12 they change the data themselves.
+/// Commands that need a running server since 13.0. In 0.12 they change the data themselves.
 const NEED_SERVER_SINCE_13: &[&str] = &["adduser", "deluser", "passwd"];
 
-/// Whether a word is a command of `prosodyctl`'s: one of its own, or a module's (`mod_storage_sql upgrade`).
+/// Whether a word is a `prosodyctl` command: a built-in one, or one of a module (`mod_storage_sql upgrade`).
 pub fn is_command(word: &str) -> bool {
     COMMANDS.contains(&word) || word.starts_with("mod_")
 }
 
-/// Says what to do instead where a command asks a running server and there is none: `prosodyctl` itself wonders whether
-/// one runs and which module it lacks.
+/// Warns about a command that needs a running server, because there is none in a new container. `prosodyctl`'s own
+/// error does not explain this.
 pub fn warn_without_server(command: &[OsString], is_13: bool) {
     if let Some(name) = server_command(command, is_13) {
         tracing::warn!(
@@ -59,24 +59,28 @@ pub fn warn_without_server(command: &[OsString], is_13: bool) {
     }
 }
 
-/// The command of `prosodyctl`'s in a command line, where it is one that asks a running server.
+/// The `prosodyctl` command in a command line, if it needs a running server.
 fn server_command(command: &[OsString], is_13: bool) -> Option<&str> {
     let (program, arguments) = command.split_first()?;
     let (name, arguments) = arguments.split_first()?;
     let name = name.to_str().filter(|_| Path::new(program).file_name() == Some(OsStr::new("prosodyctl")))?;
-    // Without a JID they show how they are used.
+    // Without a JID, they only print their usage.
     let has_jid = || arguments.first().is_some_and(|first| !first.as_encoded_bytes().starts_with(b"-"));
     (name == "shell" || (is_13 && NEED_SERVER_SINCE_13.contains(&name) && has_jid())).then_some(name)
 }
 
-/// Becomes Prosody's own `prosodyctl`.
+/// Executes Prosody's own `prosodyctl`. Returns only after an error.
+///
+/// # Errors
+///
+/// 77 if a permission is missing, 78 if there is no configuration yet, and those of [`Command::exec`].
 pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let (settings, _) = read_settings();
     let places = Places::of_running(&settings);
     let is_root = nix::unistd::geteuid().is_root();
     let starter = running::starter(&places).filter(|_| is_root);
     if let Some(user) = &starter {
-        // Before anything in its directory is looked at, and root may lack the right to do so.
+        // Do this before reading the runtime directory: root may lack the permission for it.
         become_user(user)?;
     }
     let custom = places.custom_main_file().filter(|_| Running::find(&places).is_none());
@@ -84,7 +88,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let (main_file, environment_left) = match (custom, current) {
         (Some(custom), _) => (custom, std::env::vars_os().collect()),
         (None, Some(current)) => {
-            // A file that cannot be read any more is Prosody's to report.
+            // Prosody itself reports files that can no longer be read.
             let files = facts::read_user_files(&settings, &places.config_dir).unwrap_or_default();
             (current, environment::without_settings(&settings, &files.environment()))
         }
@@ -107,7 +111,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     Err(Command { program, arguments, environment, directory: None, kind: ProgramKind::Program }.exec())
 }
 
-/// What to do where the runtime directory is closed to us: it is open to Prosody's group.
+/// The error for an unreadable runtime directory, with advice: Prosody's group can read it.
 fn runtime_dir_unreadable(places: &Places, error: &io::Error) -> Failure {
     let User { uid, gid, .. } = User::current();
     let group = fs::metadata(&places.runtime_dir).map_or(gid, |found| found.gid());

@@ -1,4 +1,4 @@
-//! The catalogue of settings, and the values in force.
+//! `settings`: the catalogue of settings, and their effective values.
 
 use super::render::print;
 use crate::cli::{Format, Settings as Options};
@@ -6,7 +6,11 @@ use crate::configure::read_settings;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::settings::reference;
 
-/// Prints the catalogue, or the values.
+/// Prints the catalogue or the effective values.
+///
+/// # Errors
+///
+/// 78 if effective values are requested and a setting is invalid.
 pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     if options.effective {
         let (settings, report) = read_settings();

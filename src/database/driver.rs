@@ -1,4 +1,4 @@
-//! The driver that Prosody itself uses, LuaDBI in Prosody's own Lua, logging in once.
+//! A login with Prosody's own driver: LuaDBI in Prosody's Lua.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -16,7 +16,7 @@ use crate::settings::types::DbDriver;
 
 const SCRIPT: &str = include_str!("log_in.lua");
 
-/// A process of Lua's that is about to log in. It ends by itself where this is dropped.
+/// A Lua process that is ready to log in. It exits by itself when this is dropped.
 pub struct Login {
     child: Child,
     input: ChildStdin,
@@ -24,9 +24,8 @@ pub struct Login {
 }
 
 impl Login {
-    /// Starts Lua, as Prosody's user and with the environment that Prosody will have, from which libpq takes what is not
-    /// in the configuration. It loads the driver, and waits. Nothing where Prosody's Lua is not known, or does not run:
-    /// nothing can be said against the database then.
+    /// Starts Lua, which loads the driver and waits. It runs as Prosody's user, with Prosody's environment: libpq reads
+    /// defaults from it. `None` if Prosody's Lua is unknown or cannot be run. In that case no login is attempted.
     pub fn start(database: &Database, context: &LoginContext) -> Option<Self> {
         let started = Self::spawn(database, context);
         started.inspect_err(|error| tracing::debug!("{database}: not logged in: {error:#}")).ok()
@@ -34,7 +33,7 @@ impl Login {
 
     fn spawn(database: &Database, context: &LoginContext) -> anyhow::Result<Self> {
         let mut command = context.prosody.lua_command(context.user, context.environment)?;
-        // As one argument: Lua takes none behind `-e` that begins with a dash, as a comment does.
+        // One argument, because Lua refuses a separate one that begins with a dash, such as a comment.
         command.arg(format!("-e{SCRIPT}"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().context("running Lua")?;
@@ -44,7 +43,7 @@ impl Login {
         Ok(Self { child, input, output })
     }
 
-    /// Logs in.
+    /// Logs in to the database, within `limit`. If Lua fails, the database counts as ready.
     pub fn log_in(self, database: &Database, limit: Duration) -> Answer {
         match self.run(database, limit) {
             Ok(Some(output)) if database.driver == DbDriver::PostgreSql && output.starts_with("refused") => {
@@ -62,7 +61,7 @@ impl Login {
         }
     }
 
-    /// What the script says; nothing where it takes longer than it may.
+    /// The output of the script. `None` after a timeout.
     fn run(mut self, database: &Database, limit: Duration) -> anyhow::Result<Option<String>> {
         self.input.write_all(&input(database))?;
         let start = Instant::now();
@@ -92,7 +91,7 @@ impl Login {
     }
 }
 
-/// What the script reads after the driver's name. No secret is in arguments or in the environment.
+/// The input of the script after the driver's name. Thus no secret is in the arguments or the environment.
 fn input(database: &Database) -> Vec<u8> {
     let port = database.port.map(|port| port.to_string());
     let password = database.password.as_ref().map(|password| password.expose());
@@ -101,16 +100,16 @@ fn input(database: &Database) -> Vec<u8> {
     [Some(&*database.name), username, password, host, port.as_deref()].into_iter().flat_map(item).collect()
 }
 
-/// An item after its length, or -1 where there is none.
+/// An item, preceded by its length. The length of an absent item is -1.
 fn item(text: Option<&str>) -> Vec<u8> {
     text.map_or_else(|| b"-1\n".to_vec(), |text| format!("{}\n{text}", text.len()).into_bytes())
 }
 
-/// What the script's words mean. The messages are those of MySQL's library, in English because of the empty environment.
+/// Interprets the output of the script. The messages are from MySQL's library, in English because no locale is set.
 fn interpret(output: &str, database: &Database) -> Answer {
     let (word, why) = output.split_once('\n').unwrap_or((output, ""));
     let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
-    // LuaDBI's own words before the library's.
+    // LuaDBI's prefix to the library's message.
     let why = why.strip_prefix("Failed to connect to database: ").unwrap_or(&why).to_owned();
     let has = |text: &str| why.to_ascii_lowercase().contains(text);
     match word {
@@ -136,14 +135,14 @@ fn interpret(output: &str, database: &Database) -> Answer {
     }
 }
 
-/// What a refusal of PostgreSQL's means (its manual, appendix A).
+/// Interprets an error from PostgreSQL (its manual, appendix A, "PostgreSQL Error Codes").
 fn interpret_refusal(refusal: &Refusal, database: &Database) -> Answer {
     let why = &refusal.message;
     match refusal.code.as_str() {
         _ if protocol::is_busy(refusal) => Answer::starting(why.clone()),
         "28P01" => wrong_password(database, why),
         "3D000" => no_database(why),
-        // No such role where no password is asked for, a line of pg_hba.conf, a role that may not log in.
+        // The role does not exist (without password authentication) or may not log in, or pg_hba.conf rejects it.
         "28000" => not_allowed(why),
         scram::UNDETERMINED => Answer::Unusable(format!(
             "the server refuses the login: user {:?}, password or database are wrong; its own log says which",

@@ -1,4 +1,4 @@
-//! The first words of the protocols of PostgreSQL and MySQL, without a library: enough to tell who answers.
+//! The first messages of the PostgreSQL and MySQL protocols, without a library: enough to identify the server.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -9,18 +9,18 @@ use super::scram::{self, Refusal};
 use super::{Answer, Database};
 use crate::settings::types::DbDriver;
 
-/// How long a server that speaks first may take to do so, before it is asked whether it is another one.
+/// The time limit for a greeting. After that, the server may be one whose client speaks first.
 const GREETING_LIMIT: Duration = Duration::from_millis(500);
 
-/// How much of an answer is read: PostgreSQL's errors have some 100 bytes.
+/// The maximum number of bytes to read of an answer. PostgreSQL's errors have about 100.
 const LONGEST: usize = 1024;
 
-/// Where libpq and MySQL's library look for a socket on Debian, where nothing is named.
+/// The default sockets of libpq and of MySQL's library on Debian.
 const POSTGRESQL_SOCKETS: &str = "/var/run/postgresql";
 const MYSQL_SOCKET: &str = "/run/mysqld/mysqld.sock";
 
-/// A login to MySQL of nobody, without a password (Protocol::HandshakeResponse41): length and number of the packet,
-/// capabilities (LONG_PASSWORD, PROTOCOL_41, SECURE_CONNECTION), longest packet, charset, 23 times nothing, user, password.
+/// A MySQL login with an empty user and password (Protocol::HandshakeResponse41): length and number of the packet,
+/// capabilities (LONG_PASSWORD, PROTOCOL_41, SECURE_CONNECTION), longest packet, charset, 23 zeros, user, password.
 const NO_LOGIN: [u8; 38] = {
     let mut packet = [0; 38];
     packet[0] = 34;
@@ -32,8 +32,9 @@ const NO_LOGIN: [u8; 38] = {
     packet
 };
 
-/// A connection of either kind.
+/// A TCP or Unix stream.
 trait Connection: Read + Write {
+    /// Sets the timeout of every read and write.
     fn set_limit(&self, limit: Duration) -> io::Result<()>;
 }
 
@@ -51,10 +52,10 @@ impl Connection for UnixStream {
     }
 }
 
-/// What answers on a port or a socket.
+/// The server on a port or a socket.
 #[derive(Debug, PartialEq)]
 enum Peer {
-    /// PostgreSQL, ready to talk about a password.
+    /// PostgreSQL, ready for authentication.
     PostgreSql,
     /// PostgreSQL, with an error.
     PostgreSqlError(Refusal),
@@ -64,11 +65,11 @@ enum Peer {
     MySqlError(u16, String),
     /// A web server.
     Web,
-    /// Something else.
+    /// Any other server.
     Unknown,
 }
 
-/// Looks who answers, and what that means. Takes `limit` at most for each of connecting and answering.
+/// Identifies the server of a database. Connecting and answering may each take at most `limit`.
 pub fn probe(database: &Database, limit: Duration) -> Answer {
     let connection = match connect(database, limit) {
         Ok(connection) => connection,
@@ -90,13 +91,13 @@ pub fn probe(database: &Database, limit: Duration) -> Answer {
     }
 }
 
-/// Whether PostgreSQL says that it will let us in later: "the database system is starting up", "… is shutting down",
-/// "sorry, too many clients already".
+/// Whether a later login to PostgreSQL may succeed: "the database system is starting up", "… is shutting down", "sorry,
+/// too many clients already".
 pub fn is_busy(refusal: &Refusal) -> bool {
     matches!(refusal.code.as_str(), "57P03" | "53300")
 }
 
-/// Why PostgreSQL refuses a login, where it tells.
+/// Logs in to PostgreSQL to get the reason why it refuses a login. `None` if there is no answer, or no refusal.
 pub fn why_refused(database: &Database, limit: Duration) -> Option<Refusal> {
     let mut connection = connect(database, limit).ok()?;
     connection.write_all(&startup(database)).ok()?;
@@ -113,7 +114,7 @@ fn interpret(peer: &Peer, database: &Database) -> Answer {
         (DbDriver::PostgreSql, Peer::PostgreSqlError(refusal)) if is_busy(refusal) => {
             Answer::starting(refusal.message.clone())
         }
-        // What else it has to say, it says to the driver too.
+        // The driver will get any other error, too.
         (DbDriver::PostgreSql, Peer::PostgreSql | Peer::PostgreSqlError(..)) => Answer::Ready,
         (DbDriver::MySql, Peer::MySql) => Answer::Ready,
         // Too many connections; server shutdown in progress
@@ -179,18 +180,18 @@ fn connect_error(before: &str, error: &io::Error) -> Answer {
     }
 }
 
-/// PostgreSQL waits to be spoken to (PostgreSQL's manual, 53.2.1 and 53.7: StartupMessage).
+/// Sends PostgreSQL's startup message and reads the answer (PostgreSQL's manual, 53.2.1 and 53.7, StartupMessage).
 fn send_postgresql_startup(
     mut connection: Box<dyn Connection>,
     database: &Database,
     limit: Duration,
 ) -> io::Result<Peer> {
     connection.set_limit(limit)?;
-    // Whoever speaks first may have closed already: what it said is to be read all the same.
+    // A server that speaks first may have closed the connection already, but its message can still be read.
     let sent = connection.write_all(&startup(database));
     match read_some(&mut connection) {
         Ok(answer) => Ok(identify(&answer)),
-        // A web server may wait for the end of the line.
+        // A web server may wait for the end of the request.
         Err(error) if is_timeout(&error) => {
             connection.set_limit(GREETING_LIMIT)?;
             connection.write_all(b"\r\n\r\n")?;
@@ -214,7 +215,7 @@ fn startup(database: &Database) -> Vec<u8> {
     message
 }
 
-/// MySQL speaks first (MySQL's internals manual, "Connection Phase"). Who keeps silent is asked whether it is another.
+/// Reads MySQL's greeting (MySQL's internals manual, "Connection Phase"). A silent server may be PostgreSQL.
 fn read_mysql_greeting(
     mut connection: Box<dyn Connection>,
     database: &Database,
@@ -225,8 +226,8 @@ fn read_mysql_greeting(
         Ok(answer) => {
             let peer = identify(&answer);
             if peer == Peer::MySql {
-                // A server blocks a host from which too many hung up here (max_connect_errors): a login that it refuses
-                // does not count.
+                // MySQL blocks hosts that often close the connection here (max_connect_errors). A refused login does
+                // not count.
                 let _ = connection.write_all(&NO_LOGIN).and_then(|()| read_some(&mut connection).map(drop));
             }
             Ok(peer)
@@ -240,7 +241,7 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// The beginning of an answer: as much as comes at once.
+/// Reads the beginning of an answer, with one call of read(2).
 fn read_some(connection: &mut Box<dyn Connection>) -> io::Result<Vec<u8>> {
     let mut answer = vec![0; LONGEST];
     let length = connection.read(&mut answer)?;
@@ -248,21 +249,21 @@ fn read_some(connection: &mut Box<dyn Connection>) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     answer.truncate(length);
-    // One that is cut short says who it is all the same, but not which error.
+    // A truncated answer still identifies the server, but not its error.
     Ok(answer)
 }
 
-/// Tells who speaks by the first words.
+/// Identifies a server by the beginning of its answer.
 fn identify(answer: &[u8]) -> Peer {
     match answer {
         [b'H', b'T', b'T', b'P', ..] | [b'<', ..] => Peer::Web,
-        // A length of three bytes, the number 0, then the protocol's version. No message of PostgreSQL's begins so, while
-        // the length may be any letter.
+        // A length of three bytes, packet number 0, protocol version 10. The first byte of the length may be any
+        // letter, but no message of PostgreSQL's continues like this.
         [_, _, 0, 0, 10, ..] => Peer::MySql,
         [b'R', 0, 0, ..] => Peer::PostgreSql,
-        // A version of the protocol that it does not have: it is PostgreSQL all the same.
+        // PostgreSQL, with a negotiation of the protocol version or a notice.
         [b'v' | b'N', 0, 0, ..] => Peer::PostgreSql,
-        // The first field is the severity; an error of MySQL's may have the length `E`.
+        // PostgreSQL's first field is the severity. MySQL's errors may have the length `E`, too.
         [b'E', 0, 0, _, _, fields @ ..] if matches!(fields, [] | [b'S', ..]) => {
             Peer::PostgreSqlError(scram::refusal(fields))
         }
@@ -279,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_answers_is_known_by_the_first_words() {
+    fn servers_are_identified_by_the_beginning_of_their_answer() {
         let error = b"E\0\0\0\x60SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0";
         for (answer, expected) in [
             (&b"R\0\0\0\x08\0\0\0\x05salt"[..], Peer::PostgreSql),
@@ -296,7 +297,7 @@ mod tests {
                 b"\x10\0\0\0\xff\x10\x04Too many connections",
                 Peer::MySqlError(1040, "Too many connections".into()),
             ),
-            // Of the lengths `E`, `R`, `v` and `N`.
+            // Packets whose lengths are `E`, `R`, `v` and `N`.
             (b"E\0\0\0\xff\x69\x04Host", Peer::MySqlError(1129, "Host".into())),
             (b"R\0\0\0\x0a8.0.36-1debian\0", Peer::MySql),
             (b"v\0\0\0\x0a11.8\0", Peer::MySql),

@@ -1,6 +1,6 @@
-//! A login to PostgreSQL of our own, which is asked for where Prosody's driver fails: that one loses what the server said.
+//! Our own login to PostgreSQL, after Prosody's driver has failed, because that driver loses the server's message.
 //!
-//! The words are those of PostgreSQL's manual (54.2, "Message Flow") and of RFC 5802 with SHA-256 (RFC 7677).
+//! The terms are from PostgreSQL's manual (54.2, "Message Flow") and from RFC 5802, with SHA-256 (RFC 7677).
 
 use std::io::{self, Read, Write};
 use std::num::NonZeroU32;
@@ -12,24 +12,24 @@ use ring::{digest, hmac, pbkdf2};
 
 use super::Database;
 
-/// The longest message that is read, and the most rounds that a server may ask for: 4,096 is its default.
+/// The longest message that is accepted, and the maximum iteration count. PostgreSQL's default is 4,096.
 const LONGEST: usize = 16 * 1024;
 const MOST_ROUNDS: u32 = 1_000_000;
 
-/// In place of an SQLSTATE, where the server wants the password in a way in which it is not given here.
+/// Replaces the SQLSTATE if the server requires an authentication method that is not implemented here.
 pub const UNDETERMINED: &str = "undetermined";
 
-/// Why a server refuses a login.
+/// A server's reason for a refused login.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// The SQLSTATE: `28P01`.
     pub code: String,
-    /// What it says, in its language.
+    /// The message, in the server's language.
     pub message: String,
 }
 
-/// Logs in on a connection to which the startup message was sent. Nothing where the server lets us in, or asks for
-/// something other than SCRAM-SHA-256.
+/// Logs in on a connection after the startup message. `None` if the login succeeds, or if the server requires another
+/// SASL mechanism than SCRAM-SHA-256.
 pub fn log_in(
     connection: &mut (impl Read + Write + ?Sized),
     database: &Database,
@@ -39,7 +39,7 @@ pub fn log_in(
         let (kind, content) = receive(connection)?;
         match (kind, &content[..]) {
             (b'E', _) => return Ok(Some(refusal(&content))),
-            // In plain text, by MD5, by SASL.
+            // Passwords in plain text, by MD5, and by SASL.
             (b'R', [0, 0, 0, 3 | 5 | 10, ..]) if database.password.is_none() => {
                 let message = "no password supplied".to_owned();
                 return Ok(Some(Refusal { code: "28P01".to_owned(), message }));
@@ -61,11 +61,11 @@ pub fn log_in(
                 send(connection, answer.ok_or(io::ErrorKind::InvalidData)?.as_bytes())?;
             }
             (b'R', [0, 0, 0, 0 | 12, ..]) | (b'S' | b'K' | b'N' | b'v', _) => {}
-            // In plain text and by MD5 it would not be asked for here.
+            // Passwords in plain text and by MD5 are not implemented.
             (b'R', [0, 0, 0, 3 | 5, ..]) => {
                 return Ok(Some(Refusal { code: UNDETERMINED.into(), message: String::new() }));
             }
-            // Ready for a query, or a question that is not answered here.
+            // Ready for a query, or another authentication method.
             _ => return Ok(None),
         }
     }
@@ -75,11 +75,11 @@ fn offers(mechanisms: &[u8]) -> bool {
     mechanisms.split(|byte| *byte == 0).any(|mechanism| mechanism == b"SCRAM-SHA-256")
 }
 
-/// What the client knows of an exchange.
+/// The client's state of a SCRAM exchange.
 struct Exchange {
     password: String,
     nonce: String,
-    /// The first message without its header (RFC 5802, 5.1).
+    /// The first message without its GS2 header: client-first-message-bare (RFC 5802, section 7).
     first: String,
 }
 
@@ -91,14 +91,14 @@ impl Exchange {
     }
 
     fn with_nonce(password: &str, user: &str, nonce: String) -> Self {
-        // What is no text for SASLprep is taken as it is: PostgreSQL does so too.
+        // Like PostgreSQL, use a password unchanged if SASLprep does not accept it.
         let password =
             stringprep::saslprep(password).map_or_else(|_| password.to_owned(), |text| text.into_owned());
         let first = format!("n={user},r={nonce}");
         Self { password, nonce, first }
     }
 
-    /// The second message, for the server's first. Nothing where that one makes no sense.
+    /// The client's final message, in answer to the server's first. `None` if that is invalid.
     fn answer(&self, challenge: &[u8]) -> Option<String> {
         let challenge = std::str::from_utf8(challenge).ok()?;
         let field =
@@ -126,7 +126,7 @@ impl Exchange {
     }
 }
 
-/// The fields of an error (PostgreSQL's manual, 54.8).
+/// Parses the fields of an ErrorResponse (PostgreSQL's manual, 54.8).
 pub fn refusal(content: &[u8]) -> Refusal {
     let field = |kind: u8| {
         let field = content.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(&[kind]));
@@ -135,7 +135,7 @@ pub fn refusal(content: &[u8]) -> Refusal {
     Refusal { code: field(b'C'), message: field(b'M') }
 }
 
-/// One message: its kind and its content.
+/// Reads one message: its type and its content.
 fn receive(connection: &mut (impl Read + ?Sized)) -> io::Result<(u8, Vec<u8>)> {
     let mut head = [0; 5];
     connection.read_exact(&mut head)?;
@@ -149,7 +149,7 @@ fn receive(connection: &mut (impl Read + ?Sized)) -> io::Result<(u8, Vec<u8>)> {
     Ok((kind, content))
 }
 
-/// A password message, which is what every answer of SASL's is.
+/// Sends a message of the type `p`, as all password and SASL messages are.
 fn send(connection: &mut (impl Write + ?Sized), content: &[u8]) -> io::Result<()> {
     let mut message = vec![b'p'];
     message.extend(length(content.len() + 4));
@@ -165,9 +165,9 @@ fn length(length: usize) -> [u8; 4] {
 mod tests {
     use super::*;
 
-    /// The example of RFC 7677, 3.
+    /// The example of RFC 7677, section 3.
     #[test]
-    fn the_answer_is_that_of_the_standard() {
+    fn the_exchange_is_that_of_the_rfc() {
         let exchange = Exchange::with_nonce("pencil", "user", "rOprNGfwEbeRWgbNEkqO".to_owned());
         assert_eq!(exchange.first, "n=user,r=rOprNGfwEbeRWgbNEkqO");
         let challenge =

@@ -1,4 +1,4 @@
-//! Becoming another program.
+//! Executing another program in this process.
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::os::system;
@@ -16,43 +16,44 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-/// Where commands are looked for when the environment has no `PATH`: the C library's own default (confstr(3)).
+/// The search path if the environment has no `PATH`: the C library's default (confstr(3), `_CS_PATH`).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// A program to become.
+/// A program to execute.
 #[derive(Clone, Debug)]
 pub struct Command {
-    /// A path, or a name without a slash that is looked for in `PATH` of `environment`, as a shell does.
+    /// A path, or a name without a slash. As in a shell, a name is searched in the `PATH` of `environment`.
     pub program: OsString,
-    /// What follows the program's name.
+    /// The arguments, without the program's name.
     pub arguments: Vec<OsString>,
-    /// The whole environment: nothing is added to it.
+    /// The complete environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Where the program starts, if not where we are.
+    /// The working directory, if not the current one.
     pub directory: Option<PathBuf>,
-    /// What it is to us.
+    /// How the process is prepared for the program.
     pub kind: ProgramKind,
 }
 
-/// What a program is to us.
+/// How a process is prepared for a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgramKind {
-    /// Prosody. To it SIGHUP means "reload": it starts with that signal ignored, because one that comes before it has its
-    /// handler would end it. Apart from that, as a program.
+    /// Prosody. As for [`ProgramKind::Program`], and SIGHUP is ignored: to Prosody it means "reload", and without a
+    /// handler it would kill the starting server.
     Server,
-    /// A program that runs as Prosody's user: as many open files as the hard limit allows, no core files, umask 027, no
-    /// descriptor above 2.
+    /// Another program of Prosody's user: the soft limit of open files is raised to the hard limit, core files are
+    /// disabled, the umask is 027, and descriptors above 2 are closed.
     Program,
-    /// Somebody else's, which inherits all that as it is.
+    /// Any other program. It inherits limits, umask and descriptors unchanged.
     Passthrough,
 }
 
 impl Command {
-    /// Becomes the program, execve(2), with no signal blocked and none ignored (but SIGHUP, for the server).
+    /// Replaces this process with the program, execve(2). No signal is blocked or ignored, except SIGHUP for the
+    /// server.
     ///
-    /// A file without a `#!` line that is text is run by a shell. Returns only where that failed: 127 where there is no
-    /// such program, or not its interpreter, 126 where it cannot be executed. `PATH` is
-    /// searched by trying, so call this after the last change of user: what may be executed depends on who asks.
+    /// A text file without a `#!` line is run by a shell. Returns only after a failure: with 127 if the program or its
+    /// interpreter does not exist, with 126 if it cannot be executed, with 71 if the process cannot be prepared. Call
+    /// this after the last change of user, because that user's permissions decide which file in `PATH` is executed.
     pub fn exec(&self) -> Failure {
         match self.try_exec() {
             Ok(never) => match never {},
@@ -72,17 +73,17 @@ impl Command {
 
         let mut denied = None;
         for path in self.candidates() {
-            // A failed execve(2) costs the kernel far more than a look.
+            // A failed execve(2) is much more expensive than stat(2).
             if is_missing(&path) {
                 continue;
             }
-            // Both parts have been seen to have no NUL.
+            // This cannot fail: neither part contains a NUL.
             let file = c_string(path.as_os_str()).status(ExitStatus::CANNOT_EXECUTE)?;
             let Err(error) = execve(&file, &arguments, &environment);
             match error {
-                // What is found first may be unreadable to us, and a later one not.
+                // As in execvp(3), a later directory may have a file that can be executed.
                 Errno::EACCES => denied = denied.or(Some(path)),
-                // As a shell and execvp(3) do it: a text without a `#!` line is a shell's.
+                // As in a shell and execvp(3), a text file without a `#!` line is a shell script.
                 Errno::ENOEXEC if is_text(&path) => {
                     let script = std::iter::once(file).chain(arguments.iter().skip(1).cloned());
                     let arguments: Vec<CString> = [c"sh".to_owned()].into_iter().chain(script).collect();
@@ -113,13 +114,13 @@ impl Command {
                 let mut variable = name.clone();
                 variable.push("=");
                 variable.push(value);
-                // The value may be a secret: the message has the name alone.
+                // The value may be a secret, so the message contains only the name.
                 c_string(&variable).with_context(|| format!("the variable {}", Path::new(name).display()))
             })
             .collect()
     }
 
-    /// What the program inherits beside its arguments and its environment.
+    /// Sets the limits, descriptors and signals that the program inherits.
     fn prepare_process(&self) -> anyhow::Result<()> {
         if self.kind != ProgramKind::Passthrough {
             limit_process()?;
@@ -133,14 +134,14 @@ impl Command {
         system::block_exactly(&SigSet::empty()).context("unblocking signals")
     }
 
-    /// The files that the program's name may mean, in order.
+    /// The possible files of the program, in the order of the search.
     fn candidates(&self) -> Vec<PathBuf> {
         if self.program.is_empty() {
             Vec::new()
         } else if self.program.as_bytes().contains(&b'/') {
             vec![PathBuf::from(&self.program)]
         } else {
-            // An empty entry is the working directory, and joins to the bare name.
+            // An empty entry is the working directory: joined, it gives the bare name.
             env::split_paths(self.path()).map(|directory| directory.join(&self.program)).collect()
         }
     }
@@ -166,24 +167,24 @@ impl Command {
     }
 }
 
-/// Settles what a program of Prosody's inherits.
+/// Sets limits, umask and descriptors for a program of Prosody's user.
 fn limit_process() -> anyhow::Result<()> {
-    // Every connection is a descriptor. Where the limit stays (the hard one may exceed what the kernel allows by
-    // now), the server still serves.
+    // Every connection needs a descriptor. Raising the limit can fail (the hard limit may exceed the kernel's current
+    // maximum), and the server works all the same.
     let _ = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    // A core file has every password in it.
+    // A core file would contain every password.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("switching core files off")?;
     umask(Mode::from_bits_truncate(0o027));
     close_descriptors().context("closing inherited descriptors")
 }
 
-/// Lets every descriptor above 2 close itself at `exec`, so that those in use stay usable where that fails.
+/// Marks every descriptor above 2 as close-on-exec. Until `exec`, and after a failed one, they stay usable.
 fn close_descriptors() -> anyhow::Result<()> {
     if system::close_on_exec_from(3).is_ok() {
         return Ok(());
     }
-    // An older kernel, or a container engine whose filter does not know the call.
+    // The kernel is too old, or the container engine's seccomp filter blocks close_range(2).
     close_listed_descriptors()
 }
 
@@ -192,20 +193,20 @@ fn close_listed_descriptors() -> anyhow::Result<()> {
         let name = entry?.file_name();
         let descriptor = name.to_str().and_then(|number| number.parse().ok());
         if let Some(descriptor) = descriptor.filter(|&number| number > 2) {
-            // The one error there is means that it is closed already.
+            // The only possible error is that it is closed already.
             let _ = system::close_on_exec(descriptor);
         }
     }
     Ok(())
 }
 
-/// Whether there is no such file. What cannot be looked at may be there.
+/// Whether the file certainly does not exist. After any other error it may exist.
 fn is_missing(path: &Path) -> bool {
     let kind = fs::metadata(path).map_err(|error| error.kind());
     matches!(kind, Err(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
 }
 
-/// Whether a file's first line is text. Machine code for another processor has a NUL byte early on.
+/// Whether the first line of a file is text. A binary for another architecture has a NUL near its beginning.
 fn is_text(path: &Path) -> bool {
     let mut beginning = [0; 128];
     let length = fs::File::open(path).and_then(|mut file| file.read(&mut beginning)).unwrap_or(0);
@@ -213,7 +214,7 @@ fn is_text(path: &Path) -> bool {
     !line.contains(&0)
 }
 
-/// Why a file that is there could not be executed, and what to do.
+/// The error for an existing file that could not be executed, with advice.
 fn cannot_execute(path: &Path, error: Errno) -> Failure {
     let file = path.display();
     let status = match error {
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_looked_for_in_the_path_of_the_command_and_a_path_is_not() {
+    fn names_are_searched_in_the_path_of_the_command_and_paths_are_not() {
         let candidates = |program, path| command(program, path).candidates();
         assert_eq!(candidates("lua", Some("/a::/b")), ["/a/lua", "lua", "/b/lua"].map(PathBuf::from));
         assert_eq!(candidates("lua", None), ["/bin/lua", "/usr/bin/lua"].map(PathBuf::from));
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nul_byte_is_refused_without_the_value() {
+    fn a_nul_byte_is_refused_without_showing_the_value() {
         let mut command = command("true", None);
         command.environment = vec![("SECRET".into(), "swordfish\0".into())];
         let failure = command.exec();
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn without_close_range_the_descriptors_are_listed() {
+    fn without_close_range_descriptors_are_listed() {
         let inherited = fs::File::open("/dev/null").unwrap();
         fcntl(&inherited, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         close_listed_descriptors().unwrap();

@@ -1,8 +1,8 @@
-//! PID 1: starts one child, forwards signals to it, reaps everything, and ends as the child ended.
+//! PID 1: starts one child, forwards signals to it, reaps all processes, and exits with the child's status.
 //!
-//! It does nothing else, so that nothing can go wrong in it: the child configures itself and then becomes the command,
-//! and a reload is another child, whether SIGHUP or a changed file asks for it. One thread, no allocation once the child
-//! runs, and the kernel wakes it only when there is something to do.
+//! It does nothing else, so that little can go wrong. The child configures itself and then executes the command. A
+//! reload, after SIGHUP or a changed file, is another child. PID 1 has one thread, allocates nothing while the child
+//! runs, and sleeps until the kernel wakes it.
 
 mod command;
 mod options;
@@ -29,7 +29,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::{fmt, process};
 use terminal::Terminal;
 
-/// Signals that an instruction causes. Blocked, they would end the process without a word (sigprocmask(2)).
+/// Signals that an instruction causes. If they were blocked, the result would be undefined (sigprocmask(2)).
 const SYNCHRONOUS: [Signal; 7] = [
     Signal::SIGABRT,
     Signal::SIGBUS,
@@ -40,35 +40,36 @@ const SYNCHRONOUS: [Signal; 7] = [
     Signal::SIGTRAP,
 ];
 
-/// What makes a server read its files again.
+/// How to reload the server.
 #[derive(Clone, Copy)]
 pub struct Reload<'a> {
-    /// A forked child runs this, given the server's process id. The server gets SIGHUP only where it succeeds.
+    /// Prepares a reload, in a forked child. It gets the server's process id. After success, the server gets SIGHUP.
     ///
-    /// It is to take what there is to read from the watch, early on: what is there when it has ended makes another one.
+    /// It should read the watch's events early: events that remain at its end cause another reload.
     pub run: &'a dyn Fn(Pid, Cause) -> ExitStatus,
-    /// What tells of changed files.
+    /// The watch for changed files, if any.
     pub watch: Option<&'a Watch>,
 }
 
-/// Why there is a reload.
+/// The cause of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Somebody sent SIGHUP.
+    /// SIGHUP was received.
     Hangup,
-    /// The kernel told of something that is watched.
+    /// The watch reported a change.
     FilesChanged,
 }
 
-/// Runs `child` in a forked process and stays as its PID 1 until that process has ended: every signal is passed on to
-/// it, and every orphan that the kernel hands to us is reaped.
+/// Runs `child` in a forked process and acts as its PID 1 until it exits: forwards every signal and reaps every orphan.
 ///
-/// `child` starts with no signal blocked and none ignored, in a process group of its own, which has the terminal if
-/// there is one. It ends in `exec` ([`Command::exec`]), or its status becomes that of its process. What is returned, in
-/// the parent alone, is the child's status, or `128 + n` where signal `n` ended it. Nothing is configured here, so call
-/// it first thing: what arrives before, PID 1 does not see.
+/// `child` starts without blocked or ignored signals (except SIGPIPE), in its own process group, in the foreground of
+/// the terminal if there is one. It should call [`Command::exec`]; otherwise its process exits with the returned
+/// status. Returns, in the parent only, the child's status, or `128 + n` if signal `n` killed it. Call this first in
+/// `main`: earlier signals are not forwarded.
 ///
-/// Fails with 71 where the kernel refuses a fork, or another thing that every program may do.
+/// # Errors
+///
+/// 71 if the kernel refuses a system call that every program may make, such as fork(2).
 pub fn supervise(
     options: &InitOptions,
     reload: Option<Reload>,
@@ -82,8 +83,8 @@ pub fn supervise(
         .status(ExitStatus::OS_ERROR)?;
     match fork {
         ForkResult::Child => {
-            // Both sides do this, because either may be the first to need it. It fails where the other one was first
-            // and the command runs already.
+            // Parent and child both do this, because either may need it first. In the parent it fails if the child has
+            // executed the command already.
             let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
             if let Some(terminal) = &terminal {
                 terminal.give_to(getpid());
@@ -106,16 +107,16 @@ pub fn supervise(
     }
 }
 
-/// Ignores SIGHUP from here on. For a child that becomes the server, first thing: it means "reload", and must not end
-/// a process that has no handler yet. [`Command::exec`] keeps it so for the server, and for nothing else.
+/// Ignores SIGHUP from now on. A child that will be the server must call this first: SIGHUP means "reload", and must
+/// not kill a process without a handler. [`Command::exec`] keeps SIGHUP ignored only for the server.
 pub fn ignore_hangup() {
     system::ignore(SIGHUP);
 }
 
-/// Blocks every signal but the synchronous ones, so that they wait to be taken: a handler would live on in the child and
-/// swallow what is meant for the command.
+/// Blocks every signal except the synchronous ones, to receive them with sigtimedwait(2). The child would inherit
+/// a handler, which would swallow signals for the command.
 fn receive_signals() -> anyhow::Result<SigSet> {
-    // An ignored signal never arrives, and with SIGCHLD ignored the kernel throws exit statuses away.
+    // An ignored signal is never received. If SIGCHLD is ignored, the kernel discards exit statuses (wait(2)).
     for signal in 1..=system::LAST_SIGNAL {
         system::default_disposition(signal);
     }
@@ -127,13 +128,13 @@ fn receive_signals() -> anyhow::Result<SigSet> {
     Ok(set)
 }
 
-/// What PID 1 is to the processes around it.
+/// Sets up PID 1's relation to its parent and to orphans.
 fn prepare(options: &InitOptions) -> anyhow::Result<()> {
     if let Some(signal) = options.parent_death_signal {
         system::signal_on_parents_death(signal).context("asking for a signal when the parent dies")?;
     }
     if options.subreaper {
-        // Orphans are handed to the next subreaper above them rather than to PID 1, which somebody else may be.
+        // The kernel reparents orphans to the nearest subreaper, not to PID 1, which may be another program (prctl(2)).
         prctl::set_child_subreaper(true).context("becoming the one that orphans are handed to")?;
         options.message_style.trace(format_args!("Registered as child subreaper"));
     }
@@ -144,9 +145,9 @@ fn prepare(options: &InitOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// In a forked child: does its work with no signal blocked, and ends with its status.
+/// In a forked child: runs `work` without blocked signals and exits with its status.
 fn end_child(work: impl FnOnce() -> ExitStatus) -> ! {
-    // A log that nobody reads any more is no reason to end.
+    // A closed log must not end the process.
     system::ignore(SIGPIPE);
     let status = match system::block_exactly(&SigSet::empty()) {
         Ok(()) => work(),
@@ -163,34 +164,34 @@ struct Init<'a> {
     options: &'a InitOptions,
     reload: Option<Reload<'a>>,
     child: Pid,
-    /// The terminal that the child has from us.
+    /// The terminal, if the child got it from us.
     terminal: Option<Terminal>,
-    /// The process that prepares a reload. While it runs, the kernel does not tell of changed files.
+    /// The process that prepares a reload. While it runs, the watch is paused.
     reloading: Option<Pid>,
-    /// Whether another SIGHUP came meanwhile.
+    /// Whether SIGHUP was received during that reload.
     reload_again: bool,
-    /// The signals that were passed on, as bits.
+    /// The set of forwarded signals, as bits.
     forwarded: u64,
 }
 
 impl Init<'_> {
-    /// Sleeps until a signal arrives, and ends when the child has.
+    /// Waits for signals until the child has ended.
     fn run(mut self, signals: &SigSet) -> anyhow::Result<ExitStatus> {
-        // What this process was before it became us may have left children that ended.
+        // The program that executed us may have left zombies.
         let mut ended = self.reap_all()?;
         let own_pid = getpid().as_raw();
-        // Whether the last signal told of a child as well.
+        // Whether the previous signal was SIGCHLD.
         let mut last_was_sigchld = false;
         let ended = loop {
             if let Some(ended) = ended {
                 break ended;
             }
             match system::wait_for_signal(signals) {
-                // We have caused it ourselves: SIGPIPE, by writing to a pipe that nobody reads.
+                // Our own signal: SIGPIPE, from a write to a pipe without a reader.
                 Ok(Received { code: SI_USER, sender, .. }) if sender == own_pid => {}
                 Ok(Received { signal: SIGCHLD, .. }) => {
                     self.options.message_style.debug(format_args!("Received SIGCHLD"));
-                    // Where one process after the other ends, more are about to: they are reaped together then.
+                    // When many processes exit in a row, yield first, to reap several of them at once.
                     if last_was_sigchld {
                         system::yield_to_others();
                     }
@@ -201,13 +202,13 @@ impl Init<'_> {
                     last_was_sigchld = false;
                     self.handle(received);
                 }
-                // As after SIGSTOP and SIGCONT (signal(7)).
+                // For example, after SIGSTOP and SIGCONT (signal(7)).
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error).context("waiting for signals"),
             }
         };
         if let Some(reloading) = self.reloading {
-            // It may be gone already, and nothing is left to reload.
+            // It has nothing left to reload. It may also have ended already.
             let _ = system::send_signal(reloading, SIGKILL);
         }
         if let Some(terminal) = &self.terminal {
@@ -220,7 +221,7 @@ impl Init<'_> {
 
     fn handle(&mut self, received: Received) {
         match (received.signal, self.reload) {
-            // The kernel's own: the terminal went away, which is nothing to a server.
+            // From the kernel: the terminal was closed, which does not concern a server.
             (SIGHUP, Some(_)) if received.code == SI_KERNEL => {}
             (SIGHUP, Some(_)) if self.reloading.is_some() => self.reload_again = true,
             (SIGHUP, Some(reload)) => self.start_reload(reload, Cause::Hangup),
@@ -231,13 +232,13 @@ impl Init<'_> {
                 self.forward(signal);
             }
         }
-        // One that somebody sent may stand for one of the kernel's too: there is only one pending at a time (signal(7)).
+        // A SIGIO from a process may hide one from the kernel: only one can be pending at a time (signal(7)).
         if received.signal == SIGIO {
             self.reload_on_changes();
         }
     }
 
-    /// Starts a reload where there is news of changed files, unless one runs, after which this is looked at again.
+    /// Starts a reload if the watch has events. If one is running, its end calls this again.
     fn reload_on_changes(&mut self) {
         if let (None, Some(reload @ Reload { watch: Some(watch), .. })) = (self.reloading, self.reload) {
             if watch.has_events() {
@@ -246,9 +247,9 @@ impl Init<'_> {
         }
     }
 
-    /// Reaps every process that has ended, and tells how the child did where it is among them.
+    /// Reaps every process that has ended. Returns the child's status if it is among them.
     ///
-    /// One SIGCHLD may stand for any number of them: a signal that is pending is not queued a second time (signal(7)).
+    /// One SIGCHLD may stand for several processes: a pending signal is not queued again (signal(7)).
     fn reap_all(&mut self) -> anyhow::Result<Option<process::ExitStatus>> {
         let mut child_status = None;
         while let Some((pid, status)) = system::reap().context("waiting for children")? {
@@ -263,7 +264,7 @@ impl Init<'_> {
                 child_status = Some(status);
             } else if self.reloading == Some(pid) {
                 self.reloading = None;
-                // Where the child has ended too, there is nobody to tell.
+                // If the child has ended too, there is nothing to reload.
                 if child_status.is_none() {
                     self.reload_ended(status);
                 }
@@ -274,8 +275,7 @@ impl Init<'_> {
         Ok(child_status)
     }
 
-    /// Ctrl-Z stops the terminal's whole foreground group. Above the child there is no shell that could continue it, so
-    /// it would stay so for good.
+    /// Continues a child that Ctrl-Z stopped: without a shell as its parent, it would stay stopped forever.
     fn child_stopped(&self, signal: i32) {
         if signal == SIGTSTP && self.terminal.is_some() {
             self.send(Pid::from_raw(-self.child.as_raw()), SIGCONT);
@@ -304,11 +304,11 @@ impl Init<'_> {
         }
     }
 
-    /// Only what could be applied is the server's to read. Why it could not, the forked process has said.
+    /// Sends SIGHUP to the server after a successful reload. After a failure, the forked process has logged the reason.
     fn reload_ended(&mut self, status: process::ExitStatus) {
         let Some(reload) = self.reload else { return };
         if let Some(watch) = reload.watch {
-            // What ended it might end the next one as well, and so on.
+            // The same events could kill the next reload, too, in an endless loop.
             if status.signal().is_some() {
                 watch.discard();
             }
@@ -328,8 +328,8 @@ impl Init<'_> {
         }
     }
 
-    /// Passes a signal on. The child's process id is its own until it is reaped, and then there is nothing left to
-    /// forward to.
+    /// Forwards a signal. The child's process id cannot be reused before the child is reaped, and nothing is forwarded
+    /// after that.
     fn forward(&self, signal: i32) {
         let group = self.options.forward_to_group;
         self.send(if group { Pid::from_raw(-self.child.as_raw()) } else { self.child }, signal);
@@ -338,8 +338,8 @@ impl Init<'_> {
     /// Sends a signal to the child or its process group.
     fn send(&self, target: Pid, signal: i32) {
         let sent = match system::send_signal(target, signal) {
-            // It runs as another user, and the right to signal it (CAP_KILL) is missing: another process becomes that
-            // user and sends it.
+            // It runs as another user and we lack CAP_KILL: a forked process switches to that user and sends the
+            // signal.
             Err(Errno::EPERM) => match system::fork() {
                 Ok(ForkResult::Child) => end_child(|| send_as_its_user(self.child, target, signal)),
                 Ok(ForkResult::Parent { .. }) => return,
@@ -349,7 +349,7 @@ impl Init<'_> {
         };
         match sent {
             Ok(()) => {}
-            // It has ended, which comes next.
+            // It has ended; SIGCHLD follows.
             Err(Errno::ESRCH) => {
                 self.options.message_style.warn(format_args!("Child was dead when forwarding signal"))
             }
@@ -361,8 +361,8 @@ impl Init<'_> {
         }
     }
 
-    /// Says how the command ended. To the server's log it is news only where a signal that nobody sent through us ended
-    /// it: a crash, or the kernel out of memory.
+    /// Reports the end of the command. In our own style, only if a signal killed it that was not forwarded: after a
+    /// crash, or by the kernel's OOM killer.
     fn report_end(&self, ended: process::ExitStatus) {
         let message_style = self.options.message_style;
         match (message_style, ended.signal()) {
@@ -376,7 +376,7 @@ impl Init<'_> {
                 let code = ended.code().unwrap_or_default();
                 message_style.info(format_args!("Main child exited normally (with status '{code}')"));
             }
-            // Somebody pressed Ctrl-C, and knows.
+            // Somebody pressed Ctrl-C or Ctrl-\ and knows about it.
             (MessageStyle::Entrypoint, Some(SIGINT | SIGQUIT)) if self.terminal.is_some() => {}
             (MessageStyle::Entrypoint, Some(signal)) if self.forwarded & bit(signal) == 0 => {
                 message_style.warn(format_args!("the command was ended by {}", SignalName(signal)));
@@ -386,7 +386,7 @@ impl Init<'_> {
     }
 }
 
-/// Sends a signal as the user of `child`, who may.
+/// Sends a signal as the user of `child`, who has the permission.
 fn send_as_its_user(child: Pid, target: Pid, signal: i32) -> ExitStatus {
     let sent = privileges::become_user_of(child)
         .and_then(|()| system::send_signal(target, signal).map_err(|error| anyhow!(error)));
@@ -403,12 +403,12 @@ fn send_as_its_user(child: Pid, target: Pid, signal: i32) -> ExitStatus {
     }
 }
 
-/// The place of a signal (1–64) in a set of them.
+/// The bit of a signal (1 to 64) in a set of signals.
 fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
-/// A signal as people know it: `SIGTERM`, or `signal 40` for one without a name.
+/// The name of a signal: `SIGTERM`, or `signal 40` for a real-time signal.
 struct SignalName(i32);
 
 impl fmt::Display for SignalName {

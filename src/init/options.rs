@@ -1,5 +1,5 @@
-//! tini's command line, as tini 0.19 reads it: what is accepted, refused and meant, `getopt(3)` of the C library
-//! included.
+//! tini's command line. The same arguments are valid as in tini 0.19, with the same meaning, including the details of
+//! getopt(3) in the C library.
 
 use super::MessageStyle;
 use nix::unistd::{Pid, getpid};
@@ -7,38 +7,38 @@ use signal_hook::low_level::signal_name;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-/// How much is told unless the command line or the environment says otherwise: warnings, nothing else.
+/// The default verbosity: fatal errors and warnings.
 const DEFAULT_VERBOSITY: u8 = 1;
 
-/// What people look for in their logs where zombies stay.
+/// tini's own warning, which people search for when zombies remain.
 pub const NOT_A_REAPER: &str = "Tini is not running as PID 1 and isn't registered as a child subreaper. Zombie processes \
      will not be re-parented to Tini, so zombie reaping won't work. To fix the problem, use the -s option or set the \
      environment variable TINI_SUBREAPER to register Tini as a child subreaper, or run Tini as PID 1.";
 
-/// The last signal with a fixed name (signal(7)).
+/// The highest signal with a fixed name (signal(7)).
 const LAST_NAMED: i32 = 31;
 
-/// What tini's command line asks of PID 1.
+/// Options for PID 1, as on tini's command line.
 #[derive(Debug, PartialEq)]
 pub struct InitOptions {
-    /// Orphans are to be handed to us where we are not PID 1.
+    /// Whether to become a child subreaper, so that orphans are reaped even if this process is not PID 1 (`-s`).
     pub subreaper: bool,
-    /// The signal that we get when our own parent dies.
+    /// The signal to get when our own parent dies (`-p`).
     pub parent_death_signal: Option<i32>,
-    /// How PID 1 speaks.
+    /// The style and level of messages (`-v`).
     pub message_style: MessageStyle,
-    /// Whether each orphan that is reaped is worth a warning.
+    /// Whether to warn about each reaped orphan (`-w`).
     pub warn_on_reap: bool,
-    /// Whether signals are for the child's process group rather than for the child.
+    /// Whether to forward signals to the child's process group instead of to the child (`-g`).
     pub forward_to_group: bool,
-    /// The exit codes of the child that are success.
+    /// The exit codes of the child that become 0 (`-e`).
     pub success_codes: ExitCodes,
-    /// The program and its arguments; never empty where they are on the command line.
+    /// The program and its arguments. Never empty after [`parse`].
     pub command: Vec<OsString>,
 }
 
 impl InitOptions {
-    /// PID 1 of the entrypoint's own programs, which no command line is asked about.
+    /// The options for Prosody and its programs, which have no command line for PID 1.
     pub fn entrypoint() -> Self {
         Self {
             subreaper: getpid() != Pid::from_raw(1),
@@ -51,7 +51,7 @@ impl InitOptions {
         }
     }
 
-    /// Takes the value of an option that has one. `None` where it is not valid.
+    /// Sets an option that has a value. `None` if the value is invalid.
     fn set(&mut self, letter: u8, value: &OsStr) -> Option<()> {
         match letter {
             b'p' => self.parent_death_signal = Some(signal_named(value)?),
@@ -66,6 +66,7 @@ impl InitOptions {
 pub struct ExitCodes([u64; 4]);
 
 impl ExitCodes {
+    /// Whether the code is in the set.
     pub fn contains(&self, code: u8) -> bool {
         self.0[usize::from(code / 64)] & (1 << (code % 64)) != 0
     }
@@ -75,29 +76,30 @@ impl ExitCodes {
     }
 }
 
-/// What the user wants.
+/// A valid command line.
 #[derive(Debug, PartialEq)]
 pub enum Invocation {
+    /// Run a program.
     Run(InitOptions),
-    /// A text on standard output, and success.
+    /// Print this text on standard output and exit with 0.
     Print(String),
 }
 
-/// Reads the arguments that follow our name, and the variables of tini.
+/// Parses tini's arguments and environment variables.
 ///
-/// `name` is what we were called, for the usage. An option may stand behind the command's first words, as the C library
-/// of most distributions has it: `sh -c true` is refused for its `-c`, `-- sh -c true` and `sh -- -c true` are not. With
-/// `POSIXLY_CORRECT` in the environment the first word that is no option ends the options.
+/// `name` is the name of this program for the usage text. As in glibc's getopt(3), options may follow other words:
+/// `sh -c true` is refused because of `-c`, but `-- sh -c true` and `sh -- -c true` are valid. With `POSIXLY_CORRECT`
+/// in the environment, the first word that is not an option ends the options.
 ///
 /// # Errors
 ///
-/// What to print on standard error before ending with 1.
+/// The text to print on standard error before exiting with 1.
 pub fn parse(
     name: &str,
     arguments: Vec<OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Invocation, String> {
-    // This one is an option only where it is alone.
+    // As in tini, `--version` is only valid as the single argument.
     if arguments == ["--version"] {
         return Ok(Invocation::Print(format!("{}\n", version())));
     }
@@ -130,7 +132,7 @@ pub fn parse(
                 b'h' => return Ok(Invocation::Print(usage(name))),
                 b'l' => return Ok(Invocation::Print(include_str!("../../LICENSE").into())),
                 b'p' | b'e' => {
-                    // The rest of the argument, or else the next one, whatever that looks like.
+                    // The rest of this argument, or the whole next one, even if it looks like an option.
                     let value = match &letters[at + 1..] {
                         [] => arguments.next(),
                         rest => Some(OsStr::from_bytes(rest).to_owned()),
@@ -170,14 +172,14 @@ pub fn parse(
     Ok(Invocation::Run(options))
 }
 
-/// The number of a signal that tini knows by this name: `SIGHUP` and so on. It knows no alias, no real-time signal, and
-/// none of those that have no meaning in every Unix.
+/// The number of a signal by its name in tini, such as `SIGHUP`. tini knows no aliases, no real-time signals, and not
+/// SIGIO, SIGPWR and SIGSTKFLT.
 fn signal_named(name: &OsStr) -> Option<i32> {
     let name = name.to_str().filter(|&name| name != "SIGIO")?;
     (1..=LAST_NAMED).find(|&signal| signal_name(signal) == Some(name))
 }
 
-/// A value of `-e`. As strtol(3) has it, it may have blanks and a sign before it, and nothing at all is 0.
+/// Parses a value of `-e` like strtol(3): blanks and a sign may precede the number, and the empty string is 0.
 fn exit_code(text: &[u8]) -> Option<u8> {
     if text.is_empty() {
         return Some(0);
@@ -186,14 +188,14 @@ fn exit_code(text: &[u8]) -> Option<u8> {
     (digits && rest.is_empty()).then_some(number)?.try_into().ok()
 }
 
-/// A value of `TINI_VERBOSITY`, as atoi(3) has it: what begins with no number is 0. A negative one is more than all.
+/// Parses a value of `TINI_VERBOSITY` like atoi(3): text without a number is 0. A negative number means the maximum.
 fn verbosity(text: &[u8]) -> u8 {
     let (number, ..) = leading_number(text);
-    // The C library keeps the lower half, and tini takes that as unsigned.
+    // atoi(3) keeps the lower 32 bits, and tini converts them to an unsigned number.
     (number as u32).min(u8::MAX.into()) as u8
 }
 
-/// The number that a text begins with, whether it had a digit, and what follows it: strtol(3) in base 10.
+/// Parses like strtol(3) in base 10. Returns the number, whether there was a digit, and the text after the number.
 fn leading_number(text: &[u8]) -> (i64, bool, &[u8]) {
     let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
     let text = &text[text.iter().take_while(|&byte| blank(byte)).count()..];
@@ -210,7 +212,7 @@ fn leading_number(text: &[u8]) -> (i64, bool, &[u8]) {
     (number, !digits.is_empty(), rest)
 }
 
-/// One line that begins as tini's does: programs look for the version of their init there.
+/// The version in one line that begins like tini's, because programs parse it.
 fn version() -> String {
     format!("tini version 0.19.0 (prosody-entrypoint {})", env!("CARGO_PKG_VERSION"))
 }
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn without_options_there_is_a_command_and_warnings() {
+    fn the_defaults_are_a_command_and_warnings() {
         let expected = InitOptions {
             subreaper: false,
             parent_death_signal: None,
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_may_stand_behind_a_word_unless_posix_is_asked_for() {
+    fn options_may_follow_a_word_unless_posix_is_requested() {
         let options = run(&["echo", "-s", "-", "", "-e", "7", "--", "-x", "--", "end"]);
         assert_eq!(options.command, ["echo", "-", "", "-x", "--", "end"]);
         assert!(options.subreaper && options.success_codes.contains(7));
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_refused_with_the_usage() {
+    fn invalid_command_lines_are_refused_with_the_usage() {
         for (arguments, text) in [
             (&["-x", "true"][..], "init: invalid option -- 'x'\n"),
             (&["--help"], "init: invalid option -- '-'\n"),
@@ -340,14 +342,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_printed() {
+    fn version_license_and_help_are_printed() {
         let print = |arguments| match parse_in(&[], arguments) {
             Ok(Invocation::Print(text)) => text,
             other => panic!("{other:?}"),
         };
         assert!(print(&["--version"]).starts_with("tini version 0.19.0 "));
         assert!(print(&["-l", "-x"]).starts_with("MIT License\n"));
-        // The first that is met counts.
+        // The first option that prints wins.
         let usage = print(&["true", "-hx"]);
         for option in ["-s", "-p", "-v", "-w", "-g", "-e", "-l", "-h", "--version"] {
             assert!(usage.contains(&format!("\n  {option} ")), "{option}");
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_code_is_read_as_strtol_does() {
+    fn exit_codes_are_parsed_like_strtol() {
         for (text, code) in [("0", 0), ("255", 255), (" \t\x0b+007", 7), ("-0", 0), ("", 0)] {
             assert_eq!(codes(run(&["-e", text, "true"]).success_codes), [code], "{text}");
         }
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_is_known_by_the_names_of_tini() {
+    fn signal_names_are_those_of_tini() {
         let known = |name: &str| signal_named(OsStr::new(name));
         assert_eq!(
             (1..=31).filter(|&n| signal_name(n).is_some_and(|name| known(name) == Some(n))).count(),
@@ -379,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_counts_by_being_set_and_verbosity_comes_before_v() {
+    fn variables_count_if_set_and_verbosity_overrides_v() {
         let options = run_in(&[("TINI_SUBREAPER", ""), ("TINI_KILL_PROCESS_GROUP", "0")], &["true"]);
         assert!(options.subreaper && options.forward_to_group);
         for (text, verbosity) in [

@@ -1,6 +1,6 @@
-//! The tokens of Lua source (Lua 5.4 manual, 3.1). Nothing is run.
+//! A lexer for Lua source (Lua 5.4 manual, section 3.1). It executes nothing.
 
-/// How much of a line counts, so that one which is very long is not read again and again.
+/// The maximum number of bytes of a line in [`Tokens::assigned`], so that a very long line is not read repeatedly.
 const LINE: usize = 256;
 
 /// A piece of Lua source.
@@ -8,13 +8,13 @@ const LINE: usize = 256;
 pub enum Token<'a> {
     /// A name or a reserved word.
     Name(&'a [u8]),
-    /// A string as it is written between its quotes or brackets.
+    /// The source of a string, without its quotes or brackets.
     Text(&'a [u8]),
-    /// Any other byte that is not white space. Numbers are one token, their first byte.
+    /// Any other byte except white space. A number is one token, its first byte.
     Symbol(u8),
 }
 
-/// The tokens of Lua source, comments left out.
+/// The tokens of Lua source, without comments.
 #[derive(Clone)]
 pub struct Tokens<'a> {
     source: &'a [u8],
@@ -57,17 +57,17 @@ impl<'a> Iterator for Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    /// The tokens of any bytes.
+    /// Starts at the beginning of `source`, which may be any bytes.
     pub fn new(source: &'a [u8]) -> Self {
         Self { source, position: 0 }
     }
 
-    /// How many bytes were read.
+    /// The number of bytes read.
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// The source of the value that is assigned here: a table, or what stands on the line.
+    /// The source of the assigned value, if `=` is the next token: a table, or the rest of the line.
     pub fn assigned(&self) -> Option<&'a [u8]> {
         let mut tokens = self.clone();
         if tokens.next() != Some(Token::Symbol(b'=')) {
@@ -91,6 +91,7 @@ impl<'a> Tokens<'a> {
         Some(&self.source[start..tokens.position])
     }
 
+    /// The source that has not been read yet.
     pub fn rest(&self) -> &'a [u8] {
         &self.source[self.position..]
     }
@@ -102,7 +103,8 @@ impl<'a> Tokens<'a> {
         &rest[..length]
     }
 
-    /// A string in quotes. One without its end is a mistake, and ends with its line, so that it hides no more.
+    /// Reads a quoted string. An unfinished string is a syntax error in Lua. Here it ends with its line, so that the
+    /// next lines are still read.
     fn quoted(&mut self, quote: u8) -> &'a [u8] {
         self.position += 1;
         let start = self.position;
@@ -124,7 +126,8 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// The text in long brackets (`[[…]]`, `[==[…]==]`) where one begins here. Without its end it reaches to the end of the file.
+    /// Reads a string in long brackets (`[[…]]`, `[==[…]==]`), if one begins here. An unfinished one ends with the
+    /// source.
     fn long_bracket(&mut self) -> Option<&'a [u8]> {
         let inside = self.rest().strip_prefix(b"[")?;
         let level = inside.iter().position(|byte| *byte != b'=')?;

@@ -1,4 +1,4 @@
-//! Values as Lua has them.
+//! Lua values.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,25 +9,29 @@ use super::PLACEHOLDER;
 /// A value that Lua reads from a literal.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// The absence of a value: in a table it leaves the field out.
+    /// No value. In a table, it leaves the field out.
     Nil,
+    /// A boolean.
     Boolean(bool),
+    /// An integer.
     Integer(i64),
+    /// A float.
     Float(f64),
+    /// A string in UTF-8.
     Text(String),
     /// A string that is not UTF-8.
     Bytes(Vec<u8>),
-    /// Text that is not shown.
+    /// A secret string.
     Secret(Secret),
-    /// A number or boolean that is not shown.
+    /// A secret number or boolean.
     Hidden(HiddenScalar),
     /// A sequence.
     List(Vec<Value>),
-    /// A table with its fields in the order in which they are written.
+    /// A table. Its fields are written in this order.
     Table(Vec<(Value, Value)>),
 }
 
-/// A number or boolean that is not shown.
+/// A secret number or boolean. Nothing but [`super::write`] shows it.
 #[derive(Clone, PartialEq)]
 pub struct HiddenScalar(pub(crate) Box<Value>);
 
@@ -38,14 +42,14 @@ impl fmt::Debug for HiddenScalar {
 }
 
 impl Value {
-    /// A table, its fields in the order of their names.
+    /// Creates a table. Its fields are sorted by name.
     pub fn table<N: Into<String>, V: Into<Value>>(fields: impl IntoIterator<Item = (N, V)>) -> Value {
         let fields = fields.into_iter().map(|(name, value)| (name.into(), value.into()));
         let fields: BTreeMap<String, Value> = fields.collect();
         Value::Table(fields.into_iter().map(|(name, value)| (Value::Text(name), value)).collect())
     }
 
-    /// The text of a string that is no secret.
+    /// The text of a string that is not secret.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::Text(text) => Some(text),
@@ -53,7 +57,7 @@ impl Value {
         }
     }
 
-    /// The items of a list; of anything else there are none.
+    /// The items of a list. Empty for other values.
     pub fn items(&self) -> &[Value] {
         match self {
             Value::List(items) => items,
@@ -61,7 +65,7 @@ impl Value {
         }
     }
 
-    /// The fields of a table; of anything else there are none.
+    /// The fields of a table. Empty for other values.
     pub fn fields(&self) -> &[(Value, Value)] {
         match self {
             Value::Table(fields) => fields,
@@ -69,12 +73,12 @@ impl Value {
         }
     }
 
-    /// A field of a table.
+    /// The field of a table with this name.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.fields().iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value)
     }
 
-    /// The strings in a value, itself or those in a list or table, each with whether it is a secret.
+    /// Calls `take` for every string in a value, including nested ones, and passes whether the string is secret.
     pub fn each_text(&self, take: &mut dyn FnMut(&str, bool)) {
         match self {
             Value::Text(text) => take(text, false),
@@ -85,7 +89,7 @@ impl Value {
         }
     }
 
-    /// The same value with `change` made to every scalar in it.
+    /// The value with `change` applied to every scalar in it.
     fn map(&self, change: &dyn Fn(&Value) -> Value) -> Value {
         match self {
             Value::List(items) => items.iter().map(|item| item.map(change)).collect(),
@@ -97,7 +101,7 @@ impl Value {
         }
     }
 
-    /// The same value with every scalar in it hidden, for values that may be secrets.
+    /// The value with every scalar in it made secret, for values that may contain secrets.
     pub fn hidden(&self) -> Value {
         self.map(&|scalar| match scalar {
             Value::Text(text) => Value::Secret(Secret::new(text.clone())),
@@ -108,8 +112,8 @@ impl Value {
         })
     }
 
-    /// The same value with every secret in it that is a setting's and the one line of a file written as a reference to that
-    /// file, `FileLine("…")`. The files are by the settings' fields.
+    /// The value with references to files, `FileLine("…")`, instead of secrets from these files. `files` has the path
+    /// of a secret's file by the field of its setting.
     pub fn with_file_references(&self, files: &BTreeMap<&'static str, String>) -> Value {
         self.map(&|scalar| match scalar {
             Value::Secret(secret) => {
@@ -181,34 +185,33 @@ impl<V: Into<Value>> FromIterator<V> for Value {
     }
 }
 
-/// Text that only [`super::write`] puts into its output, and that nothing else prints: in messages, in logs and in
-/// whatever a template makes of it, `<secret>` stands in its place.
+/// A secret string. Only [`super::write`] writes it. Messages, logs and text from templates contain `<secret>` instead.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     text: String,
-    /// The setting that it is the value of, by its field.
+    /// The field of the setting with this value, if any.
     setting: Option<&'static str>,
-    /// A file whose one line it is, for Prosody to read it there.
+    /// The file from which Prosody reads the secret, if any. It contains one line, the secret.
     file: Option<String>,
 }
 
 impl Secret {
-    /// Takes the text.
+    /// Creates a secret that belongs to no setting or file.
     pub fn new(text: String) -> Secret {
         Secret { text, setting: None, file: None }
     }
 
-    /// Notes that it is the value of a setting, given by its field, and as it stands there.
+    /// Marks the secret as the unchanged value of a setting, given by its field.
     pub fn set_setting(&mut self, field: &'static str) {
         self.setting = Some(field);
     }
 
-    /// The text itself, for who has to use it.
+    /// The secret text. Never print it.
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// The file that Prosody reads it from, if that is so.
+    /// The file from which Prosody reads the secret, if any.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
     }

@@ -1,7 +1,8 @@
-//! The one declaration of every setting: name, type, default, meaning, aliases, and whether it is a secret.
+//! The declaration of every setting: name, type, default, meaning, aliases, and whether it is a secret.
 //!
-//! A field `c2s_ports` is the setting `PROSODY_C2S_PORTS`. The typed structs, the parsing, the `_FILE` twins, the
-//! aliases, the messages, the did-you-mean, the reference in `docs/settings.md` and the JSON schema follow from here.
+//! The field `c2s_ports` is the setting `PROSODY_C2S_PORTS`. Everything else is derived from here: the typed structs,
+//! parsing, the `_FILE` variants, aliases, messages, suggestions, the reference in `docs/settings.md` and the JSON
+//! schema.
 
 use std::borrow::Cow;
 
@@ -12,25 +13,25 @@ use crate::lua::Value;
 
 use crate::lua::Secret;
 
-/// What is known of one setting besides its value.
+/// The declaration of one setting.
 pub struct Setting {
-    /// Its name here.
+    /// The name of the setting in the program.
     pub field: Field,
-    /// How the reference names its type.
+    /// The name of its type in the reference.
     pub type_name: fn() -> Cow<'static, str>,
     /// A valid value.
     pub example: fn() -> &'static str,
-    /// The default in words, empty where there is none.
+    /// The default in Markdown for the reference. Empty if there is none.
     pub default: &'static str,
-    /// What it does.
+    /// Its meaning in Markdown for the reference.
     pub meaning: &'static str,
-    /// Other images' names for the same setting, with their prefix.
+    /// The full names of the same setting in other images.
     pub aliases: &'static [&'static str],
-    /// Whether the value must never be shown.
+    /// Whether its values must never be shown.
     pub secret: bool,
-    /// Whether a value may hold a secret and is therefore not shown, for some settings only where it is JSON.
+    /// Whether the given value may contain a secret and must not be shown. For some types, only JSON may.
     pub hides: fn(&str) -> bool,
-    /// The global Prosody options that the setting decides.
+    /// The global Prosody options that the setting determines.
     pub options: &'static [&'static str],
 }
 
@@ -40,7 +41,7 @@ impl Setting {
         self.field.variable()
     }
 
-    /// Whether the value is one secret and no more, which has one line as a rule.
+    /// Whether the whole value is one secret. Such a value normally has one line.
     pub fn is_plain_secret(&self) -> bool {
         (self.type_name)() == Secret::type_name()
     }
@@ -57,10 +58,10 @@ pub struct Field(&'static str);
 
 #[allow(non_upper_case_globals)]
 impl Field {
-    /// The account that another image's `LOCAL`, `DOMAIN` and `PASSWORD` name. It is no setting of the catalogue.
+    /// The account of another image's `LOCAL`, `DOMAIN` and `PASSWORD`. It is not in the catalogue.
     pub const account: Field = Field("account");
 
-    /// The name in lower case and without its prefix: the field, and what envy looks for.
+    /// The name in lower case without the prefix, which is also the name that `envy` deserialises.
     pub fn name(self) -> &'static str {
         self.0
     }
@@ -71,14 +72,14 @@ impl Field {
     }
 }
 
-/// What every setting's name begins with.
+/// The prefix of every setting.
 pub const PREFIX: &str = "PROSODY_";
 
-/// The settings of one part of the reference.
+/// One section of the reference.
 pub struct Section {
-    /// The heading in the reference.
+    /// The heading of the section.
     pub title: &'static str,
-    /// Its settings, in the reference's order.
+    /// The settings of the section, in the order of the reference.
     pub settings: &'static [Setting],
 }
 
@@ -116,7 +117,7 @@ macro_rules! section {
                 } ),* ],
             };
 
-            /// The Prosody options whose value is a setting's value as it stands, with those that are set.
+            /// The Prosody options that are set here and take the value of their setting unchanged.
             pub fn plain_options(&self) -> Vec<(&'static str, Value)> {
                 #[allow(unused_mut)]
                 let mut options = Vec::new();
@@ -130,7 +131,7 @@ macro_rules! section {
 }
 
 section! {
-    /// Which hosts are served, and by whom.
+    /// Hosts, components and accounts.
     Hosts "Hosts"
     domain: Domain = "", "The one-variable set-up: a virtual host for the domain, the modules that clients expect today, and, unless `PROSODY_COMPONENTS` is set, `conference.` (chat rooms with an archive), `upload.` (file sharing) and `proxy.` (file transfer) below it.";
     virtual_hosts: VirtualHosts = "`PROSODY_DOMAIN`; else none where files of your own define a host; else the container's host name where it has a dot or the data directory has its data; else `localhost`", "Virtual hosts. JSON: `[{\"host\":\"a.example\",\"admins\":[…],\"modules_enabled\":[…],\"modules_disabled\":[…],\"options\":{…}}]`.";
@@ -155,7 +156,7 @@ section! {
 }
 
 section! {
-    /// What Prosody loads.
+    /// Prosody's modules.
     Modules "Modules"
     modules_enabled: Set<Name> = "", "Added to the default modules. Community modules among them are linked from the collection, with what they need; those for rooms are loaded on the `muc` components.", decides [modules_enabled], aliases ["PROSODY_ENABLE_MODULES"];
     modules_disabled: Set<Name> = "", "Taken from the default and the auto-loaded modules. `PROSODY_MODULES_ENABLED` wins over it.", decides [modules_disabled], aliases ["PROSODY_DISABLE_MODULES"];
@@ -165,7 +166,7 @@ section! {
 }
 
 section! {
-    /// Who may log in and register.
+    /// Authentication and registration.
     Authentication "Authentication and registration"
     authentication: Name = "`internal_hashed`", "The authentication provider; one of the community's is linked by itself.", option authentication;
     ldap_server: Text = "`localhost`", "The directory server, for the provider `ldap`.", option ldap_server;
@@ -233,7 +234,7 @@ section! {
 }
 
 section! {
-    /// Where data go, and for how long.
+    /// Databases, storage and retention.
     Storage "Storage"
     default_storage: Name = "`internal`, or `sql` where `PROSODY_DATABASE_URL` is set", "The storage backend. `sqlite` is short for `sql` on the SQLite file `prosody.sqlite` in the data directory.", decides [default_storage], aliases ["PROSODY_STORAGE"];
     database_url: DatabaseUrl = "", "`postgresql://user:password@host:5432/prosody`, `mysql://…`, `sqlite:///absolute/path`; `?host=/path` is a socket.", decides [sql], secret: true;
@@ -256,7 +257,7 @@ section! {
 }
 
 section! {
-    /// What can be seen from outside.
+    /// Logs and statistics.
     Observability "Observability"
     log_level: LogLevel = "`info`", "How much Prosody says on the console.", decides [log], aliases ["PROSODY_LOGLEVEL"];
     statistics: Name = "", "The statistics provider.", option statistics;
@@ -267,14 +268,14 @@ section! {
 }
 
 section! {
-    /// Everything that has no setting of its own.
+    /// Custom options and files, for everything without a setting.
     Anything "Anything else"
     options: CustomOptions = "", "Any global Prosody option: `{\"max_resources\": 5}`. `null` leaves an option out. An option that a setting decides too is an error.";
     extra_config: Glob = "`conf.d/*.cfg.lua` below the configuration directory", "Lua fragments included very last, in name order: what they say wins. `vhost.d/` and `cmpt.d/` beside it are included after our virtual hosts and after our components. Files that end in `.cfg.lua.j2` are templates.";
 }
 
 section! {
-    /// What concerns the entrypoint and not Prosody.
+    /// Settings of the entrypoint itself.
     Entrypoint "The entrypoint itself"
     config_dir: Path = "`/etc/prosody`", "Your input. It is only read.", aliases ["PROSODY_CONFIGDIR"];
     templates_dir: Path = "`templates` below the configuration directory", "A file here replaces the built-in template of the same name.";
@@ -294,7 +295,7 @@ impl Lua for Secret {
     }
 }
 
-/// All sections, in the reference's order.
+/// All sections, in the order of the reference.
 pub const SECTIONS: &[Section] = &[
     Hosts::SECTION,
     Modules::SECTION,
@@ -307,7 +308,7 @@ pub const SECTIONS: &[Section] = &[
     Entrypoint::SECTION,
 ];
 
-/// What the names of the settings for one store's backend begin with: `PROSODY_STORAGE_ARCHIVE=sql`.
+/// The prefix of the settings for the backend of one store: `PROSODY_STORAGE_ARCHIVE=sql`.
 pub const STORE_PREFIX: &str = "PROSODY_STORAGE_";
 
 /// Every setting of every section.
@@ -315,7 +316,7 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
     SECTIONS.iter().flat_map(|section| section.settings)
 }
 
-/// The setting with this field.
+/// The setting of a field. `None` for [`Field::account`].
 pub fn setting(field: Field) -> Option<&'static Setting> {
     settings().find(|setting| setting.field == field)
 }

@@ -1,17 +1,17 @@
-//! What the variables of other images mean here, so that whoever moves in changes nothing but the image's name.
+//! The meaning of other images' variables, so that users of those images only need to change the image name.
 //!
-//! A name that is only another name for a setting is an alias of the catalogue's.
+//! Further names of a setting, with the same meaning, are aliases in the catalogue.
 
 use super::catalogue::{Field, PREFIX};
 use crate::report::Report;
 
-/// What a variable of another image means.
+/// The meaning of another image's variable.
 pub enum Meaning {
-    /// This setting.
+    /// The same as a setting.
     Setting(Field),
-    /// What no setting says alone: which one to use, and what it does.
+    /// A meaning that no single setting has: the setting to use instead, and the meaning.
     Special(&'static str, &'static str),
-    /// Nothing: what to use in its place. Where that is empty, the same name behind `PROSODY_`.
+    /// No effect: the setting to use instead. If empty, it is the same name with the prefix `PROSODY_`.
     Unsupported(&'static str),
 }
 
@@ -23,8 +23,8 @@ const ENABLED: &str = "`PROSODY_MODULES_ENABLED`";
 const ACCOUNTS: &str = "`PROSODY_ACCOUNTS`";
 const OPTIONS: &str = "`PROSODY_OPTIONS`";
 
-/// Every variable of another image that has a meaning, or a user. Any program could have those that do not begin with
-/// `PROSODY_`: they count where `DOMAIN` does.
+/// Every variable of other images that has a meaning here or that people set. Names without the prefix `PROSODY_` may
+/// belong to any program: they are only used together with `DOMAIN`.
 #[rustfmt::skip]
 pub const VARIABLES: &[(&str, Meaning)] = &[
     ("PROSODY_SQL_DRIVER", Setting(Field::db_driver)),
@@ -89,17 +89,17 @@ pub const VARIABLES: &[(&str, Meaning)] = &[
     ("HTTP_FILE_SHARE_DAILY_QUOTA", Unsupported("`PROSODY_UPLOAD_DAILY_QUOTA_MB`")),
 ];
 
-/// What a name means, without `_FILE`.
+/// The entry of a variable, given without `_FILE`.
 pub fn find(name: &str) -> Option<&'static (&'static str, Meaning)> {
     VARIABLES.iter().find(|(known, _)| *known == name)
 }
 
-/// Whether a variable counts that does not begin with `PROSODY_`.
+/// Whether a variable without the prefix `PROSODY_` may have a meaning here.
 pub fn may_count(name: &str) -> bool {
     name == "PASSWORD_FILE" || find(name).is_some()
 }
 
-/// The setting to use in place of a variable, in backticks.
+/// The setting to use instead of a variable, in backticks.
 pub fn setting(name: &str, meaning: &Meaning) -> String {
     match meaning {
         Setting(field) => format!("`{}`", field.variable()),
@@ -108,14 +108,14 @@ pub fn setting(name: &str, meaning: &Meaning) -> String {
     }
 }
 
-/// What to say of a variable that has no effect.
+/// The message for a variable without effect. `None` if it is not another image's.
 pub fn hint(name: &str) -> Option<String> {
     let (name, meaning) = find(name)?;
     let setting = setting(name, meaning).replace('`', "");
     Some(format!("{name}: this is another image's, and has no effect here: use {setting}"))
 }
 
-/// Says which setting to use in place of a variable that was taken.
+/// Adds a note to the report: the setting to use instead of a variable that had an effect.
 pub fn note(variable: &str, report: &mut Report) {
     if let Some((name, meaning)) = find(variable.strip_suffix("_FILE").unwrap_or(variable)) {
         let setting = setting(name, meaning).replace('`', "");

@@ -1,4 +1,4 @@
-//! What the variables of other images say that are more than another name for a setting.
+//! Variables of other images that are more than another name for a setting.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::types::{Account, BareOrDomain, Boolean, Domain, E2ePolicy, Jid, Lua, 
 use crate::layout::CONFIG_DIR;
 use crate::report::{Report, SettingError};
 
-/// The component that each of these names the host of.
+/// Variables with the host of a component, and the module of that component.
 const COMPONENT_HOSTS: [(&str, &str); 4] = [
     ("DOMAIN_MUC", "muc"),
     ("DOMAIN_HTTP_UPLOAD", "http_file_share"),
@@ -18,7 +18,8 @@ const COMPONENT_HOSTS: [(&str, &str); 4] = [
     ("DOMAIN_PUBSUB", "pubsub"),
 ];
 
-/// Takes what is no setting of its prefixed: `prefixed` has those that begin with `PROSODY_`, by their names; `variables` all others too.
+/// Applies the legacy variables to `source` and reports their errors. `prefixed` has those with the prefix `PROSODY_`,
+/// by name. `variables` has all variables that may be settings or legacy variables.
 pub fn take(
     prefixed: &BTreeMap<&'static str, Given>,
     variables: &BTreeMap<String, String>,
@@ -26,7 +27,7 @@ pub fn take(
     report: &mut Report,
 ) {
     prefixed.values().for_each(|given| note(&given.variable, report));
-    // To the official image's Prosody a relative path is one beside its main file.
+    // In the official image, a relative path is relative to the main file.
     let config_dir = source.given.get(&Field::config_dir).map(|given| given.value.clone());
     if let Some(given) =
         source.given.get_mut(&Field::certificates).filter(|given| !given.value.starts_with('/'))
@@ -35,7 +36,7 @@ pub fn take(
     }
     let mut flag = |name: &str| {
         let given = prefixed.get(name)?;
-        // Where it is wrong nothing is started.
+        // After an error the server does not start, so any value will do.
         Some(Boolean::parse(&given.value).map(|flag| flag.0).unwrap_or_else(|why| {
             report.error(SettingError::new(&given.variable, &why).with_value(&given.value));
             false
@@ -78,7 +79,7 @@ pub fn take(
         .collect();
     let is_host_named =
         [Field::domain, Field::virtual_hosts].iter().any(|field| source.given.contains_key(field));
-    // Without LOCAL, and with a setting that names the host, the two are another program's.
+    // If LOCAL is missing and a setting names the host, DOMAIN and PASSWORD probably belong to another program.
     let is_for_account = |missing: &str| missing != "LOCAL" || !is_host_named;
     if let Some(missing) =
         Some(&missing[..]).filter(|missing| missing.len() == 1 && is_for_account(missing[0]))
@@ -99,19 +100,19 @@ pub fn take(
         return;
     }
     if !missing.is_empty() && Domain::parse(domain).is_err() {
-        // Most likely it is another program's, and so no mistake where warnings are mistakes.
+        // It probably belongs to another program, so it must not be an error in strict mode.
         report.warning("DOMAIN: this is no domain, and has no effect here: use PROSODY_DOMAIN".to_owned());
         return;
     }
     let field = if missing.is_empty() { Field::virtual_hosts } else { Field::domain };
-    // What is wrong with it as an account's is in the report.
+    // As part of an account, an invalid domain has been reported already.
     if !missing.is_empty() || Domain::parse(domain).is_ok() {
         source.given.insert(field, given("DOMAIN", domain));
         let setting = catalogue::setting(field).map(catalogue::Setting::name).unwrap_or_default();
         report.debug(format!("DOMAIN is another image's: the setting is {setting}"));
     }
 
-    // So are the administrators in quotation marks there, as the strings of a list in Lua.
+    // That image takes a Lua list of strings here, in quotation marks.
     if let Some(given) = source.given.get_mut(&Field::admins).filter(|given| given.value.starts_with('"')) {
         given.value = given.value.replace('"', "");
     }
@@ -121,7 +122,7 @@ pub fn take(
         let mut wrong = |why: String| report.error(SettingError::new(name, &why).with_value(value));
         let component = COMPONENT_HOSTS.iter().find(|(variable, _)| variable == name);
         match (meaning, component) {
-            // A list of strings in Lua, as that image had it, has quotes.
+            // A Lua list of strings, in quotation marks.
             (Setting(field), _) => {
                 let value = value.replace('"', "");
                 keep(source.given.entry(*field), given(name, &value), catalogue::setting(*field), report);
@@ -159,7 +160,7 @@ pub fn take(
     }
 }
 
-/// Reads the account of `LOCAL`, `DOMAIN` and `PASSWORD`.
+/// Parses the account of `LOCAL`, `DOMAIN` and `PASSWORD`, or of `PASSWORD_FILE`.
 fn account(domain: &str, variables: &BTreeMap<String, String>, source: &mut Source, report: &mut Report) {
     let local = &variables["LOCAL"];
     let password = match (variables.get("PASSWORD"), variables.get("PASSWORD_FILE")) {
@@ -187,7 +188,7 @@ fn account(domain: &str, variables: &BTreeMap<String, String>, source: &mut Sour
     }
     note("LOCAL", report);
     note(&given.variable, report);
-    // Under a name of no setting it is a secret that is handed on to nobody.
+    // `Field::account` is no setting: the password counts as a secret, and no program inherits it.
     source.given.insert(Field::account, given);
 }
 
@@ -202,15 +203,15 @@ mod tests {
         Settings::read(pairs.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
     }
 
-    /// The variable that gave a field.
+    /// The variable that set a field.
     fn source_variable(settings: &Settings, field: Field) -> Option<&str> {
         settings.source.given.get(&field).map(|given| given.variable.as_str())
     }
 
     #[test]
-    fn every_name_stands_once_and_every_field_is_a_settings() {
+    fn names_are_unique_and_refer_to_settings() {
         for (index, (name, meaning)) in VARIABLES.iter().enumerate() {
-            assert!(VARIABLES[..index].iter().all(|(other, _)| other != name), "{name} stands twice");
+            assert!(VARIABLES[..index].iter().all(|(other, _)| other != name), "{name} is a duplicate");
             assert!(
                 catalogue::settings()
                     .all(|setting| setting.name() != *name && !setting.aliases.contains(name)),
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_any_program_could_have_is_not_looked_at_alone() {
+    fn general_names_have_no_effect_on_their_own() {
         let pairs = [
             ("LOCAL", "/usr/local"),
             ("PASSWORD_FILE", "/no/such/file"),
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn administrators_may_be_in_quotation_marks() {
+    fn admins_may_be_in_quotation_marks() {
         let admins = ("PROSODY_ADMINS", r#""me@example.com", "admin@example.net""#);
         let (settings, report) = read(&[("DOMAIN", "example.com"), admins]);
         assert!(report.errors().is_empty(), "{report:?}");
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn three_together_are_an_account() {
+    fn local_domain_and_password_together_are_an_account() {
         let romeo = [("LOCAL", "Romeo"), ("DOMAIN", "shakespeare.lit"), ("PASSWORD", "juliet4ever")];
         let (settings, report) = read(&romeo);
         assert!(report.errors().is_empty() && report.warnings().next().is_none(), "{report:?}");
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_that_is_listed_too_is_one() {
+    fn the_same_account_in_both_forms_counts_once() {
         let romeo = [("LOCAL", "romeo"), ("DOMAIN", "shakespeare.lit"), ("PASSWORD", "juliet4ever")];
         let both = |listed| read(&[romeo[0], romeo[1], romeo[2], ("PROSODY_ACCOUNTS", listed)]);
         let (settings, report) = both("romeo@shakespeare.lit:juliet4ever");
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_path_of_certificates_is_below_the_configuration_directory() {
+    fn a_relative_certificates_path_is_below_the_configuration_directory() {
         for (directory, path) in [(None, "/etc/prosody/keys"), (Some("/srv/chat"), "/srv/chat/keys")] {
             let directory = directory.map(|directory| ("PROSODY_CONFIGDIR", directory));
             let pairs: Vec<_> = directory.into_iter().chain([("PROSODY_CERTIFICATES", "keys")]).collect();
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn the_family_is_told_by_every_one_of_its_names() {
+    fn every_sql_variable_is_recognised() {
         for name in ["DRIVER", "DB", "HOST", "USERNAME", "PASSWORD"] {
             let (settings, _) = read(&[(&format!("PROSODY_SQL_{name}"), "SQLite3")]);
             assert!(settings.has_sql_family(), "{name}");

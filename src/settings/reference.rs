@@ -1,4 +1,4 @@
-//! The catalogue, written for people and for machines.
+//! The catalogue as Markdown, as a table, as a JSON schema and as an environment file, and the effective settings.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::catalogue::{self, Field, SECTIONS, STORE_PREFIX, Setting};
 use super::compat::{self, Meaning};
 use super::input::Given;
 
-/// The reference that stands in `docs/settings.md`.
+/// The reference in Markdown, the content of `docs/settings.md`.
 pub fn markdown() -> String {
     let mut text = String::from(
         "# Settings\n\n\
@@ -89,7 +89,7 @@ fn type_name(setting: &Setting) -> String {
     format!("{}{secret}", (setting.type_name)())
 }
 
-/// Columns for a terminal.
+/// The reference in columns for a terminal.
 pub fn table() -> String {
     let mut text = String::new();
     for section in SECTIONS {
@@ -110,7 +110,7 @@ pub fn table() -> String {
     text
 }
 
-/// A schema of the environment: an object of strings.
+/// A JSON schema of the environment, an object of strings.
 pub fn json_schema() -> String {
     let mut properties = Map::new();
     for setting in catalogue::settings() {
@@ -140,7 +140,7 @@ pub fn json_schema() -> String {
     format!("{schema:#}\n")
 }
 
-/// A file for `docker run --env-file`, everything in it commented out.
+/// A file for `docker run --env-file`, with every setting commented out.
 pub fn env_file() -> String {
     let mut text = String::from("# Settings of prosody-entrypoint: remove the # in front of what you set.\n");
     for section in SECTIONS {
@@ -152,7 +152,7 @@ pub fn env_file() -> String {
     text
 }
 
-/// Every setting with the value in force and where it came from. Secrets are not shown.
+/// Every setting with its effective value and the source of the value. Secrets are hidden.
 pub fn effective(settings: &Settings) -> String {
     let mut text = String::new();
     for setting in catalogue::settings() {
@@ -191,9 +191,9 @@ fn line(text: &mut String, name: &str, given: &Given, is_shown: bool) {
 mod tests {
     use super::*;
 
-    /// `make docs` writes it anew.
+    /// `make docs` regenerates the file.
     #[test]
-    fn the_reference_in_the_docs_is_this_one() {
+    fn the_reference_in_the_docs_is_current() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
         assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), markdown(), "stale: run `make docs`");
     }

@@ -1,4 +1,4 @@
-//! Values as templates have them: from Lua's to the template engine's, and back for output.
+//! Conversion of Lua values to the template engine's values, and back for output.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,10 +9,10 @@ use minijinja::{ErrorKind, Value};
 
 use crate::lua::{self, Dialect, Error, HiddenScalar, PLACEHOLDER, Secret, is_identifier};
 
-/// More levels than [`lua::write`] takes, so that it is the one to refuse them.
+/// The maximum depth of a conversion. It exceeds the limit of [`lua::write`], which reports the error.
 const DEEPEST: usize = 200;
 
-/// A Lua value for a template's context.
+/// Converts a Lua value for a template's context.
 pub fn to_template(value: &lua::Value) -> Value {
     match value {
         lua::Value::Nil => Value::from(()),
@@ -30,11 +30,11 @@ pub fn to_template(value: &lua::Value) -> Value {
     }
 }
 
-/// Writes what a template gives as a Lua literal.
+/// Writes a template's value to `out` as a Lua literal.
 ///
 /// # Errors
 ///
-/// As [`lua::write`], and where Lua has no such value: an undefined one, a function.
+/// As [`lua::write`], and for values that do not exist in Lua, such as undefined ones.
 pub fn write(out: &mut dyn fmt::Write, value: &Value, dialect: Dialect) -> Result<(), Error> {
     if let Some(name) = value.downcast_object_ref::<LuaName>() {
         return Ok(out.write_str(&name.0)?);
@@ -45,7 +45,7 @@ pub fn write(out: &mut dyn fmt::Write, value: &Value, dialect: Dialect) -> Resul
     lua::write(out, &from_template(value, 0)?, dialect)
 }
 
-/// What a template gives as a Lua value.
+/// Converts a template's value to a Lua value.
 fn from_template(value: &Value, depth: usize) -> Result<lua::Value, Error> {
     if let Some(secret) = value.downcast_object_ref::<Secret>() {
         return Ok(lua::Value::Secret(secret.clone()));
@@ -119,18 +119,18 @@ impl Object for HiddenScalar {
     }
 }
 
-/// A Lua name, checked, which [`write`] puts bare: the name of an option left of its `=`. It is no value, so it
-/// cannot stand in a list or table.
+/// A valid Lua name, such as the name of an option on the left of `=`. [`write`] does not quote it. It has no literal,
+/// so it is an error in a list or table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LuaName(String);
 
 impl LuaName {
-    /// None where `text` is no name ([`is_identifier`]).
+    /// `None` if `text` is not a valid name ([`is_identifier`]).
     pub fn new(text: &str) -> Option<LuaName> {
         is_identifier(text).then(|| LuaName(text.to_owned()))
     }
 
-    /// For a template's context.
+    /// Converts the name for a template's context.
     pub fn into_value(self) -> Value {
         Value::from_object(self)
     }
@@ -146,7 +146,7 @@ impl Object for LuaName {
     }
 }
 
-/// Lua code, which [`write`] puts as it is. Only [`verbatim_lua_code`] makes one.
+/// Lua code, which [`write`] does not quote. Only [`verbatim_lua_code`] creates one.
 #[derive(Debug)]
 struct Verbatim(String);
 
@@ -160,12 +160,12 @@ impl Object for Verbatim {
     }
 }
 
-/// The filter of that name: the one way to have text written as it is, as code. It stands alone (not in a list
-/// or table), and joined to other text it is text again.
+/// The filter `verbatim_lua_code`: the only way to write text as Lua code. The result is an error in a list or table,
+/// and becomes plain text again when it is joined to other text.
 ///
 /// # Errors
 ///
-/// What is not a string, a [`Secret`] among it.
+/// Any value that is not a string. A [`Secret`] is none.
 pub fn verbatim_lua_code(value: &Value) -> Result<Value, minijinja::Error> {
     match (value.kind(), value.as_str()) {
         (ValueKind::String, Some(code)) => Ok(Value::from_object(Verbatim(code.to_owned()))),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn text_stays_readable_and_what_cannot_be_seen_is_escaped() {
+    fn text_stays_readable_and_invisible_characters_are_escaped() {
         assert_eq!(written("é 漢字 🐘 'x'"), "\"é 漢字 🐘 'x'\"");
         assert_eq!(written("\"\\\n\r\t"), r#""\"\\\n\r\t""#);
         assert_eq!(written("\x001\u{7f}2\u{85}"), r#""\0001\1272\194\133""#);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn none_is_nil_or_leaves_an_option_out_but_ends_no_list() {
+    fn none_is_nil_or_leaves_a_field_out_and_is_refused_in_a_list() {
         assert_eq!(written(()), "nil");
         assert_eq!(written(context! { a => (), b => 1, c => Value::UNDEFINED }), "{ b = 1 }");
         assert_eq!(
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn short_lists_take_one_line_and_others_one_line_an_item() {
+    fn short_lists_take_one_line_and_others_one_line_per_item() {
         assert_eq!(written(Value::from(Vec::<Value>::new())), "{ }");
         assert_eq!(written(context! {}), "{ }");
         assert_eq!(written(vec![1, 2, 3, 4, 5, 6, 7, 8]), "{ 1, 2, 3, 4, 5, 6, 7, 8 }");
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_bare_only_where_they_are_names() {
+    fn keys_are_bare_only_if_they_are_names() {
         let keys = ["end", "a b", "", "1", "x1"].map(|key| (Value::from(key), 1));
         assert_eq!(
             written(Value::from_object(BTreeMap::from(keys))),
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn names() {
+    fn only_identifiers_are_names() {
         for name in ["a", "_", "A_1", "ends", "c2s_ports"] {
             assert!(is_identifier(name), "{name}");
             assert_eq!(written(LuaName::new(name).unwrap().into_value()), name);
@@ -302,13 +302,13 @@ mod tests {
             assert!(!is_identifier(other), "{other}");
             assert_eq!(LuaName::new(other), None);
         }
-        // As a value it would be a variable, such as `os`.
+        // As a value, a bare name would be a variable.
         let os = LuaName::new("os").unwrap().into_value();
         assert_eq!(refused(vec![os]), "item 1: a value of kind Plain has no Lua literal");
     }
 
     #[test]
-    fn tables_deeper_than_luas_parser_takes_are_refused() {
+    fn tables_too_deep_for_luas_parser_are_refused() {
         let nested = |levels| (0..levels).fold(Value::from(1), |inner, _| vec![inner].into());
         assert!(literal(nested(100), LUA_5_4).is_ok());
         let error = refused(nested(101));
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn written_secrets_are_found_and_hidden_again() {
+    fn written_secrets_can_be_hidden_again() {
         for text in ["", "hunter2", "a\"b", "a\\", "\\\"", "--[[secret]] \"x\"", "line\nline", "ends in \\\\"]
         {
             let secret = Value::from_object(Secret::new(text.into()));
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scalar_of_a_hidden_value_is_written_and_never_shown() {
+    fn scalars_of_a_hidden_value_are_written_but_never_shown() {
         let value = context! { a => 4711, b => vec![Value::from(true), Value::from("x")] };
         let rendered = written(hidden(&value));
         assert_eq!(
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_written_or_replaced_wherever_it_stands() {
+    fn nested_secrets_are_written_or_hidden_too() {
         let value = context! { list => vec![secret()], password => secret() };
         assert_eq!(
             written(value.clone()),
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_does_not_print() {
+    fn a_secret_is_never_formatted() {
         let plain = Secret::new("hunter2".into());
         let nested = context! { password => secret(), list => vec![secret()] };
         for text in [
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_compared_by_what_they_hold() {
+    fn secrets_are_compared_by_content() {
         assert_eq!(Secret::new("a".into()), Secret::new("a".into()));
         assert_eq!(secret(), secret());
         assert_ne!(secret(), Value::from_object(Secret::new("other".into())));

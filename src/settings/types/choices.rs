@@ -1,25 +1,24 @@
-//! Words out of a fixed choice, in any case.
+//! Values from a fixed set of words, in upper or lower case.
 
 use super::{Lua, SettingType, alternatives, deserialize, did_you_mean};
 use crate::lua::Value;
 use std::borrow::Cow;
 
-/// Every spelling of a boolean, and what it means.
+/// Every spelling of a boolean, in pairs: first true, then false.
 const BOOLEANS: [&str; 8] = ["true", "false", "1", "0", "yes", "no", "on", "off"];
 
-/// A boolean in any of its spellings, in any case.
+/// Reads a boolean in any of its spellings, in upper or lower case.
 fn boolean(text: &str) -> Option<bool> {
     let place = BOOLEANS.iter().position(|word| word.eq_ignore_ascii_case(text))?;
-    // The spellings come in pairs, the true one first.
     Some(place % 2 == 0)
 }
 
-/// The message for a word that is none of the choices.
+/// The error for a word outside the set.
 fn wrong_choice(text: &str, choices: &[&'static str]) -> String {
     format!("expected {}{}", alternatives(choices), did_you_mean(text, choices))
 }
 
-/// `true` or `false`, `1` or `0`, `yes` or `no`, `on` or `off`, in any case.
+/// `true` or `false`, `1` or `0`, `yes` or `no`, `on` or `off`, in upper or lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boolean(pub bool);
 
@@ -51,7 +50,7 @@ impl Lua for Boolean {
 
 deserialize!(Boolean);
 
-/// Declares a type that is one of some words.
+/// Declares an enum with one word for each variant.
 macro_rules! choices {
     ($(
         $(#[$meta:meta])*
@@ -62,7 +61,7 @@ macro_rules! choices {
         pub enum $name { $( $(#[$variant_meta])* $variant ),+ }
 
         impl $name {
-            /// The word, as Prosody spells it.
+            /// The word in Prosody's spelling.
             pub fn as_str(self) -> &'static str {
                 match self { $( $name::$variant => $word ),+ }
             }
@@ -98,21 +97,21 @@ macro_rules! choices {
 }
 
 choices! {
-    /// `tls_profile`: Mozilla's recommendations for servers, and Prosody's `legacy`.
+    /// `tls_profile`: Mozilla's server-side TLS profiles, and Prosody's `legacy`.
     TlsProfile {
-        /// TLS 1.3 alone.
+        /// TLS 1.3 only.
         Modern = "modern",
         /// TLS 1.2 and later.
         Intermediate = "intermediate",
         /// TLS 1.0 and later.
         Old = "old",
-        /// What Prosody offered before it had profiles.
+        /// Prosody's configuration before it had profiles.
         Legacy = "legacy",
     }
 
     /// `network_backend`.
     NetworkBackend {
-        /// Prosody's own, on `epoll(7)` or `poll(2)`.
+        /// Prosody's own backend, on `epoll(7)` or `poll(2)`.
         Epoll = "epoll",
         /// libevent.
         Event = "event",
@@ -120,31 +119,31 @@ choices! {
         Select = "select",
     }
 
-    /// The least important message that is logged.
+    /// The lowest level that is logged.
     LogLevel {
         /// Everything.
         Debug = "debug",
-        /// What happens.
+        /// Normal operation, and everything above.
         Info = "info",
-        /// What may be wrong.
+        /// Warnings and errors.
         Warn = "warn",
-        /// What is wrong.
+        /// Errors only.
         Error = "error",
     }
 
-    /// `e2e_policy_chat` and `e2e_policy_muc`: what is said to clients whose messages are not encrypted end to end.
+    /// `e2e_policy_chat` and `e2e_policy_muc`: the response to messages without end-to-end encryption.
     E2ePolicy {
-        /// Nothing.
+        /// No response.
         None = "none",
-        /// That they should be.
+        /// A recommendation to encrypt.
         Optional = "optional",
-        /// That they are not delivered.
+        /// An error; the message is not delivered.
         Required = "required",
     }
 
-    /// `ldap_scope`: how far below the base a search goes.
+    /// `ldap_scope`: the depth of a search below the base.
     LdapScope {
-        /// The base alone.
+        /// The base entry only.
         Base = "base",
         /// The entries directly below the base.
         OneLevel = "onelevel",
@@ -152,11 +151,11 @@ choices! {
         Subtree = "subtree",
     }
 
-    /// `ldap_mode`: how a password is checked.
+    /// `ldap_mode`: how passwords are verified.
     LdapMode {
-        /// The LDAP server checks it.
+        /// The LDAP server verifies them.
         Bind = "bind",
-        /// Prosody reads the password, in clear text, and checks it.
+        /// Prosody reads the password in plain text and verifies it.
         GetPasswd = "getpasswd",
     }
 
@@ -166,20 +165,20 @@ choices! {
         PostgreSql = "PostgreSQL",
         /// MySQL and MariaDB.
         MySql = "MySQL",
-        /// A file.
+        /// SQLite, a file.
         Sqlite3 = "SQLite3",
     }
 
-    /// The layout of the entrypoint's own log.
+    /// The format of the entrypoint's own log.
     LogFormat {
-        /// Prosody's console layout.
+        /// Prosody's console format.
         Text = "text",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
     }
 }
 
-/// Declares a type that is a boolean or one word.
+/// Declares an enum of a boolean or one word.
 macro_rules! boolean_or {
     ($(
         $(#[$meta:meta])*
@@ -231,15 +230,15 @@ macro_rules! boolean_or {
 }
 
 boolean_or! {
-    /// `restrict_room_creation`: whether only admins may create rooms.
+    /// `restrict_room_creation`: whether room creation is restricted to admins.
     RoomCreation {
-        /// Users of the component's parent host may, too.
+        /// Users of the component's parent host may create rooms, too.
         Local = "local"
     }
 
-    /// `default_archive_policy`: what is archived for a user who never chose.
+    /// `default_archive_policy`: which messages are archived for users without a preference of their own (XEP-0313).
     ArchivePolicy {
-        /// Messages with contacts alone.
+        /// Only messages from and to contacts.
         Roster = "roster"
     }
 }
@@ -266,14 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_is_taken_in_any_case_and_spelled_as_prosody_does() {
+    fn choices_ignore_case_and_keep_prosodys_spelling() {
         assert_eq!(DbDriver::parse("postgresql").unwrap().as_str(), "PostgreSQL");
         assert_eq!(DbDriver::parse("SQLITE3").unwrap().lua(), Value::from("SQLite3"));
         assert_eq!(LogLevel::parse("Warn"), Ok(LogLevel::Warn));
     }
 
     #[test]
-    fn a_wrong_choice_is_answered_with_all_and_with_the_nearest() {
+    fn an_invalid_choice_is_reported_with_all_choices_and_the_nearest() {
         assert_eq!(
             TlsProfile::parse("intermediat").unwrap_err(),
             "expected `modern`, `intermediate`, `old` or `legacy`; did you mean `intermediate`?"
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boolean_or_a_word() {
+    fn some_settings_take_a_boolean_or_a_word() {
         assert_eq!(RoomCreation::parse("Local"), Ok(RoomCreation::Local));
         assert_eq!(RoomCreation::parse("on"), Ok(RoomCreation::Boolean(true)));
         assert_eq!(RoomCreation::parse("0").unwrap().lua(), Value::from(false));

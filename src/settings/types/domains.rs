@@ -7,15 +7,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
-/// What cannot stand in a domain: all of ASCII but letters, digits, the hyphen, the dot, and the underscore,
-/// which Prosody takes (it prepares names with nameprep, RFC 3491, which is not the rule of host names).
+/// ASCII characters that are invalid in a domain: all but letters, digits, hyphen, dot and underscore. Host names
+/// have no underscore, but Prosody accepts it: it uses nameprep (RFC 3491).
 const DENIED: AsciiDenyList = AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~");
 
-/// The most bytes of a domain or of a JID's local part (RFC 7622, sections 3.2 and 3.3).
+/// The maximum length, in bytes, of a domain or of a JID's local part (RFC 7622, sections 3.2 and 3.3).
 const LONGEST_PART: usize = 1023;
 
-/// An internationalised domain name, in lower case, in Unicode: as Prosody wants its hosts. It is no IP address
-/// and has no dot at its end. A single label (`localhost`) is a domain.
+/// An internationalised domain name in lower-case Unicode, the form that Prosody expects for hosts. It is never an IP
+/// address and has no trailing dot. A single label (`localhost`) is valid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Domain(String);
 
@@ -25,7 +25,7 @@ impl Domain {
         &self.0
     }
 
-    /// The name as it stands in DNS and in HTTP, with `xn--` labels.
+    /// The name as DNS and HTTP use it, with `xn--` labels (A-labels, RFC 5890).
     pub fn ascii(&self) -> Cow<'_, str> {
         if self.0.is_ascii() {
             return Cow::Borrowed(&self.0);
@@ -40,19 +40,19 @@ impl fmt::Display for Domain {
     }
 }
 
-/// The `xn--` form (UTS 46, nontransitional).
+/// The `xn--` form (UTS 46, nontransitional processing).
 fn to_ascii(text: &str) -> Option<Cow<'_, str>> {
     Uts46::new()
         .to_ascii(text.as_bytes(), DENIED, Hyphens::CheckFirstLast, DnsLength::VerifyAllowRootDot)
         .ok()
 }
 
-/// Whether a label is in Punycode. Such a label goes through IDNA even where the whole name is ASCII.
+/// Whether a label is in Punycode. Such a label needs IDNA processing even in an ASCII name.
 fn is_punycode(label: &str) -> bool {
     label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"))
 }
 
-/// Reads a domain. The error is the reason alone.
+/// Parses a domain. The error is only the reason.
 fn domain(text: &str) -> Result<String, String> {
     if text.len() > LONGEST_PART {
         return Err("it is too long".into());
@@ -70,7 +70,7 @@ fn domain(text: &str) -> Result<String, String> {
         return Err(format!("{denied:?} cannot stand in a domain"));
     }
     let text = text.strip_suffix('.').unwrap_or(text);
-    // Nearly all names are plain ASCII, and IDNA's tables cost far more than a look at each byte.
+    // Nearly all names are plain ASCII, and checking bytes is much cheaper than IDNA's tables.
     if text.is_ascii() && !text.split('.').any(is_punycode) {
         check_labels(text)?;
         return Ok(text.to_ascii_lowercase());
@@ -79,7 +79,7 @@ fn domain(text: &str) -> Result<String, String> {
     let ascii = to_ascii(text).ok_or_else(wrong)?;
     let ascii = ascii.strip_suffix('.').unwrap_or(&ascii);
     check_labels(ascii)?;
-    // Full-width digits, for one, become ASCII only now.
+    // Full-width digits, for example, have become ASCII only now.
     if ascii.parse::<IpAddr>().is_ok() {
         return Err("an IP address is not a domain".into());
     }
@@ -88,7 +88,7 @@ fn domain(text: &str) -> Result<String, String> {
     Ok(unicode.into_owned())
 }
 
-/// The rules of DNS for a name's length and its labels (RFC 1123, section 2.1).
+/// Checks the DNS rules for a name's length and its labels (RFC 1123, section 2.1).
 fn check_labels(ascii: &str) -> Result<(), String> {
     if ascii.len() > 253 {
         return Err("it is longer than 253 characters".into());
@@ -129,8 +129,8 @@ impl Lua for Domain {
     }
 }
 
-/// A bare JID with a local part, `local@domain` (RFC 7622), prepared as Prosody compares it: the local part by
-/// nodeprep (RFC 6122, appendix A), the domain in Unicode.
+/// A bare JID with a local part, `local@domain` (RFC 7622). It is normalised as in Prosody: the local part with
+/// nodeprep (RFC 6122, appendix A), the domain to Unicode.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Jid {
     local: String,
@@ -155,7 +155,7 @@ impl fmt::Display for Jid {
     }
 }
 
-/// Reads `local@domain`. The error is the reason alone.
+/// Parses `local@domain`. The error is only the reason.
 fn jid(text: &str) -> Result<Jid, String> {
     let Some((local, rest)) = text.split_once('@') else {
         return Err("there is no `@`".into());
@@ -194,7 +194,7 @@ impl Lua for Jid {
     }
 }
 
-/// A bare JID, or a domain alone, which stands for everybody there or for the server itself.
+/// A bare JID or a domain. A domain stands for all its users, or for the server itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum BareOrDomain {
     /// `local@domain`.
@@ -244,7 +244,7 @@ impl Lua for BareOrDomain {
 
 deserialize!(Domain, Jid, BareOrDomain);
 
-/// A host's name as certificates have it.
+/// A host name as certificates contain it: in ASCII and lower case. `None` if it is not a valid domain.
 pub fn ascii(name: &str) -> Option<String> {
     Some(Domain::parse(name).ok()?.ascii().to_ascii_lowercase())
 }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn domains_are_kept_in_unicode_and_given_in_ascii() {
+    fn domains_are_stored_in_unicode_and_converted_to_ascii() {
         for (text, unicode, ascii) in [
             ("example.org", "example.org", "example.org"),
             ("Example.ORG.", "example.org", "example.org"),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_domain_is_refused_with_the_reason() {
+    fn invalid_domains_are_refused_with_a_reason() {
         let long_label = format!("{}.example", "a".repeat(64));
         let long_name = vec!["a".repeat(50); 6].join(".");
         for (text, reason) in [
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn jids_are_prepared() {
+    fn jids_are_normalised() {
         let jid = Jid::parse("Alice.O\\20K@Bücher.Example").unwrap();
         assert_eq!(jid.local(), "alice.o\\20k");
         assert_eq!(jid.to_string(), "alice.o\\20k@bücher.example");
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_jid_is_refused_with_the_reason() {
+    fn invalid_jids_are_refused_with_a_reason() {
         for (text, reason) in [
             ("a.example", "no `@`"),
             ("@a.example", "is empty"),
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_can_stand_for_a_jid_where_prosody_takes_one() {
+    fn some_settings_take_a_jid_or_a_domain() {
         assert_eq!(BareOrDomain::parse("A.example").unwrap().to_string(), "a.example");
         assert_eq!(BareOrDomain::parse("b@A.example").unwrap().to_string(), "b@a.example");
         assert!(BareOrDomain::parse("a b").unwrap_err().contains("or a domain"));

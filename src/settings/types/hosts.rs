@@ -1,4 +1,4 @@
-//! Hosts, components, accounts and services elsewhere: lists that are short as plain text and complete as JSON.
+//! Hosts, components, accounts and external services. Each list has a short form in plain text and a full form in JSON.
 
 use super::domains::{BareOrDomain, Domain, Jid};
 use super::json::Json;
@@ -13,16 +13,16 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
-/// A list of entries, each a string in plain text, or a string, an object or an array in JSON.
+/// A parser for lists. An entry is a string in plain text, or a string, an object or an array in JSON.
 struct Entries {
-    /// What one entry is, in the messages.
+    /// The expected form of an entry, for messages.
     expected: &'static str,
-    /// Whether the messages show no part of the value.
+    /// Whether messages must not contain any part of the value.
     hidden: bool,
 }
 
 impl Entries {
-    /// Reads every entry with `read`, whose errors are the reasons alone.
+    /// Parses every entry with `read`. Its errors are only reasons.
     fn read<T>(&self, text: &str, read: impl Fn(Json) -> Result<T, Vec<String>>) -> Result<Vec<T>, String> {
         if is_none(text) {
             return Ok(Vec::new());
@@ -38,7 +38,7 @@ impl Entries {
         let mut values = Vec::with_capacity(elements.len());
         let mut errors = Vec::new();
         for (index, element) in elements.into_iter().enumerate() {
-            // The element is gone by the time a message has to name it.
+            // `read` consumes the element, and a message may need its name.
             let named = match &element {
                 Json::Text(text) if !self.hidden => Some(text.clone()),
                 Json::Object(members) if !self.hidden => {
@@ -61,19 +61,19 @@ impl Entries {
         if errors.is_empty() { Ok(values) } else { Err(join_first(errors)) }
     }
 
-    /// The reason for an entry of the wrong kind.
+    /// The error for an entry of another JSON type.
     fn wrong_type<T>(&self, entry: &Json) -> Result<T, Vec<String>> {
         Err(vec![format!("expected {}, not {}", self.expected, entry.type_name())])
     }
 }
 
-/// Whether the text is meant as JSON. No domain and no JID begins so, and plain pieces of broken JSON would show
-/// what may be secret.
+/// Whether the text is meant as JSON: no domain or JID begins with a bracket. Invalid JSON must not be parsed as plain
+/// text, because an error could then show a secret.
 fn may_be_json(text: &str) -> bool {
     may_be_array(text) || text.trim_start().starts_with('{')
 }
 
-/// Drops an entry that repeats an earlier one, and refuses one that names the same thing but differs.
+/// Removes entries that repeat an earlier one. Two different entries with the same key are an error.
 fn unique<T, K: Eq + Hash>(
     entries: Vec<T>,
     key: impl Fn(&T) -> K,
@@ -96,7 +96,7 @@ fn unique<T, K: Eq + Hash>(
     if errors.is_empty() { Ok(kept) } else { Err(join_first(errors)) }
 }
 
-/// What is wrong with the entries of a list, in one sentence. A list may have ten thousand entries, all wrong in one way.
+/// Joins the first errors of a list. A list may have ten thousand entries, all with the same error.
 fn join_first(mut errors: Vec<String>) -> String {
     const SHOWN: usize = 20;
     if errors.len() > SHOWN {
@@ -107,7 +107,7 @@ fn join_first(mut errors: Vec<String>) -> String {
     errors.join("; ")
 }
 
-/// A JSON object as it is taken apart; its mistakes gather.
+/// A JSON object during parsing. It collects its errors.
 struct Object {
     members: Vec<(String, Json)>,
     hidden: bool,
@@ -131,13 +131,13 @@ impl Object {
         Object { members, hidden, errors }
     }
 
-    /// A member that is there and not `null`.
+    /// Takes a member, if it is present and not `null`.
     fn take(&mut self, name: &str) -> Option<Json> {
         let place = self.members.iter().position(|(member, _)| member == name)?;
         Some(self.members.swap_remove(place).1).filter(|member| *member != Json::Null)
     }
 
-    /// A member that is a string.
+    /// Takes an optional string.
     fn optional<T: SettingType>(&mut self, name: &str) -> Option<T> {
         let reason = match self.take(name)? {
             Json::Text(text) if text.is_empty() => "expected a string that is not empty".to_owned(),
@@ -152,7 +152,7 @@ impl Object {
         None
     }
 
-    /// A member that is a string and has to be there.
+    /// Takes a string. An absent one is an error.
     fn required<T: SettingType>(&mut self, name: &str) -> Option<T> {
         let errors_before = self.errors.len();
         let value = self.optional(name);
@@ -162,7 +162,7 @@ impl Object {
         value
     }
 
-    /// A member that is true or false; an absent one is false.
+    /// Takes a boolean. An absent one is false.
     fn flag(&mut self, name: &str) -> bool {
         match self.take(name) {
             None => false,
@@ -174,7 +174,7 @@ impl Object {
         }
     }
 
-    /// A member that is an array of strings; an absent one is an empty one.
+    /// Takes an array of strings. An absent one is empty.
     fn set<T: SettingType + Eq + Hash>(&mut self, name: &str) -> Set<T> {
         let reason = match self.take(name) {
             None => return Set::default(),
@@ -188,7 +188,7 @@ impl Object {
         Set::default()
     }
 
-    /// The member `options`, without those for which the object has `members` of their own.
+    /// Takes the member `options`. An option with a member of its own, in `members`, is an error.
     fn options(&mut self, members: &[&str]) -> CustomOptions {
         let read = match self.take("options") {
             None => return CustomOptions::default(),
@@ -206,7 +206,7 @@ impl Object {
         })
     }
 
-    /// What was read, unless there was a mistake.
+    /// The parsed value, or all errors.
     fn finish<T>(self, read: Option<T>) -> Result<T, Vec<String>> {
         match read {
             Some(value) if self.errors.is_empty() => Ok(value),
@@ -218,15 +218,15 @@ impl Object {
 /// One virtual host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualHost {
-    /// Its name.
+    /// The domain.
     pub host: Domain,
-    /// Who administers it, beside the admins of the whole server.
+    /// Admins of this host, in addition to those of the whole server.
     pub admins: Set<BareOrDomain>,
-    /// Modules for it alone.
+    /// Modules for this host, in addition to those of the whole server.
     pub modules_enabled: Set<Name>,
-    /// Modules of the whole server that it does without.
+    /// Modules of the whole server that are disabled for this host.
     pub modules_disabled: Set<Name>,
-    /// Prosody's options for it alone.
+    /// Prosody options for this host.
     pub options: CustomOptions,
 }
 
@@ -243,7 +243,7 @@ impl From<Domain> for VirtualHost {
 }
 
 /// `PROSODY_VIRTUAL_HOSTS`: domains, or JSON objects with `host`, `admins`, `modules_enabled`,
-/// `modules_disabled` and `options`. Each host stands once.
+/// `modules_disabled` and `options`. Host names are unique.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualHosts(pub Vec<VirtualHost>);
 
@@ -296,18 +296,18 @@ impl SettingType for VirtualHosts {
 /// One internal component.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Component {
-    /// Its name.
+    /// The domain.
     pub host: Domain,
-    /// The module that makes it: `muc`, `http_file_share`, `proxy65`, …
+    /// The module that implements the component: `muc`, `http_file_share`, `proxy65`, …
     pub module: Name,
-    /// More modules for it.
+    /// Additional modules for this component.
     pub modules_enabled: Set<Name>,
-    /// Prosody's options for it alone.
+    /// Prosody options for this component.
     pub options: CustomOptions,
 }
 
-/// `PROSODY_COMPONENTS`: `host:module`, or JSON objects with `host`, `module`, `modules_enabled` and `options`.
-/// Each host stands once.
+/// `PROSODY_COMPONENTS`: `host:module`, or JSON objects with `host`, `module`, `modules_enabled` and `options`. Host
+/// names are unique.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Components(pub Vec<Component>);
 
@@ -364,21 +364,21 @@ impl SettingType for Components {
     }
 }
 
-/// One external component.
+/// One external component (XEP-0114).
 #[derive(Debug)]
 pub struct ExternalComponent {
-    /// Its name.
+    /// The domain.
     pub host: Domain,
-    /// What it logs in with; where there is none, the common secret.
+    /// The secret it authenticates with. `None` means `PROSODY_COMPONENT_SECRET`.
     pub secret: Option<Secret>,
 }
 
-/// `PROSODY_EXTERNAL_COMPONENTS`: `host` or `host:secret`, or JSON objects with `host` and `secret`. Each host
-/// stands once. No message shows any part of it.
+/// `PROSODY_EXTERNAL_COMPONENTS`: `host` or `host:secret`, or JSON objects with `host` and `secret`. Host names are
+/// unique. No message contains any part of the value.
 #[derive(Debug)]
 pub struct ExternalComponents(pub Vec<ExternalComponent>);
 
-/// What to do with a piece that does not fit.
+/// The advice for an entry that does not parse as plain text.
 const JSON_ADVICE: &str = "write the list as JSON where a secret holds a comma or a space";
 
 impl SettingType for ExternalComponents {
@@ -396,8 +396,8 @@ impl SettingType for ExternalComponents {
             let example = r#"[{"host": "irc.chat.example", "secret": "…"}]"#;
             Err(vec![format!("expected {}; {JSON_ADVICE}: `{example}`", entries.expected)])
         };
-        // What follows the comma in a secret could be taken for a host of one label. With no secret in sight
-        // `localhost` is one.
+        // In a list with secrets, a single label may be the end of a secret with a comma. In a list without secrets,
+        // it is a host such as `localhost`.
         let has_secrets = text.contains(':');
         let components = entries.read(text, |entry| match entry {
             Json::Text(text) => {
@@ -437,18 +437,18 @@ impl SettingType for ExternalComponents {
 /// One account.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// Whose it is.
+    /// The bare JID of the account.
     pub jid: Jid,
-    /// What it logs in with.
+    /// The initial password.
     pub password: Password,
-    /// What it may do on its host, by the name of a role (Prosody 13.0).
+    /// The role on its host (Prosody 13.0). `None` means the server's default role.
     pub role: Option<Role>,
-    /// Whether its host is to have it among its `admins`.
+    /// Whether to add the account to the `admins` of its host.
     pub is_admin: bool,
 }
 
 impl Account {
-    /// Whether two descriptions of one account say the same.
+    /// Whether both entries have the same values.
     pub fn is_identical(&self, other: &Self) -> bool {
         let exposed = |account: &Self| account.password.0.expose().to_owned();
         self.jid == other.jid
@@ -458,10 +458,10 @@ impl Account {
     }
 }
 
-/// The longest password that Prosody prepares for a login (`util-src/encodings.c`), in bytes.
+/// The longest password that Prosody accepts at a login, in bytes (`util-src/encodings.c`).
 const MAX_PASSWORD_BYTES: usize = 1023;
 
-/// A password that clients can log in with: SASLprep (RFC 4013) allows all that is in it.
+/// A password that clients can log in with: SASLprep (RFC 4013) allows all its characters.
 #[derive(Clone, Debug)]
 pub struct Password(pub Secret);
 
@@ -476,7 +476,7 @@ impl SettingType for Password {
 
     fn parse(text: &str) -> Result<Self, String> {
         let is_assigned = |c: &char| !stringprep::tables::unassigned_code_point(*c);
-        // What Unicode has had since 3.2 is unassigned to SASLprep, and no less usable.
+        // SASLprep calls all characters since Unicode 3.2 unassigned, but clients can use them.
         let known: String = text.chars().filter(is_assigned).collect();
         match stringprep::saslprep(&known) {
             Ok(prepared)
@@ -490,7 +490,7 @@ impl SettingType for Password {
     }
 }
 
-/// A role's name, as Prosody 13.0 has them: `prosody:member`, `prosody:admin`, or one of the user's own.
+/// The name of a role in Prosody 13.0: `prosody:member`, `prosody:admin` or a custom role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Role(String);
 
@@ -518,8 +518,8 @@ impl SettingType for Role {
     }
 }
 
-/// `PROSODY_ACCOUNTS`: `jid:password`, or JSON objects with `jid`, `password`, `role` and `admin`. Each JID stands once. No
-/// message shows any part of it.
+/// `PROSODY_ACCOUNTS`: `jid:password`, or JSON objects with `jid`, `password`, `role` and `admin`. JIDs are unique. No
+/// message contains any part of the value.
 #[derive(Clone, Debug)]
 pub struct Accounts(pub Vec<Account>);
 
@@ -562,7 +562,7 @@ impl SettingType for Accounts {
     }
 }
 
-/// Reads `jid:password`. The reason shows no part of it.
+/// Parses `jid:password`. The error contains no part of the value.
 fn account(text: &str) -> Result<Account, &'static str> {
     let (jid, password) = text.split_once(':').ok_or("there is no `:`")?;
     let jid = Jid::parse(jid).map_err(|_| match jid.contains('@') {
@@ -577,16 +577,16 @@ fn account(text: &str) -> Result<Account, &'static str> {
     Ok(Account { jid, password, role: None, is_admin: false })
 }
 
-/// A service that lives elsewhere.
+/// An external service for service discovery (XEP-0030).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoItem {
-    /// Where.
+    /// The domain of the service.
     pub host: Domain,
-    /// What clients call it.
+    /// The name that clients show.
     pub name: Option<String>,
 }
 
-/// `PROSODY_DISCO_ITEMS`: domains, or JSON pairs of a domain and a name (XEP-0030).
+/// `PROSODY_DISCO_ITEMS`: domains, or JSON pairs of a domain and a name. Domains are unique.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoItems(pub Vec<DiscoItem>);
 
@@ -639,7 +639,7 @@ mod tests {
 
     fn error<T: SettingType>(text: &str) -> String {
         match T::parse(text) {
-            Ok(_) => panic!("{text} was taken"),
+            Ok(_) => panic!("{text} was accepted"),
             Err(error) => error,
         }
     }
@@ -668,7 +668,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_in_a_virtual_host_is_named() {
+    fn every_error_in_a_virtual_host_is_reported() {
         let error = error::<VirtualHosts>(
             r#"[{"host": "a.example", "modules_enable": [], "admins": ["x y"], "modules_enabled": "mam",
                  "options": {"s2s_timeout": "S3CRET", "end": "S3CRET", "admins": "S3CRET", "a": ["S3CRET", null]}},
@@ -695,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_json_is_never_read_as_plain_pieces() {
+    fn invalid_json_is_never_parsed_as_plain_text() {
         for text in [
             r#"[{"host": "a.example", "options": {"x": "S3CRET S3CRET"}}"#,
             r#"{"host": "a.example", "options": {"x": "S3CRET S3CRET"}}"#,
@@ -710,7 +710,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_stands_once() {
+    fn names_in_a_list_are_unique() {
         let text = r#"["a.example", {"host": "a.example", "modules_enabled": ["mam"]}]"#;
         assert!(error::<VirtualHosts>(text).contains("entry 2 names what an earlier entry"));
         assert!(error::<Components>("a.example:muc a.example:pubsub").contains("entry 2"));
@@ -761,7 +761,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_secrets_is_never_shown() {
+    fn values_with_secrets_are_never_shown() {
         for text in [
             "irc.example:S3C,RET",
             "irc.example:S3C RET/ x.example",
@@ -799,7 +799,7 @@ mod tests {
         assert_eq!(
             error::<Accounts>(r#"[{"jid": "a@S%", "password": "x"}]"#),
             "entry 1: `jid`: expected a JID",
-            "not even the wrong character is shown"
+            "not even the invalid character is shown"
         );
         assert!(error::<Accounts>("alice@a.example:a,b").contains("entry 2"));
         assert!(error::<Accounts>("alice@a.example:a,b").contains("as JSON where"));
@@ -839,7 +839,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_account_is_said() {
+    fn errors_in_plain_accounts_have_a_reason() {
         for (text, reason) in [
             ("alice:x", "has no `@`"),
             ("a\"b@c.example:x", "is no JID"),
@@ -852,14 +852,14 @@ mod tests {
     }
 
     #[test]
-    fn of_many_mistakes_the_first_are_shown() {
+    fn only_the_first_of_many_errors_are_shown() {
         let error = error::<Accounts>(&"alice ".repeat(10_000));
         assert!(error.contains("entry 20: ") && error.contains("; and 9980 entries more"), "{error}");
         assert!(error.len() < 2000, "{error}");
     }
 
     #[test]
-    fn a_password_is_what_clients_can_log_in_with() {
+    fn passwords_are_limited_to_those_that_clients_can_log_in_with() {
         let printable: String = (' '..='\u{1ff}').filter(|c| !c.is_control()).collect();
         let (longest, too_long) = ("p".repeat(1023), "p".repeat(1024));
         for text in
@@ -873,7 +873,7 @@ mod tests {
     }
 
     #[test]
-    fn services_elsewhere_may_have_a_name() {
+    fn disco_items_may_have_a_name() {
         let items = DiscoItems::parse(r#"[["rooms.example", "Röoms, all"], "b.example", ["c.example"]]"#);
         assert_eq!(
             line(&items.unwrap().lua()),

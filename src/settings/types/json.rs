@@ -1,14 +1,13 @@
-//! JSON, read strictly: a member that stands twice and a whole number beyond 64 bits are errors, not surprises.
-//! No error holds a value.
+//! Strict JSON: a duplicate member or an integer beyond 64 bits is an error. No error contains a value.
 
 use crate::lua::Value;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// How deep tables may be nested. (Lua's parser ends at 200 levels.)
+/// The maximum nesting depth. (Lua's parser takes at most 200 levels.)
 const DEEPEST: usize = 100;
 
-/// A JSON value, members in their order.
+/// A JSON value. Members keep their order.
 #[derive(Clone, PartialEq)]
 pub(super) enum Json {
     Null,
@@ -21,12 +20,12 @@ pub(super) enum Json {
 }
 
 impl Json {
-    /// Reads one JSON value. The error says what is wrong with the syntax, and where.
+    /// Parses one JSON value. The error is a syntax error with its line and column.
     pub(super) fn read(text: &str) -> Result<Json, String> {
         serde_json::from_str(text).map_err(|error| error.to_string())
     }
 
-    /// Reads a JSON array. The error says what is wrong with the syntax, and where.
+    /// Parses a JSON array. The error is a syntax error with its line and column, or the type of the other value.
     pub(super) fn array(text: &str) -> Result<Vec<Json>, String> {
         match Json::read(text)? {
             Json::Array(elements) => Ok(elements),
@@ -34,7 +33,7 @@ impl Json {
         }
     }
 
-    /// What kind of value this is, for messages.
+    /// The type of the value, with its article, for messages.
     pub(super) fn type_name(&self) -> &'static str {
         match self {
             Json::Null => "null",
@@ -46,8 +45,8 @@ impl Json {
         }
     }
 
-    /// The value as Lua gets it. A member that is `null` is left out; in an array it would move all that follow,
-    /// and is refused.
+    /// Converts to a Lua value. A `null` member is left out. A `null` in an array is an error, because it would shift
+    /// the elements after it.
     pub(super) fn into_value(self) -> Result<Value, String> {
         self.into_value_at(0)
     }
@@ -112,8 +111,8 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<Json, E> {
-        // `1.0` and `1e3` are whole numbers, which Lua from 5.3 on tells from floats. serde_json gives whole
-        // numbers beyond 64 bits as floats too.
+        // `1.0` and `1e3` become integers, which Lua 5.3 and later distinguish from floats. serde_json parses integers
+        // beyond 64 bits as floats, too.
         const END: f64 = 9_223_372_036_854_775_808.0;
         if number.fract() != 0.0 {
             Ok(Json::Float(number))
@@ -195,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn a_member_stands_once() {
+    fn duplicate_members_are_refused() {
         let error = lua(r#"{"a": {"S3CRET": 1, "S3CRET": 2}}"#).unwrap_err();
         assert!(error.contains("stands twice at line 1"), "{error}");
         assert!(!error.contains("S3CRET"), "{error}");
     }
 
     #[test]
-    fn depth_has_a_limit() {
+    fn nesting_has_a_limit() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(lua(&nested(100)).is_ok());
         assert!(lua(&nested(101)).unwrap_err().contains("deeper than 100"));

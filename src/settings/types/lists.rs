@@ -1,4 +1,4 @@
-//! Lists: pieces between commas and white space, or a JSON array.
+//! Lists: pieces separated by commas and white space, or a JSON array.
 
 use super::json::Json;
 use super::{Lua, SettingType, from_text, shown};
@@ -9,30 +9,30 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::ops::Deref;
 
-/// The pieces of a list that is no JSON, without the empty ones: `a, b` has two.
+/// The non-empty pieces of a plain list: `a, b` has two.
 pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c == ',' || c.is_whitespace()).filter(|piece| !piece.is_empty())
 }
 
-/// Whether the text is the word for an empty list.
+/// Whether the text is `none`, the empty list.
 pub(super) fn is_none(text: &str) -> bool {
     text.trim().eq_ignore_ascii_case("none")
 }
 
-/// Whether the text may be a JSON array. An IPv6 address in brackets begins so too.
+/// Whether the text may be a JSON array. (It may also be an IPv6 address in brackets.)
 pub(super) fn may_be_array(text: &str) -> bool {
     text.trim_start().starts_with('[')
 }
 
-/// A list in its order, duplicates kept: `a,b`, `a b`, `["a", "b"]`; `none` or `[]` is an empty one.
+/// An ordered list with duplicates: `a,b`, `a b` or `["a", "b"]`. `none` and `[]` are the empty list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List<T>(Vec<T>);
 
-/// A list without duplicates: the first of equal ones stays in its place.
+/// An ordered list without duplicates. The first of several equal elements is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set<T>(Vec<T>);
 
-/// Reads a list with all its duplicates.
+/// Parses a list and keeps duplicates.
 fn read<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
     if is_none(text) {
         return Ok(Vec::new());
@@ -68,14 +68,14 @@ fn read_pieces<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
     rejected.into_result(values)
 }
 
-/// Reads the elements of a JSON array.
+/// Parses the elements of a JSON array.
 fn read_elements<T: SettingType>(elements: Vec<Json>) -> Result<Vec<T>, String> {
     let mut values = Vec::with_capacity(elements.len());
     let mut rejected = Rejected::default();
     for element in elements {
         let text = match element {
             Json::Text(text) => text,
-            // A port, for one.
+            // For example, a port.
             Json::Integer(number) => number.to_string(),
             other => {
                 rejected.add_as(other.type_name().into(), "expected a string".into());
@@ -94,7 +94,7 @@ fn read_elements<T: SettingType>(elements: Vec<Json>) -> Result<Vec<T>, String> 
     rejected.into_result(values)
 }
 
-/// The pieces that are wrong, together where the reason is the same.
+/// The invalid pieces, grouped by reason: each reason with its pieces, and the index of each reason.
 #[derive(Default)]
 struct Rejected(Vec<(String, Vec<String>)>, HashMap<String, usize>);
 
@@ -121,7 +121,7 @@ impl Rejected {
     }
 }
 
-/// Drops what equals an earlier one.
+/// Removes each value that equals an earlier one.
 fn deduplicated<T: Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
     let mut seen = HashSet::with_capacity(values.len());
     let first: Vec<bool> = values.iter().map(|value| seen.insert(value)).collect();
@@ -159,7 +159,7 @@ impl<T: SettingType + Eq + Hash> SettingType for Set<T> {
 }
 
 impl<T: SettingType + Eq + Hash> Set<T> {
-    /// Reads the elements of a JSON array.
+    /// Parses the elements of a JSON array and removes duplicates.
     pub(super) fn from_elements(elements: Vec<Json>) -> Result<Self, String> {
         read_elements(elements).map(deduplicated).map(Set)
     }
@@ -177,7 +177,7 @@ impl<T: Eq + Hash> FromIterator<T> for Set<T> {
     }
 }
 
-/// What lists and sets have in common.
+/// Implements the traits that lists and sets have in common.
 macro_rules! list {
     ($($name:ident: $($bound:path),*;)+) => {$(
         impl<T> Deref for $name<T> {
@@ -228,21 +228,21 @@ mod tests {
     }
 
     #[test]
-    fn commas_white_space_and_json_separate() {
+    fn lists_are_separated_by_commas_or_white_space_or_written_as_json() {
         for text in ["a,b", "a b", "a, b", " a\n\tb ", ",a,,b,", r#"["a","b"]"#, "\n[ \"a\",\n\"b\" ]\n"] {
             assert_eq!(names(text), ["a", "b"], "{text}");
         }
     }
 
     #[test]
-    fn duplicates_go_from_sets_alone() {
+    fn only_sets_drop_duplicates() {
         assert_eq!(names("b,a,b"), ["b", "a", "b"]);
         let set = Set::<Name>::parse("b a B mod_a").unwrap();
         assert_eq!(line(&set.lua()), r#"["b","a"]"#);
     }
 
     #[test]
-    fn a_list_can_be_emptied() {
+    fn a_list_can_be_empty() {
         for text in ["none", "NONE", "[]", " [ ] "] {
             assert!(Set::<Domain>::parse(text).unwrap().is_empty(), "{text}");
         }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn json_holds_what_has_a_comma_or_a_space() {
+    fn json_elements_may_contain_commas_and_spaces() {
         let list = List::<Path>::parse(r#"["/a, b", "/c"]"#).unwrap();
         assert_eq!(line(&list.lua()), r#"["/a, b","/c"]"#);
         let ports = Set::<Port>::parse("[5222, \"5223\", 5222]").unwrap();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_with_a_bracket_and_is_no_json_is_a_plain_value() {
+    fn a_value_that_begins_with_a_bracket_may_be_a_plain_list() {
         let list = Set::<Address>::parse("[2001:db8::1], 192.0.2.1").unwrap();
         assert_eq!(line(&list.lua()), r#"["2001:db8::1","192.0.2.1"]"#);
         let list = List::<Text>::parse("[a").unwrap();
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_piece_is_named_with_its_reason() {
+    fn every_invalid_piece_is_reported_with_its_reason() {
         assert_eq!(
             Set::<Port>::parse("5222 x 0 99999 5223 a\"\u{1b}b").unwrap_err(),
             r#""x", "0", "99999", "a\"\u{1b}b": expected a port, a whole number from 1 to 65535"#
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_json_is_named_too() {
+    fn invalid_json_is_reported_too() {
         let error = Set::<Domain>::parse(r#"["a.example", "b.example""#).unwrap_err();
         assert!(error.contains("begins as a JSON array, but: EOF"), "{error}");
         let error = Set::<Domain>::parse(r#"["a.example", true, {}, "", "b c"]"#).unwrap_err();

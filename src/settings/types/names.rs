@@ -5,7 +5,7 @@ use crate::lua::Value;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Declares a type that is text which `read` has looked at.
+/// Declares a string type. Its `read` function validates and normalises the text.
 macro_rules! texts {
     ($(
         $(#[$meta:meta])*
@@ -59,19 +59,19 @@ macro_rules! texts {
 pub(super) use texts;
 
 texts! {
-    /// Text that means what it says: any bytes of UTF-8.
+    /// Any text, unchanged.
     Text("text", "texts", "some text") = |text| Ok(text.to_owned());
 
-    /// The name of a module, a store, a storage backend, or an authentication or statistics provider, in lower
-    /// case and without `mod_`, which would be a file's name: `mam`, `internal_hashed`.
+    /// The name of a module, a store, a storage backend, or an authentication or statistics provider: `mam`,
+    /// `internal_hashed`. It is in lower case and without the `mod_` of file names.
     Name("name", "names", "mam") = name;
 
-    /// The name of a user of the system, as it stands in `/etc/passwd`.
+    /// The name of a system user, as in `/etc/passwd` (passwd(5)).
     UserName("name", "names", "prosody") = user_name;
 }
 
 fn name(text: &str) -> Result<String, String> {
-    // A file's name has at most 255 bytes, and Prosody looks for `mod_NAME.lua`.
+    // File names have at most 255 bytes, and Prosody loads `mod_NAME.lua`.
     const LONGEST: usize = 200;
     let expected = "expected a name, such as `mam`";
     if text.len() > LONGEST {
@@ -102,7 +102,7 @@ fn user_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// The id of a user or a group: 0 to 4294967294. (The next one means "do not change" to `setresuid(2)`.)
+/// A numeric user or group id, 0 to 4294967294. (To `setresuid(2)`, 4294967295 means "do not change".)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id(u32);
 
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_understood_as_they_are_written() {
+    fn names_are_normalised() {
         for (text, name) in [
             ("mam", "mam"),
             ("mod_mam", "mam"),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn invalid_names_are_refused() {
         for (text, reason) in [
             ("mam.lua", "'.' cannot stand"),
             ("../x", "'.' cannot stand"),

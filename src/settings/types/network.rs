@@ -1,4 +1,4 @@
-//! Ports, addresses, networks and what else stands for a place on the network.
+//! Ports, addresses, networks, DNS servers and web origins.
 
 use super::domains::Domain;
 use super::lists::Set;
@@ -44,7 +44,7 @@ impl Lua for Port {
     }
 }
 
-/// An IP address; IPv6 in brackets too.
+/// Parses an IP address. An IPv6 address may be in brackets.
 fn ip(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')
@@ -54,7 +54,7 @@ fn ip(text: &str) -> Option<IpAddr> {
     bare.parse().ok()
 }
 
-/// Says that host names are not taken, to who gave one.
+/// The end of an error message: if the text is a host name, that host names are not accepted.
 fn no_host_name(text: &str) -> &'static str {
     if Domain::parse(text).is_ok() { "; a host name is not taken" } else { "" }
 }
@@ -89,12 +89,12 @@ impl Lua for Address {
     }
 }
 
-/// What a service binds: an IP address, or every address of IPv4 (`*`) or of IPv6 (`::`).
+/// A local address for a service to bind: an IP address, all IPv4 addresses (`*`) or all IPv6 addresses (`::`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Interface {
-    /// Every IPv4 address.
+    /// All IPv4 addresses.
     Any,
-    /// One address; `::` is every IPv6 address.
+    /// One address. `::` stands for all IPv6 addresses.
     Address(IpAddr),
 }
 
@@ -141,7 +141,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// The address, of the network or alone.
+    /// The single address, or the address part of the network.
     pub fn address(self) -> IpAddr {
         self.address
     }
@@ -152,7 +152,7 @@ impl Network {
     }
 }
 
-/// The number of bits of an address.
+/// The length of an address in bits.
 fn bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
@@ -208,7 +208,7 @@ impl Lua for Network {
     }
 }
 
-/// One network. An address alone is the network of this one address.
+/// One network. A single address becomes a network with the longest prefix (`/32` or `/128`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr(Network);
 
@@ -233,7 +233,7 @@ impl Lua for Cidr {
     }
 }
 
-/// A DNS server as libunbound takes it: `IP`, or `IP@port`.
+/// A DNS server in libunbound's syntax: `IP` or `IP@port` (unbound.conf(5), `forward-addr`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Resolver {
     address: IpAddr,
@@ -279,12 +279,12 @@ impl Lua for Resolver {
     }
 }
 
-/// Where the TURN server is: a domain, given to clients as `xn--`, or an address.
+/// The host of the TURN server: a domain, which clients get in its `xn--` form, or an IP address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TurnHost {
-    /// Its name.
+    /// A domain.
     Domain(Domain),
-    /// Its address.
+    /// An IP address.
     Address(IpAddr),
 }
 
@@ -320,8 +320,8 @@ impl Lua for TurnHost {
     }
 }
 
-/// What a browser names as the origin of a web client (RFC 6454): `https://chat.example`, or `*` for all.
-/// It is kept as browsers send it, since Prosody compares the text.
+/// The origin of a web client (RFC 6454): `https://chat.example`, or `*` for all origins. It is stored as browsers send
+/// it, because Prosody compares strings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(String);
 
@@ -373,7 +373,7 @@ impl SettingType for Origin {
         if has_more {
             return refuse(": nothing but scheme, host and port belongs to an origin");
         }
-        // `Url::port` leaves out the scheme's own port, as browsers do.
+        // `Url::port` omits the scheme's default port, as browsers do.
         let port = url.port().map_or(String::new(), |port| format!(":{port}"));
         Ok(Origin(format!("{}://{host}{port}", url.scheme())))
     }
@@ -398,7 +398,7 @@ mod tests {
 
     fn error<T: SettingType>(text: &str) -> String {
         match T::parse(text) {
-            Ok(_) => panic!("{text} was taken"),
+            Ok(_) => panic!("{text} was accepted"),
             Err(error) => error,
         }
     }
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_never_host_names() {
+    fn host_names_are_not_addresses() {
         assert_eq!(lua::<Address>("2001:DB8:0::1"), "2001:db8::1");
         assert_eq!(lua::<Address>("[::1]"), "::1");
         assert!(error::<Address>("localhost").ends_with("a host name is not taken"));
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_are_addresses_or_all() {
+    fn interfaces_are_one_or_all_addresses() {
         assert_eq!(lua::<Interface>("*"), "*");
         assert_eq!(lua::<Interface>("::"), "::");
         assert_eq!(lua::<Interface>("127.0.0.1"), "127.0.0.1");
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_is_a_network_too() {
+    fn a_single_address_is_a_network_too() {
         assert_eq!(lua::<Cidr>("192.0.2.1"), "192.0.2.1/32");
         assert_eq!(lua::<Cidr>("::1"), "::1/128");
         assert_eq!(lua::<Cidr>("10.0.0.0/8"), "10.0.0.0/8");
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn resolvers_have_an_address_and_perhaps_a_port() {
+    fn resolvers_have_an_address_and_an_optional_port() {
         assert_eq!(lua::<Resolver>("192.0.2.53"), "192.0.2.53");
         assert_eq!(lua::<Resolver>("2001:db8::53@5353"), "2001:db8::53@5353");
         assert!(error::<Resolver>("dns.example").contains("a host name is not taken"));
@@ -462,14 +462,14 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_server_is_named_as_in_dns() {
+    fn a_turn_host_is_converted_to_its_ascii_form() {
         assert_eq!(lua::<TurnHost>("Türn.example"), "xn--trn-hoa.example");
         assert_eq!(lua::<TurnHost>("[2001:db8::1]"), "2001:db8::1");
         assert!(error::<TurnHost>("turn.example:3478").starts_with("expected a domain or an IP"));
     }
 
     #[test]
-    fn origins_are_spelled_as_browsers_do() {
+    fn origins_are_normalised_as_in_browsers() {
         for (text, origin) in [
             ("*", "*"),
             ("https://Chat.Example", "https://chat.example"),

@@ -1,10 +1,10 @@
-//! Numbers with a unit.
+//! Numbers with a unit: rates and sizes.
 
 use super::{Lua, SettingType, deserialize};
 use crate::lua::Value;
 use std::borrow::Cow;
 
-/// A whole number in plain digits; no sign, no space. `None` too where it does not fit.
+/// Parses an integer of ASCII digits, without sign or space. `None` if it does not fit into 64 bits.
 pub(super) fn digits(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
@@ -12,14 +12,14 @@ pub(super) fn digits(text: &str) -> Option<u64> {
 /// A decimal number without a sign: `15`, `1.5`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Decimal {
-    /// The number without its point.
+    /// The digits without the decimal point.
     digits: u128,
-    /// What to divide it by: a power of ten.
+    /// The divisor, a power of ten.
     scale: u128,
 }
 
 impl Decimal {
-    /// Reads at most 18 digits, so that no product below overflows.
+    /// Parses at most 18 digits, so that no product below overflows.
     pub(super) fn read(text: &str) -> Option<Decimal> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
         let all = whole.bytes().chain(fraction.bytes());
@@ -36,30 +36,30 @@ impl Decimal {
         })
     }
 
-    /// The number times `unit`, rounded down to a whole one.
+    /// The number times `unit`, rounded down.
     pub(super) fn times(self, unit: u64) -> u128 {
         self.digits * u128::from(unit) / self.scale
     }
 
-    /// Whether the number times `unit` is a whole one.
+    /// Whether the number times `unit` is an integer.
     pub(super) fn is_whole(self, unit: u64) -> bool {
         self.digits * u128::from(unit) % self.scale == 0
     }
 }
 
-/// Splits `10 kb` into the number before its unit and the unit, with at most white space between them.
+/// Splits `10 kb` into number and unit. White space between them is optional.
 pub(super) fn split_unit(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     (number, unit.trim_start())
 }
 
-/// A limit of bandwidth as `mod_limits` reads it: `10kb/s`. Its units are bytes, decimal: `kb` is 1000 bytes.
+/// A bandwidth limit in the syntax of `mod_limits`: `10kb/s`. The units are decimal bytes: `kb` is 1000 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rate {
     /// No limit.
     Unlimited,
-    /// So many bytes a second, as Prosody spells it.
+    /// A limit in Prosody's syntax.
     Limit(String),
 }
 
@@ -93,7 +93,7 @@ impl SettingType for Rate {
         if number == 0 {
             return refuse(": a rate of zero would stop all traffic");
         }
-        // What lies beyond is no limit anybody means, and Prosody would print it in exponents.
+        // Nobody needs a larger limit, and Prosody would print it with an exponent.
         if number > 1_000_000_000 {
             return refuse(": the number is too large");
         }
@@ -106,7 +106,7 @@ impl SettingType for Rate {
 }
 
 impl Rate {
-    /// The rate as `limits` takes it; `None` where there is no limit.
+    /// The rate in the syntax of Prosody's option `limits`. `None` means no limit.
     pub fn limit(&self) -> Option<&str> {
         match self {
             Rate::Unlimited => None,
@@ -117,8 +117,8 @@ impl Rate {
 
 deserialize!(Rate);
 
-/// Reads a size: a number with a unit, or without one in that of the setting. Units are binary, as Prosody has
-/// them (`MB` and `MiB` are both 2^20 bytes).
+/// Parses a size, in bytes: a number with a unit, or a number in `default_unit` bytes. Units are binary, as in Prosody:
+/// `MB` and `MiB` are both 2^20 bytes. The error is only the reason, and may be empty.
 fn bytes(text: &str, default_unit: u64) -> Result<u64, String> {
     let (number, unit) = split_unit(text);
     if number.is_empty() {
@@ -136,7 +136,7 @@ fn bytes(text: &str, default_unit: u64) -> Result<u64, String> {
     let Some(number) = Decimal::read(number) else {
         return Err(String::new());
     };
-    // The largest number of bytes that every Lua keeps exactly.
+    // The largest integer that every version of Lua represents exactly.
     const MOST: u128 = 1 << 53;
     match number.times(unit) {
         0 => Err(": it must be more than zero".into()),
@@ -145,7 +145,7 @@ fn bytes(text: &str, default_unit: u64) -> Result<u64, String> {
     }
 }
 
-/// Declares a size whose bare number has a unit of its own.
+/// Declares a size type with a default unit, in bytes.
 macro_rules! sizes {
     ($( $(#[$meta:meta])* $name:ident($unit:literal, $words:literal, $example:literal); )+) => {$(
         $(#[$meta])*
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_rendered_as_prosody_reads_them() {
+    fn rates_are_converted_to_prosodys_syntax() {
         for (text, limit) in [
             ("10kb/s", Some("10kb/s")),
             ("10 KB/s", Some("10kb/s")),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn invalid_sizes_are_refused() {
         for text in [
             "0",
             "0.0",

@@ -1,4 +1,4 @@
-//! Prosody's options, any of them, as a JSON object.
+//! Custom Prosody options, as a JSON object.
 
 use super::json::Json;
 use super::{SettingType, deserialize, did_you_mean, shown};
@@ -7,31 +7,31 @@ use crate::lua::is_identifier;
 use std::borrow::Cow;
 use std::fmt;
 
-/// CustomOptions in their order, each with its value; `None` (JSON's `null`) leaves the option out. The values may be
-/// secrets: no message holds one, and `Debug` shows the names alone.
+/// Custom options in their order, as in `PROSODY_OPTIONS`. The value `None` (`null` in JSON) leaves an option out of
+/// the configuration. Values may be secrets: no message contains one, and `Debug` shows only names.
 #[derive(Clone, Default, PartialEq)]
 pub struct CustomOptions(Vec<(String, Option<Value>)>);
 
 impl CustomOptions {
-    /// Every option and its value, in the order in which they stand.
+    /// Every option and its value, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&Value>)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
     }
 
-    /// One option: `None` where it is not named, `Some(None)` where it is to be left out.
+    /// One option: `None` if it is absent, `Some(None)` if it is `null`.
     pub fn get(&self, name: &str) -> Option<Option<&Value>> {
         self.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
     }
 
-    /// Reads the members of an object, and lets `refuse` say why an option cannot stand here. The errors are
-    /// all mistakes, none with a value.
+    /// Parses the members of an object. `refuse` gets a name and returns the reason if the option is not allowed here.
+    /// The result contains all errors, without values.
     pub(super) fn from_members(
         members: Vec<(String, Json)>,
         refuse: impl Fn(&str) -> Option<String>,
     ) -> Result<CustomOptions, Vec<String>> {
         let mut options = Vec::with_capacity(members.len());
         let mut errors: Vec<(String, Vec<String>)> = Vec::new();
-        // Names that are wrong for the same reason stand together.
+        // Names with the same error are reported together.
         let mut add = |name: &str, reason: String| match errors.iter_mut().find(|(other, _)| *other == reason)
         {
             Some((_, names)) => names.push(shown(name)),
@@ -68,8 +68,8 @@ impl fmt::Debug for CustomOptions {
     }
 }
 
-/// What Prosody's loader puts into the environment of a configuration file (`core/configmanager.lua`, 0.12 and
-/// 13.0 together). To assign one of them takes the function from all that follows, and sets no option.
+/// The functions that Prosody's loader defines for a configuration file (`core/configmanager.lua` of 0.12 and 13.0).
+/// Assigning to one of them sets no option, but removes the function for the rest of the file.
 const LOADER_NAMES: [&str; 13] = [
     "Component",
     "Credential",
@@ -86,7 +86,7 @@ const LOADER_NAMES: [&str; 13] = [
     "include",
 ];
 
-/// Why an option of this name cannot be set in Prosody's configuration, if so.
+/// The reason if an option of this name cannot be set in Prosody's configuration.
 fn reserved_name(name: &str) -> Option<String> {
     let reason = if !is_identifier(name) {
         "not a Lua identifier (letters, digits and `_`), or one of Lua's reserved words"
@@ -95,10 +95,10 @@ fn reserved_name(name: &str) -> Option<String> {
     } else if name.starts_with("ENV_") {
         "names that begin with `ENV_` are environment variables in Prosody's configuration"
     } else if name.starts_with("__") || name == "_ENV" {
-        // To assign `_ENV` replaces the environment, so that all that follows goes nowhere.
+        // Assigning to `_ENV` replaces the environment, and all later options are lost.
         "names that begin with `__`, and `_ENV`, belong to Lua"
     } else if name == "component_module" {
-        // The loader marks components with it, and globally every virtual host would become one.
+        // The loader marks components with it. As a global option, it would turn every virtual host into a component.
         "Prosody's configuration loader sets it by itself"
     } else {
         return None;
@@ -106,7 +106,7 @@ fn reserved_name(name: &str) -> Option<String> {
     Some(reason.into())
 }
 
-/// Why an option cannot stand with one host, if Prosody reads it globally alone.
+/// The reason if an option cannot be set for one host, because Prosody reads it only globally.
 pub(super) fn global_only(name: &str) -> Option<String> {
     let global = name.starts_with("s2s_")
         || name == "limits"
@@ -146,7 +146,7 @@ impl SettingType for CustomOptions {
 
 deserialize!(CustomOptions);
 
-/// Says that a member is unknown, with the nearest that is known.
+/// The error for an unknown member, with the nearest known name.
 pub(super) fn unknown_member(name: &str, known: &[&'static str]) -> String {
     format!("unknown member {}{}", shown(name), did_you_mean(name, known))
 }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_breaks_the_configuration_is_refused() {
+    fn names_that_break_the_configuration_are_refused() {
         for name in [
             "",
             "1a",
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_named_and_no_value() {
+    fn all_errors_are_reported_without_values() {
         let error =
             CustomOptions::parse(r#"{"a": [null, "S3CRET"], "end": "S3CRET", "b": {"S3CRET": [null]}}"#)
                 .unwrap_err();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused_and_not_shown() {
+    fn values_other_than_objects_are_refused_and_not_shown() {
         for text in [
             "S3CRET",
             "\"S3CRET\"",
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn some_options_are_for_all_hosts_alone() {
+    fn some_options_are_only_global() {
         for name in [
             "s2s_secure_auth",
             "limits",

@@ -6,7 +6,7 @@ texts! {
     /// An absolute path.
     Path("path", "absolute paths", "/srv/prosody") = |text| absolute(text).map(str::to_owned);
 
-    /// An absolute path that can stand in `plugin_paths`, which Prosody joins with `;`.
+    /// An absolute path without `;`, for `plugin_paths`: Prosody joins these paths with `;`.
     PluginPath("absolute path without `;`", "absolute paths without `;`", "/srv/modules") = |text| {
         let path = absolute(text)?;
         if path.contains(';') {
@@ -15,8 +15,7 @@ texts! {
         Ok(path.to_owned())
     };
 
-    /// A path, or a pattern with `*` and `?` in its last part. A relative one is relative to the configuration
-    /// directory.
+    /// A path, or a pattern with `*` and `?` in its last component. It may be relative to the configuration directory.
     Glob("path or glob", "paths or globs", "conf.d/*.cfg.lua") = |text| {
         let path = without_nul(text)?;
         let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
@@ -67,14 +66,14 @@ mod tests {
     }
 
     #[test]
-    fn plugin_paths_hold_no_semicolon() {
+    fn plugin_paths_contain_no_semicolon() {
         assert!(PluginPath::parse("/srv/modules").is_ok());
         assert!(PluginPath::parse("/srv/a;/srv/b").unwrap_err().contains("`;`"));
         assert!(PluginPath::parse("modules").is_err());
     }
 
     #[test]
-    fn globs_may_be_relative_and_match_in_their_last_part() {
+    fn globs_may_be_relative_and_have_wildcards_in_the_last_component() {
         assert!(Glob::parse("conf.d/*.cfg.lua").is_ok());
         assert!(Glob::parse("/srv/extra.cfg.lua").is_ok());
         assert!(Glob::parse("*").is_ok());

@@ -1,4 +1,4 @@
-//! Durations, in the units of Prosody's manual.
+//! Durations, in the units of Prosody's manual (<https://prosody.im/doc/configure>).
 
 use super::numbers::{Decimal, digits, split_unit};
 use super::{Lua, SettingType, deserialize, did_you_mean};
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 const DAY: u64 = 86_400;
 
-/// The longest duration, 100 years: Prosody subtracts it from the time of day.
+/// The longest duration in seconds, 100 years. (Prosody subtracts durations from the current time.)
 const LONGEST: u64 = 36_525 * DAY;
 
-/// The units and their seconds, as Prosody 13 has them (`util.human.io`): a month is 31 days.
+/// The units of Prosody 13.0 and their seconds (`util.human.io`): a month is 31 days.
 const UNITS: [(&str, u64); 26] = [
     ("s", 1),
     ("sec", 1),
@@ -45,7 +45,7 @@ fn unit_seconds(unit: &str) -> Option<u64> {
     UNITS.iter().find(|(word, _)| unit.eq_ignore_ascii_case(word)).map(|&(_, seconds)| seconds)
 }
 
-/// How to write so many seconds in the largest unit that divides them.
+/// Formats seconds in the largest unit that divides them.
 fn spelled(seconds: u64) -> String {
     let (unit, size) = [("w", 7 * DAY), ("d", DAY), ("h", 3600), ("min", 60)]
         .into_iter()
@@ -54,7 +54,7 @@ fn spelled(seconds: u64) -> String {
     format!("{}{unit}", seconds / size)
 }
 
-/// Reads a duration as seconds. The error is the reason alone, and may be empty.
+/// Parses a duration as seconds. The error is only the reason, and may be empty.
 fn seconds(text: &str) -> Result<u64, String> {
     let too_long = || "it is more than 100 years".to_owned();
     let (number, unit) = split_unit(text);
@@ -86,8 +86,8 @@ fn seconds(text: &str) -> Result<u64, String> {
         .ok_or_else(too_long)
 }
 
-/// The whole seconds that a compound (`1d12h`) or a fraction (`1.5h`) stands for. Prosody understands neither,
-/// but a message can say how to write it.
+/// The seconds of a compound (`1d12h`) or fractional (`1.5h`) duration, if they are an integer. Prosody supports
+/// neither form; messages use this to suggest a valid one.
 fn total(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut sum: u128 = 0;
@@ -105,23 +105,23 @@ fn total(text: &str) -> Option<u64> {
     u64::try_from(sum).ok().filter(|sum| (1..=LONGEST).contains(sum))
 }
 
-/// The message for a text that is no duration.
+/// The error for an invalid duration. `also` names further valid values, `reason` may be empty.
 fn wrong_duration(also: &str, reason: &str) -> String {
     let colon = if reason.is_empty() { "" } else { ": " };
     format!("expected a duration, such as `1w`, `30 days`, `12h` or a number of seconds{also}{colon}{reason}")
 }
 
-/// When something is deleted.
+/// The age at which data are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// After so many seconds.
+    /// An age in seconds.
     After(u64),
-    /// Never.
+    /// Data are never deleted.
     Never,
 }
 
 impl Expiry {
-    /// As `archive_expires_after` and `muc_log_expires_after` take it: seconds, or `"never"`.
+    /// The value for `archive_expires_after` and `muc_log_expires_after`: seconds, or `"never"`.
     pub fn archive(self) -> Value {
         match self {
             // At most `LONGEST`.
@@ -130,7 +130,7 @@ impl Expiry {
         }
     }
 
-    /// As `http_file_share_expires_after` takes it: seconds, or -1.
+    /// The value for `http_file_share_expires_after`: seconds, or -1 for never.
     pub fn files(self) -> Value {
         match self {
             Expiry::After(seconds) => Value::from(seconds as i64),
@@ -139,7 +139,7 @@ impl Expiry {
     }
 }
 
-/// How long an archive is kept: a duration of a second or more, or `never` to delete nothing.
+/// How long archived messages are kept: a duration of at least one second, or `never` to delete nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveDuration(pub Expiry);
 
@@ -171,7 +171,7 @@ impl Lua for ArchiveDuration {
     }
 }
 
-/// How long to wait for something; zero does not wait.
+/// How long to wait. Zero means not to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait(pub Duration);
 
@@ -194,7 +194,7 @@ impl SettingType for Wait {
     }
 }
 
-/// Days, one at least, or `never`.
+/// A number of days, at least one, or `never`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Days(pub Expiry);
 
@@ -228,7 +228,7 @@ impl SettingType for Days {
     }
 }
 
-/// The reason why a text is not a whole number of seconds, with the number to write where it is a duration.
+/// The error for an invalid number of seconds. If the text is a duration, the error suggests its number of seconds.
 fn wrong_seconds(text: &str, also: &str) -> String {
     let hint = match seconds(text) {
         Ok(seconds) if digits(text).is_none() && seconds > 0 => format!("; write `{seconds}`"),
@@ -237,7 +237,7 @@ fn wrong_seconds(text: &str, also: &str) -> String {
     format!("expected a whole number of seconds from 1 to {LONGEST}{also}{hint}")
 }
 
-/// A whole number of seconds, one at least.
+/// An integer number of seconds, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seconds(u64);
 
@@ -276,12 +276,12 @@ impl Lua for Seconds {
     }
 }
 
-/// `statistics_interval`: seconds between two collections, or `manual`, when somebody asks.
+/// `statistics_interval`: seconds between two collections, or `manual`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interval {
-    /// Every so many seconds.
+    /// The interval in seconds.
     Seconds(u64),
-    /// Only when the values are read.
+    /// Statistics are collected only when they are read.
     Manual,
 }
 
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_prosody_misreads_is_refused_with_what_to_write() {
+    fn durations_that_prosody_misreads_are_refused_with_a_suggestion() {
         for (text, hint) in [
             ("5m", "write `5min` or `5mon`"),
             ("5 M", "write `5min` or `5mon`"),
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn never_is_for_what_can_be_kept() {
+    fn only_expiries_can_be_never() {
         assert_eq!(ArchiveDuration::parse("Never").unwrap().lua(), Value::from("never"));
         assert_eq!(Days::parse("never").unwrap().0.files(), Value::from(-1));
         assert_eq!(Days::parse("never").unwrap().0.archive(), Value::from("never"));
@@ -385,14 +385,14 @@ mod tests {
     }
 
     #[test]
-    fn waiting_can_be_left_out() {
+    fn a_wait_can_be_zero() {
         assert_eq!(Wait::parse("0"), Ok(Wait(Duration::ZERO)));
         assert_eq!(Wait::parse("60s"), Ok(Wait(Duration::from_secs(60))));
         assert!(Wait::parse("5m").is_err());
     }
 
     #[test]
-    fn days_are_whole_and_at_least_one() {
+    fn days_are_integers_and_at_least_one() {
         assert_eq!(Days::parse("30"), Ok(Days(Expiry::After(30 * DAY))));
         assert!(Days::parse("30 days").unwrap_err().ends_with("; write `30`"));
         assert!(Days::parse("4w").unwrap_err().ends_with("; write `28`"));
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_and_intervals_are_whole_numbers() {
+    fn seconds_and_intervals_are_integers() {
         assert_eq!(Seconds::parse("86400").unwrap().lua(), Value::from(86_400_i64));
         assert!(Seconds::parse("24h").unwrap_err().ends_with("; write `86400`"));
         assert!(Seconds::parse("0").is_err());

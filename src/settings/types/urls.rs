@@ -1,4 +1,4 @@
-//! URIs, and a database's URL.
+//! URIs, HTTP URLs and database URLs.
 
 use super::names::texts;
 use super::network::{Port, TurnHost};
@@ -37,7 +37,7 @@ fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
-/// An `http` or `https` URL that others' paths are put behind: it has a host, and neither a user nor a query.
+/// An `http` or `https` base URL, to which paths are appended. It has a host, and no user, query or fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpUrl {
     text: String,
@@ -45,12 +45,12 @@ pub struct HttpUrl {
 }
 
 impl HttpUrl {
-    /// The URL, with its host as `xn--`.
+    /// The URL, with its host in the `xn--` form.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The host as it stands in HTTP: `xn--` labels, an IPv6 address in brackets.
+    /// The host in HTTP's syntax: `xn--` labels, an IPv6 address in brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -85,11 +85,11 @@ impl SettingType for HttpUrl {
                 refuse(": a query or a fragment has no place in it")
             }
             Ok(url) => {
-                // These two schemes have a host, or `Url` refuses them.
+                // `Url` refuses these schemes without a host.
                 let host = url.host_str().unwrap_or_default().to_owned();
                 let slash_added = url.path() == "/" && !given.ends_with('/');
                 let mut text = String::from(url);
-                // `Url` gives an empty path a slash.
+                // `Url` turns an empty path into a slash.
                 if slash_added {
                     text.pop();
                 }
@@ -98,7 +98,7 @@ impl SettingType for HttpUrl {
         }
     }
 
-    /// A password in it has no place there, and may be one all the same.
+    /// A URL with a user is invalid, but it may contain a password.
     fn hides(text: &str) -> bool {
         text.contains('@')
     }
@@ -110,21 +110,21 @@ impl Lua for HttpUrl {
     }
 }
 
-/// Where a database is and how to log in to it.
+/// The location of a database and its login.
 #[derive(Debug)]
 pub struct DatabaseUrl {
-    /// The kind of database.
+    /// The database system.
     pub driver: DbDriver,
-    /// The server's name or address, or the absolute path of its socket's directory (PostgreSQL) or of its
-    /// socket (MySQL). None for SQLite3.
+    /// The server's host name or address, or an absolute path: the directory of the socket (PostgreSQL) or the socket
+    /// (MySQL). `None` for SQLite3, and for the default socket.
     pub host: Option<String>,
-    /// The server's port, if it is named.
+    /// The server's port, if given.
     pub port: Option<Port>,
-    /// The database's name, if it is named; for SQLite3 the file's absolute path.
+    /// The name of the database, if given. For SQLite3, the absolute path of its file.
     pub database: Option<String>,
-    /// Who logs in.
+    /// The user to log in with, if given.
     pub username: Option<String>,
-    /// With which password.
+    /// The password of that user, if given.
     pub password: Option<Secret>,
 }
 
@@ -151,8 +151,8 @@ impl SettingType for DatabaseUrl {
     }
 }
 
-/// Reads a database's URL. The error is the reason alone, and holds nothing of the URL but a parameter's name.
-/// (`Url` would not do: it takes no user without a host, which a socket needs.)
+/// Parses a database URL. The error is only the reason. It contains nothing from the URL but names of parameters.
+/// (`Url` is no option: it refuses a user without a host, and a socket has no host.)
 fn database_url(text: &str) -> Result<DatabaseUrl, String> {
     const ENCODE_ADVICE: &str = "special characters, in a password for one, have to be percent-encoded \
                           (`@` is `%40`, `/` is `%2F`, `#` is `%23`, `?` is `%3F`)";
@@ -167,7 +167,7 @@ fn database_url(text: &str) -> Result<DatabaseUrl, String> {
         _ => return Err("the scheme is none of `postgresql`, `mysql` and `sqlite`".into()),
     };
     let (authority, after) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    // These show a password that is not encoded, part of which could be taken, and shown, for something else.
+    // Signs of a password that is not encoded. A part of it could be parsed as something else, and shown.
     if rest.contains('#') || authority.matches('@').count() > 1 || after.contains('@') {
         return Err(ENCODE_ADVICE.into());
     }
@@ -204,7 +204,7 @@ fn database_url(text: &str) -> Result<DatabaseUrl, String> {
     })
 }
 
-/// Reads `host`, `host:port`, `[IPv6]:port` or nothing; a percent-encoded path is a socket.
+/// Parses `host`, `host:port`, `[IPv6]:port` or the empty string. A percent-encoded path is a socket.
 fn server_and_port(text: &str) -> Option<(Option<String>, Option<Port>)> {
     let (host, port) = match text.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
         Some((host, port)) => (host, Some(Port::parse(port).ok()?)),
@@ -221,7 +221,7 @@ fn server_and_port(text: &str) -> Option<(Option<String>, Option<Port>)> {
     Some((host, port))
 }
 
-/// The file of `sqlite:///absolute/path`.
+/// Parses the path of `sqlite:///absolute/path`.
 fn sqlite(path: &str) -> Result<DatabaseUrl, String> {
     let path = format!("/{}", percent_decoded(path)?.trim_start_matches('/'));
     if path.ends_with('/') || path.contains('\0') {
@@ -237,7 +237,7 @@ fn sqlite(path: &str) -> Result<DatabaseUrl, String> {
     })
 }
 
-/// Parameters that people bring along from libpq's and MySQL's connection URLs.
+/// Parameters of libpq's and MySQL's connection URLs.
 const KNOWN_PARAMETERS: [&str; 18] = [
     "application_name",
     "channel_binding",
@@ -259,7 +259,7 @@ const KNOWN_PARAMETERS: [&str; 18] = [
     "user",
 ];
 
-/// The socket that the query names (`host=/path`). Prosody can honour no other parameter.
+/// Parses the query: `host=/path` is a socket. Prosody supports no other parameter.
 fn socket(query: &str) -> Result<Option<String>, String> {
     let mut socket = None;
     let mut refused = Vec::new();
@@ -267,7 +267,7 @@ fn socket(query: &str) -> Result<Option<String>, String> {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let value = percent_decoded(value)?;
         if name != "host" {
-            // Any other text may be the end of a password that has a bare `?` in it.
+            // Any other text may be the end of a password with an unencoded `?`.
             let known = KNOWN_PARAMETERS.contains(&name).then(|| format!("`{name}`"));
             refused.push(known.unwrap_or_else(|| "after the `?` (in a password, write `%3F`)".to_owned()));
         } else if !value.starts_with('/') || value.contains('\0') {
@@ -340,7 +340,7 @@ mod tests {
         }
     }
 
-    /// Driver, host, port, database, user, password; `-` for none.
+    /// Driver, host, port, database, user and password, with `-` for none.
     fn parts(text: &str) -> String {
         let url = DatabaseUrl::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         [
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_url_is_taken_apart() {
+    fn database_urls_are_parsed() {
         for (text, expected) in [
             (
                 "postgresql://user:password@db.example:5433/prosody",
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_database_url_is_refused_and_not_shown() {
+    fn invalid_database_urls_are_refused_and_not_shown() {
         for (text, reason) in [
             ("db.example", "`://`"),
             ("oracle://S3CRET@db/x", "the scheme is none of"),
