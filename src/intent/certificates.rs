@@ -46,7 +46,7 @@ pub struct Wanted {
 pub struct Certificates {
     /// Where they are looked for: where Prosody's are first, then those to import from.
     pub sources: Vec<SearchPlace>,
-    /// The names, hosts first, each once.
+    /// The names, hosts first. The first of two that are equal counts.
     pub names: Vec<Wanted>,
     /// Whether every name that there is a certificate for is wanted too, since a custom file may define its host.
     pub wants_all: bool,
@@ -66,9 +66,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, hosts: &ServedHosts) -> Certif
     let http = http_names(settings, facts).into_iter().map(|name| (name, Service::Https, false));
     let custom = facts.custom_files.fragments().flat_map(|file| &file.summary.hosts);
     let custom = custom.map(|name| (name.clone(), Service::Xmpp, false));
-    let mut seen: HashSet<String> = HashSet::new();
-    let names = of_hosts.chain(http).chain(custom).filter(|(name, ..)| seen.insert(name.clone()));
-    let names = names.map(|(name, service, is_host)| {
+    let names = of_hosts.chain(http).chain(custom).map(|(name, service, is_host)| {
         let has_own = is_host && own.contains(name.as_str());
         Wanted { name, service, is_host, has_own }
     });

@@ -1,5 +1,6 @@
 //! Which of the certificates that there are each name gets.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -138,7 +139,7 @@ impl Assignments {
         now: OffsetDateTime,
     ) {
         let mut last: Option<ScannedCertificates> = None;
-        let mut seen: HashSet<String> = HashSet::new();
+        let mut seen: HashSet<Cow<str>> = HashSet::new();
         let all = if wanted.wants_all { scanned.names() } else { Vec::new() };
         let all = all.into_iter().map(|name| Wanted {
             name,
@@ -146,12 +147,15 @@ impl Assignments {
             is_host: false,
             has_own: false,
         });
-        for Wanted { name, service, is_host, has_own } in wanted.names.iter().cloned().chain(all) {
-            let Some(ascii) = ascii(&name) else { continue };
-            if !seen.insert(name.clone()) {
+        let all: Vec<Wanted> = all.collect();
+        for Wanted { name, service, is_host, has_own } in wanted.names.iter().chain(&all) {
+            let (service, is_host, has_own) = (*service, *is_host, *has_own);
+            let Some(ascii) = ascii(name) else { continue };
+            if !seen.insert(name.into()) {
                 continue;
             }
             if has_own {
+                let name = name.clone();
                 self.served.push(Served {
                     name,
                     is_host,
@@ -185,9 +189,9 @@ impl Assignments {
             if matches!(origin, CertificateOrigin::Kept(_)) {
                 self.unsettled.insert(name.clone());
             }
-            self.served.push(Served { name, is_host, origin, passed_over });
+            self.served.push(Served { name: name.clone(), is_host, origin, passed_over });
             let by_clients = self.served.last().and_then(|served| served.named_by_clients(&ascii));
-            self.served.extend(by_clients.filter(|_| seen.insert(ascii)));
+            self.served.extend(by_clients.filter(|_| seen.insert(ascii.into())));
         }
         let incomplete = scanned.problems().iter().filter(|file| file.is_incomplete);
         self.unsettled.extend(incomplete.map(|file| file.path.display().to_string()));
