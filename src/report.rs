@@ -127,7 +127,7 @@ impl fmt::Display for Report {
         for error in &self.errors {
             write!(f, "\n  {error}")?;
         }
-        let mut heading = "\nBesides:";
+        let mut heading = "\nAlso:";
         for warning in &self.setting_warnings {
             write!(f, "{heading}\n  {warning}")?;
             heading = "";

@@ -63,8 +63,8 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
         }
         for (service, ports) in ports {
             let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-            let host = first.as_deref().map_or("none".to_owned(), |host| format!("that of {host}"));
-            text += &format!("port {} ({service}), for who names no host: {host}\n", ports.join(", "));
+            let host = first.as_deref().map_or("no certificate".to_owned(), |host| format!("{host}'s"));
+            text += &format!("port {} ({service}): clients without SNI get {host}\n", ports.join(", "));
         }
         if !problems.is_empty() {
             text += "\nfiles that are no use:\n";

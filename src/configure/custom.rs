@@ -41,7 +41,7 @@ pub fn configure(
         // Any program could have the others, that file for one.
         let without_effect: Vec<&str> = given.filter(|name| name.starts_with(PREFIX)).collect();
         if !without_effect.is_empty() {
-            tracing::warn!("Without effect beside that file: {}", without_effect.join(", "));
+            tracing::warn!("Ignored, because prosody.cfg.lua is in use: {}", without_effect.join(", "));
         }
         if let Some((accounts, prosody)) = intent::accounts::text(settings).zip(prosody.as_ref()) {
             let program = prosody::prosodyctl()?;

@@ -119,7 +119,7 @@ impl CertificatePlan {
             let why: Vec<&String> = told.iter().collect();
             let why = if why.is_empty() { "there is no other any more".to_owned() } else { several(&why) };
             report.warning(format!(
-                "The certificate of {} stays the one that is served until now: {why}",
+                "Keeping the current certificate of {}: {why}",
                 several(&names)
             ));
         }
@@ -480,7 +480,7 @@ mod tests {
         assert_eq!(
             said,
             [
-                "The certificate of a.example, b.example stays the one that is served until now: /ab.pem: has no key beside it"
+                "Keeping the current certificate of a.example, b.example: /ab.pem: has no key beside it"
             ]
         );
     }

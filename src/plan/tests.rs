@@ -292,7 +292,7 @@ fn what_is_wrong_with_certificates_is_said() {
     for expected in [
         "No certificate for c.example in /etc/prosody/certs: using a self-signed one",
         "Certificate of soon.example: /certs/soon.example.crt, issued by Example CA, ends on 2027-01-20, in 5 days: renew",
-        "The certificate of kept.example stays the one that is served until now: there is no other any more",
+        "Keeping the current certificate of kept.example: there is no other any more",
         "The certificate of soon.example is used for below.soon.example too, which it does not name",
         "No certificate for web.example, where HTTP services answer",
         "Certificate not used: /certs/broken.pem: is no certificate",

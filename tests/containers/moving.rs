@@ -411,7 +411,7 @@ fn a_configuration_as_jenserats_readme_has_it_runs() {
             let said = (is_missing(&logs.stdout), is_missing(&logs.stderr));
             let expected = (!has_clone, !has_clone);
             seen.equal(&format!("{what}: an error in both files of the log: {logs:?}"), said, expected);
-            let line = "Without effect beside that file: PROSODY_LOG_LEVEL";
+            let line = "Ignored, because prosody.cfg.lua is in use: PROSODY_LOG_LEVEL";
             seen.that(&format!("{what}: {line}"), logs.stderr.contains(line), &logs);
 
             // `docker exec -ti prosody /bin/bash`

@@ -632,7 +632,7 @@ fn a_configuration_of_the_users_own_may_read_any_variable() {
     let own = "admins = { ENV_PROSODY_DB_PORT .. \"@own.example\" }\nlog = { info = \"*console\" }\nVirtualHost \"own.example\"\n";
     let server =
         Recipe::new(TRIXIE).file("/etc/prosody/prosody.cfg.lua", own).env("PROSODY_DB_PORT", "abc").serve();
-    server.wait_for_log("Without effect beside that file: PROSODY_DB_PORT");
+    server.wait_for_log("Ignored, because prosody.cfg.lua is in use: PROSODY_DB_PORT");
 
     let wrong = Recipe::new(TRIXIE).file("/etc/prosody/prosody.cfg.lua", own).env("PROSODY_UID", "abc").run();
     assert_eq!(wrong.status, 78, "{}", wrong.all());
