@@ -1,7 +1,5 @@
-//! What is wanted, decided from settings and facts alone: hosts with their options, modules, certificates, accounts,
-//! databases.
-//!
-//! Nothing here looks at the disk, asks the clock, changes the identity or starts a program.
+//! The intent: the wanted hosts with their options, modules, certificates, accounts and databases. It follows from the
+//! settings and the facts alone. Nothing here reads the disk or the clock, changes the identity or starts a program.
 
 pub mod accounts;
 pub mod certificates;
@@ -23,31 +21,32 @@ use crate::settings::Settings;
 use crate::settings::catalogue::Field;
 use crate::settings::types::{self, LogLevel};
 
-/// What is wanted.
+/// The wanted configuration, before the survey checks what exists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Intent {
     /// Virtual hosts and components.
     pub hosts: ServedHosts,
-    /// The options of the global section, less `modules_enabled` where that follows from what there is of modules.
+    /// The options of the global section, without `modules_enabled` unless `PROSODY_OPTIONS` sets it: the plan adds it
+    /// once the survey has found the modules.
     pub options: Options,
-    /// `PROSODY_OPTIONS` as they were written, which are in [`Intent::options`] already.
+    /// `PROSODY_OPTIONS` as written. [`Intent::options`] contains them too.
     pub written: types::CustomOptions,
-    /// The modules.
+    /// The wanted modules.
     pub modules: Modules,
-    /// The certificates.
+    /// The wanted certificates.
     pub certificates: Certificates,
-    /// The accounts to create, as the module takes them.
+    /// The accounts to create, in the format of the module that creates them.
     pub accounts: Option<String>,
-    /// The databases that data are kept in.
+    /// The databases in use.
     pub databases: Vec<Database>,
-    /// The variable that sets the log level to debug.
+    /// The variable that sets the log level to debug, if one does.
     pub debug_log: Option<String>,
 }
 
-/// Decides what is wanted. What is wrong is added to the report.
+/// Decides the intent. Errors and warnings go to the report.
 ///
-/// With `whole`, the modules that Prosody loads by itself are among the requests.
-pub fn decide(settings: &Settings, facts: &Facts, whole: bool, report: &mut Report) -> Intent {
+/// With `with_autoloaded`, the module requests include the modules that Prosody loads without configuration.
+pub fn decide(settings: &Settings, facts: &Facts, with_autoloaded: bool, report: &mut Report) -> Intent {
     problems::report(settings, facts, report);
     places::check(settings, facts, report);
     let mut hosts = ServedHosts::decide(settings, facts, report);
@@ -60,7 +59,7 @@ pub fn decide(settings: &Settings, facts: &Facts, whole: bool, report: &mut Repo
     let mut modules = modules::wanted(settings, facts, &mut options, report);
     let written = settings.anything.options.clone().unwrap_or_default();
     hosts::merge(&mut options, &written, Clone::clone);
-    modules.request(settings, &hosts, &options, whole, report);
+    modules.request(settings, &hosts, &options, with_autoloaded, report);
     if written.get(modules::ENABLED).is_none() {
         options.remove(modules::ENABLED);
     }

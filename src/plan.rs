@@ -1,7 +1,7 @@
-//! From what is wanted and what there is of it to a plan: every file with its content, every link, every certificate to
-//! make, as plain data.
+//! The plan, from the intent and the findings of the survey: every file with its content, every link, and every
+//! certificate to make, as plain data.
 //!
-//! Nothing here looks at the disk, asks the clock, changes the identity or starts a program.
+//! Nothing here reads the disk or the clock, changes the identity or starts a program.
 
 pub mod certificates;
 mod health;
@@ -35,14 +35,14 @@ use crate::settings::types;
 use crate::survey::Findings;
 use crate::survey::certificates::Pair;
 
-/// A file to write, with mode 0640, for root and Prosody's group, or where there is no root for Prosody's user.
+/// A file to write, with mode 0640. It belongs to root and Prosody's group, or to Prosody's user if we are not root.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct File {
-    /// Below the generation's directory.
+    /// Relative to the generation's directory.
     pub path: PathBuf,
-    /// What stands in it.
+    /// The file's text.
     pub content: String,
-    /// The user's template that it comes from.
+    /// The custom template that it was rendered from.
     #[serde(skip)]
     pub source: Option<PathBuf>,
 }
@@ -56,22 +56,22 @@ impl File {
 /// A symbolic link to make.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Link {
-    /// Below the generation's directory.
+    /// Relative to the generation's directory.
     pub path: PathBuf,
-    /// Where it leads.
+    /// The link's target.
     pub target: PathBuf,
 }
 
 /// A certificate to write with its key, with mode 0600, for Prosody's user.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Import {
-    /// Below the generation's directory.
+    /// Relative to the generation's directory.
     pub path: PathBuf,
-    /// The file that it comes from.
+    /// The certificate's original file.
     pub certificate: PathBuf,
-    /// The file that its key comes from.
+    /// The key's original file.
     pub key: PathBuf,
-    /// Both.
+    /// The certificate and its key.
     #[serde(skip)]
     pub pair: Rc<Pair>,
 }
@@ -85,44 +85,45 @@ impl Import {
 /// Everything that a start writes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
-    /// The directory that files and links are below.
+    /// The directory of all files and links.
     pub generation: PathBuf,
     /// The files.
     pub files: Vec<File>,
     /// The links.
     pub links: Vec<Link>,
-    /// The certificates that were chosen.
+    /// The certificates to copy.
     pub imports: Vec<Import>,
     /// The self-signed certificates to make in the data directory.
     pub certificates: Vec<SelfSignedRequest>,
-    /// What each host gets.
+    /// The certificate of each host.
     #[serde(skip)]
     pub decision: CertificatePlan,
-    /// The virtual hosts that are served, those of the user's own files not among them.
+    /// The virtual hosts, without those in custom files.
     pub virtual_hosts: Vec<String>,
-    /// The databases that data are kept in.
+    /// The databases in use.
     #[serde(skip)]
     pub databases: Vec<Database>,
-    /// The accounts to make, as the module takes them.
+    /// The accounts to create, in the format of the module that creates them.
     #[serde(skip)]
     pub accounts: Option<String>,
-    /// The modules that are loaded, or can be.
+    /// The modules that are loaded or available.
     #[serde(skip)]
     pub modules: Vec<Module>,
-    /// What a later reload compares itself with.
+    /// The state, with which a later reload compares its own.
     #[serde(skip)]
     pub state: String,
 }
 
 impl Plan {
-    /// The main file, which `prosody --config` takes.
+    /// The path of the main file, for `prosody --config`.
     pub fn main_file(&self) -> PathBuf {
         self.generation.join(MAIN_FILE)
     }
 }
 
-/// Makes the plan for a generation directory. What is wrong is added to the report, and then the plan is not fit to be
-/// applied. `secrets` says whether the files hold secrets or a placeholder for each.
+/// Makes the plan for a generation directory. `secrets` selects secrets or placeholders in the files.
+///
+/// Errors and warnings go to the report. After an error, the plan must not be applied.
 pub fn make(
     intent: Intent,
     facts: &Facts,
@@ -141,14 +142,15 @@ pub fn make(
     }
     let version = &facts.prosody.version;
     let resolution = modules::resolve(&modules, &requests, &findings.modules, version, &hosts, report);
-    let accounts_module = accounts.as_ref().and_then(|_| load_accounts(facts, &mut hosts, &mut options));
+    let accounts_module =
+        accounts.as_ref().and_then(|_| add_accounts_module(facts, &mut hosts, &mut options));
     let state_options = options.clone();
     if !resolution.links.is_empty() || accounts_module.is_some() {
-        check_plugin_paths(facts, accounts_module.is_some(), report);
+        warn_about_plugin_paths(facts, accounts_module.is_some(), report);
         let linked = generation.join(MODULES_DIR).to_string_lossy().into_owned();
         add(&mut options, "plugin_paths", linked);
     }
-    name_certificates(facts, generation, &hosts, &decision, &written, &mut options);
+    set_certificate_options(facts, generation, &hosts, &decision, &written, &mut options);
 
     let certificates_of = decision.files(generation);
     let render = Renderer::new(facts, &hosts, &certificates_of, &options, &written, secrets, report);
@@ -156,7 +158,7 @@ pub fn make(
     files.extend(accounts_module);
     files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts)));
 
-    check_databases(facts, &databases, debug_log.as_deref(), report);
+    warn_about_databases(facts, &databases, debug_log.as_deref(), report);
     let state = state::describe(facts, &hosts, &decision, &state_options, &files, &resolution.fingerprints);
     let mut links = links(facts, &files);
     links.extend(resolution.links);
@@ -164,7 +166,7 @@ pub fn make(
     for (pair, names) in decision.imports() {
         let mut names = names.into_iter();
         let Some(first) = names.next() else { continue };
-        // Another name for the same is a link beside it.
+        // Other names of the same certificate are links beside it.
         links.extend(
             names.map(|name| Link {
                 path: Path::new(CERTIFICATES_DIR).join(name),
@@ -188,9 +190,9 @@ pub fn make(
     }
 }
 
-/// Has the module that creates accounts loaded: by all hosts and by the first one, so that a file of the user's that says
-/// something else of the one, or a host that is switched off, does not keep it away.
-fn load_accounts(facts: &Facts, hosts: &mut ServedHosts, options: &mut Options) -> Option<File> {
+/// Loads the module that creates accounts on all hosts, and again on the first one: a custom file may replace the global
+/// list, and a host may be disabled.
+fn add_accounts_module(facts: &Facts, hosts: &mut ServedHosts, options: &mut Options) -> Option<File> {
     let first = hosts.virtual_hosts.first_mut().map(|host| &mut host.options);
     for options in first.into_iter().chain([options]) {
         add(options, ENABLED, ACCOUNTS_MODULE.to_owned());
@@ -202,8 +204,8 @@ fn load_accounts(facts: &Facts, hosts: &mut ServedHosts, options: &mut Options) 
     Some(File::new(layout::accounts_module(), accounts::module(&literal)))
 }
 
-/// Says which files of the user's take our folders of modules away.
-fn check_plugin_paths(facts: &Facts, has_accounts: bool, report: &mut Report) {
+/// Warns about custom files that replace our module directories.
+fn warn_about_plugin_paths(facts: &Facts, has_accounts: bool, report: &mut Report) {
     for file in facts.custom_files.fragments().filter(|file| file.summary.sets_plugin_paths) {
         report.setting_warning(format!(
             "{}: its `plugin_paths` takes the place of ours, without which Prosody does not find {}: name your folders \
@@ -217,11 +219,11 @@ fn check_plugin_paths(facts: &Facts, has_accounts: bool, report: &mut Report) {
     }
 }
 
-/// Says that data are out of sight: other images have SQLite by default, or by a variable that any program could have. And
-/// that a password will be in the log.
-fn check_databases(facts: &Facts, databases: &[Database], debug_log: Option<&str>, report: &mut Report) {
-    let is_decided = facts.custom_files.fragments().any(|file| !file.summary.places.is_empty());
-    if facts.has_sqlite_file && databases.is_empty() && !is_decided {
+/// Warns about SQLite data that nothing uses, and about a password in the log. Other images use SQLite by default, or
+/// after a variable with a generic name.
+fn warn_about_databases(facts: &Facts, databases: &[Database], debug_log: Option<&str>, report: &mut Report) {
+    let custom_storage = facts.custom_files.fragments().any(|file| !file.summary.places.is_empty());
+    if facts.has_sqlite_file && databases.is_empty() && !custom_storage {
         report.warning(format!(
             "{}: nothing uses these data, because the storage is files: set PROSODY_DEFAULT_STORAGE=sqlite, or remove them",
             facts.data_dir.join(SQLITE_FILE).display()
@@ -236,12 +238,12 @@ fn check_databases(facts: &Facts, databases: &[Database], debug_log: Option<&str
     }
 }
 
-/// Where Prosody finds the certificates of hosts that are not ours, and one for those who name no host at a port. What
-/// stands in `PROSODY_OPTIONS` stays.
+/// Sets the certificate directory for hosts in custom files, and the certificate for clients without SNI on each port.
+/// `PROSODY_OPTIONS` wins.
 ///
-/// At a reload some hosts ask for theirs before Prosody has taken up a new folder, so that is always called the same. It
-/// has certificate and key in one file, and so never a mixture of two generations.
-fn name_certificates(
+/// The directory's path is the same in all generations, because some hosts load their certificate before Prosody notices
+/// a new path at a reload. Its files contain certificate and key, so that the two never come from different generations.
+fn set_certificate_options(
     facts: &Facts,
     generation: &Path,
     hosts: &ServedHosts,
@@ -250,7 +252,7 @@ fn name_certificates(
     options: &mut Options,
 ) {
     let value = |path: &Path| Value::from(path.to_string_lossy().into_owned());
-    let mut name = |option: &str, value: Value| {
+    let mut set = |option: &str, value: Value| {
         if written.get(option).is_none() {
             options.insert(option.into(), value);
         }
@@ -258,18 +260,19 @@ fn name_certificates(
     let is_in_force = generation.parent() == Some(&facts.runtime_dir);
     let current = facts.runtime_dir.join(CURRENT);
     let directory = if is_in_force { &current } else { generation };
-    name("certificates", value(&directory.join(CERTIFICATES_DIR)));
+    set("certificates", value(&directory.join(CERTIFICATES_DIR)));
     let files = decision.files(generation);
     let own = |host| hosts.own_certificates().find(|(name, _)| *name == host).map(|(_, value)| value.clone());
     let file = |host| files.get(host).map(|file| value(file)).or_else(|| own(host));
     if let Some(file) = decision.default_host().and_then(file) {
         for service in ["https", "c2s_direct_tls", "s2s_direct_tls"] {
-            name(&format!("{service}_certificate"), file.clone());
+            set(&format!("{service}_certificate"), file.clone());
         }
     }
 }
 
-/// Relative paths in the user's files mean the configuration directory: to Prosody, that is the main file's directory.
+/// Links to the entries of the configuration directory. Prosody resolves relative paths in custom files against the main
+/// file's directory.
 fn links(facts: &Facts, files: &[File]) -> Vec<Link> {
     let is_ours = |name: &Path| files.iter().any(|file| file.path == name) || name == Path::new(MODULES_DIR);
     facts

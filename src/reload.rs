@@ -1,6 +1,6 @@
-//! What SIGHUP does while a server runs, and a changed certificate: read everything again, and apply it.
+//! The reload of a running server, after SIGHUP or a changed certificate: reads everything again and applies it.
 //!
-//! It runs in a process that PID 1 forks for it. Only where it succeeds is SIGHUP sent on to Prosody.
+//! It runs in a process that PID 1 forks. If it succeeds, PID 1 forwards SIGHUP to Prosody.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,34 +28,34 @@ use crate::settings::Settings;
 use crate::survey::certificates::assign::{CertificateOrigin, Served};
 use crate::text::several;
 
-/// How long Prosody may take until it can be signalled; with many hosts it is busy with its start for so long.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// The time limit for Prosody's start, until it handles SIGHUP. With many hosts, a start is slow.
+const START_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// For how long nothing may happen to certificates until whoever writes them is taken to be finished.
+/// Certificates without a change for this long are assumed to be completely written.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// How long that may take. What happens later is another reload's.
-const AT_MOST: Duration = Duration::from_millis(500);
+/// The time limit for this. Later changes cause another reload.
+const SETTLE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long what is only half there may be somebody's who is just writing it.
-const WRITING: Duration = Duration::from_secs(10);
+/// How long an incomplete certificate is assumed to be still being written.
+const WRITE_TIME: Duration = Duration::from_secs(10);
 
-/// The status where the server is not to be told.
-const NOTHING_TO_TELL: ExitStatus = ExitStatus::exited(1);
+/// The exit status if the server should get no signal.
+const NO_SIGNAL: ExitStatus = ExitStatus::exited(1);
 
-/// Plans and applies again, for the server with this process id.
+/// Makes a new plan and applies it, for the server with this process id. Events of the watch are consumed.
 ///
-/// The status is success where the server is to be told.
+/// The status is success if the server should get SIGHUP.
 pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
-    // Before this, its own start may not be over: that writes too, and reads what would be written here.
-    if !wait_until_it_can_reload(server) {
-        // It would be waited for as long again.
+    // Before that, its start may still write the same files, or read them.
+    if !wait_for_sighup_handler(server) {
+        // The remaining events would cause another wait of the same length.
         watch.inspect(|watch| watch.discard());
-        return NOTHING_TO_TELL;
+        return NO_SIGNAL;
     }
     match reload(cause, watch) {
         Ok(true) => ExitStatus::SUCCESS,
-        Ok(false) => NOTHING_TO_TELL,
+        Ok(false) => NO_SIGNAL,
         Err(Failure { status, error }) => {
             let error = error.context("Not reloaded, the server goes on as it was");
             log::report_failure(&Failure { status, error })
@@ -63,13 +63,13 @@ pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
     }
 }
 
-/// Whether the server is to be told.
+/// Reloads. `true` if the server should get SIGHUP.
 fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     let (settings, report) = read_settings();
     let places = Places::of_running(&settings);
     let running = Running::find(&places);
-    let looked = watch.and_then(|watch| look_at(watch, cause, &settings, &places, running.is_none()));
-    if cause == Cause::FilesChanged && looked.is_none() {
+    let scanned = watch.and_then(|watch| rescan(watch, cause, &settings, &places, running.is_none()));
+    if cause == Cause::FilesChanged && scanned.is_none() {
         return Ok(false);
     }
     let Some(Running { user, started, generation }) = running else {
@@ -98,23 +98,23 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         ..PlanRequest::to_apply()
     };
     let begin = Instant::now();
-    let (mut settings_report, mut looked) = (report, looked);
+    let (mut settings_report, mut scanned) = (report, scanned);
     let (facts, plan, report) = loop {
-        let (watched, found) = looked.map(|looked| (looked.watched, looked.certificates)).unzip();
+        let (watched, found) = scanned.map(|scanned| (scanned.watched, scanned.certificates)).unzip();
         let (facts, mut plan, mut report) =
             make_plan(&settings, places.clone(), settings_report, &request, found)?;
         for problem in watched.into_iter().flat_map(|watched| watched.problems) {
             plan::add_warning(&mut plan.state, &problem);
             report.warning(problem);
         }
-        // Whoever writes certificates may not be finished: then the next event tells of more.
-        let left = WRITING.saturating_sub(begin.elapsed());
+        // A certificate may still be being written. If so, another event follows.
+        let left = WRITE_TIME.saturating_sub(begin.elapsed());
         let new = State::parse(&plan.state);
-        let is_over = cause == Cause::Hangup || left.is_zero() || last.has_no_new_pending(&new);
-        let Some(watch) = watch.filter(|_| !is_over) else {
+        let is_final = cause == Cause::Hangup || left.is_zero() || last.has_no_new_pending(&new);
+        let Some(watch) = watch.filter(|_| !is_final) else {
             break (facts, plan, report);
         };
-        // What is complete does not wait for what is not, which is looked at again then.
+        // Complete certificates do not wait for incomplete ones. Another reload checks those.
         if has_new_certificate(&plan, &last) {
             watch.remind(&facts.runtime_dir);
             plan.state = last.without_new_pending(&plan.state);
@@ -124,7 +124,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         if !watch.wait(left) {
             break (facts, plan, report);
         }
-        looked = look_at(watch, Cause::FilesChanged, &settings, &places, false);
+        scanned = rescan(watch, Cause::FilesChanged, &settings, &places, false);
         settings_report = read_settings().1;
     };
     if cause == Cause::FilesChanged
@@ -134,7 +134,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         return Ok(false);
     }
     let new = State::parse(&plan.state);
-    // What was taken up since the start, without effect, is nothing to compare with.
+    // Compares with the state at the start, because changes that need a restart have had no effect since.
     let mut changes = started.changes(&new);
     let now = facts::identity(&settings, &facts.data_dir)?;
     if (user.uid, user.gid) != (now.uid, now.gid) {
@@ -163,8 +163,8 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     }
     let files: Vec<&Path> = rendered.iter().chain(&files).map(PathBuf::as_path).collect();
-    say(&files, &changes, &plan, &facts);
-    // A server that was started without accounts has nobody who would take them.
+    log_changes(&files, &changes, &plan, &facts);
+    // Without accounts at the start, the module that creates them is not loaded.
     let takes_accounts = facts.runtime_dir.join(generation).join(layout::accounts_module()).exists();
     if let Some(accounts) = plan.accounts.as_ref().filter(|_| takes_accounts && cause == Cause::Hangup) {
         apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity)?;
@@ -173,7 +173,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Whether a host has another certificate than before that is complete.
+/// Whether a host has a new certificate, and none that is incomplete.
 fn has_new_certificate(plan: &Plan, before: &State) -> bool {
     let is_complete = |served: &&Served| !served.passed_over.iter().any(|file| file.is_incomplete);
     let mut complete = plan.decision.found.served.iter().filter(is_complete);
@@ -183,29 +183,30 @@ fn has_new_certificate(plan: &Plan, before: &State) -> bool {
     })
 }
 
-/// Takes what has happened to certificates, and watches those that are there now. `None` where nothing has happened, or
-/// they are not watched.
-fn look_at(
+/// Consumes the watch's events, and watches the present certificates. `None` without a change, or without watched
+/// certificates.
+fn rescan(
     watch: &Watch,
     cause: Cause,
     settings: &Settings,
     places: &Places,
     own_configuration: bool,
 ) -> Option<WatchedCertificates> {
-    let add = || watch::scan(watch, settings, places, own_configuration);
-    match (cause, add()) {
-        (Cause::FilesChanged, Some(looked)) => {
-            watch.settle(&looked.watched, QUIET, AT_MOST).then(add).flatten()
+    let scan = || watch::scan(watch, settings, places, own_configuration);
+    match (cause, scan()) {
+        (Cause::FilesChanged, Some(scanned)) => {
+            watch.settle(&scanned.watched, QUIET, SETTLE_TIMEOUT).then(scan).flatten()
         }
-        // All is read now.
-        (_, looked) => {
+        // A reload after SIGHUP reads everything anyway.
+        (_, scanned) => {
             watch.discard();
-            looked
+            scanned
         }
     }
 }
 
-/// The rendered files that are not as they were. Each generation names itself in what it renders.
+/// The rendered files and links that differ from those in the directory `before`. A generation's own path in its files
+/// is no difference.
 fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
     let (before_name, name) = (before.to_string_lossy(), plan.generation.to_string_lossy());
     let is_same = |path: &Path, content: &str| {
@@ -223,7 +224,7 @@ fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
     different
 }
 
-/// The names of a generation's links, those in its folder of modules too.
+/// The paths of a generation's links, relative to it.
 fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
     let is_link = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_symlink());
     let links = |folder: &str| {
@@ -233,37 +234,40 @@ fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
     ["", MODULES_DIR, CERTIFICATES_DIR].into_iter().flat_map(links).collect()
 }
 
-/// One line: what is different, and what of that waits for a restart.
-fn say(files: &[&Path], changes: &Changes, plan: &Plan, facts: &Facts) {
+/// Logs one line: the changed files, and the changes that need a restart.
+fn log_changes(files: &[&Path], changes: &Changes, plan: &Plan, facts: &Facts) {
     let short = |path: &Path| path.strip_prefix(&facts.config_dir).unwrap_or(path).display().to_string();
     let mut names: Vec<String> = files.iter().map(|path| short(path)).collect();
     let certificate =
         |request: &SelfSignedRequest| format!("the self-signed certificate of {}", request.host);
     names.extend(plan.certificates.iter().map(certificate));
-    let what = match names[..] {
+    let changed = match names[..] {
         [] => "no file has changed".to_owned(),
         _ => format!("changed: {}", several(&names)),
     };
     if changes.restart.is_empty() {
-        tracing::info!("Reloading, {what}");
+        tracing::info!("Reloading, {changed}");
     } else {
-        tracing::warn!("Reloading, {what}; without effect before a restart: {}", several(&changes.restart));
+        tracing::warn!(
+            "Reloading, {changed}; without effect before a restart: {}",
+            several(&changes.restart)
+        );
     }
 }
 
-/// Waits until a server has its handler for SIGHUP, or blocks it so as to read it from a descriptor. Before that, the
-/// signal would end it, or be lost. False where it has ended.
-fn wait_until_it_can_reload(server: Pid) -> bool {
+/// Waits until a server handles SIGHUP, or blocks it to read it from a descriptor. Before that, the signal would kill
+/// the server or be lost. `false` if the server has exited or the time limit is over.
+fn wait_for_sighup_handler(server: Pid) -> bool {
     let start = Instant::now();
-    // Until it executes Prosody, the child has our name, and all signals blocked for a moment.
+    // Before it executes Prosody, the child has our name, and briefly blocks all signals.
     let ours = Status::of(Pid::this()).map(|status| status.name);
     let mut pause = Duration::from_millis(2);
     while let Some(status) = Status::of(server) {
-        // One that is pending is of the last reload, which Prosody may not have read yet.
+        // A pending SIGHUP is the last reload's: Prosody may not have read that configuration yet.
         if status.takes_hangup && !status.has_hangup && Some(status.name) != ours {
             return true;
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > START_TIMEOUT {
             tracing::error!("Not reloaded: Prosody does not take SIGHUP");
             return false;
         }
@@ -273,7 +277,7 @@ fn wait_until_it_can_reload(server: Pid) -> bool {
     false
 }
 
-/// What `/proc/PID/status` says of a process (proc(5)).
+/// Fields of `/proc/PID/status` (proc(5)).
 struct Status {
     name: String,
     takes_hangup: bool,
@@ -281,7 +285,7 @@ struct Status {
 }
 
 impl Status {
-    /// `None` where there is no such process, or it has ended.
+    /// `None` if there is no such process, or it is a zombie.
     fn of(process: Pid) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
         let field = |name: &str| {

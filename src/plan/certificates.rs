@@ -118,10 +118,7 @@ impl CertificatePlan {
             told.extend(kept.iter().flat_map(|served| &served.passed_over).map(ToString::to_string));
             let why: Vec<&String> = told.iter().collect();
             let why = if why.is_empty() { "there is no other any more".to_owned() } else { several(&why) };
-            report.warning(format!(
-                "Keeping the current certificate of {}: {why}",
-                several(&names)
-            ));
+            report.warning(format!("Keeping the current certificate of {}: {why}", several(&names)));
         }
         // Without any, or behind a proxy that ends TLS, nobody expects one.
         if !self.found.http_without.is_empty()
@@ -479,9 +476,7 @@ mod tests {
         let (said, _) = place.tell(&["a.example", "b.example"]);
         assert_eq!(
             said,
-            [
-                "Keeping the current certificate of a.example, b.example: /ab.pem: has no key beside it"
-            ]
+            ["Keeping the current certificate of a.example, b.example: /ab.pem: has no key beside it"]
         );
     }
 }

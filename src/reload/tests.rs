@@ -10,7 +10,7 @@ use crate::survey::certificates::assign::Assignments;
 use crate::survey::certificates::{Pair, PassedOver};
 use crate::test_dir::TestDir;
 
-/// A plan with files, of a generation that is not there.
+/// A plan with these files, for a generation that does not exist.
 fn plan(generation: &Path, files: &[(&str, &str)]) -> Plan {
     let file = |(path, content): &(&str, &str)| File {
         path: path.into(),
@@ -32,7 +32,7 @@ fn plan(generation: &Path, files: &[(&str, &str)]) -> Plan {
     }
 }
 
-/// A runtime directory with a generation that was written for a plan.
+/// A runtime directory with a written generation.
 struct Before {
     directory: TestDir,
     before: PathBuf,
@@ -55,7 +55,7 @@ impl Before {
         Before { directory, before, after }
     }
 
-    /// What would be written now, where nothing has changed.
+    /// The plan of a reload without changes.
     fn plan(&self) -> Plan {
         let include = format!("Include \"{}/global.cfg.lua\"\n", self.after.display());
         let files = [
@@ -78,13 +78,13 @@ impl Before {
 }
 
 #[test]
-fn what_is_rendered_the_same_is_no_difference_in_another_generation() {
+fn another_generation_with_the_same_content_is_no_difference() {
     let before = Before::new();
     assert_eq!(before.differences(&before.plan()), [""; 0]);
 }
 
 #[test]
-fn each_file_that_is_rendered_otherwise_is_named() {
+fn changed_and_new_files_are_listed() {
     let before = Before::new();
     let mut plan = before.plan();
     plan.files[0].content.push_str("-- more\n");
@@ -98,7 +98,7 @@ fn each_file_that_is_rendered_otherwise_is_named() {
 }
 
 #[test]
-fn files_and_links_that_come_or_go_are_named() {
+fn added_and_removed_files_and_links_are_listed() {
     let before = Before::new();
     before.directory.write("generation-1/storage.cfg.lua", "");
     let mut plan = before.plan();
@@ -111,7 +111,7 @@ fn files_and_links_that_come_or_go_are_named() {
 }
 
 #[test]
-fn whom_the_health_check_asks_is_no_difference() {
+fn changed_health_check_targets_are_no_difference() {
     let before = Before::new();
     let mut plan = before.plan();
     plan.files.retain(|file| file.path != Path::new(HEALTH_FILE));
@@ -120,7 +120,7 @@ fn whom_the_health_check_asks_is_no_difference() {
 }
 
 #[test]
-fn a_certificate_is_new_where_a_host_has_another_that_is_complete() {
+fn a_different_complete_certificate_is_new() {
     let pair = |text: &str| Pair::example("a.example", OffsetDateTime::UNIX_EPOCH, text);
     let before = format!("certificate\ta.example\t/certs/a.example.crt\t{:x}\n", pair("old").digest);
     let before = State::parse(&before);
@@ -150,9 +150,9 @@ fn a_certificate_is_new_where_a_host_has_another_that_is_complete() {
 }
 
 #[test]
-fn a_process_that_has_ended_takes_no_signal() {
+fn a_process_that_does_not_exist_takes_no_signal() {
     assert!(Status::of(Pid::from_raw(i32::MAX)).is_none());
-    assert!(!wait_until_it_can_reload(Pid::from_raw(i32::MAX)));
+    assert!(!wait_for_sighup_handler(Pid::from_raw(i32::MAX)));
     let status = Status::of(Pid::this()).unwrap();
     assert!(!status.name.is_empty() && !status.has_hangup);
 }
