@@ -1,10 +1,10 @@
-//! What is written of certificates, and what is said about them.
+//! The certificates to write, and the messages about them.
 //!
-//! What was chosen is written into the generation, as `HOST.pem` in a folder of certificates: so Prosody serves no file that
-//! somebody is just writing, and keys may be root's alone. It finds those of our hosts by their option `certificate`, and
-//! others by their names in the folder (`core/certmanager.lua`). Its index of what certificates say, which would come before
-//! both, stays empty, because it takes only `*.crt` and names with `fullchain`. A host without a file is given that of the
-//! domain above it.
+//! Assigned certificates are copied into the generation, as `HOST.pem` in a directory. Thus Prosody never serves a file
+//! that is being written, and only root needs access to the original keys. Prosody finds a certificate by the host's
+//! option `certificate`, or for hosts in custom files by the file's name (`core/certmanager.lua`). A host without a file
+//! gets that of its parent domain. Prosody's index of names in certificates has precedence over both. It stays empty,
+//! because it covers only `*.crt` and names with `fullchain`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,34 +20,34 @@ use crate::survey::certificates::assign::{Assignments, CertificateOrigin, Served
 use crate::survey::certificates::{Pair, PassedOver};
 use crate::text::several;
 
-/// From how long before its end on a certificate is worth a warning.
+/// Certificates that expire within this time cause a warning.
 pub const WARN: Duration = Duration::days(14);
 
-/// How many files that are no use get a line each.
+/// The maximum number of warnings about unused files.
 const SHOWN: usize = 10;
 
-/// The longest name that a file may have, in bytes.
+/// The maximum length of a file name, in bytes (`NAME_MAX`).
 const LONGEST_NAME: usize = 255;
 
-/// A certificate that is to be made.
+/// A self-signed certificate to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SelfSignedRequest {
     /// The virtual host in ASCII (`xn--…`).
     pub host: String,
-    /// All names, that of the host first.
+    /// The certificate's names, the host first.
     pub names: Vec<String>,
 }
 
-/// What all names get.
+/// The certificates of all names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CertificatePlan {
-    /// What was found for them.
+    /// The assignment, from the survey.
     pub found: Assignments,
-    /// A line for each certificate that is served.
+    /// A log line for each served certificate that needs no attention.
     pub lines: Vec<String>,
 }
 
-/// Takes what was found, and says what is worth a line.
+/// Makes the plan from the survey's assignment, and reports its problems. `now` is compared with expiry dates.
 pub fn decide(
     wanted: &Certificates,
     found: Assignments,
@@ -71,7 +71,7 @@ pub fn decide(
         }
     }
     let mut decision = CertificatePlan { found, lines: Vec::new() };
-    decision.tell(now, report);
+    decision.report_all(now, report);
     decision
 }
 
@@ -84,8 +84,8 @@ impl CertificatePlan {
             .collect()
     }
 
-    /// Says what is served, and what is wrong.
-    fn tell(&mut self, now: OffsetDateTime, report: &mut Report) {
+    /// Fills in the log lines, and reports problems.
+    fn report_all(&mut self, now: OffsetDateTime, report: &mut Report) {
         let mut lines = Vec::new();
         for (pair, names) in self.by_pair() {
             let line = format!("Certificate of {}: {}", several(&names), describe(&pair, now));
@@ -100,27 +100,27 @@ impl CertificatePlan {
             }
         }
         self.lines = lines;
-        let told = self.tell_of_hosts(report);
-        self.tell_of_files(&told, report);
+        let reported = self.report_hosts(report);
+        self.report_files(&reported, report);
         for (variable, path) in &self.found.missing_places {
             report.warning(format!("{variable}: {} is not there, or not yet", path.display()));
         }
     }
 
-    /// Says which hosts have a certificate that is not quite theirs. Returns what was said of files on the way.
-    fn tell_of_hosts(&self, report: &mut Report) -> BTreeSet<String> {
-        let mut told: BTreeSet<String> = BTreeSet::new();
+    /// Reports hosts whose certificate is kept, missing or a parent domain's. Returns the problems of files that it named.
+    fn report_hosts(&self, report: &mut Report) -> BTreeSet<String> {
+        let mut reported: BTreeSet<String> = BTreeSet::new();
         let hosts = || self.found.served.iter().filter(|served| served.is_host);
         let kept: Vec<&Served> =
             hosts().filter(|served| matches!(served.origin, CertificateOrigin::Kept(_))).collect();
         if !kept.is_empty() {
             let names: Vec<&str> = kept.iter().map(|served| served.name.as_str()).collect();
-            told.extend(kept.iter().flat_map(|served| &served.passed_over).map(ToString::to_string));
-            let why: Vec<&String> = told.iter().collect();
+            reported.extend(kept.iter().flat_map(|served| &served.passed_over).map(ToString::to_string));
+            let why: Vec<&String> = reported.iter().collect();
             let why = if why.is_empty() { "there is no other any more".to_owned() } else { several(&why) };
             report.warning(format!("Keeping the current certificate of {}: {why}", several(&names)));
         }
-        // Without any, or behind a proxy that ends TLS, nobody expects one.
+        // Nobody expects HTTPS without any certificate, or behind a proxy that terminates TLS.
         if !self.found.http_without.is_empty()
             && self.found.served.iter().any(|served| served.pair().is_some())
         {
@@ -142,21 +142,21 @@ impl CertificatePlan {
                 names = several(&names)
             ));
         }
-        told
+        reported
     }
 
-    /// Says which files are not used, and why, but for what was said of them before.
-    fn tell_of_files(&self, told: &BTreeSet<String>, report: &mut Report) {
+    /// Reports unused files with the reasons, except those in `reported`.
+    fn report_files(&self, reported: &BTreeSet<String>, report: &mut Report) {
         let mut unused: BTreeSet<String> = self.found.problems.iter().map(ToString::to_string).collect();
         for served in &self.found.served {
             let is_good = matches!(served.origin, CertificateOrigin::Found(_));
-            // One that is only not the best is nothing to worry about where there is a good one.
+            // A file that merely lost against a better one is no problem.
             let (worse, wrong): (Vec<&PassedOver>, Vec<&PassedOver>) =
                 served.passed_over.iter().partition(|file| file.is_worse && is_good);
             unused.extend(wrong.into_iter().map(ToString::to_string));
             worse.into_iter().for_each(|file| report.debug(format!("Certificate not used: {file}")));
         }
-        let unused: Vec<String> = unused.into_iter().filter(|line| !told.contains(line)).collect();
+        let unused: Vec<String> = unused.into_iter().filter(|line| !reported.contains(line)).collect();
         for line in unused.iter().take(SHOWN) {
             report.warning(format!("Certificate not used: {line}"));
         }
@@ -168,7 +168,7 @@ impl CertificatePlan {
         }
     }
 
-    /// The certificates that are written, each once, with the names that it is served for.
+    /// Each certificate to write, once, with the names it serves.
     fn by_pair(&self) -> Vec<(Rc<Pair>, Vec<&str>)> {
         let mut pairs: Vec<(Rc<Pair>, Vec<&str>)> = Vec::new();
         let mut places: HashMap<*const Pair, usize> = HashMap::new();
@@ -183,8 +183,8 @@ impl CertificatePlan {
         pairs
     }
 
-    /// The certificates to write, each with the names that it has in the folder, the first of which is the file's own.
-    /// Names for which Prosody finds it anyway, at a domain above, are left out.
+    /// The certificates to write, each with its file names. The first is the file, the others are links to it. Names
+    /// that Prosody resolves through a parent domain's file are left out.
     pub fn imports(&self) -> Vec<(Rc<Pair>, Vec<String>)> {
         let by_name: HashMap<&str, &Rc<Pair>> = self
             .found
@@ -207,7 +207,7 @@ impl CertificatePlan {
             let files = names.map(|name| format!("{name}.pem")).filter(|file| file.len() <= LONGEST_NAME);
             let mut files: Vec<String> = files.collect();
             if files.is_empty() {
-                // The host's section names it, whatever it is called.
+                // The host's section names this file, so that any name works.
                 files.push(format!("{}.pem", pair.fingerprint));
             }
             (pair, files)
@@ -215,7 +215,7 @@ impl CertificatePlan {
         self.by_pair().into_iter().map(names).collect()
     }
 
-    /// The file of each name's certificate in a generation, or in Prosody's own place.
+    /// The file of each name's certificate: in the generation's directory, or below the data directory if self-signed.
     pub fn files(&self, generation: &Path) -> BTreeMap<&str, PathBuf> {
         let imports = self.imports();
         let by_pair: HashMap<*const Pair, &String> =
@@ -228,8 +228,8 @@ impl CertificatePlan {
         imported.chain(self_signed).collect()
     }
 
-    /// The name whose certificate who names no host gets at a port: the first that has one, or else the first other name,
-    /// since Prosody does not open such a port without any.
+    /// The name whose certificate clients without SNI get: the first name with a certificate, hosts before other names.
+    /// Without a default certificate, Prosody does not open a TLS port.
     pub fn default_host(&self) -> Option<&str> {
         let has_one = |served: &&Served| {
             let is_own = served.origin == CertificateOrigin::Own;
@@ -241,12 +241,12 @@ impl CertificatePlan {
     }
 }
 
-/// A certificate in words: where it is, who issued it and how long it lasts.
+/// A certificate's file, issuer and expiry, in words.
 fn describe(pair: &Pair, now: OffsetDateTime) -> String {
     format!("{}, issued by {}, {}", pair.certificate.display(), pair.issuer, lasts(pair, now))
 }
 
-/// How long a certificate lasts, in words.
+/// A certificate's expiry, in words.
 pub fn lasts(pair: &Pair, now: OffsetDateTime) -> String {
     let date = pair.not_after.date();
     match (pair.not_after - now).whole_days() {
@@ -268,15 +268,15 @@ mod tests {
     use crate::survey::certificates::scan;
     use crate::test_dir::TestDir;
 
-    /// Where certificates come from, and the folder of a server that runs.
-    struct Place {
+    /// A directory of certificates, and a running server's.
+    struct Directories {
         sources: TestDir,
         previous: TestDir,
     }
 
-    impl Place {
-        fn new() -> Place {
-            Place { sources: TestDir::new(), previous: TestDir::new() }
+    impl Directories {
+        fn new() -> Directories {
+            Directories { sources: TestDir::new(), previous: TestDir::new() }
         }
 
         fn wanted(&self, hosts: &[&str]) -> Certificates {
@@ -306,14 +306,14 @@ mod tests {
             CertificatePlan { found: self.assign(hosts), lines: Vec::new() }
         }
 
-        /// What is said: what is wrong, and what is well.
-        fn tell(&self, hosts: &[&str]) -> (Vec<String>, Vec<String>) {
+        /// The warnings, and the log lines.
+        fn warnings_and_lines(&self, hosts: &[&str]) -> (Vec<String>, Vec<String>) {
             let mut decision = self.decide(hosts);
             let mut report = Report::default();
-            decision.tell(now(), &mut report);
+            decision.report_all(now(), &mut report);
             let place = self.sources.path().display().to_string();
-            let said = report.warnings().map(|line| line.replace(&place, "")).collect();
-            (said, decision.lines.iter().map(|line| line.replace(&place, "")).collect())
+            let warnings = report.warnings().map(|line| line.replace(&place, "")).collect();
+            (warnings, decision.lines.iter().map(|line| line.replace(&place, "")).collect())
         }
     }
 
@@ -321,7 +321,7 @@ mod tests {
         OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
     }
 
-    /// A certificate that ends in some days, and its key.
+    /// A certificate that expires in so many days, and its key.
     fn pem(names: &[&str], days: i64) -> String {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -331,20 +331,20 @@ mod tests {
         params.self_signed(&key).unwrap().pem() + &key.serialize_pem()
     }
 
-    /// The part of a PEM file that is the certificate.
+    /// The certificate from a PEM file that also has the key.
     fn without_key(pem: &str) -> &str {
         &pem[..pem.find("-----BEGIN PRIVATE KEY-----").unwrap()]
     }
 
-    fn unsettled(decision: &CertificatePlan) -> Vec<&str> {
-        decision.found.unsettled.iter().map(|what| what.rsplit('/').next().unwrap()).collect()
+    fn pending(decision: &CertificatePlan) -> Vec<&str> {
+        decision.found.unsettled.iter().map(|reason| reason.rsplit('/').next().unwrap()).collect()
     }
 
     #[test]
-    fn a_certificate_that_has_gone_stays() {
+    fn a_removed_certificate_is_kept() {
         let (good, expired) = (pem(&["a.example"], 30), pem(&["a.example"], -5));
         let unfinished = without_key(&good);
-        // What is in the sources and what is served, which of them it is then, and what is not settled.
+        // The file in the sources, the served file, which of them is chosen, and the pending entries.
         type Case<'a> = (Option<&'a str>, Option<&'a str>, &'a str, &'a [&'a str]);
         let cases: [Case; 10] = [
             (None, Some(&good), "kept", &["a.example"]),
@@ -358,11 +358,11 @@ mod tests {
             (Some(unfinished), None, "none", &["a.pem"]),
             (None, None, "none", &[]),
         ];
-        for (number, (source, served, origin, not_settled)) in cases.into_iter().enumerate() {
-            let place = Place::new();
-            source.into_iter().for_each(|text| place.sources.write("a.pem", text));
-            served.into_iter().for_each(|text| place.previous.write("a.example.pem", text));
-            let decision = place.decide(&["a.example"]);
+        for (number, (source, served, origin, expected)) in cases.into_iter().enumerate() {
+            let directories = Directories::new();
+            source.into_iter().for_each(|text| directories.sources.write("a.pem", text));
+            served.into_iter().for_each(|text| directories.previous.write("a.example.pem", text));
+            let decision = directories.decide(&["a.example"]);
             let (found, directory) = match &decision.found.served[0].origin {
                 CertificateOrigin::Found(pair) => ("found", pair.certificate.parent().unwrap()),
                 CertificateOrigin::Kept(pair) => ("kept", pair.certificate.parent().unwrap()),
@@ -370,50 +370,55 @@ mod tests {
                 other => panic!("{number}: {other:?}"),
             };
             assert_eq!(found, origin, "{number}");
-            assert_eq!(directory == place.previous.path(), origin == "kept", "{number}");
-            assert_eq!(unsettled(&decision), not_settled, "{number}");
-            // It is written into the next generation too.
+            assert_eq!(directory == directories.previous.path(), origin == "kept", "{number}");
+            assert_eq!(pending(&decision), expected, "{number}");
+            // The next generation contains it too.
             assert_eq!(decision.imports().len(), usize::from(origin != "none"), "{number}");
         }
     }
 
     #[test]
-    fn a_certificate_in_our_own_place_is_not_found() {
-        let place = Place::new();
-        // As where PROSODY_CERTIFICATES names the data directory.
-        place.sources.write("self-signed/a.pem", pem(&["a.example"], 30));
-        assert_eq!(place.decide(&["a.example"]).found.served[0].origin, CertificateOrigin::None);
+    fn certificates_in_the_self_signed_directory_are_ignored() {
+        let directories = Directories::new();
+        // As if PROSODY_CERTIFICATES were the data directory.
+        directories.sources.write("self-signed/a.pem", pem(&["a.example"], 30));
+        assert_eq!(directories.decide(&["a.example"]).found.served[0].origin, CertificateOrigin::None);
     }
 
     #[test]
-    fn what_no_writer_mends_is_settled() {
-        let place = Place::new();
+    fn only_incomplete_files_are_pending() {
+        let directories = Directories::new();
         let (one, other) = (pem(&["a.example"], 30), pem(&["a.example"], 30));
-        place.sources.write("later/a.crt", without_key(&one));
-        place.sources.write("later/a.key", &other[without_key(&other).len()..]);
-        place.sources.write("cut.pem", &one[..300]);
-        place.sources.write("empty.crt", "");
-        place.sources.write("binary.crt", b"\x30\x82\x01\x00");
-        place.sources.write(
+        directories.sources.write("later/a.crt", without_key(&one));
+        directories.sources.write("later/a.key", &other[without_key(&other).len()..]);
+        directories.sources.write("cut.pem", &one[..300]);
+        directories.sources.write("empty.crt", "");
+        directories.sources.write("binary.crt", b"\x30\x82\x01\x00");
+        directories.sources.write(
             "trusted.pem",
             one.replace(" CERTIFICATE", " TRUSTED CERTIFICATE").replace("PRIVATE", "X"),
         );
-        let decision = place.decide(&["a.example"]);
-        assert_eq!(unsettled(&decision), ["cut.pem", "empty.crt", "a.crt"]);
+        let decision = directories.decide(&["a.example"]);
+        assert_eq!(pending(&decision), ["cut.pem", "empty.crt", "a.crt"]);
         assert_eq!(decision.found.problems.len(), 4, "{:?}", decision.found.problems);
     }
 
     #[test]
-    fn a_name_that_is_found_above_is_not_written() {
-        let place = Place::new();
-        place.sources.write("all.pem", pem(&["a.example", "rooms.a.example", "x.b.a.example"], 30));
-        place.sources.write("between.pem", pem(&["b.a.example", "y.b.a.example"], 30));
-        let decision =
-            place.decide(&["rooms.a.example", "x.b.a.example", "y.b.a.example", "b.a.example", "a.example"]);
+    fn names_that_resolve_through_a_parent_domain_get_no_file() {
+        let directories = Directories::new();
+        directories.sources.write("all.pem", pem(&["a.example", "rooms.a.example", "x.b.a.example"], 30));
+        directories.sources.write("between.pem", pem(&["b.a.example", "y.b.a.example"], 30));
+        let decision = directories.decide(&[
+            "rooms.a.example",
+            "x.b.a.example",
+            "y.b.a.example",
+            "b.a.example",
+            "a.example",
+        ]);
         let files: Vec<Vec<String>> = decision.imports().into_iter().map(|(_, files)| files).collect();
-        // `b.a.example` has another than `a.example`.
+        // `b.a.example` has a different certificate than `a.example`.
         assert_eq!(files, [vec!["x.b.a.example.pem", "a.example.pem"], vec!["b.a.example.pem"]]);
-        // Sections name it all the same.
+        // The hosts' sections name the file anyway.
         let files = decision.files(Path::new("/run"));
         let all = Path::new("/run/certificates/x.b.a.example.pem");
         assert_eq!((files["rooms.a.example"].as_path(), files["a.example"].as_path()), (all, all));
@@ -422,15 +427,15 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_too_long_for_a_file_has_one() {
-        let place = Place::new();
+    fn a_name_too_long_for_a_file_gets_the_fingerprint() {
+        let directories = Directories::new();
         let label = "x".repeat(63);
         let long = format!("{label}.{label}.{label}.{}", "x".repeat(60));
         assert_eq!(long.len(), 252);
         let fits = &long[1..];
-        place.sources.write("long.pem", pem(&[&long], 30));
-        place.sources.write("fits.pem", pem(&[fits], 30));
-        let decision = place.decide(&[&long, fits]);
+        directories.sources.write("long.pem", pem(&[&long], 30));
+        directories.sources.write("fits.pem", pem(&[fits], 30));
+        let decision = directories.decide(&[&long, fits]);
         let [(pair, first), (_, second)] = &decision.imports()[..] else { panic!("{decision:?}") };
         assert_eq!(
             (first, second),
@@ -441,41 +446,42 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_soon_or_is_no_use_is_said() {
-        let place = Place::new();
-        place.sources.write("a.pem", pem(&["a.example", "b.example"], 14));
-        place.sources.write("c.pem", pem(&["c.example"], 13));
-        place.sources.write("d.pem", pem(&["d.example"], -1));
-        // The one that is not the best is no matter.
-        place.sources.write("older.pem", pem(&["a.example"], 7));
-        let (said, lines) = place.tell(&["a.example", "b.example", "c.example", "d.example"]);
+    fn expiring_and_unused_certificates_are_reported() {
+        let directories = Directories::new();
+        directories.sources.write("a.pem", pem(&["a.example", "b.example"], 14));
+        directories.sources.write("c.pem", pem(&["c.example"], 13));
+        directories.sources.write("d.pem", pem(&["d.example"], -1));
+        // A good certificate with a better alternative causes no warning.
+        directories.sources.write("older.pem", pem(&["a.example"], 7));
+        let (warnings, lines) =
+            directories.warnings_and_lines(&["a.example", "b.example", "c.example", "d.example"]);
         let begins = |line: &str, start: &str, end: &str| {
             assert!(line.starts_with(start) && line.ends_with(end), "{line}");
         };
         let [line] = &lines[..] else { panic!("{lines:?}") };
         begins(line, "Certificate of a.example, b.example: /a.pem, issued by ", ", in 14 days");
-        let [soon, over] = &said[..] else { panic!("{said:?}") };
+        let [soon, over] = &warnings[..] else { panic!("{warnings:?}") };
         begins(soon, "Certificate of c.example: /c.pem", ", in 13 days: renew it");
         begins(over, "Certificate of d.example: /d.pem", "there is no other: renew it");
 
         for number in 0..12 {
-            place.sources.write(&format!("broken-{number}.pem"), "-----BEGIN");
+            directories.sources.write(&format!("broken-{number}.pem"), "-----BEGIN");
         }
-        let (said, _) = place.tell(&["a.example"]);
-        assert_eq!(said.len(), SHOWN + 1, "{said:?}");
-        assert!(said[SHOWN].starts_with("2 more files "), "{said:?}");
+        let (warnings, _) = directories.warnings_and_lines(&["a.example"]);
+        assert_eq!(warnings.len(), SHOWN + 1, "{warnings:?}");
+        assert!(warnings[SHOWN].starts_with("2 more files "), "{warnings:?}");
     }
 
     #[test]
-    fn why_a_certificate_is_kept_is_said_once() {
-        let place = Place::new();
+    fn the_reason_for_a_kept_certificate_is_reported_once() {
+        let directories = Directories::new();
         let both = pem(&["a.example", "b.example"], 30);
-        place.previous.write("a.example.pem", &both);
-        place.previous.write("b.example.pem", &both);
-        place.sources.write("ab.pem", without_key(&both));
-        let (said, _) = place.tell(&["a.example", "b.example"]);
+        directories.previous.write("a.example.pem", &both);
+        directories.previous.write("b.example.pem", &both);
+        directories.sources.write("ab.pem", without_key(&both));
+        let (warnings, _) = directories.warnings_and_lines(&["a.example", "b.example"]);
         assert_eq!(
-            said,
+            warnings,
             ["Keeping the current certificate of a.example, b.example: /ab.pem: has no key beside it"]
         );
     }

@@ -1,4 +1,4 @@
-//! Whom the health check asks.
+//! The targets of the health check.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,10 +7,10 @@ use crate::lua::Value;
 use crate::health::{ANY_HOST, Service, Target};
 use crate::intent::hosts::{Options, ServedHosts};
 
-/// The lines of the health check's file: the first host, at an address and port that are bound, loopback first; another server's
-/// port where clients have none.
+/// The lines of the health check's file: the first host at the first port for clients, on each bound address, loopback
+/// first. Without ports for clients, it is the first port for servers.
 pub fn targets(options: &Options, hosts: &ServedHosts) -> String {
-    // Where only the user's own files name hosts, it is not known which.
+    // The hosts in custom files are not known for certain.
     let host = hosts.virtual_hosts.first().map_or(ANY_HOST, |host| &host.name);
     let strings = |value: &Value| -> Vec<String> {
         value.items().iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()

@@ -1,4 +1,4 @@
-//! The text of every file: templates, ours and the user's, with the values of one plan.
+//! Renders built-in and custom templates with the values of one plan.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,7 +17,7 @@ use crate::settings::types;
 use crate::templates::Templates;
 use crate::templates::values::{LuaName, to_template};
 
-/// Our templates, compiled in. A file of the same name in the templates directory replaces one.
+/// The built-in templates. A custom template of the same name replaces one.
 const TEMPLATES: [(&str, &str); 6] = [
     ("prosody.cfg.lua.j2", include_str!("../../templates/prosody.cfg.lua.j2")),
     ("global.cfg.lua.j2", include_str!("../../templates/global.cfg.lua.j2")),
@@ -27,7 +27,7 @@ const TEMPLATES: [(&str, &str); 6] = [
     ("components.cfg.lua.j2", include_str!("../../templates/components.cfg.lua.j2")),
 ];
 
-/// The fragments in the order in which they are read.
+/// The fragments, in the order of their includes.
 const FRAGMENTS: [&str; 5] =
     ["global.cfg.lua", "modules.cfg.lua", "storage.cfg.lua", "vhosts.cfg.lua", "components.cfg.lua"];
 
@@ -36,12 +36,12 @@ pub struct Renderer<'a> {
     templates: Templates,
     context: Value,
     facts: &'a Facts,
-    /// Templates with a mistake in their syntax, which is in the report.
+    /// Templates with syntax errors, which are in the report.
     broken: Vec<String>,
 }
 
 impl<'a> Renderer<'a> {
-    /// Takes what templates are given, and compiles them. A mistake in one is added to the report.
+    /// Collects the values for templates, and compiles the templates. Syntax errors go to the report.
     pub fn new(
         facts: &'a Facts,
         hosts: &ServedHosts,
@@ -51,7 +51,7 @@ impl<'a> Renderer<'a> {
         secrets: Secrets,
         report: &mut Report,
     ) -> Self {
-        // What PROSODY_OPTIONS says may be a secret. Of it, templates are given that apart which they do not mention.
+        // Values in PROSODY_OPTIONS may be secrets. Options that no template mentions go to `other_options`.
         let secret_files: BTreeMap<&'static str, String> =
             facts.secret_files.iter().map(|(field, file)| (*field, file.path.clone())).collect();
         let (mut mentioned, mut other_options) = (Options::new(), Options::new());
@@ -90,16 +90,16 @@ impl<'a> Renderer<'a> {
             ("data_dir", Value::from(facts.data_dir.to_string_lossy().into_owned())),
         ]);
         let mut templates = Templates::new(Dialect { version: facts.prosody.dialect(), secrets });
-        let own = &facts.custom_files.templates;
+        let custom_templates = &facts.custom_files.templates;
         for (name, text) in TEMPLATES {
-            if !own.iter().any(|template| template.path.file_name() == Some(OsStr::new(name))) {
+            if !custom_templates.iter().any(|template| template.path.file_name() == Some(OsStr::new(name))) {
                 if let Err(error) = templates.add(name, text) {
                     report.error(SettingError::about(&error.to_string()));
                 }
             }
         }
         let mut broken = Vec::new();
-        for template in own {
+        for template in custom_templates {
             let name = template.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let text = template.template.clone().unwrap_or_default();
             if let Err(error) = templates.add_file(name.clone(), &template.path, text) {
@@ -110,7 +110,7 @@ impl<'a> Renderer<'a> {
         Self { templates, context, facts, broken }
     }
 
-    /// Every file: the main file last, and before it what it includes.
+    /// All rendered files. The main file is the last, after the files that it includes.
     pub fn all(&self, facts: &Facts, generation: &Path, report: &mut Report) -> Vec<File> {
         let mut files = Vec::new();
         let mut includes: Vec<PathBuf> = Vec::new();
@@ -119,12 +119,12 @@ impl<'a> Renderer<'a> {
                 files.push(File::new(fragment, content));
                 includes.push(generation.join(fragment));
             }
-            let own = match fragment {
+            let custom = match fragment {
                 "vhosts.cfg.lua" => &facts.custom_files.virtual_hosts,
                 "components.cfg.lua" => &facts.custom_files.components,
                 _ => continue,
             };
-            self.custom_files(own, generation, &mut files, &mut includes, report);
+            self.custom_files(custom, generation, &mut files, &mut includes, report);
         }
         self.custom_files(&facts.custom_files.extra, generation, &mut files, &mut includes, report);
         if let Some(content) = self.main(&includes, report) {
@@ -133,7 +133,7 @@ impl<'a> Renderer<'a> {
         files
     }
 
-    /// A fragment's text, unless it would be empty but for comments.
+    /// A fragment's text, unless it is empty except for comments.
     fn fragment(&self, name: &str, report: &mut Report) -> Option<String> {
         let text = self.render(&format!("{name}.j2"), self.context.clone(), report)?;
         let is_comment = |line: &str| line.is_empty() || (line.starts_with("--") && !line.starts_with("--["));
@@ -141,23 +141,23 @@ impl<'a> Renderer<'a> {
         (!is_empty).then_some(text)
     }
 
-    /// The main file's text, which includes these files.
+    /// The main file's text, with these includes.
     fn main(&self, includes: &[PathBuf], report: &mut Report) -> Option<String> {
         let includes: Vec<String> = includes.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         let context = minijinja::context! { includes, ..self.context.clone() };
         self.render(&format!("{MAIN_FILE}.j2"), context, report)
     }
 
-    /// The user's files as they are, and the user's templates rendered.
+    /// Includes custom files: Lua as it is, templates after rendering.
     fn custom_files(
         &self,
-        own: &[CustomFile],
+        custom: &[CustomFile],
         generation: &Path,
         files: &mut Vec<File>,
         includes: &mut Vec<PathBuf>,
         report: &mut Report,
     ) {
-        for file in own {
+        for file in custom {
             let Some(template) = &file.template else {
                 includes.push(file.path.clone());
                 continue;
@@ -192,15 +192,15 @@ impl<'a> Renderer<'a> {
     }
 }
 
-/// Where a rendered `conf.d/x.cfg.lua.j2` stands: beside the main file, so that relative paths in it mean the
-/// configuration directory, and under a name that no fragment of ours has.
+/// The path of a rendered `conf.d/x.cfg.lua.j2`: beside the main file, because Prosody resolves relative paths there,
+/// with a name that differs from all fragments.
 fn rendered_name(path: &Path, config_dir: &Path) -> PathBuf {
     let relative = path.strip_prefix(config_dir).unwrap_or(path).to_string_lossy();
     let flat = relative.trim_start_matches('/').replace('/', "--");
     format!("own--{}", flat.strip_suffix(".j2").unwrap_or(&flat)).into()
 }
 
-/// A host's or component's section, for templates.
+/// The section of a host or component, as a value for templates.
 fn section(
     name: &str,
     component: Option<&Component>,
@@ -224,15 +224,15 @@ fn section(
     Value::from_pairs(section)
 }
 
-/// Whether a built-in template has a place for an option.
+/// Whether a built-in template mentions an option.
 fn is_mentioned(option: &str) -> bool {
     let quoted = format!("\"{option}\"");
     TEMPLATES.iter().any(|(_, text)| text.contains(&quoted))
 }
 
-/// Options as pairs of a name and a value.
+/// Options as pairs of name and value, for templates.
 fn pairs(options: &Options) -> Value {
-    // Names were checked where they were read; one that is no identifier never gets here.
+    // Option names are checked on input, so that no invalid identifier gets here.
     let pair =
         |(name, value): (&String, &lua::Value)| Some([LuaName::new(name)?.into_value(), to_template(value)]);
     options.iter().filter_map(pair).map(Value::from_iter).collect()

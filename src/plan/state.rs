@@ -1,5 +1,5 @@
-//! What a running server was started with, kept beside the configuration, so that a reload can tell what is different
-//! and what of that Prosody takes up without a restart.
+//! The state: digests of a generation's inputs, written beside the configuration. A reload compares with them to find
+//! the changes, and which of them Prosody applies without a restart.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::{self, Write};
@@ -15,12 +15,11 @@ use crate::facts::lua_summary::{self, Summary};
 use crate::intent::hosts::{Options, ServedHosts};
 use crate::lua::{self, Dialect, Secrets};
 
-/// What serves a host that only a file of the user's names.
+/// In place of the module, for hosts from custom files.
 const OWN: &str = "own";
 
-/// The options that Prosody 0.12 and 13.0 take up at a reload, in every place that uses them: they are read when they
-/// are used, or again by a handler of the event `config-reloaded`. (From their sources. There are others of which one
-/// module takes up a change and another does not, or one kind of port: those wait for a restart.)
+/// The options that Prosody 0.12 and 13.0 fully apply at a reload: all code reads them on use, or again in a handler of
+/// the event `config-reloaded` (from the sources). Options that only some modules or ports apply are not listed.
 const APPLIED: [&str; 13] = [
     "c2s_ssl",
     "certificate",
@@ -37,17 +36,17 @@ const APPLIED: [&str; 13] = [
     "validate_from_addresses",
 ];
 
-/// The beginning of the names of more such options, which new rooms are given.
+/// The prefix of more such options, the defaults of new rooms.
 const APPLIED_PREFIX: &str = "muc_room_default_";
 
-/// The options that say where data are. A server that took these up half-way would have them in two places.
+/// The options that locate data. A server that applied only some of these would keep data in two places.
 const PLACES: [&str; 8] =
     ["data_path", "default_storage", "storage", "sql", "sql.database", "sql.driver", "sql.host", "sql.port"];
 
-/// Writes down what a server is started with, as far as it can be compared later: digests stand for values, which may
-/// be secret. Each line is a kind and its fields, with tabs between.
+/// The text of the state. Each line is a kind and its fields, separated by tabs. It has digests instead of values,
+/// because values may be secret.
 ///
-/// `files` are those that were rendered, `modules` the files of modules outside of Prosody, each with a digest.
+/// `files` are the rendered files, `modules` the files of modules outside of Prosody, each with a digest.
 pub fn describe(
     facts: &Facts,
     hosts: &ServedHosts,
@@ -93,19 +92,18 @@ pub fn describe(
     for (path, digest) in modules {
         line(&mut text, format_args!("module\t{}\t{digest:x}", field(&path.to_string_lossy())));
     }
-    // A reference is the same whatever the file says.
+    // The rendered reference does not change with the secret file's content.
     for file in facts.secret_files.values() {
         line(&mut text, format_args!("file\t{}\t{:x}", field(&file.path), file.digest));
     }
     for (path, digest) in custom_files {
-        // A name with a tab or an end of a line in it is nobody's but an attacker's.
         let path = field(&path.to_string_lossy());
         line(&mut text, format_args!("file\t{path}\t{digest:x}"));
     }
     text
 }
 
-/// Notes that a warning was given.
+/// Adds a logged warning to the text of a state.
 pub fn add_warning(state: &mut String, warning: &str) {
     line(state, format_args!("warning\t{}", digest(warning)));
 }
@@ -114,19 +112,19 @@ fn digest(text: &str) -> String {
     format!("{:x}", digest::of(text.as_bytes()))
 }
 
-/// The hosts that a file of the user's names.
+/// Adds the hosts of a custom file.
 fn add_hosts(text: &mut String, summary: &Summary) {
     for host in &summary.hosts {
         line(text, format_args!("host\t{}\t{OWN}", field(host)));
     }
 }
 
-/// A text without what separates fields and lines: nobody's names have these but an attacker's.
+/// The text without separators of fields and lines. Only an attacker's names contain them.
 fn field(text: &str) -> String {
     text.replace(['\t', '\n'], "?")
 }
 
-/// Where a file of the user's says that data are.
+/// Adds the options of a custom file that locate data.
 fn add_summary(text: &mut String, path: &Path, summary: &Summary) {
     for (place, digest) in &summary.places {
         line(
@@ -139,28 +137,28 @@ fn add_summary(text: &mut String, path: &Path, summary: &Summary) {
     }
 }
 
-/// What a server was started with.
+/// A parsed state.
 #[derive(Debug, Default)]
 pub struct State<'a> {
-    /// What serves a host, by its name; empty for a virtual host.
+    /// The module of each host. Empty for a virtual host.
     hosts: BTreeMap<&'a str, &'a str>,
-    /// The digest of an option's value, by the host (empty for the global section) and the option's name. Of a table
-    /// with names each entry counts by itself: `sql.driver`.
+    /// The digest of each option's value, by host (empty for the global section) and name. A table with names has a key
+    /// for each entry: `sql.driver`.
     options: BTreeMap<(&'a str, &'a str), &'a str>,
-    /// The digest of a file that Prosody reads besides those that were rendered, by its path.
+    /// The digest of each file that Prosody reads besides the rendered ones, by path.
     files: BTreeMap<&'a str, &'a str>,
-    /// The same for the files of modules, which Prosody reads when it loads them.
+    /// The digest of each module's file, by path. Prosody reads it when it loads the module.
     modules: BTreeMap<&'a str, &'a str>,
-    /// The file and the digest of the certificate that each name is served with.
+    /// The file and the digest of each name's certificate.
     certificates: BTreeMap<&'a str, (&'a str, &'a str)>,
-    /// What of the certificates may be better in a moment.
-    unsettled: BTreeSet<&'a str>,
-    /// The digests of the warnings that were given.
+    /// Pending problems of certificates: somebody may still be writing them.
+    pending: BTreeSet<&'a str>,
+    /// The digests of logged warnings.
     warnings: BTreeSet<&'a str>,
 }
 
 impl<'a> State<'a> {
-    /// Reads what [`describe`] wrote. A line of another kind is left out.
+    /// Parses the text of [`describe`]. Unknown lines are ignored.
     pub fn parse(text: &'a str) -> Self {
         let mut state = Self::default();
         for line in text.lines() {
@@ -171,7 +169,7 @@ impl<'a> State<'a> {
                 ["file", path, digest] => drop(state.files.insert(path, digest)),
                 ["module", path, digest] => drop(state.modules.insert(path, digest)),
                 ["certificate", name, path, digest] => drop(state.certificates.insert(name, (path, digest))),
-                ["unsettled", reason] => drop(state.unsettled.insert(reason)),
+                ["unsettled", reason] => drop(state.pending.insert(reason)),
                 ["warning", digest] => drop(state.warnings.insert(digest)),
                 _ => {}
             }
@@ -179,12 +177,12 @@ impl<'a> State<'a> {
         state
     }
 
-    /// Whether a warning was given.
+    /// Whether a warning was logged.
     pub fn has_warned(&self, warning: &str) -> bool {
         self.warnings.contains(&*digest(warning))
     }
 
-    /// The files that are different in `new`, of those that Prosody reads besides the rendered ones.
+    /// The files that differ in `new`, except rendered ones.
     pub fn changed_files(&self, new: &State) -> Vec<PathBuf> {
         let files = different(&self.files, &new.files).chain(different(&self.modules, &new.modules));
         let is_other = |name: &str, digest: &str| {
@@ -196,13 +194,13 @@ impl<'a> State<'a> {
         files.chain(certificates).filter(|path| seen.insert(path)).map(PathBuf::from).collect()
     }
 
-    /// Whether other certificates are served in `new`, or another reason is there to look again.
+    /// Whether certificates or pending problems differ in `new`.
     pub fn has_other_certificates(&self, new: &State) -> bool {
         let served = |state: &State| -> Vec<(String, String)> {
             let all = state.certificates.iter();
             all.map(|(name, (_, digest))| ((*name).to_owned(), (*digest).to_owned())).collect()
         };
-        served(self) != served(new) || self.unsettled != new.unsettled
+        served(self) != served(new) || self.pending != new.pending
     }
 
     /// Whether a name is served with the certificate of this digest.
@@ -210,23 +208,23 @@ impl<'a> State<'a> {
         self.certificates.get(name).is_some_and(|(_, served)| *served == format!("{digest:x}"))
     }
 
-    /// The text of another state without what may be better in a moment and was not known to be so, and without the warnings
-    /// that were not given: as if that was still to be seen.
+    /// Strips entries that are new and still pending, and warnings not yet logged, from the text of another state, so that
+    /// the next reload reports them.
     pub fn without_new_pending(&self, text: &str) -> String {
         let is_known = |line: &&str| match line.split_once('\t') {
-            Some(("unsettled", reason)) => self.unsettled.contains(reason),
+            Some(("unsettled", reason)) => self.pending.contains(reason),
             Some(("warning", digest)) => self.warnings.contains(digest),
             _ => true,
         };
         text.lines().filter(is_known).map(|line| format!("{line}\n")).collect()
     }
 
-    /// Whether all that may be better in a moment in `new` was known to be so.
+    /// Whether all pending problems in `new` were known.
     pub fn has_no_new_pending(&self, new: &State) -> bool {
-        new.unsettled.is_subset(&self.unsettled)
+        new.pending.is_subset(&self.pending)
     }
 
-    /// What is different in `new` from the state that a server was started with.
+    /// The changes in `new`, if `self` is the state at the server's start.
     pub fn changes(&self, new: &State) -> Changes {
         let mut changes = Changes::default();
         for host in different(&self.hosts, &new.hosts) {
@@ -240,7 +238,7 @@ impl<'a> State<'a> {
         changes.restart.extend(modules.map(|path| format!("the module's file {path}")));
         for (host, option) in different(&self.options, &new.options) {
             if !host.is_empty() && self.hosts.contains_key(host) != new.hosts.contains_key(host) {
-                // That the host comes or goes has been said.
+                // The new or removed host is in the list already.
                 continue;
             }
             let named = if host.is_empty() { (*option).to_owned() } else { format!("{option} of {host}") };
@@ -255,29 +253,29 @@ impl<'a> State<'a> {
     }
 }
 
-/// What a reload finds different.
+/// Changes that a running server does not apply.
 #[derive(Debug, Default, PartialEq)]
 pub struct Changes {
-    /// What is different and has no effect before a restart, hosts first.
+    /// Changes that need a restart, hosts first.
     pub restart: Vec<String>,
-    /// Where data would be kept elsewhere.
+    /// Changed options that locate data.
     pub places: Vec<String>,
 }
 
-/// The keys that only one of two maps has, or whose values differ.
+/// The keys that are in one map only, or have different values.
 fn different<'a, K: Ord, V: PartialEq>(
     before: &'a BTreeMap<K, V>,
     after: &'a BTreeMap<K, V>,
 ) -> impl Iterator<Item = &'a K> {
-    let gone_or_other = before.iter().filter(|(key, value)| after.get(key) != Some(value));
+    let removed_or_changed = before.iter().filter(|(key, value)| after.get(key) != Some(value));
     let new = after.iter().filter(|(key, _)| !before.contains_key(key));
-    gone_or_other.chain(new).map(|(key, _)| key)
+    removed_or_changed.chain(new).map(|(key, _)| key)
 }
 
 fn add_options(text: &mut String, host: &str, options: &Options, dialect: Dialect) {
     let mut add = |name: fmt::Arguments, value: &Value| {
         let mut digest = Digest::new();
-        // What cannot be written as Lua has been reported, and nothing is applied then.
+        // An error here is in the report already, and prevents the plan from being applied.
         let _ = lua::write(&mut digest, value, dialect);
         line(text, format_args!("option\t{host}\t{name}\t{:x}", digest.finish()));
     };
@@ -312,7 +310,7 @@ mod tests {
         option\trooms.example\tmuc_room_default_public\t1\n\
         file\t/etc/prosody/conf.d/a.cfg.lua\t1\n";
 
-    /// What is different once each line that begins as the first of a pair does has become the second, or is gone.
+    /// `BEFORE` with each line that starts with the first of a pair replaced by the second, and an added line.
     fn after(replaced: &[(&str, &str)], added: &str) -> String {
         let mut after: Vec<String> = BEFORE.lines().map(str::to_owned).collect();
         for (line, new) in replaced {
@@ -332,12 +330,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_same_is_no_change() {
+    fn equal_states_have_no_changes() {
         assert_eq!(changes(&[], ""), Changes::default());
     }
 
     #[test]
-    fn what_prosody_takes_up_needs_no_restart() {
+    fn options_that_prosody_applies_need_no_restart() {
         for (line, new) in [
             ("option\t\tlog", "option\t\tlog.debug\t1"),
             ("option\trooms.example\tmuc_room", "option\trooms.example\tmuc_room_default_public\t2"),
@@ -349,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_restart_is_named() {
+    fn changes_that_need_a_restart_are_named() {
         let restart = |replaced, added| {
             let changes = changes(replaced, added);
             assert_eq!(changes.places, set(&[]));
@@ -366,7 +364,7 @@ mod tests {
             set(&["the module of rooms.example"])
         );
         assert_eq!(restart(&[("option\t\tsql.p", "option\t\tsql.password\t2")], ""), set(&["sql.password"]));
-        // The options of a host that comes or goes are not named one by one.
+        // The options of a new or removed host are not named one by one.
         let added = "host\tnew.example\t\noption\tnew.example\tstorage.roster\t1";
         assert_eq!(restart(&[], added), set(&["the new host new.example"]));
         assert_eq!(
@@ -376,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_compared_by_what_they_are() {
+    fn certificates_are_compared_by_digest() {
         let before = State::parse("certificate\ta.example\t/old\t1\nunsettled\t/broken\n");
         let same = State::parse("certificate\ta.example\t/new\t1\nunsettled\t/broken\n");
         assert!(!before.has_other_certificates(&same));
@@ -396,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_is_known_again() {
+    fn logged_warnings_are_remembered() {
         let mut text = BEFORE.to_owned();
         add_warning(&mut text, "one");
         assert!(State::parse(&text).has_warned("one"));
@@ -404,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_modules_file_needs_a_restart_and_is_named() {
+    fn a_changed_module_file_needs_a_restart() {
         for added in ["module\t/m/mod_a.lua\t2", ""] {
             let before = format!("{BEFORE}module\t/m/mod_a.lua\t1\n");
             let after = format!("{BEFORE}{added}\n");
@@ -416,21 +414,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_any_more_is_another_one() {
+    fn a_removed_certificate_is_a_change() {
         let before = State::parse("certificate\ta.example\t/a\t1\ncertificate\tb.example\t/b\t1\n");
         let after = State::parse("certificate\ta.example\t/a\t1\n");
         assert!(before.has_other_certificates(&after) && after.has_other_certificates(&before));
-        // What is gone is no file to name, and what comes is.
+        // Added files are named, removed ones are not.
         assert_eq!(before.changed_files(&after), Vec::<PathBuf>::new());
         assert_eq!(after.changed_files(&before), [PathBuf::from("/b")]);
-        // The same certificate for another name is another one.
+        // The same certificate under another name is a change.
         let renamed = State::parse("certificate\ta.example\t/a\t1\ncertificate\tc.example\t/b\t1\n");
         assert!(before.has_other_certificates(&renamed));
         assert_eq!(before.changes(&after), Changes::default(), "no restart, whatever it is");
     }
 
     #[test]
-    fn another_reason_to_wait_is_another_state() {
+    fn pending_problems_are_compared() {
         let before = State::parse("unsettled\t/one\n");
         let (none, both) = (State::parse(""), State::parse("unsettled\t/one\nunsettled\t/two\n"));
         assert!(
@@ -441,7 +439,7 @@ mod tests {
         assert!(!none.has_no_new_pending(&before));
         assert!(before.has_other_certificates(&none) && before.has_other_certificates(&both));
         assert!(!both.has_other_certificates(&State::parse("unsettled\t/two\nunsettled\t/one\n")));
-        // Nothing of the rest is left out with the news.
+        // Everything else stays.
         let mut text = format!("{BEFORE}unsettled\t/two\n");
         add_warning(&mut text, "new");
         assert_eq!(before.without_new_pending(&text), BEFORE);
@@ -451,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_another_kind_is_left_out() {
+    fn unknown_lines_are_ignored() {
         let text = format!("{BEFORE}pending\t/a\nfile\t/b\nhost\nmodule\t/m\t1\t2\n");
         let (before, after) = (State::parse(BEFORE), State::parse(&text));
         assert_eq!(before.changes(&after), Changes::default());
@@ -459,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn where_data_would_move_is_told_apart() {
+    fn options_that_locate_data_are_separate() {
         for (line, new, name) in [
             ("option\t\tsql.d", "option\t\tsql.driver\t2", "sql.driver"),
             ("option\t\tsql.d", "", "sql.driver"),
@@ -477,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_named_whether_they_come_change_or_go() {
+    fn added_changed_and_removed_files_are_named() {
         let path = "/etc/prosody/conf.d/a.cfg.lua";
         for new in ["", "file\t/etc/prosody/conf.d/a.cfg.lua\t2"] {
             let after = after(&[("file", new)], "");
