@@ -190,8 +190,8 @@ pub fn make(
     }
 }
 
-/// Loads the module that creates accounts on all hosts, and again on the first one: a custom file may replace the global
-/// list, and a host may be disabled.
+/// Loads the module that creates accounts on all hosts, and again on the first one: a custom file may replace one of
+/// these lists, and a host may be disabled.
 fn add_accounts_module(facts: &Facts, hosts: &mut ServedHosts, options: &mut Options) -> Option<File> {
     let first = hosts.virtual_hosts.first_mut().map(|host| &mut host.options);
     for options in first.into_iter().chain([options]) {
@@ -241,8 +241,8 @@ fn warn_about_databases(facts: &Facts, databases: &[Database], debug_log: Option
 /// Sets the certificate directory for hosts in custom files, and the certificate for clients without SNI on each port.
 /// `PROSODY_OPTIONS` wins.
 ///
-/// The directory's path is the same in all generations, because some hosts load their certificate before Prosody notices
-/// a new path at a reload. Its files contain certificate and key, so that the two never come from different generations.
+/// The directory's path is the same in all generations: at a reload, some hosts load their certificate before Prosody
+/// notices a new path. Its files contain certificate and key, so that these never come from different generations.
 fn set_certificate_options(
     facts: &Facts,
     generation: &Path,
@@ -271,8 +271,8 @@ fn set_certificate_options(
     }
 }
 
-/// Links to the entries of the configuration directory. Prosody resolves relative paths in custom files against the main
-/// file's directory.
+/// Links to the entries of the configuration directory, because Prosody resolves relative paths in custom files against
+/// the main file's directory.
 fn links(facts: &Facts, files: &[File]) -> Vec<Link> {
     let is_ours = |name: &Path| files.iter().any(|file| file.path == name) || name == Path::new(MODULES_DIR);
     facts

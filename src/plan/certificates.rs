@@ -1,10 +1,11 @@
 //! The certificates to write, and the messages about them.
 //!
 //! Assigned certificates are copied into the generation, as `HOST.pem` in a directory. Thus Prosody never serves a file
-//! that is being written, and only root needs access to the original keys. Prosody finds a certificate by the host's
-//! option `certificate`, or for hosts in custom files by the file's name (`core/certmanager.lua`). A host without a file
-//! gets that of its parent domain. Prosody's index of names in certificates has precedence over both. It stays empty,
-//! because it covers only `*.crt` and names with `fullchain`.
+//! that is being written, and only root needs access to the original keys.
+//!
+//! Prosody finds a certificate by the host's option `certificate`, or for hosts in custom files by the file's name
+//! (`core/certmanager.lua`). A host without a file gets that of its parent domain. Prosody's index of names in
+//! certificates has precedence over both. It stays empty, because it covers only `*.crt` and names with `fullchain`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -107,7 +108,7 @@ impl CertificatePlan {
         }
     }
 
-    /// Reports hosts whose certificate is kept, missing or a parent domain's. Returns the problems of files that it named.
+    /// Reports hosts whose certificate is kept, missing or a parent domain's. Returns the reported problems of files.
     fn report_hosts(&self, report: &mut Report) -> BTreeSet<String> {
         let mut reported: BTreeSet<String> = BTreeSet::new();
         let hosts = || self.found.served.iter().filter(|served| served.is_host);

@@ -1,4 +1,4 @@
-//! Every module that a server loads, from where, and why: what settings ask for, and what that needs.
+//! All modules of a server, with their files and reasons: requested modules and their dependencies.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
@@ -22,29 +22,29 @@ use crate::text::{nearest, several};
 /// All modules, and the links that they need.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Resolution {
-    /// In the order in which they were found: what is asked for first, then what that needs.
+    /// In the order of their discovery: requested modules, then their dependencies.
     pub modules: Vec<Module>,
     /// Links into the collection.
     pub links: Vec<Link>,
-    /// What tells one content of the files outside of Prosody from another, by file.
+    /// The digest of each file outside of Prosody.
     pub fingerprints: Vec<(PathBuf, u64)>,
 }
 
-/// A module that is loaded, or can be.
+/// A loaded or available module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Module {
     /// Its name, without `mod_`.
     pub name: String,
-    /// Its file. Nothing where there is none, which is no mistake for what is needed in some cases only.
+    /// Its file. `None` if it was not found, which is no error for a conditional dependency.
     pub file: Option<File>,
-    /// Why it is there, each reason once.
+    /// The reasons for it, each once.
     pub reasons: Vec<Reason>,
-    /// The modules that it needs, as far as its file was read.
+    /// Its dependencies, if its file was read.
     pub needs: Vec<Need>,
 }
 
-/// Decides where modules that are enabled for all hosts are loaded: those for rooms on their components, and those that
-/// serve an address of their own there alone. Returns the others, and the requests as they are then.
+/// Decides where to load the modules that are enabled for all hosts. Modules for rooms move to `muc` components, and
+/// modules that serve a component load only there. Returns the remaining modules, and the updated requests.
 pub fn place(
     wanted: &Modules,
     found: &Findings,
@@ -58,7 +58,7 @@ pub fn place(
     (enabled, requests)
 }
 
-/// Finds every module. What is wrong is added to the report.
+/// Resolves the requests to files and dependencies. Errors and warnings go to the report.
 pub fn resolve(
     wanted: &Modules,
     requests: &[ModuleRequest],
@@ -70,7 +70,7 @@ pub fn resolve(
     find_unused_providers(requests, report);
     let mut walk = Walk::new(found, version);
     for ModuleRequest { name, reason } in requests {
-        // What was not chosen by name is Prosody's own and there, but the user may have put another in its place.
+        // Modules not chosen by name are Prosody's own and exist, unless a custom module replaces one.
         if found.has_custom || wanted.reads_own || reason.is_chosen() {
             walk.certain.push_back((name.clone(), reason.clone()));
         }
@@ -78,7 +78,7 @@ pub fn resolve(
     walk.run(report);
     walk.find_missing_lua_libraries(report);
     if wanted.reads_own {
-        find_disabled_needs(&walk.modules, wanted, hosts, report);
+        find_disabled_dependencies(&walk.modules, wanted, hosts, report);
     }
     found.problems.iter().for_each(|problem| report.warning(problem.clone()));
     let path = |name: OsString| Path::new(MODULES_DIR).join(name);
@@ -86,10 +86,10 @@ pub fn resolve(
     Resolution { modules: walk.modules, links, fingerprints: walk.fingerprints }
 }
 
-/// Modules that serve an address of their own. On a virtual host they do nothing, or fail.
+/// Modules that serve a component. On a virtual host, they do nothing or fail.
 const COMPONENTS: &[&str] = &["muc", "http_file_share", "proxy65", "pubsub"];
 
-/// Where modules go.
+/// The inputs and results of [`place`].
 struct Placement<'a> {
     wanted: &'a Modules,
     found: &'a Findings,
@@ -98,14 +98,14 @@ struct Placement<'a> {
 }
 
 impl Placement<'_> {
-    /// Whether a module that was enabled for all hosts stays in that list.
+    /// Whether a module stays in the list for all hosts.
     fn stays(&mut self, module: &Enabled, report: &mut Report) -> bool {
         let (name, variable) = (module.name.as_str(), &self.wanted.enabled_by);
         let policy = self.wanted.e2e_policy.as_ref().filter(|policy| {
             name == E2E_POLICY && module.by == policy.variable && !self.found.has(E2E_POLICY)
         });
         if let Some(policy) = policy {
-            say_that_policy_is_void(policy, report);
+            report_missing_policy_module(policy, report);
         } else if COMPONENTS.contains(&name) {
             match self.hosts.components.iter().find(|component| component.module.as_deref() == Some(name)) {
                 Some(component) => {
@@ -123,12 +123,13 @@ impl Placement<'_> {
                     "{variable}: {name} is left out: it is for rooms, and there are none; write HOST:muc into \
                      PROSODY_COMPONENTS, beside the other components that you want"
                 )),
-                _ => report                    .info(format!("{variable}: {name} is for rooms, and loaded on {}", several(&addresses))),
+                _ => report
+                    .info(format!("{variable}: {name} is for rooms, and loaded on {}", several(&addresses))),
             }
         } else {
             return true;
         }
-        // What PROSODY_OPTIONS asks for is as it was written.
+        // Requests in PROSODY_OPTIONS stay as written.
         self.requests.retain(|request| {
             let is_for_all =
                 matches!(request.reason, Reason::Asked { role: Role::Enabled, is_hidden: false, .. });
@@ -137,7 +138,7 @@ impl Placement<'_> {
         false
     }
 
-    /// Enables a module on every component with rooms. Returns their addresses.
+    /// Enables a module on every `muc` component. Returns their addresses.
     fn enable_for_rooms(&mut self, module: &Enabled) -> Vec<String> {
         let mut addresses = Vec::new();
         let rooms = |component: &&mut Component| component.module.as_deref() == Some("muc");
@@ -168,7 +169,7 @@ impl Placement<'_> {
         addresses
     }
 
-    /// Whether a module is for rooms: by its name, or because it needs `mod_muc`, which no virtual host can load.
+    /// Whether a module is for rooms: by its name, or because it depends on `mod_muc`, which no virtual host can load.
     fn serves_rooms(&self, name: &str) -> bool {
         if name.starts_with("muc_") {
             return true;
@@ -182,8 +183,8 @@ impl Placement<'_> {
     }
 }
 
-/// Without its module a policy that is required would not be kept.
-fn say_that_policy_is_void(policy: &E2ePolicy, report: &mut Report) {
+/// Reports that the policy's module is missing. This is an error if the policy requires encryption.
+fn report_missing_policy_module(policy: &E2ePolicy, report: &mut Report) {
     let why = "there is no module `e2e_policy`, and without it unencrypted messages are delivered: put it into a folder of \
                PROSODY_PLUGIN_PATHS";
     match policy.is_required {
@@ -192,18 +193,18 @@ fn say_that_policy_is_void(policy: &E2ePolicy, report: &mut Report) {
     }
 }
 
-/// From what is asked for to what that needs, step by step.
+/// The walk from requested modules to their dependencies.
 struct Walk<'a> {
     found: &'a Findings,
     version: &'a Version,
-    /// What is needed in any case, before what is needed in some, so that each is reached by the firmest way.
+    /// Unconditional dependencies. They come before conditional ones, so that a module's first reason is the strongest.
     certain: VecDeque<(String, Reason)>,
     conditional: VecDeque<(String, Reason)>,
     modules: Vec<Module>,
     places: HashMap<String, usize>,
-    /// The libraries of modules that were taken, each with its module, and whether that loads it in any case.
-    taken: HashSet<(String, PathBuf, bool)>,
-    /// The libraries of Lua's that modules outside of Prosody load, each with the module and whether it is certain.
+    /// The visited module libraries, with the module, and whether it loads the library unconditionally.
+    visited: HashSet<(String, PathBuf, bool)>,
+    /// The Lua libraries of modules outside of Prosody, with the module, and whether it certainly loads the library.
     lua: BTreeMap<String, Vec<(String, bool)>>,
     links: BTreeMap<OsString, PathBuf>,
     fingerprints: Vec<(PathBuf, u64)>,
@@ -218,7 +219,7 @@ impl<'a> Walk<'a> {
             conditional: VecDeque::new(),
             modules: Vec::new(),
             places: HashMap::new(),
-            taken: HashSet::new(),
+            visited: HashSet::new(),
             lua: BTreeMap::new(),
             links: BTreeMap::new(),
             fingerprints: Vec::new(),
@@ -248,17 +249,17 @@ impl<'a> Walk<'a> {
         self.modules.push(Module { name: name.clone(), file, reasons: vec![reason], needs: Vec::new() });
         match &found.file {
             Some(file) => {
-                self.remark(&name, &found, file, report);
-                self.take(&name, file, is_certain, report);
+                self.report_module(&name, &found, file, report);
+                self.add_files(&name, file, is_certain, report);
             }
-            None => self.missing(&name, &found, is_certain, report),
+            None => self.report_missing(&name, &found, is_certain, report),
         }
     }
 
-    /// What is worth a line about a file.
-    fn remark(&self, name: &str, found: &Found, file: &File, report: &mut Report) {
+    /// Reports problems of a module's files, and a custom module in place of another.
+    fn report_module(&self, name: &str, found: &Found, file: &File, report: &mut Report) {
         let path = file.path.display();
-        self.remark_on_files(name, found, report);
+        self.report_files(name, found, report);
         if file.origin == ModuleOrigin::User {
             if let Some(other) = self.found.behind_users(name) {
                 let other = match other {
@@ -270,8 +271,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Says what is wrong with a file that Prosody takes, and with those that it passes over before.
-    fn remark_on_files(&self, name: &str, found: &Found, report: &mut Report) {
+    /// Reports problems of the loaded file, and of those that Prosody passes over before it.
+    fn report_files(&self, name: &str, found: &Found, report: &mut Report) {
         let instead = found.file.as_ref().map(|file| format!(": loading {} instead", file.path.display()));
         for passed_over in &found.passed_over {
             report.setting_warning(format!(
@@ -289,10 +290,10 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes a module's file, and then its libraries: a link to each that needs one, and what they need. `is_certain` says
-    /// whether the module is there in any case.
-    fn take(&mut self, module: &str, file: &File, is_certain: bool, report: &mut Report) {
-        // Each with whether the module loads it in any case.
+    /// Adds the links, digests and dependencies of a module's file and its libraries. With `is_certain`, the module is
+    /// certainly loaded.
+    fn add_files(&mut self, module: &str, file: &File, is_certain: bool, report: &mut Report) {
+        // With each file, whether the module loads it unconditionally.
         let mut files = VecDeque::from([(file.clone(), true)]);
         while let Some((file, is_always)) = files.pop_front() {
             if let Some(name) = file.top.file_name().filter(|_| file.origin == ModuleOrigin::Collection) {
@@ -303,15 +304,15 @@ impl<'a> Walk<'a> {
             }
             let is_own = file.origin == ModuleOrigin::Prosody;
             let Some(source) = file.source.clone() else { continue };
-            self.follow(module, &source, is_certain, is_always);
+            self.add_dependencies(module, &source, is_certain, is_always);
             if !is_own {
                 files.extend(self.libraries(module, &source, is_certain, is_always, report));
             }
         }
     }
 
-    /// Notes which modules a file needs.
-    fn follow(&mut self, module: &str, source: &ModuleSource, is_certain: bool, is_always: bool) {
+    /// Adds the modules that a file depends on.
+    fn add_dependencies(&mut self, module: &str, source: &ModuleSource, is_certain: bool, is_always: bool) {
         for need in source.modules.iter().filter(|need| need.name != module) {
             let is_conditional = need.is_conditional || !is_always;
             let reason = Reason::NeededBy { module: module.to_owned(), is_conditional };
@@ -328,7 +329,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The libraries that a file loads, those of modules that were not taken yet, each with whether that is in any case.
+    /// The unvisited module libraries of a file, and whether the module loads them unconditionally. Also adds the file's
+    /// Lua libraries to `self.lua`.
     fn libraries(
         &mut self,
         module: &str,
@@ -343,9 +345,9 @@ impl<'a> Walk<'a> {
             let found = self.found.library(module, &library.name).cloned().unwrap_or_default();
             match &found.file {
                 Some(file) => {
-                    // What a module may load, it may load in any case elsewhere.
-                    if self.taken.insert((module.to_owned(), file.path.clone(), is_always)) {
-                        self.remark_on_files(module, &found, report);
+                    // A library that one file loads conditionally, another may load unconditionally.
+                    if self.visited.insert((module.to_owned(), file.path.clone(), is_always)) {
+                        self.report_files(module, &found, report);
                         libraries.push((file.clone(), is_always));
                     }
                 }
@@ -358,8 +360,8 @@ impl<'a> Walk<'a> {
                         self.searched()
                     );
                     found.passed_over.iter().for_each(|file| why.push_str(&format!("; {file}")));
-                    why.push_str(&format!(": put it beside the module, or {}", self.way_out(module)));
-                    self.wrong(module, &why, is_certain && is_always, report);
+                    why.push_str(&format!(": put it beside the module, or {}", self.alternative(module)));
+                    self.report_problem(module, &why, is_certain && is_always, report);
                 }
             }
         }
@@ -370,8 +372,8 @@ impl<'a> Walk<'a> {
         libraries
     }
 
-    /// Says that a module is nowhere.
-    fn missing(&self, name: &str, found: &Found, is_certain: bool, report: &mut Report) {
+    /// Reports a module that was not found.
+    fn report_missing(&self, name: &str, found: &Found, is_certain: bool, report: &mut Report) {
         let chain = self.chain(name);
         let Some(Reason::Asked { role, is_default, is_hidden, by }) =
             chain.last().map(|module| &module.reasons[0])
@@ -398,18 +400,20 @@ impl<'a> Walk<'a> {
         let why = if found.passed_over.is_empty() {
             let what_to_do = match is_asked {
                 true => self.hint(short, prefix),
-                false => format!("put it into a folder of PROSODY_PLUGIN_PATHS, or {}", self.way_out(name)),
+                false => {
+                    format!("put it into a folder of PROSODY_PLUGIN_PATHS, or {}", self.alternative(name))
+                }
             };
             format!("for Prosody {version} in {}; {what_to_do}", self.searched())
         } else {
             let reasons = found.passed_over.join("; ");
-            format!("that Prosody {version} can load: {reasons}; replace it, or {}", self.way_out(name))
+            format!("that Prosody {version} can load: {reasons}; replace it, or {}", self.alternative(name))
         };
-        self.wrong(name, &format!("{there_is}no {kind} `{short}` {why}"), is_certain, report);
+        self.report_problem(name, &format!("{there_is}no {kind} `{short}` {why}"), is_certain, report);
     }
 
-    /// What to do where a module cannot be had.
-    fn way_out(&self, name: &str) -> String {
+    /// The advice for a module that cannot be provided.
+    fn alternative(&self, name: &str) -> String {
         let chain = self.chain(name);
         match chain.last().map(|root| (&root.reasons[0], &root.name)) {
             Some((Reason::Asked { role, .. }, root)) => match role.kind() {
@@ -420,8 +424,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Adds what is wrong with a module: a mistake, or where it is needed in some cases only a warning.
-    fn wrong(&self, name: &str, why: &str, is_certain: bool, report: &mut Report) {
+    /// Reports a problem of a module: an error if the module is certainly loaded, or else a warning.
+    fn report_problem(&self, name: &str, why: &str, is_certain: bool, report: &mut Report) {
         let mut chain = String::new();
         for module in self.chain(name).iter().rev() {
             match (&module.reasons[0], chain.is_empty()) {
@@ -442,7 +446,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A module, the one that needs it, and so on to the one that something asks for.
+    /// The module, the module that depends on it, and so on up to a requested module.
     fn chain(&self, name: &str) -> Vec<&Module> {
         let mut chain: Vec<&Module> = Vec::new();
         let mut next = self.places.get(name);
@@ -456,7 +460,7 @@ impl<'a> Walk<'a> {
         chain
     }
 
-    /// The setting that a module is there for in the end.
+    /// The setting that requests the module, directly or through others.
     fn by(&self, name: &str) -> &str {
         match self.chain(name).last().map(|module| &module.reasons[0]) {
             Some(Reason::Asked { by, .. }) => by,
@@ -464,16 +468,16 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The folders in which modules were looked for.
+    /// The searched folders.
     fn searched(&self) -> String {
         let folders = self.found.folders.iter().map(|folder| {
-            let remark = if folder.is_readable { "" } else { " (which Prosody's user cannot read)" };
-            format!("{}{remark}", folder.path.display())
+            let note = if folder.is_readable { "" } else { " (which Prosody's user cannot read)" };
+            format!("{}{note}", folder.path.display())
         });
         folders.collect::<Vec<_>>().join(", ")
     }
 
-    /// The names that are nearest to one that is nowhere, or what else to do.
+    /// Suggests similar names for a missing module, or another solution.
     fn hint(&self, name: &str, prefix: &str) -> String {
         let all = &self.found.names;
         let mut near: Vec<&str> = Vec::new();
@@ -506,14 +510,14 @@ impl<'a> Walk<'a> {
                 ),
             };
             for (module, is_certain) in users {
-                let why = format!("`{module}` needs {what}{}", self.way_out(module));
-                self.wrong(module, &why, *is_certain, report);
+                let why = format!("`{module}` needs {what}{}", self.alternative(module));
+                self.report_problem(module, &why, *is_certain, report);
             }
         }
     }
 }
 
-/// Says which storage backends and authentication providers are loaded and not used.
+/// Warns about storage backends and authentication providers that are loaded but unused.
 fn find_unused_providers(requests: &[ModuleRequest], report: &mut Report) {
     for ModuleRequest { name, reason } in requests {
         let Reason::Asked { by, role: Role::Enabled, is_default: false, is_hidden: false } = reason else {
@@ -549,14 +553,19 @@ fn find_unused_providers(requests: &[ModuleRequest], report: &mut Report) {
     }
 }
 
-/// Says what is disabled and needed all the same.
-fn find_disabled_needs(modules: &[Module], wanted: &Modules, hosts: &ServedHosts, report: &mut Report) {
+/// Warns about disabled modules that other modules depend on.
+fn find_disabled_dependencies(
+    modules: &[Module],
+    wanted: &Modules,
+    hosts: &ServedHosts,
+    report: &mut Report,
+) {
     let everywhere = loaded(modules, |role| *role != Role::Available);
-    // What is left out is loaded for a component on that component alone.
-    let is_components = |host: &str| hosts.components.iter().any(|component| component.name == host);
+    // Modules that are only left out of the list load for a component on that component alone.
+    let is_component = |host: &str| hosts.components.iter().any(|component| component.name == host);
     let on_virtual_hosts = loaded(modules, |role| match role {
         Role::Available | Role::Component(_) => false,
-        Role::EnabledOn(host) => !is_components(host),
+        Role::EnabledOn(host) => !is_component(host),
         _ => true,
     });
     for name in &wanted.disabled {
@@ -609,14 +618,14 @@ fn find_disabled_needs(modules: &[Module], wanted: &Modules, hosts: &ServedHosts
     }
 }
 
-/// The modules that are loaded where these roles are taken, and those that these need in any case.
-fn loaded(modules: &[Module], is_asked: impl Fn(&Role) -> bool) -> Vec<&Module> {
+/// The modules that are requested with matching roles, and their unconditional dependencies.
+fn loaded(modules: &[Module], is_match: impl Fn(&Role) -> bool) -> Vec<&Module> {
     let mut names: HashSet<&str> = HashSet::new();
     loop {
         let before = names.len();
         for module in modules {
             let is_loaded = module.reasons.iter().any(|reason| match reason {
-                Reason::Asked { role, .. } => is_asked(role),
+                Reason::Asked { role, .. } => is_match(role),
                 Reason::NeededBy { module, is_conditional } => {
                     !is_conditional && names.contains(module.as_str())
                 }
@@ -631,7 +640,7 @@ fn loaded(modules: &[Module], is_asked: impl Fn(&Role) -> bool) -> Vec<&Module> 
     }
 }
 
-/// Those of the modules that need one in any case, and those that need it in some; those in `off` are none of them.
+/// The modules that depend on `name` unconditionally, and those that do so conditionally, without those in `off`.
 fn users<'a>(modules: &[&'a Module], name: &str, off: &[String]) -> [Vec<&'a str>; 2] {
     let mut users = [Vec::new(), Vec::new()];
     for module in modules.iter().filter(|module| !off.contains(&module.name)) {

@@ -208,8 +208,8 @@ impl<'a> State<'a> {
         self.certificates.get(name).is_some_and(|(_, served)| *served == format!("{digest:x}"))
     }
 
-    /// Strips entries that are new and still pending, and warnings not yet logged, from the text of another state, so that
-    /// the next reload reports them.
+    /// Strips entries that are new and still pending, and warnings not yet logged, from the text of another state. The
+    /// next reload then reports them.
     pub fn without_new_pending(&self, text: &str) -> String {
         let is_known = |line: &&str| match line.split_once('\t') {
             Some(("unsettled", reason)) => self.pending.contains(reason),

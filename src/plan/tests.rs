@@ -1,4 +1,4 @@
-//! Plans of facts and findings made by hand: nothing here looks at the disk.
+//! Plans from hand-made facts and findings. Nothing here reads the disk.
 
 use time::Duration;
 
@@ -19,7 +19,7 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
 }
 
-/// What a plan is made of.
+/// The input of a plan.
 struct Input<'a> {
     environment: &'a [(&'a str, &'a str)],
     facts: Facts,
@@ -39,7 +39,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The same with these files of modules (see [`ModuleFindings::example`]).
+    /// Replaces the found modules (see [`ModuleFindings::example`]).
     fn with_modules(mut self, files: &[(&str, &str, &str)]) -> Self {
         self.findings.modules = ModuleFindings::example(files);
         self
@@ -58,7 +58,7 @@ impl<'a> Input<'a> {
         (plan, report)
     }
 
-    /// The plan, where nothing is wrong.
+    /// The plan. Panics on errors.
     fn plan(&self) -> Plan {
         let (plan, report) = self.plan_and_report();
         assert!(report.errors().is_empty(), "{report}");
@@ -222,7 +222,7 @@ fn secrets_are_hidden_where_a_plan_is_only_shown() {
     assert!(holds(&input, "S3CRET") && holds(&input, "PR1VATE"));
     input.secrets = Secrets::Hidden;
     assert!(!holds(&input, "S3CRET") && !holds(&input, "PR1VATE"));
-    // What Prosody reads from a file by itself is in none of ours.
+    // Secrets that Prosody reads from a file by itself are in no rendered file.
     input.secrets = Secrets::Written;
     let file = SecretFile { path: "/run/secrets/turn".to_owned(), digest: 7 };
     input.facts.secret_files.insert("turn_secret", file);
@@ -246,7 +246,7 @@ fn each_certificate_is_written_once_and_linked_for_other_names() {
 }
 
 #[test]
-fn a_self_signed_certificate_that_serves_is_not_made_again() {
+fn a_usable_self_signed_certificate_is_not_made_again() {
     let mut certificates = certificates();
     certificates.self_signed[0].is_usable = true;
     let plan = Input::new(THREE_HOSTS).with_certificates(certificates).plan();
@@ -255,7 +255,7 @@ fn a_self_signed_certificate_that_serves_is_not_made_again() {
 }
 
 #[test]
-fn the_folder_of_certificates_is_always_called_the_same_where_a_generation_is_put_in_force() {
+fn the_certificate_directory_is_the_same_in_all_applied_generations() {
     let mut input = Input::new(THREE_HOSTS).with_certificates(certificates());
     let global = |input: &Input| text(&input.plan(), "global.cfg.lua").to_owned();
     assert!(global(&input).contains("certificates = \"/run/prosody/current/certificates\""));
@@ -269,7 +269,7 @@ fn the_folder_of_certificates_is_always_called_the_same_where_a_generation_is_pu
 }
 
 #[test]
-fn what_is_wrong_with_certificates_is_said() {
+fn certificate_problems_are_reported() {
     let mut found = certificates();
     let soon = pair("soon.example", 5);
     found.served.push(served("soon.example", CertificateOrigin::Found(Rc::clone(&soon))));
@@ -312,7 +312,7 @@ fn what_is_wrong_with_certificates_is_said() {
 }
 
 #[test]
-fn relative_paths_in_own_files_mean_the_configuration_directory() {
+fn relative_paths_in_custom_files_resolve_to_the_configuration_directory() {
     let mut input = Input::new(&[]);
     input.facts.entries = ["certs", "community-modules", "global.cfg.lua", "motd"].map(Into::into).into();
     assert_eq!(
@@ -340,7 +340,7 @@ fn modules_of_the_collection_are_linked() {
         ]
     );
     assert!(text(&plan, "modules.cfg.lua").contains("/run/prosody/generation-7/community-modules"));
-    // Each file that is read when a module is loaded is known again.
+    // The state has a digest of each file that Prosody reads for a module.
     let files: Vec<&str> =
         plan.state.lines().filter_map(|line| line.strip_prefix("module\t")?.split('\t').next()).collect();
     assert_eq!(
@@ -383,9 +383,9 @@ fn modules_for_rooms_go_to_their_components() {
     for (name, is_there) in [("muc_one", false), ("service", false), ("other", true), ("muc", false)] {
         assert_eq!(everywhere.contains(&format!("\"{name}\"")), is_there, "{name}: {everywhere}");
     }
-    let remarks = report.infos().join("\n");
-    assert!(remarks.contains("muc_one is for rooms, and loaded on conference.chat.example"), "{remarks}");
-    assert!(remarks.contains("muc is there already, it serves conference.chat.example"), "{remarks}");
+    let infos = report.infos().join("\n");
+    assert!(infos.contains("muc_one is for rooms, and loaded on conference.chat.example"), "{infos}");
+    assert!(infos.contains("muc is there already, it serves conference.chat.example"), "{infos}");
     let reasons = &plan.modules.iter().find(|module| module.name == "service").unwrap().reasons;
     let Reason::Asked { role, .. } = &reasons[0] else { panic!("{reasons:?}") };
     assert_eq!(*role, Role::EnabledOn("conference.chat.example".to_owned()));
@@ -400,7 +400,7 @@ fn modules_for_rooms_go_to_their_components() {
 }
 
 #[test]
-fn a_module_that_is_nowhere_is_a_mistake_with_a_hint() {
+fn a_missing_module_is_an_error_with_a_hint() {
     let mut input = Input::new(&[("PROSODY_MODULES_ENABLED", "pastbin")]).with_modules(&[]);
     input.findings.modules.names = ["pastebin", "roster"].map(str::to_owned).into();
     assert_eq!(
@@ -410,12 +410,9 @@ fn a_module_that_is_nowhere_is_a_mistake_with_a_hint() {
     );
     let folders = &mut input.findings.modules.folders;
     folders[1].is_readable = false;
-    let [mistake] = &input.errors()[..] else { panic!() };
-    assert!(
-        mistake.contains("/opt/prosody-modules-available (which Prosody's user cannot read)"),
-        "{mistake}"
-    );
-    // A file that Prosody does not take is named.
+    let [error] = &input.errors()[..] else { panic!() };
+    assert!(error.contains("/opt/prosody-modules-available (which Prosody's user cannot read)"), "{error}");
+    // A file that Prosody passes over is named.
     input.findings.modules.module_mut("pastbin").passed_over.push("/m/mod_pastbin.lua is for Lua 5.1".into());
     assert_eq!(
         input.errors(),
@@ -427,7 +424,7 @@ fn a_module_that_is_nowhere_is_a_mistake_with_a_hint() {
 }
 
 #[test]
-fn what_a_module_needs_is_a_mistake_where_it_is_nowhere_and_a_warning_where_it_may_not_be_needed() {
+fn a_missing_dependency_is_an_error_or_a_warning_if_conditional() {
     let input = |source: &str| {
         Input::new(&[("PROSODY_MODULES_ENABLED", "one")]).with_modules(&[
             ("one", "/modules/mod_one.lua", source),
@@ -436,22 +433,22 @@ fn what_a_module_needs_is_a_mistake_where_it_is_nowhere_and_a_warning_where_it_m
     };
     let certain = input(r#"module:depends "two""#);
     let why = "`one` needs `two`, which needs `three`, and there is no module `three` for Prosody 13.0.1";
-    let [mistake] = &certain.errors()[..] else { panic!("{:?}", certain.errors()) };
-    assert!(mistake.starts_with(&format!("PROSODY_MODULES_ENABLED: {why}")), "{mistake}");
-    assert!(mistake.ends_with("or leave `one` out"), "{mistake}");
+    let [error] = &certain.errors()[..] else { panic!("{:?}", certain.errors()) };
+    assert!(error.starts_with(&format!("PROSODY_MODULES_ENABLED: {why}")), "{error}");
+    assert!(error.ends_with("or leave `one` out"), "{error}");
 
     let conditional = input(r#"function module.load() module:depends "two" end"#);
     assert_eq!(conditional.errors(), [""; 0]);
     let warnings = conditional.warnings();
     let why = "PROSODY_MODULES_ENABLED: `one` may need `two`, which needs `three`";
     assert!(warnings.iter().any(|warning| warning.starts_with(why)), "{warnings:?}");
-    // Where something else needs it in any case, it is certain.
+    // An unconditional dependency beside the conditional one makes it an error.
     let both = input("function module.load() module:depends \"two\" end\nmodule:depends \"two\"\n");
     assert_eq!(both.errors().len(), 1);
 }
 
 #[test]
-fn libraries_that_are_missing_are_named() {
+fn missing_libraries_are_named() {
     let mut input = Input::new(&[("PROSODY_MODULES_ENABLED", "one")]).with_modules(&[(
         "one",
         "/modules/mod_one.lua",
@@ -459,19 +456,19 @@ fn libraries_that_are_missing_are_named() {
     )]);
     let libraries = &mut input.findings.modules.missing_lua_libraries;
     libraries.extend(["util.nothing", "inspect"].map(str::to_owned));
-    let mistakes = input.errors();
+    let errors = input.errors();
     for expected in [
         "`one` needs its library lib.lib.lua, which is not in ",
         "`one` needs `util.nothing`, which Prosody 13.0.1 does not have: leave `one` out",
         "`one` needs the Lua library `inspect`, which is not installed: install it in the image, or leave `one` out",
     ] {
-        assert!(mistakes.iter().any(|mistake| mistake.contains(expected)), "{expected}: {mistakes:#?}");
+        assert!(errors.iter().any(|error| error.contains(expected)), "{expected}: {errors:#?}");
     }
-    assert_eq!(mistakes.len(), 3, "{mistakes:#?}");
+    assert_eq!(errors.len(), 3, "{errors:#?}");
 }
 
 #[test]
-fn a_users_module_in_place_of_another_is_remarked_on() {
+fn a_custom_module_in_place_of_another_is_reported() {
     let mut input = Input::new(&[]).with_modules(&[("roster", "/modules/mod_roster.lua", "")]);
     input.findings.modules.put_behind("roster", modules::ModuleOrigin::Prosody);
     for name in ["pep", "disco"] {
@@ -486,14 +483,14 @@ fn a_users_module_in_place_of_another_is_remarked_on() {
         let problem = Problem { what: "/modules/mod_roster.lua is not Lua".to_owned(), is_fatal };
         let mut input = Input::new(&[]).with_modules(&[("roster", "/modules/mod_roster.lua", "")]);
         input.findings.modules.module_mut("roster").problem = Some(problem);
-        let said = "the default set: /modules/mod_roster.lua is not Lua".to_owned();
-        (input.errors().contains(&said), input.warnings().contains(&said))
+        let message = "the default set: /modules/mod_roster.lua is not Lua".to_owned();
+        (input.errors().contains(&message), input.warnings().contains(&message))
     };
     assert_eq!((problem(true), problem(false)), ((true, false), (false, true)));
 }
 
 #[test]
-fn what_is_disabled_and_needed_is_said() {
+fn disabled_dependencies_are_reported() {
     let environment = [
         ("PROSODY_MODULES_DISABLED", "pep, offline, adhoc"),
         ("PROSODY_VIRTUAL_HOSTS", r#"[{"host": "a.example", "modules_disabled": ["roster"]}]"#),
@@ -510,20 +507,21 @@ fn what_is_disabled_and_needed_is_said() {
         ("two", "/modules/mod_two.lua", r#"function module.load() module:depends "adhoc" end"#),
     ]);
     let warnings = input.warnings();
-    let said = |expected: &str| assert!(warnings.iter().any(|warning| warning == expected), "{warnings:#?}");
-    said(
+    let warned =
+        |expected: &str| assert!(warnings.iter().any(|warning| warning == expected), "{warnings:#?}");
+    warned(
         "PROSODY_MODULES_DISABLED: pep is loaded all the same, for it is needed by bookmarks: disable these too",
     );
-    said(
+    warned(
         "PROSODY_MODULES_DISABLED: offline is needed by one, which will not load: disable these too, or leave offline \
          enabled",
     );
-    said("PROSODY_MODULES_DISABLED: adhoc may be needed by two: disable these too, or leave adhoc enabled");
-    said(
+    warned("PROSODY_MODULES_DISABLED: adhoc may be needed by two: disable these too, or leave adhoc enabled");
+    warned(
         "PROSODY_VIRTUAL_HOSTS: on a.example, roster is disabled and needed by one, which will not load there: disable \
          these too",
     );
-    // A need that a module can do without is none (`module:depends("x", true)`).
+    // An optional dependency causes no warning (`module:depends("x", true)`).
     let soft = Input::new(&environment[..1]).with_modules(&[(
         "bookmarks",
         "/modules/mod_bookmarks.lua",
@@ -533,7 +531,7 @@ fn what_is_disabled_and_needed_is_said() {
 }
 
 #[test]
-fn a_provider_that_is_loaded_and_not_used_is_said() {
+fn an_unused_provider_is_reported() {
     let input = Input::new(&[
         ("PROSODY_MODULES_ENABLED", "auth_ldap, storage_sql"),
         ("PROSODY_DEFAULT_STORAGE", "sql"),
@@ -550,10 +548,10 @@ fn a_provider_that_is_loaded_and_not_used_is_said() {
 }
 
 #[test]
-fn another_images_policy_is_kept_or_refused() {
+fn an_end_to_end_encryption_policy_is_enforced_or_rejected() {
     let required = [("DOMAIN", "a.example"), ("E2E_POLICY_MUC", "required")];
-    let [mistake] = &Input::new(&required).with_modules(&[]).errors()[..] else { panic!() };
-    assert!(mistake.starts_with("E2E_POLICY_MUC: there is no module `e2e_policy`"), "{mistake}");
+    let [error] = &Input::new(&required).with_modules(&[]).errors()[..] else { panic!() };
+    assert!(error.starts_with("E2E_POLICY_MUC: there is no module `e2e_policy`"), "{error}");
     let there = Input::new(&required).with_modules(&[("e2e_policy", "/modules/mod_e2e_policy.lua", "")]);
     let optional = Input::new(&[("DOMAIN", "a.example"), ("E2E_POLICY_MUC", "optional")]).with_modules(&[]);
     assert_eq!((there.errors(), optional.errors()), (Vec::new(), Vec::new()));
@@ -561,7 +559,7 @@ fn another_images_policy_is_kept_or_refused() {
 }
 
 #[test]
-fn accounts_bring_the_module_that_makes_them() {
+fn accounts_load_the_module_that_creates_them() {
     let environment =
         [("PROSODY_VIRTUAL_HOSTS", "a.example, b.example"), ("PROSODY_ACCOUNTS", "boss@a.example:S3CRET")];
     let mut input = Input::new(&environment);
@@ -583,7 +581,7 @@ fn accounts_bring_the_module_that_makes_them() {
 }
 
 #[test]
-fn the_state_has_a_line_for_each_thing_that_a_reload_compares() {
+fn the_state_covers_everything_that_a_reload_compares() {
     let environment = [
         ("PROSODY_VIRTUAL_HOSTS", "a.example"),
         ("PROSODY_COMPONENTS", "rooms.a.example:muc"),
@@ -616,27 +614,27 @@ fn the_state_has_a_line_for_each_thing_that_a_reload_compares() {
     begins(&format!("certificate\tb.example\t/certs/a.example.crt\t{digest:x}"));
     begins("unsettled\t/certs/half?done.pem");
     assert!(!state.contains("S3CRET"), "digests stand for values");
-    // The folder of a generation is another one each time, which is no change.
+    // The generation's own directory does not affect the state.
     input.generation = "/run/prosody/generation-8";
     assert_eq!(input.plan().state, state);
 }
 
 #[test]
-fn data_out_of_sight_and_passwords_in_the_log_are_said() {
+fn unused_data_and_logged_passwords_cause_warnings() {
     let mut input = Input::new(&[]);
     input.facts.has_sqlite_file = true;
-    let says = |input: &Input, word: &str| input.warnings().iter().any(|warning| warning.contains(word));
-    assert!(says(&input, "/var/lib/prosody/prosody.sqlite: nothing uses these data"));
+    let warns = |input: &Input, word: &str| input.warnings().iter().any(|warning| warning.contains(word));
+    assert!(warns(&input, "/var/lib/prosody/prosody.sqlite: nothing uses these data"));
     input.environment = &[("PROSODY_DEFAULT_STORAGE", "sqlite")];
-    assert!(!says(&input, "nothing uses these data"));
+    assert!(!warns(&input, "nothing uses these data"));
     let database = ("PROSODY_DATABASE_URL", "postgresql://prosody:S3CRET@db.example/chat");
     let debug = [database, ("PROSODY_LOG_LEVEL", "debug")];
-    assert!(says(&Input::new(&debug), "with its password"));
-    assert!(!says(&Input::new(&debug[..1]), "with its password"));
+    assert!(warns(&Input::new(&debug), "with its password"));
+    assert!(!warns(&Input::new(&debug[..1]), "with its password"));
 }
 
 #[test]
-fn the_health_check_asks_an_address_that_is_bound() {
+fn the_health_check_uses_a_bound_address() {
     let health = |environment| text(&Input::new(environment).plan(), "health").to_owned();
     assert_eq!(health(&[]), "c2s 127.0.0.1 5222 localhost\nc2s ::1 5222 localhost\n");
     let one = [("PROSODY_C2S_PORTS", "5333"), ("PROSODY_INTERFACES", "192.0.2.1, 127.0.0.1")];
