@@ -121,9 +121,8 @@ impl Plan {
     }
 }
 
-/// Makes the plan for a generation directory. `secrets` selects secrets or placeholders in the files.
-///
-/// Errors and warnings go to the report. After an error, the plan must not be applied.
+/// Makes the plan for a generation directory, with secrets or placeholders in its files. Errors and warnings go to the
+/// report. After an error, the plan must not be applied.
 pub fn make(
     intent: Intent,
     facts: &Facts,
@@ -271,8 +270,7 @@ fn set_certificate_options(
     }
 }
 
-/// Links to the entries of the configuration directory, because Prosody resolves relative paths in custom files against
-/// the main file's directory.
+/// Links beside the main file to the configuration: relative paths in custom files start at the main file's directory.
 fn links(facts: &Facts, files: &[File]) -> Vec<Link> {
     let is_ours = |name: &Path| files.iter().any(|file| file.path == name) || name == Path::new(MODULES_DIR);
     facts

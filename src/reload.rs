@@ -47,7 +47,7 @@ const NO_SIGNAL: ExitStatus = ExitStatus::exited(1);
 ///
 /// The status is success if the server should get SIGHUP.
 pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
-    // Before that, its start may still write the same files, or read them.
+    // Until it handles SIGHUP, its start may still write the same files, or read them.
     if !wait_for_sighup_handler(server) {
         // The remaining events would cause another wait of the same length.
         watch.inspect(|watch| watch.discard());
@@ -205,8 +205,7 @@ fn rescan(
     }
 }
 
-/// The rendered files and links that differ from those in the directory `before`. A generation's own path in its files
-/// is no difference.
+/// The rendered files and links that differ from those in `before`, except for the generation's own path in them.
 fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
     let (before_name, name) = (before.to_string_lossy(), plan.generation.to_string_lossy());
     let is_same = |path: &Path, content: &str| {
@@ -241,17 +240,14 @@ fn log_changes(files: &[&Path], changes: &Changes, plan: &Plan, facts: &Facts) {
     let certificate =
         |request: &SelfSignedRequest| format!("the self-signed certificate of {}", request.host);
     names.extend(plan.certificates.iter().map(certificate));
-    let changed = match names[..] {
+    let text = match names[..] {
         [] => "no file has changed".to_owned(),
         _ => format!("changed: {}", several(&names)),
     };
     if changes.restart.is_empty() {
-        tracing::info!("Reloading, {changed}");
+        tracing::info!("Reloading, {text}");
     } else {
-        tracing::warn!(
-            "Reloading, {changed}; without effect before a restart: {}",
-            several(&changes.restart)
-        );
+        tracing::warn!("Reloading, {text}; without effect before a restart: {}", several(&changes.restart));
     }
 }
 

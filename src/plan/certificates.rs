@@ -308,7 +308,7 @@ mod tests {
         }
 
         /// The warnings, and the log lines.
-        fn warnings_and_lines(&self, hosts: &[&str]) -> (Vec<String>, Vec<String>) {
+        fn output(&self, hosts: &[&str]) -> (Vec<String>, Vec<String>) {
             let mut decision = self.decide(hosts);
             let mut report = Report::default();
             decision.report_all(now(), &mut report);
@@ -360,10 +360,10 @@ mod tests {
             (None, None, "none", &[]),
         ];
         for (number, (source, served, origin, expected)) in cases.into_iter().enumerate() {
-            let directories = Directories::new();
-            source.into_iter().for_each(|text| directories.sources.write("a.pem", text));
-            served.into_iter().for_each(|text| directories.previous.write("a.example.pem", text));
-            let decision = directories.decide(&["a.example"]);
+            let dirs = Directories::new();
+            source.into_iter().for_each(|text| dirs.sources.write("a.pem", text));
+            served.into_iter().for_each(|text| dirs.previous.write("a.example.pem", text));
+            let decision = dirs.decide(&["a.example"]);
             let (found, directory) = match &decision.found.served[0].origin {
                 CertificateOrigin::Found(pair) => ("found", pair.certificate.parent().unwrap()),
                 CertificateOrigin::Kept(pair) => ("kept", pair.certificate.parent().unwrap()),
@@ -371,7 +371,7 @@ mod tests {
                 other => panic!("{number}: {other:?}"),
             };
             assert_eq!(found, origin, "{number}");
-            assert_eq!(directory == directories.previous.path(), origin == "kept", "{number}");
+            assert_eq!(directory == dirs.previous.path(), origin == "kept", "{number}");
             assert_eq!(pending(&decision), expected, "{number}");
             // The next generation contains it too.
             assert_eq!(decision.imports().len(), usize::from(origin != "none"), "{number}");
@@ -380,42 +380,37 @@ mod tests {
 
     #[test]
     fn certificates_in_the_self_signed_directory_are_ignored() {
-        let directories = Directories::new();
+        let dirs = Directories::new();
         // As if PROSODY_CERTIFICATES were the data directory.
-        directories.sources.write("self-signed/a.pem", pem(&["a.example"], 30));
-        assert_eq!(directories.decide(&["a.example"]).found.served[0].origin, CertificateOrigin::None);
+        dirs.sources.write("self-signed/a.pem", pem(&["a.example"], 30));
+        assert_eq!(dirs.decide(&["a.example"]).found.served[0].origin, CertificateOrigin::None);
     }
 
     #[test]
     fn only_incomplete_files_are_pending() {
-        let directories = Directories::new();
+        let dirs = Directories::new();
         let (one, other) = (pem(&["a.example"], 30), pem(&["a.example"], 30));
-        directories.sources.write("later/a.crt", without_key(&one));
-        directories.sources.write("later/a.key", &other[without_key(&other).len()..]);
-        directories.sources.write("cut.pem", &one[..300]);
-        directories.sources.write("empty.crt", "");
-        directories.sources.write("binary.crt", b"\x30\x82\x01\x00");
-        directories.sources.write(
+        dirs.sources.write("later/a.crt", without_key(&one));
+        dirs.sources.write("later/a.key", &other[without_key(&other).len()..]);
+        dirs.sources.write("cut.pem", &one[..300]);
+        dirs.sources.write("empty.crt", "");
+        dirs.sources.write("binary.crt", b"\x30\x82\x01\x00");
+        dirs.sources.write(
             "trusted.pem",
             one.replace(" CERTIFICATE", " TRUSTED CERTIFICATE").replace("PRIVATE", "X"),
         );
-        let decision = directories.decide(&["a.example"]);
+        let decision = dirs.decide(&["a.example"]);
         assert_eq!(pending(&decision), ["cut.pem", "empty.crt", "a.crt"]);
         assert_eq!(decision.found.problems.len(), 4, "{:?}", decision.found.problems);
     }
 
     #[test]
     fn names_that_resolve_through_a_parent_domain_get_no_file() {
-        let directories = Directories::new();
-        directories.sources.write("all.pem", pem(&["a.example", "rooms.a.example", "x.b.a.example"], 30));
-        directories.sources.write("between.pem", pem(&["b.a.example", "y.b.a.example"], 30));
-        let decision = directories.decide(&[
-            "rooms.a.example",
-            "x.b.a.example",
-            "y.b.a.example",
-            "b.a.example",
-            "a.example",
-        ]);
+        let dirs = Directories::new();
+        dirs.sources.write("all.pem", pem(&["a.example", "rooms.a.example", "x.b.a.example"], 30));
+        dirs.sources.write("between.pem", pem(&["b.a.example", "y.b.a.example"], 30));
+        let decision =
+            dirs.decide(&["rooms.a.example", "x.b.a.example", "y.b.a.example", "b.a.example", "a.example"]);
         let files: Vec<Vec<String>> = decision.imports().into_iter().map(|(_, files)| files).collect();
         // `b.a.example` has a different certificate than `a.example`.
         assert_eq!(files, [vec!["x.b.a.example.pem", "a.example.pem"], vec!["b.a.example.pem"]]);
@@ -429,14 +424,14 @@ mod tests {
 
     #[test]
     fn a_name_too_long_for_a_file_gets_the_fingerprint() {
-        let directories = Directories::new();
+        let dirs = Directories::new();
         let label = "x".repeat(63);
         let long = format!("{label}.{label}.{label}.{}", "x".repeat(60));
         assert_eq!(long.len(), 252);
         let fits = &long[1..];
-        directories.sources.write("long.pem", pem(&[&long], 30));
-        directories.sources.write("fits.pem", pem(&[fits], 30));
-        let decision = directories.decide(&[&long, fits]);
+        dirs.sources.write("long.pem", pem(&[&long], 30));
+        dirs.sources.write("fits.pem", pem(&[fits], 30));
+        let decision = dirs.decide(&[&long, fits]);
         let [(pair, first), (_, second)] = &decision.imports()[..] else { panic!("{decision:?}") };
         assert_eq!(
             (first, second),
@@ -448,14 +443,13 @@ mod tests {
 
     #[test]
     fn expiring_and_unused_certificates_are_reported() {
-        let directories = Directories::new();
-        directories.sources.write("a.pem", pem(&["a.example", "b.example"], 14));
-        directories.sources.write("c.pem", pem(&["c.example"], 13));
-        directories.sources.write("d.pem", pem(&["d.example"], -1));
+        let dirs = Directories::new();
+        dirs.sources.write("a.pem", pem(&["a.example", "b.example"], 14));
+        dirs.sources.write("c.pem", pem(&["c.example"], 13));
+        dirs.sources.write("d.pem", pem(&["d.example"], -1));
         // A good certificate with a better alternative causes no warning.
-        directories.sources.write("older.pem", pem(&["a.example"], 7));
-        let (warnings, lines) =
-            directories.warnings_and_lines(&["a.example", "b.example", "c.example", "d.example"]);
+        dirs.sources.write("older.pem", pem(&["a.example"], 7));
+        let (warnings, lines) = dirs.output(&["a.example", "b.example", "c.example", "d.example"]);
         let begins = |line: &str, start: &str, end: &str| {
             assert!(line.starts_with(start) && line.ends_with(end), "{line}");
         };
@@ -466,21 +460,21 @@ mod tests {
         begins(over, "Certificate of d.example: /d.pem", "there is no other: renew it");
 
         for number in 0..12 {
-            directories.sources.write(&format!("broken-{number}.pem"), "-----BEGIN");
+            dirs.sources.write(&format!("broken-{number}.pem"), "-----BEGIN");
         }
-        let (warnings, _) = directories.warnings_and_lines(&["a.example"]);
+        let (warnings, _) = dirs.output(&["a.example"]);
         assert_eq!(warnings.len(), SHOWN + 1, "{warnings:?}");
         assert!(warnings[SHOWN].starts_with("2 more files "), "{warnings:?}");
     }
 
     #[test]
     fn the_reason_for_a_kept_certificate_is_reported_once() {
-        let directories = Directories::new();
+        let dirs = Directories::new();
         let both = pem(&["a.example", "b.example"], 30);
-        directories.previous.write("a.example.pem", &both);
-        directories.previous.write("b.example.pem", &both);
-        directories.sources.write("ab.pem", without_key(&both));
-        let (warnings, _) = directories.warnings_and_lines(&["a.example", "b.example"]);
+        dirs.previous.write("a.example.pem", &both);
+        dirs.previous.write("b.example.pem", &both);
+        dirs.sources.write("ab.pem", without_key(&both));
+        let (warnings, _) = dirs.output(&["a.example", "b.example"]);
         assert_eq!(
             warnings,
             ["Keeping the current certificate of a.example, b.example: /ab.pem: has no key beside it"]

@@ -78,7 +78,7 @@ pub fn resolve(
     walk.run(report);
     walk.find_missing_lua_libraries(report);
     if wanted.reads_own {
-        find_disabled_dependencies(&walk.modules, wanted, hosts, report);
+        find_disabled_needs(&walk.modules, wanted, hosts, report);
     }
     found.problems.iter().for_each(|problem| report.warning(problem.clone()));
     let path = |name: OsString| Path::new(MODULES_DIR).join(name);
@@ -329,8 +329,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The unvisited module libraries of a file, and whether the module loads them unconditionally. Also adds the file's
-    /// Lua libraries to `self.lua`.
+    /// The unvisited module libraries of a file, and whether the module loads them unconditionally. Adds the file's Lua
+    /// libraries to `self.lua`.
     fn libraries(
         &mut self,
         module: &str,
@@ -360,7 +360,7 @@ impl<'a> Walk<'a> {
                         self.searched()
                     );
                     found.passed_over.iter().for_each(|file| why.push_str(&format!("; {file}")));
-                    why.push_str(&format!(": put it beside the module, or {}", self.alternative(module)));
+                    why.push_str(&format!(": put it beside the module, or {}", self.advice(module)));
                     self.report_problem(module, &why, is_certain && is_always, report);
                 }
             }
@@ -400,20 +400,18 @@ impl<'a> Walk<'a> {
         let why = if found.passed_over.is_empty() {
             let what_to_do = match is_asked {
                 true => self.hint(short, prefix),
-                false => {
-                    format!("put it into a folder of PROSODY_PLUGIN_PATHS, or {}", self.alternative(name))
-                }
+                false => format!("put it into a folder of PROSODY_PLUGIN_PATHS, or {}", self.advice(name)),
             };
             format!("for Prosody {version} in {}; {what_to_do}", self.searched())
         } else {
             let reasons = found.passed_over.join("; ");
-            format!("that Prosody {version} can load: {reasons}; replace it, or {}", self.alternative(name))
+            format!("that Prosody {version} can load: {reasons}; replace it, or {}", self.advice(name))
         };
         self.report_problem(name, &format!("{there_is}no {kind} `{short}` {why}"), is_certain, report);
     }
 
     /// The advice for a module that cannot be provided.
-    fn alternative(&self, name: &str) -> String {
+    fn advice(&self, name: &str) -> String {
         let chain = self.chain(name);
         match chain.last().map(|root| (&root.reasons[0], &root.name)) {
             Some((Reason::Asked { role, .. }, root)) => match role.kind() {
@@ -510,7 +508,7 @@ impl<'a> Walk<'a> {
                 ),
             };
             for (module, is_certain) in users {
-                let why = format!("`{module}` needs {what}{}", self.alternative(module));
+                let why = format!("`{module}` needs {what}{}", self.advice(module));
                 self.report_problem(module, &why, *is_certain, report);
             }
         }
@@ -554,12 +552,7 @@ fn find_unused_providers(requests: &[ModuleRequest], report: &mut Report) {
 }
 
 /// Warns about disabled modules that other modules depend on.
-fn find_disabled_dependencies(
-    modules: &[Module],
-    wanted: &Modules,
-    hosts: &ServedHosts,
-    report: &mut Report,
-) {
+fn find_disabled_needs(modules: &[Module], wanted: &Modules, hosts: &ServedHosts, report: &mut Report) {
     let everywhere = loaded(modules, |role| *role != Role::Available);
     // Modules that are only left out of the list load for a component on that component alone.
     let is_component = |host: &str| hosts.components.iter().any(|component| component.name == host);
