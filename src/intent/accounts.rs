@@ -1,4 +1,4 @@
-//! The accounts that settings name.
+//! The accounts in the settings.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +12,21 @@ use crate::settings::Settings;
 use crate::settings::types::Account;
 use crate::text::several;
 
-/// Finds what is wrong with the accounts, and makes administrators of those that are to be.
+/// Reports errors in the accounts, and adds administrators to their hosts' options.
 pub fn check(settings: &Settings, facts: &Facts, hosts: &mut ServedHosts, report: &mut Report) {
-    let mut wrong: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut errors: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (index, account) in settings.hosts.accounts.iter().flat_map(|accounts| &accounts.0).enumerate() {
-        for why in take(account, facts, hosts) {
-            wrong.entry(why).or_default().push((index + 1).to_string());
+        for why in check_account(account, facts, hosts) {
+            errors.entry(why).or_default().push((index + 1).to_string());
         }
     }
-    for (why, entries) in wrong {
-        // What was read as an account may be a piece of the password before it, so none of it is shown.
+    for (why, entries) in errors {
+        // An entry is not shown, because it may be a part of the previous entry's password.
         let entries =
             format!("{} {}", if entries.len() == 1 { "entry" } else { "entries" }, several(&entries));
         report.error(SettingError::new(&settings.variable(Field::accounts), &format!("{entries}: {why}")));
     }
-    for why in settings.account.iter().flat_map(|account| take(account, facts, hosts)) {
+    for why in settings.account.iter().flat_map(|account| check_account(account, facts, hosts)) {
         report.error(SettingError::new(
             "DOMAIN",
             &format!("with LOCAL and PASSWORD it is an account's: {why}"),
@@ -34,21 +34,21 @@ pub fn check(settings: &Settings, facts: &Facts, hosts: &mut ServedHosts, report
     }
 }
 
-/// Makes an account's host know it as its administrator, if it is to be one. Returns what is wrong with it.
-fn take(account: &Account, facts: &Facts, hosts: &mut ServedHosts) -> Vec<String> {
-    let mut wrong = Vec::new();
+/// Adds an account to its host's administrators if it is one. Returns its errors.
+fn check_account(account: &Account, facts: &Facts, hosts: &mut ServedHosts) -> Vec<String> {
+    let mut errors = Vec::new();
     let domain = account.jid.domain();
     let host = hosts.virtual_hosts.iter_mut().find(|host| host.name == domain.as_str());
     match host {
         Some(host) if account.is_admin => add(&mut host.options, "admins", account.jid.to_string()),
         Some(_) => {}
         None if !facts.custom_files.may_define(domain) => {
-            wrong.push("no virtual host has that domain: name it in PROSODY_VIRTUAL_HOSTS".to_owned());
+            errors.push("no virtual host has that domain: name it in PROSODY_VIRTUAL_HOSTS".to_owned());
         }
         None if account.is_admin => {
             let why =
                 "its host is in a file of yours: name it in PROSODY_ADMINS instead of `\"admin\": true`";
-            wrong.push(why.to_owned());
+            errors.push(why.to_owned());
         }
         None => {}
     }
@@ -57,25 +57,25 @@ fn take(account: &Account, facts: &Facts, hosts: &mut ServedHosts) -> Vec<String
             "Prosody {} has no roles: write `\"admin\": true`, or leave `role` out",
             facts.prosody.version
         );
-        wrong.push(why);
+        errors.push(why);
     }
-    wrong
+    errors
 }
 
-/// The accounts as they are handed over: a line for each, with tabs in it. Nothing in it has a tab or an end of a line.
-/// Nothing where there are none. Those with rights are the first, so that nobody else takes their names meanwhile.
+/// The accounts for the module that creates them: lines of JID, role and password, separated by tabs. No field contains
+/// tabs or line breaks. `None` without accounts. Privileged accounts come first, so that nobody else takes their names.
 pub fn text(settings: &Settings) -> Option<String> {
     let line = |account: &Account| {
         let role = account.role.as_ref().map_or("", |role| role.as_str());
         format!("{}\t{role}\t{}\n", account.jid, account.password.0.expose())
     };
-    let has_rights = |account: &&Account| account.is_admin || account.role.is_some();
-    let others = settings.accounts().filter(|account| !has_rights(account));
-    let text: String = settings.accounts().filter(has_rights).chain(others).map(line).collect();
+    let is_privileged = |account: &&Account| account.is_admin || account.role.is_some();
+    let others = settings.accounts().filter(|account| !is_privileged(account));
+    let text: String = settings.accounts().filter(is_privileged).chain(others).map(line).collect();
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Adds to an option that is a list, or becomes one.
+/// Adds an item to an option, which becomes a list if it is none.
 pub fn add(options: &mut Options, option: &str, item: String) {
     let list = options.get(option).map(Value::items).unwrap_or_default();
     let items: Value = list.iter().cloned().chain([Value::from(item)]).collect();

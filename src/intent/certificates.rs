@@ -1,4 +1,4 @@
-//! Which certificates are wanted, and where they are looked for.
+//! The wanted certificates, and the places to search.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use crate::report::Report;
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
 
-/// A place where certificates are looked for.
+/// A place to search for certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchPlace {
-    /// A directory, or the file of one certificate.
+    /// A directory, or a certificate's file.
     pub path: PathBuf,
-    /// The domains (in ASCII, in lower case) that it is for, with what is below them; nothing where it is for all.
+    /// The place is for these domains (ASCII, lower case) and their subdomains only. `None` if it is for all.
     pub only: Option<Vec<String>>,
 }
 
-/// What a certificate is wanted for.
+/// A service that needs a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
     /// XMPP, for clients and servers.
@@ -28,33 +28,33 @@ pub enum Service {
     Https,
 }
 
-/// A name that Prosody may look for a certificate for.
+/// A name that may need a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// The name as Prosody looks for it.
+    /// The name, as in Prosody's lookup.
     pub name: String,
-    /// What for.
+    /// The service under this name.
     pub service: Service,
-    /// Whether it is a virtual host or a component, and not another name of one.
+    /// Whether it is a virtual host or component, and not another name of one.
     pub is_host: bool,
-    /// Whether its own options name its certificate, which is theirs to look after.
+    /// Whether its options set `certificate`. Such a certificate is not managed here.
     pub has_own: bool,
 }
 
-/// All certificates that are wanted.
+/// All wanted certificates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Certificates {
-    /// Where they are looked for: where Prosody's are first, then those to import from.
+    /// The places to search: the certificate directory, then the import directories.
     pub sources: Vec<SearchPlace>,
-    /// The names, hosts first. The first of two that are equal counts.
+    /// The names, hosts first. Of equal names, the first counts.
     pub names: Vec<Wanted>,
-    /// Whether every name that there is a certificate for is wanted too, since a custom file may define its host.
+    /// Whether to serve all names in certificates, because a custom file may define their hosts.
     pub wants_all: bool,
-    /// Whether a host without any gets a self-signed one.
+    /// Whether hosts without a certificate get a self-signed one.
     pub self_signed: bool,
-    /// Whether a proxy ends TLS for HTTP services, so that none is missed there.
+    /// Whether a proxy terminates TLS for HTTP services, so that these need no certificate.
     pub is_behind_proxy: bool,
-    /// The places that settings name, each with the setting's variable.
+    /// The places in settings, each with the setting's variable.
     pub named_places: Vec<(String, PathBuf)>,
 }
 
@@ -85,7 +85,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, hosts: &ServedHosts) -> Certif
     }
 }
 
-/// Says what is odd about where certificates are looked for.
+/// Warns about a setting for certificates without effect.
 pub fn check(settings: &Settings, report: &mut Report) {
     let tls = &settings.tls;
     if tls.import_certificate_hostnames.is_some() && tls.import_certificate_directories.is_none() {
@@ -97,7 +97,7 @@ pub fn check(settings: &Settings, report: &mut Report) {
     }
 }
 
-/// The places where certificates are looked for: where Prosody's are first, then those to import from.
+/// The places to search for certificates: the certificate directory, then the import directories.
 pub fn sources(settings: &Settings, config_dir: &Path) -> Vec<SearchPlace> {
     let own = settings.tls.certificates.as_ref();
     let own = own.map_or_else(|| config_dir.join(DEFAULT_CERTIFICATES), |path| path.as_ref().to_owned());
@@ -117,7 +117,7 @@ pub fn sources(settings: &Settings, config_dir: &Path) -> Vec<SearchPlace> {
     sources
 }
 
-/// The names under which HTTP services answer, where those are not the hosts' own.
+/// The names of HTTP services, besides those of the hosts.
 fn http_names(settings: &Settings, facts: &Facts) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     names.extend(network_hostname(settings, &facts.custom_files).map(|name| name.ascii().into_owned()));

@@ -1,4 +1,4 @@
-//! The databases that data are kept in.
+//! The databases in use.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use crate::layout::SQLITE_FILE;
 use crate::lua::{Secret, Value};
 use crate::settings::types::{DbDriver, SettingType};
 
-/// A database, as `mod_storage_sql` is told of it.
+/// A database, from the option `sql` of `mod_storage_sql`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Database {
-    /// Its kind.
+    /// The database system.
     pub driver: DbDriver,
-    /// The server's name or address, or where its socket is; with SQLite the file. `None` is the driver's default.
+    /// The server's name or address, or its socket's path. `None` is the driver's default.
     pub host: Option<String>,
-    /// The server's port, where it is not the kind's own.
+    /// The server's port. `None` is the system's default.
     pub port: Option<u16>,
-    /// The database's name; with SQLite its file.
+    /// The database's name. For SQLite, its file.
     pub name: String,
-    /// Who logs in.
+    /// The user for the login.
     pub username: Option<String>,
-    /// With which password.
+    /// The user's password.
     pub password: Option<Secret>,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Database {
 }
 
 impl Database {
-    /// The server, for a sentence.
+    /// The server's address in words.
     pub fn server(&self) -> String {
         match &self.host {
             Some(host) if host.starts_with('/') => host.clone(),
@@ -46,6 +46,7 @@ impl Database {
         }
     }
 
+    /// The port, or the default of the database system.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(match self.driver {
             DbDriver::MySql => 3306,
@@ -54,7 +55,7 @@ impl Database {
     }
 }
 
-/// The databases that hosts keep data in, each once. As Prosody looks them up: a host's own option, else the global one
+/// The databases of all hosts, each once. As in Prosody, a host's option has precedence over the global one
 /// (`core/storagemanager.lua`, `mod_storage_sql`).
 pub fn of(options: &Options, hosts: &ServedHosts) -> Vec<Database> {
     let mut databases = Vec::new();
@@ -72,7 +73,7 @@ pub fn of(options: &Options, hosts: &ServedHosts) -> Vec<Database> {
     databases
 }
 
-/// What an `sql` table says; nothing where that is not enough for Prosody either.
+/// The database in an `sql` table. `None` if the table is too incomplete for Prosody.
 fn database(table: &Value) -> Option<Database> {
     let text = |name: &str| match table.get(name)? {
         Value::Integer(number) => Some(number.to_string()),

@@ -1,4 +1,4 @@
-//! The options of the global section that are more than a setting's value as it stands.
+//! The options of the global section, including those that are not simply a setting's value.
 
 use super::hosts::{Options, network_hostname};
 use crate::facts::Facts;
@@ -9,10 +9,10 @@ use crate::settings::Settings;
 use crate::settings::catalogue::Field;
 use crate::settings::types::{Interface, List, LogLevel, Lua, Rate};
 
-/// What encryption (XEP-0454, AES-GCM) adds to a file, in bytes: its tag.
+/// The size that encryption adds to a file, in bytes: the tag of AES-GCM (XEP-0454).
 const ENCRYPTION_OVERHEAD: u64 = 16;
 
-/// Adds all of them.
+/// Adds the options. Errors and warnings go to the report.
 pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
     for section in [
         settings.hosts.plain_options(),
@@ -40,7 +40,7 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
     observability(settings, options, report);
 }
 
-/// Where Prosody runs.
+/// Directories, sockets and the identity.
 fn runtime(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
     let mut set = |name: &str, value: Value| drop(options.insert(name.to_owned(), value));
     let path = |path: &std::path::Path| Value::from(path.to_string_lossy().into_owned());
@@ -58,7 +58,7 @@ fn runtime(settings: &Settings, facts: &Facts, options: &mut Options, report: &m
     }
 }
 
-/// XEP-0157, `mod_server_contact_info`.
+/// Contact addresses (XEP-0157, `mod_server_contact_info`).
 fn contacts(settings: &Settings, options: &mut Options) {
     let hosts = &settings.hosts;
     let contacts: Vec<(&str, Value)> = [
@@ -95,7 +95,7 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
     }
     options.entry("c2s_direct_tls_ports".into()).or_insert_with(|| Value::from(vec![5223]));
 
-    // Prosody's own default for plain HTTP and for components is loopback, which no other container reaches.
+    // By default, Prosody binds plain HTTP and components to loopback, which other containers cannot reach.
     let everywhere = || match &network.interfaces {
         Some(interfaces) => interfaces.lua(),
         None if facts.ipv6 && network.use_ipv6.is_none_or(|on| on.0) => Value::from(vec!["*", "::"]),
@@ -123,7 +123,7 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
         ));
     }
 
-    // 13.0.1 compares addresses of both families with a network and fails on the other family.
+    // 13.0.1 compares addresses of either family with a network, and fails if the families differ.
     let has_network =
         network.trusted_proxies.iter().flat_map(|list| list.iter()).any(|proxy| proxy.is_network());
     if has_network && facts.prosody.is_13() {
@@ -155,7 +155,7 @@ fn http(settings: &Settings, facts: &Facts, options: &mut Options) {
 }
 
 fn encryption(settings: &Settings, options: &mut Options, report: &mut Report) {
-    // Prosody's own default lets servers without a valid certificate in by dialback.
+    // By default, Prosody accepts servers without a valid certificate by dialback.
     options.entry("s2s_secure_auth".into()).or_insert_with(|| Value::from(true));
     for (field, setting, what) in [
         (Field::s2s_secure_auth, settings.tls.s2s_secure_auth, "other servers need no valid certificate"),
@@ -176,7 +176,7 @@ fn encryption(settings: &Settings, options: &mut Options, report: &mut Report) {
     }
 }
 
-/// A rate as `mod_limits` reads it. It has no word for "no limit", so that is a rate beyond every network.
+/// A rate in the syntax of `mod_limits`. That has no "unlimited", so a rate beyond every network stands for it.
 fn limit(rate: &Rate) -> &str {
     rate.limit().unwrap_or("1000tb/s")
 }
@@ -192,7 +192,7 @@ fn limits(settings: &Settings, options: &mut Options) {
     }
 }
 
-/// libunbound's options: DANE's trust anchor, and the servers to ask.
+/// The options of libunbound: DNS servers, and the trust anchor for DANE.
 fn resolver(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
     let mut unbound: Vec<(&str, Value)> = Vec::new();
     if let Some(resolvers) = &settings.network.dns_resolvers {
@@ -273,12 +273,12 @@ fn turn(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut 
             ));
         }
     }
-    // Prosody's own turn_external_tls_port announces the service without credentials.
+    // Prosody's option turn_external_tls_port announces the service without credentials.
     if let (Some(port), Some(secret)) = (&network.turn_tls_port, &network.turn_secret) {
         let mut service = vec![
             ("type", Value::from("turns")),
             ("transport", Value::from("tcp")),
-            // 0.12 knows how to make credentials for the type `turn` alone.
+            // 0.12 makes credentials for the type `turn` only.
             ("algorithm", Value::from("turn")),
             ("port", port.lua()),
             ("secret", secret.clone().into()),
@@ -289,7 +289,7 @@ fn turn(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut 
     }
 }
 
-/// `mod_http_file_share`'s options, for every such component.
+/// The options of `mod_http_file_share`, for all its components.
 fn uploads(settings: &Settings, options: &mut Options) {
     let storage = &settings.storage;
     let mut set = |name: &str, value: Value| drop(options.insert(name.to_owned(), value));
@@ -338,7 +338,7 @@ fn observability(settings: &Settings, options: &mut Options, report: &mut Report
     }
 }
 
-/// Whether PROSODY_OPTIONS sets an option.
+/// Whether `PROSODY_OPTIONS` sets an option.
 pub fn has_option(settings: &Settings, option: &str) -> bool {
     settings.anything.options.as_ref().is_some_and(|options| options.get(option).is_some())
 }

@@ -1,4 +1,4 @@
-//! Which virtual hosts and components there are, and what stands in each one's section.
+//! The wanted virtual hosts and components, with the options of their sections.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,53 +11,53 @@ use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::types::{Domain, Lua, SettingType, VirtualHost as VirtualHostSetting, ascii};
 
-/// The options of one host or component, in the order of their names.
+/// The options of a section, sorted by name.
 pub type Options = BTreeMap<String, Value>;
 
 /// A virtual host's section.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VirtualHost {
-    /// The host in Unicode, as Prosody's configuration takes it.
+    /// The domain in Unicode, as in Prosody's configuration.
     pub name: String,
-    /// What stands in its section.
+    /// The options of its section.
     pub options: Options,
-    /// Whether its options say which certificate it has, or with `null` that none is to be named.
+    /// Whether its custom options set `certificate`, or leave it out with `null`.
     pub names_certificate: bool,
 }
 
 /// A component's section.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Component {
-    /// The component's host in Unicode.
+    /// The component's domain in Unicode.
     pub name: String,
-    /// The module that serves it; none for an external component.
+    /// The module that serves it. `None` for an external component.
     pub module: Option<String>,
-    /// What stands in its section.
+    /// The options of its section.
     pub options: Options,
-    /// As a virtual host's.
+    /// Like [`VirtualHost::names_certificate`].
     pub names_certificate: bool,
 }
 
-/// Everything with an address of its own.
+/// All hosts: virtual hosts and components.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServedHosts {
-    /// The domains whose users log in here.
+    /// The domains of users who log in here.
     pub virtual_hosts: Vec<VirtualHost>,
-    /// The services.
+    /// The components, including external ones.
     pub components: Vec<Component>,
 }
 
 impl ServedHosts {
-    /// Decides which hosts are served.
+    /// Decides the hosts. Errors and warnings go to the report.
     pub fn decide(settings: &Settings, facts: &Facts, report: &mut Report) -> Self {
         let mut hosts = Self::default();
         if settings.has_foreign_domain() && facts.custom_files.define_host() {
-            // Somebody else's, and so is what stands beside it.
+            // This `DOMAIN`, and the variables that belong to it, are meant for another program.
             report.retain(|variable| !variable.starts_with("DOMAIN"));
         }
         hosts.add_virtual_hosts(settings, facts);
-        // A wrong name is in the report already.
-        let is_wrong = |field: Field, is_read: bool| settings.is_given(field) && !is_read;
+        // An invalid name is in the report already.
+        let is_invalid = |field: Field, is_read: bool| settings.is_given(field) && !is_read;
         let has_other_data = settings.has_foreign_domain()
             && facts.has_data_of_hostname
             && !hosts.virtual_hosts.iter().any(|host| host.name.eq_ignore_ascii_case(&facts.hostname));
@@ -67,9 +67,9 @@ impl ServedHosts {
                 host.name, facts.hostname
             ));
         }
-        let named_wrongly = is_wrong(Field::domain, settings.hosts.domain.is_some())
-            || is_wrong(Field::virtual_hosts, settings.hosts.virtual_hosts.is_some());
-        if hosts.virtual_hosts.is_empty() && !named_wrongly && !facts.custom_files.define_host() {
+        let has_invalid_name = is_invalid(Field::domain, settings.hosts.domain.is_some())
+            || is_invalid(Field::virtual_hosts, settings.hosts.virtual_hosts.is_some());
+        if hosts.virtual_hosts.is_empty() && !has_invalid_name && !facts.custom_files.define_host() {
             report.error(SettingError::new(
                 &settings.variable(Field::virtual_hosts),
                 "Prosody serves nothing without a virtual host: name one, or leave it out",
@@ -77,7 +77,7 @@ impl ServedHosts {
         }
         hosts.add_components(settings, facts, report);
         hosts.add_external_components(settings, report);
-        hosts.find_doubles(settings, report);
+        hosts.find_duplicates(settings, report);
         hosts
     }
 
@@ -87,7 +87,7 @@ impl ServedHosts {
         hosts.chain(self.components.iter().map(|component| component.name.as_str()))
     }
 
-    /// The hosts whose own options say where their certificate is, with what they say.
+    /// The hosts whose options set `certificate`, with its value.
     pub fn own_certificates(&self) -> impl Iterator<Item = (&str, &Value)> {
         let hosts = self.virtual_hosts.iter().map(|host| (&host.name, &host.options));
         let components = self.components.iter().map(|component| (&component.name, &component.options));
@@ -95,8 +95,8 @@ impl ServedHosts {
         all.filter_map(|(name, options)| Some((name.as_str(), options.get("certificate")?)))
     }
 
-    /// Says how clients call a host with a name that is not ASCII where TLS begins with that (RFC 6066, section 3), so that
-    /// they get its certificate there: Prosody (`core/portmanager.lua`) compares it with the host's own name otherwise.
+    /// Sets the SNI name of hosts with non-ASCII names on direct TLS and HTTPS ports. SNI names are ASCII (RFC 6066,
+    /// section 3), but Prosody compares them with the Unicode name by default (`core/portmanager.lua`).
     pub fn name_in_ascii(&mut self, has_http_host: bool) {
         let virtual_hosts = self.virtual_hosts.iter_mut().map(|host| (&host.name, true, &mut host.options));
         let components = self.components.iter_mut().map(|host| (&host.name, false, &mut host.options));
@@ -122,7 +122,7 @@ impl ServedHosts {
                 names_certificate: described.options.get("certificate").is_some(),
             };
             match self.virtual_hosts.first_mut().filter(|first| first.name == host.name) {
-                // PROSODY_DOMAIN's host may be described in more detail here.
+                // PROSODY_VIRTUAL_HOSTS may have more options for the host of PROSODY_DOMAIN.
                 Some(first) => *first = host,
                 None => self.virtual_hosts.push(host),
             }
@@ -143,7 +143,7 @@ impl ServedHosts {
         let muc_modules = || {
             settings.hosts.muc_modules.iter().flat_map(|set| set.iter()).map(|name| name.as_str().to_owned())
         };
-        // Prosody's own default lets anyone on the network create rooms.
+        // By default, Prosody lets anyone on the network create rooms.
         let restriction = match &settings.hosts.restrict_room_creation {
             Some(choice) => Some(choice.lua()),
             None if domain.is_some() || !own_hosts.is_empty() => Some(Value::from("local")),
@@ -166,7 +166,7 @@ impl ServedHosts {
                         }));
                 }
                 if module == "http_file_share" {
-                    // The official image's path, so that links to files stay valid after a move.
+                    // The official image's path: links to files stay valid after a migration.
                     let one_name = settings.hosts.http_host.is_some()
                         || network_hostname(settings, &facts.custom_files).is_some();
                     let path = if shares > 1 && one_name { "/share/$host" } else { "/share" };
@@ -239,8 +239,8 @@ impl ServedHosts {
         }
     }
 
-    /// Two sections of one name: Prosody would refuse the configuration, or let the last one win.
-    fn find_doubles(&self, settings: &Settings, report: &mut Report) {
+    /// Reports two sections of the same name. Prosody would refuse the configuration, or use the last one.
+    fn find_duplicates(&self, settings: &Settings, report: &mut Report) {
         let is_domain =
             |name: &str| settings.hosts.domain.as_ref().is_some_and(|domain| domain.as_str() == name);
         let virtual_hosts = self.virtual_hosts.iter().map(|host| {
@@ -261,8 +261,8 @@ impl ServedHosts {
             let Some((other_field, other)) = seen.insert(name, (field, what)) else {
                 continue;
             };
-            // The components of PROSODY_DOMAIN are nowhere written, so that a reader has to be told what to do.
-            let what_to_do = match what {
+            // The components of PROSODY_DOMAIN are implicit, so that they cannot be renamed directly.
+            let advice = match what {
                 "a component" if [field, other_field].contains(&Field::domain) && !is_domain(name) => {
                     "set PROSODY_COMPONENTS to those that you want"
                 }
@@ -270,16 +270,13 @@ impl ServedHosts {
             };
             report.error(SettingError::new(
                 &settings.variable(field),
-                &format!(
-                    "{name} is {what} here and {other} of {}: {what_to_do}",
-                    settings.variable(other_field)
-                ),
+                &format!("{name} is {what} here and {other} of {}: {advice}", settings.variable(other_field)),
             ));
         }
     }
 }
 
-/// The host that is served where nothing names one.
+/// The host without any setting: the container's host name if it has a dot or data, or else `localhost`.
 fn default_host(hostname: &str, has_data_of_hostname: bool) -> String {
     match Domain::parse(hostname) {
         Ok(host) if hostname.contains('.') || has_data_of_hostname => host.to_string(),
@@ -287,14 +284,14 @@ fn default_host(hostname: &str, has_data_of_hostname: bool) -> String {
     }
 }
 
-/// The domain of the one-variable set-up. Another image's `DOMAIN` is not, where the user's own files define a host.
+/// `PROSODY_DOMAIN`, or another image's `DOMAIN` unless a custom file defines a host.
 pub fn domain<'a>(settings: &'a Settings, custom_files: &CustomFiles) -> Option<&'a Domain> {
     let is_other = settings.has_foreign_domain() && custom_files.define_host();
     settings.hosts.domain.as_ref().filter(|_| !is_other)
 }
 
-/// The name under which all services answer: a setting, or as in the official image the only virtual host that a
-/// setting names, where components are set.
+/// The common host name of all services: its setting, or as in the official image the only virtual host in the settings
+/// if components are set.
 pub fn network_hostname(settings: &Settings, custom_files: &CustomFiles) -> Option<Domain> {
     if let Some(name) = &settings.hosts.network_hostname {
         return Some(name.clone());
@@ -325,8 +322,7 @@ fn host_options(host: &VirtualHostSetting) -> Options {
     options
 }
 
-/// Options that a person wrote win over ours, and a `null` among them leaves ours out. `as_written` says how the values
-/// are to be taken.
+/// Merges custom options, which replace ours. `null` removes one of ours. `as_written` converts each value.
 pub fn merge(
     options: &mut Options,
     written: &crate::settings::types::CustomOptions,
@@ -345,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_containers_name_is_served_where_it_has_a_dot_or_data() {
+    fn the_containers_name_is_a_host_if_it_has_a_dot_or_data() {
         for (hostname, has_data, host) in [
             ("chat.example", false, "chat.example"),
             ("XMPP", true, "xmpp"),

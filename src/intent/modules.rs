@@ -1,4 +1,4 @@
-//! Which modules are wanted, by whom and what for. Where those for rooms are loaded depends on what there is of them.
+//! The wanted modules, as requests with reasons. The plan decides where modules for rooms load, after the survey.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,7 +11,7 @@ use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::types::{Boolean, Name, Set};
 
-/// What is loaded on every virtual host, less what a version does not have.
+/// The modules on every virtual host, except those that the version lacks.
 const DEFAULT: &[&str] = &[
     // Generally required
     "disco",
@@ -46,44 +46,46 @@ const DEFAULT: &[&str] = &[
     "admin_shell",
 ];
 
-/// What of the default set 0.12 does not have itself.
+/// Modules of the default set that 0.12 lacks.
 const SINCE_13: &[&str] = &["account_activity", "cloud_notify"];
 
-/// What `PROSODY_DOMAIN` adds.
+/// The additional modules with `PROSODY_DOMAIN`.
 const FOR_DOMAIN: &[&str] = &["mam", "bosh", "websocket", "s2s_bidi", "mimicking", "tombstones"];
 
-/// What Prosody loads by itself on every host (`core/modulemanager.lua`, 0.12 and 13.0).
+/// The modules that Prosody loads on every host without configuration (`core/modulemanager.lua`, 0.12 and 13.0).
 const AUTOLOADED: [&str; 7] = ["presence", "message", "iq", "offline", "c2s", "s2s", "s2s_auth_certs"];
 
-/// The option for the modules that are loaded on every virtual host.
+/// The option for the modules of a host, or in the global section of every virtual host.
 pub const ENABLED: &str = "modules_enabled";
 
 /// The module that another image's `PROSODY_E2E_POLICY_*` needs.
 pub const E2E_POLICY: &str = "e2e_policy";
 
-/// What asks for the default set.
+/// The name of the default set in reasons.
 pub const THE_DEFAULT_SET: &str = "the default set";
 
-/// The modules that are wanted.
+/// The wanted modules.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Modules {
-    /// Those that are enabled for all hosts, in order. Of them those for rooms are loaded on components alone.
+    /// The modules that are enabled for all hosts, in order. Those among them for rooms load on components only.
     pub enabled: Vec<Enabled>,
-    /// Each module that something asks for, with the reason; first what is for all hosts.
+    /// All requests. Those for all hosts are first.
     pub requests: Vec<ModuleRequest>,
-    /// Whether what Prosody's own modules need is looked at too: something is disabled, or everything was asked for.
+    /// Whether the survey also reads Prosody's own modules for dependencies: a module is disabled, or `is_whole`.
     pub reads_own: bool,
-    /// Whether the modules that Prosody loads by itself are among the requests.
+    /// Whether the requests include the modules that Prosody loads without configuration.
     pub is_whole: bool,
     /// `PROSODY_MODULES_ENABLED`.
     pub chosen: Vec<String>,
-    /// `PROSODY_MODULES_DISABLED`, less what is enabled too.
+    /// `PROSODY_MODULES_DISABLED`, without modules that are also enabled.
     pub disabled: Vec<String>,
-    /// Another image's policy, which needs a module.
+    /// Another image's end-to-end encryption policy, which needs a module.
     pub e2e_policy: Option<E2ePolicy>,
-    /// The variable that enables modules, that disables them, and that names virtual hosts.
+    /// The variable for enabled modules.
     pub enabled_by: String,
+    /// The variable for disabled modules.
     pub disabled_by: String,
+    /// The variable for virtual hosts.
     pub hosts_by: String,
 }
 
@@ -92,72 +94,72 @@ pub struct Modules {
 pub struct Enabled {
     /// Its name.
     pub name: String,
-    /// What asks for it: a setting, or the default set.
+    /// The reason: a setting's variable, or the default set.
     pub by: String,
 }
 
-/// A module that something asks for.
+/// A wanted module, with the reason.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModuleRequest {
     /// Its name.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// Another image's policy of encryption from end to end.
+/// Another image's end-to-end encryption policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct E2ePolicy {
     /// The variable.
     pub variable: String,
-    /// Whether messages that are not encrypted must not be delivered.
+    /// Whether unencrypted messages must not be delivered.
     pub is_required: bool,
 }
 
-/// Why a module is there.
+/// The reason for a module.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reason {
-    /// Something asks for it.
+    /// A setting or a default requests it.
     Asked {
-        /// What does: a setting's name, or another word for it.
+        /// The setting's variable, or another name for the source.
         by: String,
-        /// What for.
+        /// The requested use.
         role: Role,
-        /// Whether nobody chose it by its name.
+        /// Whether no setting names the module.
         is_default: bool,
-        /// Whether its name must not be shown, because it stands among values that may be secrets.
+        /// Whether messages must not show its name, because it comes from values that may be secrets.
         is_hidden: bool,
     },
-    /// Another module needs it.
+    /// Another module depends on it.
     NeededBy {
         /// The module.
         module: String,
-        /// Whether it does so in some cases only.
+        /// Whether the dependency is conditional.
         is_conditional: bool,
     },
 }
 
-/// What a module is asked for.
+/// The requested use of a module.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Role {
-    /// To be loaded on all virtual hosts.
+    /// Loaded on all virtual hosts.
     Enabled,
-    /// To be loaded on one host.
+    /// Loaded on one host.
     EnabledOn(String),
-    /// To be there, without being loaded.
+    /// Available, but not loaded.
     Available,
-    /// To serve a component.
+    /// Serves a component.
     Component(String),
-    /// To know the users' passwords.
+    /// Authenticates users.
     Authentication,
-    /// To know what users may do.
+    /// Decides users' permissions.
     Authorization,
-    /// To keep data.
+    /// Stores data.
     Storage,
 }
 
 impl Role {
-    /// What kind of module it is, for a sentence, and what its name begins with.
+    /// The kind of module in words, and the prefix of its name.
     pub fn kind(&self) -> (&'static str, &'static str) {
         match self {
             Role::Authentication => ("authentication provider", "auth_"),
@@ -169,7 +171,7 @@ impl Role {
 }
 
 impl Reason {
-    /// Whether somebody chose the module by its name.
+    /// Whether a setting names the module.
     pub fn is_chosen(&self) -> bool {
         matches!(self, Reason::Asked { is_default: false, .. })
     }
@@ -193,10 +195,10 @@ impl std::fmt::Display for Reason {
     }
 }
 
-/// Decides which modules are enabled for all hosts, and adds the options that follow: `modules_enabled`,
-/// `modules_disabled`, and the user's folders in `plugin_paths`.
+/// Decides which modules are enabled for all hosts. Sets the options `modules_enabled`, `modules_disabled` and
+/// `plugin_paths`.
 pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) -> Modules {
-    say_what_was_understood(settings, report);
+    report_normalized_names(settings, report);
     let variable = |field| settings.variable(field);
     let by_name: Vec<&str> = names(&settings.modules.modules_enabled);
     let mut disabled: Vec<&str> = names(&settings.modules.modules_disabled);
@@ -212,9 +214,9 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     let is_13 = facts.prosody.is_13();
     let is_on = |setting: Option<Boolean>| setting.is_some_and(|on| on.0);
     let mut enabled: Vec<(&str, String)> = Vec::new();
-    let mut add = |condition: bool, names: &[&'static str], asked: &dyn Fn() -> String| {
+    let mut add = |condition: bool, names: &[&'static str], by: &dyn Fn() -> String| {
         if condition {
-            enabled.extend(names.iter().map(|name| (*name, asked())));
+            enabled.extend(names.iter().map(|name| (*name, by())));
         }
     };
     let storage = &settings.storage;
@@ -242,7 +244,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     enabled.extend(by_name.iter().map(|name| (*name, variable(Field::modules_enabled))));
     let mut seen = HashSet::new();
     enabled.retain(|(name, _)| seen.insert(*name));
-    // Prosody 13.0 does by itself what mod_posix did, and warns where it is loaded.
+    // Prosody 13.0 has the functions of mod_posix built in, and warns if it is loaded.
     if is_13 && by_name.contains(&"posix") {
         enabled.retain(|(name, _)| *name != "posix");
         report.setting_warning(format!(
@@ -266,7 +268,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
         options.insert("plugin_paths".into(), Value::from(paths));
     }
     if !disabled.is_empty() {
-        // What is left to disable is what Prosody loads by itself, `offline` for one.
+        // The option is needed only for modules that Prosody loads without configuration, such as `offline`.
         let disabled = disabled.iter().filter(|name| !is_only_left_out(name));
         let disabled: Vec<Value> = disabled.map(|name| Value::from(*name)).collect();
         if !disabled.is_empty() {
@@ -289,13 +291,13 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     }
 }
 
-/// Whether a module is disabled by being left out of those that are enabled. Where another module needs it, Prosody loads
-/// it all the same.
+/// Whether a module is disabled by leaving it out of `modules_enabled`. If another module depends on it, Prosody still
+/// loads it.
 pub fn is_only_left_out(name: &str) -> bool {
     [DEFAULT, FOR_DOMAIN].iter().any(|names| names.contains(&name))
 }
 
-/// Another image's policy, where it asks for anything.
+/// Another image's policy, unless it is `none` throughout.
 fn e2e_policy(settings: &Settings) -> Option<E2ePolicy> {
     let policy = &settings.source.legacy.e2e_policy;
     let is = |word| policy.iter().filter(|(_, value)| value.as_str() == Some(word)).count();
@@ -304,7 +306,7 @@ fn e2e_policy(settings: &Settings) -> Option<E2ePolicy> {
 }
 
 impl Modules {
-    /// Finds every module that the options ask for. `is_whole` adds what Prosody loads by itself.
+    /// Fills in the requests and reports conflicts. `is_whole` adds modules that Prosody loads without configuration.
     pub fn request(
         &mut self,
         settings: &Settings,
@@ -324,17 +326,17 @@ impl Modules {
     }
 }
 
-/// What asks for modules.
+/// The sources of requests.
 struct Requested<'a> {
     settings: &'a Settings,
     hosts: &'a ServedHosts,
     options: &'a Options,
-    /// What asks for those that are enabled for all hosts.
+    /// The modules that are enabled for all hosts, with their reasons.
     enabled: BTreeMap<&'a str, &'a str>,
 }
 
 impl Requested<'_> {
-    /// Each module with the reason why it is there. `is_whole` adds what Prosody loads by itself.
+    /// All requests, as in [`Modules::request`].
     fn find(&self, is_whole: bool) -> Vec<ModuleRequest> {
         let mut requests = Vec::new();
         let mut add = |name: String, by: &str, role: Role, is_default: bool, is_hidden: bool| {
@@ -349,7 +351,7 @@ impl Requested<'_> {
                 .iter()
                 .for_each(|name| add((*name).to_owned(), "Prosody itself", Role::Enabled, true, false));
         }
-        self.each(self.options, "modules_enabled", &mut |name, is_written| match self
+        self.each_name(self.options, "modules_enabled", &mut |name, is_written| match self
             .enabled
             .get(name.as_str())
         {
@@ -364,18 +366,18 @@ impl Requested<'_> {
         }
         for (option, field, role, default) in [
             ("authentication", Field::authentication, Role::Authentication, "internal_hashed"),
-            // There is no setting for it.
+            // It has no setting of its own.
             ("authorization", Field::options, Role::Authorization, "internal"),
             ("default_storage", Field::default_storage, Role::Storage, "internal"),
         ] {
             let prefix = role.kind().1;
             let is_given = settings.is_given(field);
             let mut any = false;
-            self.each(self.options, option, &mut |name, is_written| {
+            self.each_name(self.options, option, &mut |name, is_written| {
                 any = true;
                 let by = match option {
                     _ if is_written => variable(Field::options),
-                    // The URL of a database chooses it too.
+                    // A database's URL or driver chooses the storage too.
                     "default_storage" if !is_given && settings.has_sql_family() => variable(Field::db_driver),
                     "default_storage" if !is_given => variable(Field::database_url),
                     _ => variable(field),
@@ -392,14 +394,14 @@ impl Requested<'_> {
             .map(|(store, backend)| (backend.as_str(), settings.source.stores[store].variable.as_str()))
             .map(|(backend, variable)| (if backend == "sqlite" { "sql" } else { backend }, variable))
             .collect();
-        self.each(self.options, "storage", &mut |name, is_written| {
+        self.each_name(self.options, "storage", &mut |name, is_written| {
             let by = stores.get(name.as_str()).filter(|_| !is_written);
             let by = by.map_or_else(|| variable(Field::options), |by| (*by).to_owned());
             add(format!("storage_{name}"), &by, Role::Storage, false, is_written);
         });
 
         for host in &self.hosts.virtual_hosts {
-            self.of_host(&host.name, &host.options, &variable(Field::virtual_hosts), false, &mut add);
+            self.add_host(&host.name, &host.options, &variable(Field::virtual_hosts), false, &mut add);
         }
         let is_domains = settings.hosts.components.is_none();
         let by = match is_domains {
@@ -418,13 +420,13 @@ impl Requested<'_> {
                 }
                 None => {}
             }
-            self.of_host(&component.name, &component.options, &by, is_domains, &mut add);
+            self.add_host(&component.name, &component.options, &by, is_domains, &mut add);
         }
         requests
     }
 
-    /// What the options of one host ask for.
-    fn of_host(
+    /// Adds the requests in one host's options.
+    fn add_host(
         &self,
         host: &str,
         options: &Options,
@@ -435,7 +437,7 @@ impl Requested<'_> {
         let settings = self.settings;
         let (for_rooms, for_all) =
             (names(&settings.hosts.muc_modules), names(&settings.modules.modules_enabled));
-        self.each(options, "modules_enabled", &mut |name, is_hidden| {
+        self.each_name(options, "modules_enabled", &mut |name, is_hidden| {
             let (by, is_default) = match () {
                 () if for_rooms.contains(&name.as_str()) => (settings.variable(Field::muc_modules), false),
                 () if for_all.contains(&name.as_str()) => (settings.variable(Field::modules_enabled), false),
@@ -450,20 +452,20 @@ impl Requested<'_> {
             ("storage", Role::Storage),
         ] {
             let prefix = role.kind().1;
-            self.each(options, option, &mut |name, is_hidden| {
+            self.each_name(options, option, &mut |name, is_hidden| {
                 add(format!("{prefix}{name}"), by, role.clone(), false, is_hidden);
             });
         }
     }
 
-    /// The words in an option, each with whether it stands among values that may be secrets.
-    fn each(&self, options: &Options, option: &str, take: &mut dyn FnMut(String, bool)) {
+    /// Calls `take` with each name in an option, and whether the name comes from values that may be secrets.
+    fn each_name(&self, options: &Options, option: &str, take: &mut dyn FnMut(String, bool)) {
         let is_global = std::ptr::eq(options, self.options);
         let written = self.settings.anything.options.as_ref().filter(|_| is_global);
         let is_written = written.is_some_and(|written| written.get(option).is_some());
         if let Some(value) = options.get(option) {
             value.each_text(&mut |text, is_secret| {
-                // `null` is a storage that needs no module.
+                // The storage backend `null` needs no module.
                 if text != "null" {
                     take(text.to_owned(), is_written || is_secret);
                 }
@@ -472,9 +474,9 @@ impl Requested<'_> {
     }
 }
 
-/// Pairs that Prosody does not load together, on all hosts or on one.
+/// Reports pairs of modules that Prosody does not load together, on all hosts or on one.
 fn find_conflicts(requests: &[ModuleRequest], settings: &Settings, hosts: &ServedHosts, report: &mut Report) {
-    let asks = |wanted: &str, host: Option<&str>| {
+    let requested_by = |wanted: &str, host: Option<&str>| {
         requests.iter().find_map(|ModuleRequest { name, reason }| match reason {
             Reason::Asked { by, role: Role::Enabled, .. } if name == wanted => Some(by.clone()),
             Reason::Asked { by, role: Role::EnabledOn(on), .. } if name == wanted && host == Some(on) => {
@@ -484,16 +486,16 @@ fn find_conflicts(requests: &[ModuleRequest], settings: &Settings, hosts: &Serve
         })
     };
     for (one, other) in [("vcard", "vcard_legacy"), ("pep_simple", "pep")] {
-        if let (Some(one_by), Some(other_by)) = (asks(one, None), asks(other, None)) {
+        if let (Some(one_by), Some(other_by)) = (requested_by(one, None), requested_by(other, None)) {
             let chosen = names(&settings.modules.modules_enabled);
             let is_chosen = chosen.contains(&one) && chosen.contains(&other);
-            let what_to_do = match is_chosen {
+            let advice = match is_chosen {
                 true => "leave one of them out".to_owned(),
                 false => format!("set PROSODY_MODULES_DISABLED={other}, or leave {one} out"),
             };
             report.error(SettingError::new(
                 &settings.variable(Field::modules_enabled),
-                &format!("{one} ({one_by}) and {other} ({other_by}) cannot be loaded together: {what_to_do}"),
+                &format!("{one} ({one_by}) and {other} ({other_by}) cannot be loaded together: {advice}"),
             ));
             continue;
         }
@@ -503,7 +505,9 @@ fn find_conflicts(requests: &[ModuleRequest], settings: &Settings, hosts: &Serve
                 list.each_text(&mut |name, _| is_disabled |= name == one || name == other);
             });
             let on = Some(host.name.as_str());
-            if let (Some(one_by), Some(other_by), false) = (asks(one, on), asks(other, on), is_disabled) {
+            if let (Some(one_by), Some(other_by), false) =
+                (requested_by(one, on), requested_by(other, on), is_disabled)
+            {
                 report.error(SettingError::new(
                     &settings.variable(Field::virtual_hosts),
                     &format!(
@@ -517,8 +521,8 @@ fn find_conflicts(requests: &[ModuleRequest], settings: &Settings, hosts: &Serve
     }
 }
 
-/// Says which names were not written as Prosody writes them.
-fn say_what_was_understood(settings: &Settings, report: &mut Report) {
+/// Reports names that were normalized to Prosody's spelling.
+fn report_normalized_names(settings: &Settings, report: &mut Report) {
     for (field, set) in [
         (Field::modules_enabled, &settings.modules.modules_enabled),
         (Field::modules_disabled, &settings.modules.modules_disabled),
@@ -537,7 +541,7 @@ fn say_what_was_understood(settings: &Settings, report: &mut Report) {
     }
 }
 
-/// The user's folders, which are searched before Prosody's own.
+/// The custom module directories. Prosody searches them before its own.
 fn plugin_paths(settings: &Settings, facts: &Facts) -> Vec<String> {
     match &settings.modules.plugin_paths {
         Some(paths) => paths.iter().map(|path| path.as_str().to_owned()).collect(),
@@ -545,7 +549,7 @@ fn plugin_paths(settings: &Settings, facts: &Facts) -> Vec<String> {
     }
 }
 
-/// The names in a list that may not be set.
+/// The names in a setting. Empty if it is not set.
 pub fn names(set: &Option<Set<Name>>) -> Vec<&str> {
     set.iter().flat_map(|set| set.iter()).map(|name| name.as_str()).collect()
 }

@@ -1,4 +1,4 @@
-//! Whether the directories that settings name are fit for their use.
+//! Checks of the directories in the settings.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
 
-/// Directories of the system, which are nobody's to give to Prosody.
+/// Directories of the system. They must not belong to Prosody.
 const SYSTEM: [&str; 16] = [
     "/", "/bin", "/boot", "/dev", "/dev/shm", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/run",
     "/sys", "/tmp", "/usr", "/var",
 ];
 
-/// Input, output and data are three places: each has an owner of its own.
+/// Reports unsuitable directories. Those for configuration, runtime and data must differ, because their owners differ.
 pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     let places = [
         (Field::data_dir, &facts.data_dir),

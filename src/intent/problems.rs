@@ -1,4 +1,4 @@
-//! Sentences for what is wrong with the image, the directories and the files of the user's.
+//! Messages about problems of the image, the directories and custom files.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::settings::catalogue::PREFIX;
 use crate::settings::{Settings, compat, input};
 use crate::text::reason;
 
-/// Reports what the facts say is wrong, and the variables that mean nothing.
+/// Reports the problems in the facts, and unknown variables.
 pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
     if let Version::Development(text) = &facts.prosody.version {
         report.warning(format!(
@@ -31,7 +31,7 @@ pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
             Problem::NoPluginPath(path) => {
                 let (field, path) = match &settings.modules.plugin_paths {
                     Some(_) => (Field::plugin_paths, path.display().to_string()),
-                    // What stands in options may be secret.
+                    // Values in PROSODY_OPTIONS may be secret.
                     None => (Field::options, "a folder in `plugin_paths`".to_owned()),
                 };
                 let variable = settings.variable(field);
@@ -69,30 +69,29 @@ pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
     }
 }
 
-/// Warns about names that are no settings, unless a file of the user's reads them.
+/// Warns about unknown variables, unless a custom file reads them.
 pub fn unknown_names(settings: &Settings, facts: Option<&Facts>, report: &mut Report) {
     let read = facts.map(|facts| facts.custom_files.environment()).unwrap_or_default();
-    // Where the user's own files define the hosts, `DOMAIN` is no sign that what any program could have is meant for us.
+    // If custom files define the hosts, `DOMAIN` is no sign that variables without our prefix are meant for us.
     let is_meant =
         !settings.has_foreign_domain() || !facts.is_some_and(|facts| facts.custom_files.define_host());
-    let is_warned_of =
-        |name: &&String| !read.contains(name.as_str()) && (is_meant || name.starts_with(PREFIX));
-    for name in settings.source.unknown.iter().filter(is_warned_of) {
+    let is_unknown = |name: &&String| !read.contains(name.as_str()) && (is_meant || name.starts_with(PREFIX));
+    for name in settings.source.unknown.iter().filter(is_unknown) {
         report.setting_warning(compat::hint(name).unwrap_or_else(|| {
-            let near = input::suggestion(name);
-            let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            let suggestion = input::suggestion(name);
+            let hint = suggestion.map_or_else(String::new, |known| format!("; did you mean {known}?"));
             format!("{name}: there is no such setting{hint}")
         }));
     }
 }
 
-/// Prosody's own modules are hidden, as by a volume over their folder, or are an older version's.
+/// The message that Prosody's own modules are hidden, for example by a volume, or belong to an older version.
 pub fn hidden_modules(prosody: &Prosody, missing: &str) -> String {
     format!(
         "{folder}: there is no {missing}, which is one of the own modules of Prosody {version}: a volume or another \
          mount there hides them; remove it, and mount modules of yours elsewhere: at /etc/prosody/modules, or in a \
          folder that PROSODY_PLUGIN_PATHS names (`plugin_paths` in a prosody.cfg.lua of your own)",
-        // Prosody's build has a slash at its end.
+        // The path from Prosody's build ends with a slash.
         folder = prosody.plugin_dir.components().as_path().display(),
         version = prosody.version,
     )

@@ -1,4 +1,4 @@
-//! Where data go: the storage backends, the `sql` table, and how long archives are kept.
+//! The options for storage: the backends, the `sql` table, and the expiry of archives.
 
 use super::hosts::Options;
 use super::modules::names;
@@ -12,8 +12,8 @@ use crate::text::nearest;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 
-/// The stores that Prosody 13.0 and 0.12 and the modules of Debian's collection open, by `open_store`, by the older
-/// `datamanager`, or as the name under which a module looks for a driver of many stores.
+/// The stores of Prosody 13.0 and 0.12, and of the modules in Debian's collection. They are opened with `open_store` or
+/// the older `datamanager`, or are names under which modules look up a driver for many stores.
 const STORES: [&str; 48] = [
     "account_activity",
     "account_details",
@@ -72,27 +72,27 @@ pub fn options(settings: &Settings, options: &mut Options, report: &mut Report) 
     expiry(settings, options);
 }
 
-/// A store that nothing opens may be that of a module of the user's own: its name is the module's unless that says
-/// otherwise.
+/// Warns about unknown stores, except those with the name of a module in the settings: a custom module's store has the
+/// module's name by default.
 fn find_unknown_stores(settings: &Settings, report: &mut Report) {
     let (modules, hosts) = (&settings.modules, &settings.hosts);
-    let mut own = names(&modules.modules_enabled);
-    own.extend(names(&modules.modules_available));
-    own.extend(names(&hosts.muc_modules));
+    let mut of_modules = names(&modules.modules_enabled);
+    of_modules.extend(names(&modules.modules_available));
+    of_modules.extend(names(&hosts.muc_modules));
     let of_hosts = hosts.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.modules_enabled);
     let of_components =
         hosts.components.iter().flat_map(|list| &list.0).map(|component| &component.modules_enabled);
-    own.extend(of_hosts.chain(of_components).flat_map(|set| set.iter()).map(|name| name.as_str()));
+    of_modules.extend(of_hosts.chain(of_components).flat_map(|set| set.iter()).map(|name| name.as_str()));
     for store in settings.stores.keys().map(String::as_str) {
-        if STORES.contains(&store) || own.contains(&store) {
+        if STORES.contains(&store) || of_modules.contains(&store) {
             continue;
         }
-        let meant = match nearest(store, STORES.into_iter()) {
+        let hint = match nearest(store, STORES.into_iter()) {
             Some(found) => format!("; did you mean `{found}`?"),
             None => String::new(),
         };
         report.setting_warning(format!(
-            "{}: neither Prosody nor a module of its collection has a store `{store}`{meant}",
+            "{}: neither Prosody nor a module of its collection has a store `{store}`{hint}",
             settings.source.stores[store].variable
         ));
     }
@@ -126,7 +126,7 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
         }
         options.insert("sql".into(), sqlite_table());
     }
-    // Also where a host's own options, or the user's own files, name `sql`.
+    // Custom options in settings may name `sql` too.
     let named =
         stores.iter().map(|(_, backend)| *backend).chain(default).chain(by_url).any(|name| name == "sql");
     let in_host =
@@ -148,25 +148,25 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
         Family::Db => !sqlite && !named && !in_host,
     };
     if let Some(field) = field.filter(|_| is_unused) {
-        let what_to_do = match family {
+        let advice = match family {
             Family::Db => "set PROSODY_DEFAULT_STORAGE=sql, or PROSODY_STORAGE_ARCHIVE=sql for one store",
             _ => "set PROSODY_SQL_DRIVER",
         };
         report.setting_warning(format!(
-            "{}: nothing is stored in that database: {what_to_do}",
+            "{}: nothing is stored in that database: {advice}",
             settings.variable(*field)
         ));
     }
 }
 
-/// Which settings describe the database. They differ in their defaults.
+/// The family of the settings that describe the database. Their defaults differ.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Family {
     /// `PROSODY_DB_*`, or a URL.
     Db,
-    /// The official image's `PROSODY_SQL_*`, where the driver makes `sql` the default.
+    /// The official image's `PROSODY_SQL_*`. The driver makes `sql` the default storage.
     Sql,
-    /// The same without the driver, and so without effect.
+    /// The same without the driver. They have no effect.
     SqlWithoutDriver,
 }
 
@@ -180,12 +180,12 @@ impl Family {
     }
 }
 
-/// `mod_storage_sql`'s options for its own default.
+/// The options of `mod_storage_sql` for its default, SQLite.
 fn sqlite_table() -> Value {
     Value::table([("driver", Value::from("SQLite3")), ("database", Value::from(SQLITE_FILE))])
 }
 
-/// The settings that describe a database one by one.
+/// The settings that together describe a database.
 const DATABASE_FIELDS: [Field; 6] = [
     Field::db_driver,
     Field::db_host,
@@ -195,8 +195,8 @@ const DATABASE_FIELDS: [Field; 6] = [
     Field::db_password,
 ];
 
-/// The default backend. The official image's `PROSODY_STORAGE=sql` with nothing that names a database is SQLite, and its
-/// `PROSODY_SQL_DRIVER` is `sql` whatever that says.
+/// The default backend. As in the official image, `PROSODY_STORAGE=sql` without a database is SQLite, and
+/// `PROSODY_SQL_DRIVER` always selects `sql`.
 fn default_storage(settings: &Settings) -> Option<&str> {
     let family = Family::of(settings);
     if family == Family::Sql {
@@ -210,7 +210,7 @@ fn default_storage(settings: &Settings) -> Option<&str> {
     Some(if name == "sql" && is_official && !names_database { "sqlite" } else { name })
 }
 
-/// Whether written options store something in SQL without saying which database themselves.
+/// Whether custom options select the backend `sql` without an `sql` table.
 fn names_sql(options: &crate::settings::types::CustomOptions) -> bool {
     let is_sql = |value: &Value| {
         value.as_str() == Some("sql") || value.fields().iter().any(|(_, item)| item.as_str() == Some("sql"))
@@ -220,7 +220,7 @@ fn names_sql(options: &crate::settings::types::CustomOptions) -> bool {
         && options.iter().any(|(name, value)| stores.contains(&name) && value.is_some_and(is_sql))
 }
 
-/// `mod_storage_sql`'s options.
+/// The options of `mod_storage_sql`.
 fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value {
     let storage = &settings.storage;
     let mut table: Vec<(&str, Value)> = Vec::new();
@@ -239,7 +239,7 @@ fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value 
     }
     let driver = storage.db_driver.unwrap_or(DbDriver::PostgreSql);
     let is_sqlite = driver == DbDriver::Sqlite3;
-    // The official image leaves all that is not set to Prosody and the driver.
+    // The official image leaves defaults to Prosody and the driver.
     let default = |text: &'static str| Some(text).filter(|_| family == Family::Db);
     let (name, host) = match driver {
         DbDriver::Sqlite3 => (default("prosody").or(Some(SQLITE_FILE)), None),
@@ -267,7 +267,7 @@ fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value 
     Value::table(table)
 }
 
-/// Durations are whole seconds: 0.12 reads `"12h"` as 12 seconds.
+/// Adds the expiry of archives, in whole seconds: 0.12 reads `"12h"` as 12 seconds.
 fn expiry(settings: &Settings, options: &mut Options) {
     let storage = &settings.storage;
     let archive = storage.archive_expires_after.as_ref().map(|duration| duration.lua());

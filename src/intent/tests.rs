@@ -1,4 +1,4 @@
-//! Facts made by hand: nothing here looks at the disk.
+//! Intents from hand-made facts. Nothing here reads the disk.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,9 @@ use crate::facts::{Problem, custom_files};
 use crate::lua::Value;
 use crate::os::users::User;
 
-fn decide_with(facts: &Facts, whole: bool, environment: &[(&str, &str)]) -> (Intent, Report) {
+fn decide_with(facts: &Facts, with_autoloaded: bool, environment: &[(&str, &str)]) -> (Intent, Report) {
     let (settings, mut report) = Settings::example(environment);
-    let intent = decide(&settings, facts, whole, &mut report);
+    let intent = decide(&settings, facts, with_autoloaded, &mut report);
     (intent, report)
 }
 
@@ -21,14 +21,14 @@ fn decided(environment: &[(&str, &str)]) -> (Intent, Report) {
     decide_with(&Facts::example(), false, environment)
 }
 
-/// What is wanted where nothing is wrong.
+/// The intent. Panics on errors.
 fn wanted(environment: &[(&str, &str)]) -> Intent {
     let (intent, report) = decided(environment);
-    assert_eq!(mistakes(&report), [""; 0]);
+    assert_eq!(errors(&report), [""; 0]);
     intent
 }
 
-fn mistakes(report: &Report) -> Vec<String> {
+fn errors(report: &Report) -> Vec<String> {
     report.errors().iter().map(ToString::to_string).collect()
 }
 
@@ -49,10 +49,10 @@ fn list(values: &[&str]) -> Value {
     values.iter().copied().collect()
 }
 
-/// The modules that are asked for by this, each with what for.
-fn asked_by<'a>(intent: &'a Intent, wanted: &str) -> Vec<(&'a str, &'a Role)> {
+/// The modules that a source requests, with their roles.
+fn requested_by<'a>(intent: &'a Intent, source: &str) -> Vec<(&'a str, &'a Role)> {
     let role = |request: &'a ModuleRequest| match &request.reason {
-        Reason::Asked { by, role, .. } if by == wanted => Some((request.name.as_str(), role)),
+        Reason::Asked { by, role, .. } if by == source => Some((request.name.as_str(), role)),
         _ => None,
     };
     intent.modules.requests.iter().filter_map(role).collect()
@@ -67,11 +67,11 @@ fn the_same_input_gives_the_same_intent() {
         ("PROSODY_OPTIONS", r#"{"b": {"x": 1, "y": [true]}, "a": null}"#),
         ("PROSODY_ACCOUNTS", "a@chat.example:S3CRET"),
     ];
-    for whole in [false, true] {
-        let (one, report) = decide_with(&Facts::example(), whole, &environment);
-        let (two, again) = decide_with(&Facts::example(), whole, &environment);
+    for with_autoloaded in [false, true] {
+        let (one, report) = decide_with(&Facts::example(), with_autoloaded, &environment);
+        let (two, again) = decide_with(&Facts::example(), with_autoloaded, &environment);
         assert_eq!(one, two);
-        assert_eq!((mistakes(&report), warnings(&report)), (mistakes(&again), warnings(&again)));
+        assert_eq!((errors(&report), warnings(&report)), (errors(&again), warnings(&again)));
     }
     for (index, value) in
         ["other.example", "one", "internal", "{}", "a@chat.example:OTHER"].into_iter().enumerate()
@@ -83,7 +83,7 @@ fn the_same_input_gives_the_same_intent() {
 }
 
 #[test]
-fn where_nothing_names_a_host_there_is_one() {
+fn there_is_a_default_host() {
     let intent = wanted(&[]);
     assert_eq!((hosts(&intent), components(&intent)), (vec!["localhost"], Vec::new()));
     let facts = Facts { hostname: "chat.example".to_owned(), ..Facts::example() };
@@ -93,14 +93,14 @@ fn where_nothing_names_a_host_there_is_one() {
 }
 
 #[test]
-fn where_a_file_of_the_users_defines_a_host_there_is_none() {
+fn a_host_in_a_custom_file_replaces_the_default_host() {
     let mut facts = Facts::example();
     facts
         .custom_files
         .extra
         .push(CustomFile::example("/etc/prosody/conf.d/a.cfg.lua", r#"VirtualHost "a.example""#));
     let (intent, report) = decide_with(&facts, false, &[]);
-    assert_eq!((hosts(&intent), mistakes(&report)), (Vec::new(), Vec::new()));
+    assert_eq!((hosts(&intent), errors(&report)), (Vec::new(), Vec::new()));
     assert!(intent.certificates.wants_all, "and there may be others");
     let names: Vec<(&str, bool)> =
         intent.certificates.names.iter().map(|name| (name.name.as_str(), name.is_host)).collect();
@@ -129,7 +129,7 @@ fn one_domain_brings_its_services() {
 }
 
 #[test]
-fn components_that_are_named_take_the_place_of_the_domains() {
+fn named_components_replace_the_default_ones() {
     let intent = wanted(&[
         ("PROSODY_DOMAIN", "chat.example"),
         ("PROSODY_COMPONENTS", "rooms.chat.example:muc, files.chat.example:http_file_share"),
@@ -155,11 +155,11 @@ fn components_that_are_named_take_the_place_of_the_domains() {
 }
 
 #[test]
-fn two_hosts_of_one_name_are_a_mistake() {
+fn two_hosts_with_one_name_are_an_error() {
     let (_, report) =
         decided(&[("PROSODY_VIRTUAL_HOSTS", "a.example"), ("PROSODY_COMPONENTS", "a.example:muc")]);
     assert_eq!(
-        mistakes(&report),
+        errors(&report),
         [
             "PROSODY_COMPONENTS: a.example is a component here and a virtual host of PROSODY_VIRTUAL_HOSTS: give one of \
              them another name"
@@ -168,7 +168,7 @@ fn two_hosts_of_one_name_are_a_mistake() {
 }
 
 #[test]
-fn a_name_that_is_not_ascii_has_one_for_tls() {
+fn a_non_ascii_host_has_an_ascii_name_for_tls() {
     let intent = wanted(&[("PROSODY_VIRTUAL_HOSTS", "münchen.example, b.example")]);
     let [one, two] = &intent.hosts.virtual_hosts[..] else { panic!() };
     for option in ["s2s_direct_tls_host", "c2s_direct_tls_host", "https_host"] {
@@ -178,7 +178,7 @@ fn a_name_that_is_not_ascii_has_one_for_tls() {
 }
 
 #[test]
-fn what_is_written_wins_over_our_options_and_null_leaves_them_out() {
+fn custom_options_replace_ours_and_null_removes_them() {
     let options = |written| wanted(&[("PROSODY_OPTIONS", written)]).options;
     let ours = options("{}");
     assert_eq!(ours["s2s_secure_auth"], Value::from(true));
@@ -200,7 +200,7 @@ fn addresses_follow_the_kernel() {
 }
 
 #[test]
-fn each_module_is_asked_for_by_what_names_it() {
+fn each_request_names_its_setting() {
     let intent = wanted(&[
         ("PROSODY_DOMAIN", "chat.example"),
         ("PROSODY_MODULES_ENABLED", "one, mod_TWO"),
@@ -213,21 +213,21 @@ fn each_module_is_asked_for_by_what_names_it() {
     ]);
     let rooms = || "conference.chat.example".to_owned();
     assert_eq!(
-        asked_by(&intent, "PROSODY_MODULES_ENABLED"),
+        requested_by(&intent, "PROSODY_MODULES_ENABLED"),
         [("one", &Role::Enabled), ("two", &Role::Enabled)]
     );
-    assert_eq!(asked_by(&intent, "PROSODY_MODULES_AVAILABLE"), [("three", &Role::Available)]);
-    assert_eq!(asked_by(&intent, "PROSODY_MUC_MODULES"), [("muc_four", &Role::EnabledOn(rooms()))]);
-    assert_eq!(asked_by(&intent, "PROSODY_AUTHENTICATION"), [("auth_ldap", &Role::Authentication)]);
-    assert_eq!(asked_by(&intent, "PROSODY_STORAGE_ARCHIVE"), [("storage_memory", &Role::Storage)]);
-    assert_eq!(asked_by(&intent, "PROSODY_TURN_SECRET"), [("turn_external", &Role::Enabled)]);
-    let domain = asked_by(&intent, "PROSODY_DOMAIN");
+    assert_eq!(requested_by(&intent, "PROSODY_MODULES_AVAILABLE"), [("three", &Role::Available)]);
+    assert_eq!(requested_by(&intent, "PROSODY_MUC_MODULES"), [("muc_four", &Role::EnabledOn(rooms()))]);
+    assert_eq!(requested_by(&intent, "PROSODY_AUTHENTICATION"), [("auth_ldap", &Role::Authentication)]);
+    assert_eq!(requested_by(&intent, "PROSODY_STORAGE_ARCHIVE"), [("storage_memory", &Role::Storage)]);
+    assert_eq!(requested_by(&intent, "PROSODY_TURN_SECRET"), [("turn_external", &Role::Enabled)]);
+    let domain = requested_by(&intent, "PROSODY_DOMAIN");
     for expected in
         [("mam", &Role::Enabled), ("muc", &Role::Component(rooms())), ("muc_mam", &Role::EnabledOn(rooms()))]
     {
         assert!(domain.contains(&expected), "{expected:?}: {domain:?}");
     }
-    // Nobody chose what is there by default.
+    // Default modules are not chosen.
     let is_chosen = |name: &str| {
         let request = intent.modules.requests.iter().find(|request| request.name == name);
         request.unwrap().reason.is_chosen()
@@ -239,7 +239,7 @@ fn each_module_is_asked_for_by_what_names_it() {
 }
 
 #[test]
-fn names_among_values_that_may_be_secrets_are_hidden() {
+fn names_from_possibly_secret_values_are_hidden() {
     let intent = wanted(&[(
         "PROSODY_OPTIONS",
         r#"{"modules_enabled": ["one"], "authentication": "two", "storage": {"archive": "three"}}"#,
@@ -254,12 +254,12 @@ fn names_among_values_that_may_be_secrets_are_hidden() {
 }
 
 #[test]
-fn the_whole_has_what_prosody_loads_by_itself() {
+fn autoloaded_modules_are_requested_only_on_demand() {
     let facts = Facts::example();
-    let whole = decide_with(&facts, true, &[("PROSODY_EXTERNAL_COMPONENTS", "irc.example:x")]).0;
-    let asked = asked_by(&whole, "Prosody itself");
+    let complete = decide_with(&facts, true, &[("PROSODY_EXTERNAL_COMPONENTS", "irc.example:x")]).0;
+    let asked = requested_by(&complete, "Prosody itself");
     assert!(asked.contains(&("c2s", &Role::Enabled)) && asked.contains(&("offline", &Role::Enabled)));
-    let defaults = asked_by(&whole, "the default set");
+    let defaults = requested_by(&complete, "the default set");
     for expected in [
         ("auth_internal_hashed", &Role::Authentication),
         ("authz_internal", &Role::Authorization),
@@ -268,26 +268,26 @@ fn the_whole_has_what_prosody_loads_by_itself() {
         assert!(defaults.contains(&expected), "{expected:?}");
     }
     let component = Role::Component("irc.example".to_owned());
-    assert_eq!(asked_by(&whole, "PROSODY_EXTERNAL_COMPONENTS"), [("component", &component)]);
-    assert!(whole.modules.reads_own && whole.modules.is_whole);
-    let part = decide_with(&facts, false, &[]).0;
-    assert!(asked_by(&part, "Prosody itself").is_empty() && !part.modules.reads_own);
+    assert_eq!(requested_by(&complete, "PROSODY_EXTERNAL_COMPONENTS"), [("component", &component)]);
+    assert!(complete.modules.reads_own && complete.modules.is_whole);
+    let default = decide_with(&facts, false, &[]).0;
+    assert!(requested_by(&default, "Prosody itself").is_empty() && !default.modules.reads_own);
 }
 
 #[test]
-fn what_is_disabled_is_left_out_or_named() {
+fn disabled_modules_are_left_out_or_disabled_by_option() {
     let intent =
         wanted(&[("PROSODY_MODULES_DISABLED", "pep, offline, one"), ("PROSODY_MODULES_ENABLED", "one")]);
     let enabled: Vec<&str> = intent.modules.enabled.iter().map(|module| module.name.as_str()).collect();
     assert!(!enabled.contains(&"pep") && enabled.contains(&"roster") && enabled.contains(&"one"));
-    // What Prosody loads by itself has to be named.
+    // Modules that Prosody loads without configuration need the option.
     assert_eq!(intent.options["modules_disabled"], list(&["offline"]));
     assert_eq!(intent.modules.disabled, ["pep", "offline"], "what is enabled too is not");
     assert!(intent.modules.reads_own, "what needs it is of interest");
 }
 
 #[test]
-fn an_older_prosody_is_not_asked_for_newer_modules() {
+fn newer_modules_are_not_requested_from_an_older_prosody() {
     let mut facts = Facts::example();
     let has = |facts: &Facts, name| {
         decide_with(facts, false, &[]).0.modules.enabled.iter().any(|module| module.name == name)
@@ -298,10 +298,10 @@ fn an_older_prosody_is_not_asked_for_newer_modules() {
 }
 
 #[test]
-fn modules_that_exclude_each_other_are_a_mistake() {
+fn mutually_exclusive_modules_are_an_error() {
     let (_, report) = decided(&[("PROSODY_MODULES_ENABLED", "vcard")]);
     assert_eq!(
-        mistakes(&report),
+        errors(&report),
         [
             "PROSODY_MODULES_ENABLED: vcard (PROSODY_MODULES_ENABLED) and vcard_legacy (the default set) cannot be loaded \
              together: set PROSODY_MODULES_DISABLED=vcard_legacy, or leave vcard out"
@@ -310,8 +310,8 @@ fn modules_that_exclude_each_other_are_a_mistake() {
     wanted(&[("PROSODY_MODULES_ENABLED", "vcard"), ("PROSODY_MODULES_DISABLED", "vcard_legacy")]);
     let on_one = r#"[{"host": "a.example", "modules_enabled": ["vcard"]}, {"host": "b.example"}]"#;
     let (_, report) = decided(&[("PROSODY_VIRTUAL_HOSTS", on_one)]);
-    let [mistake] = &mistakes(&report)[..] else { panic!("{report}") };
-    assert!(mistake.contains("cannot be loaded together on a.example"), "{mistake}");
+    let [error] = &errors(&report)[..] else { panic!("{report}") };
+    assert!(error.contains("cannot be loaded together on a.example"), "{error}");
     wanted(&[(
         "PROSODY_VIRTUAL_HOSTS",
         r#"[{"host": "a.example", "modules_enabled": ["vcard"], "modules_disabled": ["vcard_legacy"]}]"#,
@@ -337,7 +337,7 @@ fn certificates_are_wanted_for_every_name() {
         ("PROSODY_SELF_SIGNED_CERTIFICATES", "false"),
     ];
     let (intent, report) = decide_with(&facts, false, &environment);
-    assert_eq!(mistakes(&report), [""; 0]);
+    assert_eq!(errors(&report), [""; 0]);
     let wanted = &intent.certificates;
     let names: Vec<_> = wanted
         .names
@@ -375,7 +375,7 @@ fn certificates_are_wanted_for_every_name() {
 }
 
 #[test]
-fn each_folder_of_certificates_may_be_for_a_name_of_its_own() {
+fn each_import_directory_may_have_its_own_domain() {
     let intent = wanted(&[
         ("PROSODY_IMPORT_CERTIFICATE_DIRECTORIES", "/one, /two"),
         ("PROSODY_IMPORT_CERTIFICATE_HOSTNAMES", "one.example, Zwei.example"),
@@ -398,7 +398,7 @@ fn each_folder_of_certificates_may_be_for_a_name_of_its_own() {
 }
 
 #[test]
-fn accounts_with_rights_come_first_and_their_hosts_know_them() {
+fn privileged_accounts_come_first_and_become_administrators() {
     let intent = wanted(&[
         ("PROSODY_VIRTUAL_HOSTS", "a.example"),
         (
@@ -412,9 +412,9 @@ fn accounts_with_rights_come_first_and_their_hosts_know_them() {
         ("PROSODY_VIRTUAL_HOSTS", "a.example"),
         ("PROSODY_ACCOUNTS", "b@a.example:S3CRET, c@b.example:S3CRET"),
     ]);
-    let [mistake] = &mistakes(&report)[..] else { panic!("{report}") };
-    assert!(mistake.contains("entry 2: no virtual host has that domain"), "{mistake}");
-    assert!(!mistake.contains("S3CRET"), "{mistake}");
+    let [error] = &errors(&report)[..] else { panic!("{report}") };
+    assert!(error.contains("entry 2: no virtual host has that domain"), "{error}");
+    assert!(!error.contains("S3CRET"), "{error}");
 }
 
 #[test]
@@ -430,16 +430,16 @@ fn the_databases_are_those_that_hosts_use() {
 }
 
 #[test]
-fn places_that_are_one_or_the_systems_are_a_mistake() {
+fn shared_directories_and_system_directories_are_errors() {
     let with = |change: &dyn Fn(&mut Facts)| {
         let mut facts = Facts::example();
         change(&mut facts);
-        mistakes(&decide_with(&facts, false, &[("PROSODY_CERTIFICATES", "/run/certs")]).1)
+        errors(&decide_with(&facts, false, &[("PROSODY_CERTIFICATES", "/run/certs")]).1)
     };
     assert_eq!(with(&|_| ()), [""; 0]);
     let one = |change: &dyn Fn(&mut Facts), expected: &str| {
-        let [mistake] = &with(change)[..] else { panic!("{:?}", with(change)) };
-        assert!(mistake.starts_with(expected), "{mistake}");
+        let [error] = &with(change)[..] else { panic!("{:?}", with(change)) };
+        assert!(error.starts_with(expected), "{error}");
     };
     one(&|facts| facts.data_dir = "/tmp".into(), "PROSODY_DATA_DIR: /tmp is the system's");
     one(
@@ -454,7 +454,7 @@ fn places_that_are_one_or_the_systems_are_a_mistake() {
 }
 
 #[test]
-fn every_problem_of_the_image_is_said() {
+fn every_problem_in_the_facts_is_reported() {
     let file = |reason| custom_files::Problem { path: "/etc/prosody/conf.d/a.cfg.lua".into(), reason };
     let facts = Facts {
         identity: User { name: None, uid: 5, gid: 6 },
@@ -469,12 +469,12 @@ fn every_problem_of_the_image_is_said() {
         ..Facts::example()
     };
     let (_, report) = decide_with(&facts, false, &[("PROSODY_PLUGIN_PATHS", "/none"), ("PROSODY_X", "1")]);
-    let mistakes = mistakes(&report);
-    assert_eq!(mistakes.len(), 4, "{mistakes:?}");
-    assert!(mistakes[0].starts_with("/usr/lib/prosody/modules: there is no mod_c2s.lua"), "{mistakes:?}");
-    assert!(mistakes[1].contains("a.cfg.lua: is a link to nothing"), "{mistakes:?}");
-    assert_eq!(mistakes[2], "no such user");
-    assert!(mistakes[3].contains("run `chgrp 6` and `chmod g+r` on it"), "{mistakes:?}");
+    let errors = errors(&report);
+    assert_eq!(errors.len(), 4, "{errors:?}");
+    assert!(errors[0].starts_with("/usr/lib/prosody/modules: there is no mod_c2s.lua"), "{errors:?}");
+    assert!(errors[1].contains("a.cfg.lua: is a link to nothing"), "{errors:?}");
+    assert_eq!(errors[2], "no such user");
+    assert!(errors[3].contains("run `chgrp 6` and `chmod g+r` on it"), "{errors:?}");
     let warnings = warnings(&report);
     for expected in [
         "PROSODY_PLUGIN_PATHS: /none is no directory",
