@@ -115,7 +115,7 @@ pub fn scan_and_show(
     now: OffsetDateTime,
     show: &mut dyn FnMut(&Path),
 ) -> ScannedCertificates {
-    let found = sources::look(sources, show);
+    let found = sources::scan(sources, show);
     let mut leaves: Vec<Leaf> = Vec::new();
     let mut by_certificate: HashMap<&[u8], Vec<usize>> = HashMap::new();
     let mut by_name: HashMap<String, Vec<Entry>> = HashMap::new();

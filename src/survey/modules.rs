@@ -1097,7 +1097,7 @@ mod tests {
     }
 
     #[test]
-    fn lua_libraries_are_found_where_lua_finds_them() {
+    fn lua_libraries_are_searched_like_lua_does() {
         let place = TestDir::new();
         for file in [
             "lib/util/own.lua",

@@ -129,7 +129,7 @@ pub fn assign(
 }
 
 impl Assignments {
-    /// Chooses a certificate for every name that Prosody may look for, except those in `self_signed`.
+    /// Chooses a certificate for every name that Prosody may look for. Files below `self_signed` are no candidates.
     fn choose(
         &mut self,
         wanted: &Certificates,
@@ -198,7 +198,7 @@ impl Assignments {
         self.problems = scanned.problems().to_vec();
     }
 
-    /// Assigns to names without a certificate that of the nearest parent domain with one, as Prosody does.
+    /// Gives names without a certificate their nearest parent domain's, as Prosody does.
     fn inherit(&mut self) {
         let origin = |served: &Served| match (&served.origin, served.pair()) {
             (CertificateOrigin::Own, _) => Some(CertificateOrigin::Own),

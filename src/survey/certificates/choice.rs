@@ -128,7 +128,7 @@ impl ScannedCertificates {
         for (leaf, rank) in candidates {
             let why_not = match self.unfit(leaf, rank) {
                 Some(why) => Some(why),
-                None => chosen.as_ref().map(|(best, pair)| better(rank, *best, pair, self.certificate(leaf))),
+                None => chosen.as_ref().map(|(best, pair)| worse(rank, *best, pair, self.certificate(leaf))),
             };
             if let Some(why) = why_not {
                 choice.passed_over.push(self.pass_over(leaf, name, why));
@@ -272,7 +272,7 @@ impl ScannedCertificates {
         let private = folder.private();
         let likely = likely_keys(&folder.path, &file.path);
         let take =
-            |path: PathBuf, is_likely| self.fitting(&path, certificate, is_likely).map(|key| (path, key));
+            |path: PathBuf, is_likely| self.matching(&path, certificate, is_likely).map(|key| (path, key));
 
         let mut flaw = None;
         let mut note = |result: Result<(PathBuf, String), Flaw>| match result {
@@ -315,7 +315,7 @@ impl ScannedCertificates {
 
     /// The PEM of the key in this file that matches the certificate. A key that cannot be checked is accepted only
     /// under a conventional name (`is_likely`).
-    fn fitting(&self, path: &Path, certificate: &Certificate, is_likely: bool) -> Result<String, Flaw> {
+    fn matching(&self, path: &Path, certificate: &Certificate, is_likely: bool) -> Result<String, Flaw> {
         let keys = self.keys_of(path);
         let fits = |key: &&super::key::Key| key.fits(&certificate.public_key).unwrap_or(is_likely);
         if let Some(key) = keys.keys.iter().find(fits) {
@@ -356,8 +356,8 @@ impl ScannedCertificates {
     }
 }
 
-/// The reason why the chosen certificate is better than another one.
-fn better(rank: Rank, best: Rank, chosen: &Pair, certificate: &Certificate) -> Flaw {
+/// The reason why a certificate is worse than the chosen one.
+fn worse(rank: Rank, best: Rank, chosen: &Pair, certificate: &Certificate) -> Flaw {
     let path = chosen.certificate.display();
     Flaw::worse(if rank.is_expired {
         format!("expired on {}", certificate.not_after.date())

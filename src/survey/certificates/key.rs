@@ -127,7 +127,7 @@ impl Key {
             }
             Kind::Ec { curve, .. } if algorithm != EC || its_curve != Some(curve.as_slice()) => Some(false),
             Kind::Ec { point: Some(point), .. } => Some(is_same_point(point, value)),
-            Kind::Ec { curve, scalar, point: None } => computes(curve, scalar, value),
+            Kind::Ec { curve, scalar, point: None } => is_computed_point(curve, scalar, value),
             Kind::Ed25519 { .. } if algorithm != ED25519 => Some(false),
             Kind::Ed25519 { point } => point.as_ref().map(|point| point == value),
         }
@@ -229,7 +229,7 @@ fn is_same_point(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// Whether a public key belongs to a private one. `None` for curves that ring does not have.
-fn computes(curve: &[u8], scalar: &[u8], point: &[u8]) -> Option<bool> {
+fn is_computed_point(curve: &[u8], scalar: &[u8], point: &[u8]) -> Option<bool> {
     let (algorithm, length) = match curve {
         P256 => (&ECDSA_P256_SHA256_ASN1_SIGNING, 32_usize),
         P384 => (&ECDSA_P384_SHA384_ASN1_SIGNING, 48),

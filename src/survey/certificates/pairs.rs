@@ -33,13 +33,13 @@ impl<'a> SelfSignedPairs<'a> {
             | CertificateOrigin::Kept(pair)
             | CertificateOrigin::Above(_, pair) => Some(pair.clone()),
             CertificateOrigin::SelfSigned(path) => privileges::as_user(self.user, || {
-                let look = |path: &Path| scan(&[SearchPlace { path: path.to_owned(), only: None }], self.now);
+                let read = |path: &Path| scan(&[SearchPlace { path: path.to_owned(), only: None }], self.now);
                 let name = ascii(&served.name)?;
-                let all = self.all.get_or_insert_with(|| look(path.parent().unwrap_or(path)));
+                let all = self.all.get_or_insert_with(|| read(path.parent().unwrap_or(path)));
                 let pair = all.choose(&name, Service::Xmpp).pair;
                 // Another certificate there may contain the name, from an earlier set of hosts.
                 let is_it = pair.as_ref().is_none_or(|pair| pair.certificate == *path);
-                if is_it { pair } else { look(path).choose(&name, Service::Xmpp).pair }
+                if is_it { pair } else { read(path).choose(&name, Service::Xmpp).pair }
             }),
             CertificateOrigin::Own | CertificateOrigin::None => None,
         }

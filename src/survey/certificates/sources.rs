@@ -78,12 +78,12 @@ pub struct Found {
 }
 
 /// Scans the sources. Passes each directory to `show` before reading its content.
-pub fn look(sources: &[SearchPlace], show: &mut dyn FnMut(&Path)) -> Found {
+pub fn scan(sources: &[SearchPlace], show: &mut dyn FnMut(&Path)) -> Found {
     let mut search = Search::new(show);
     for (number, source) in sources.iter().enumerate() {
         search.source = number;
         search.seen.clear();
-        search.look_at(&source.path);
+        search.scan_source(&source.path);
     }
     search.found
 }
@@ -110,7 +110,7 @@ fn is_certificate_name(name: &OsStr) -> bool {
 }
 
 /// Whether a file with this name contains no certificate.
-fn is_other(name: &OsStr) -> bool {
+fn is_unrelated_name(name: &OsStr) -> bool {
     let bytes = name.as_bytes();
     bytes.ends_with(b"~") || bytes.starts_with(b"README") || has_ending(name, &OTHERS)
 }
@@ -170,7 +170,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn look_at(&mut self, path: &Path) {
+    fn scan_source(&mut self, path: &Path) {
         match self.open_directory(path) {
             Ok(directory) => self.directory(path, &directory, DEPTH),
             // It may be mounted or created later, so it is watched.
@@ -238,7 +238,7 @@ impl<'a> Search<'a> {
             }
             let (kind, is_link) = self.kind(directory, &name, kind);
             match kind {
-                Kind::Directory if depth > 1 => self.below(path, directory, &name, is_link, depth - 1),
+                Kind::Directory if depth > 1 => self.subdirectory(path, directory, &name, is_link, depth - 1),
                 Kind::Directory => {
                     self.problem(path.join(&name), Flaw::lasting("is too deep, and not looked into"))
                 }
@@ -249,7 +249,7 @@ impl<'a> Search<'a> {
                     }
                     self.found.folders[folder].keys.push(name)
                 }
-                Kind::Regular if is_other(&name) => {}
+                Kind::Regular if is_unrelated_name(&name) => {}
                 Kind::Regular => {
                     let length = self.file(folder, directory, &name, is_link);
                     has_chain = has_chain || (length > 1 && contains(&name, "fullchain"));
@@ -289,22 +289,22 @@ impl<'a> Search<'a> {
     /// The kind of a file after following links, and whether it is a link. [`Kind::Link`] is a dangling link, or a link
     /// with a key's name, which is not followed.
     fn kind(&self, directory: &Opened, name: &OsStr, kind: Option<Type>) -> (Kind, bool) {
-        let look = |flags| fstatat(&directory.fd, name, flags).ok().map(|stat| Kind::of(&stat));
+        let stat = |flags| fstatat(&directory.fd, name, flags).ok().map(|stat| Kind::of(&stat));
         let kind = match kind {
             Some(Type::File) => Kind::Regular,
             Some(Type::Directory) => Kind::Directory,
             Some(Type::Symlink) => Kind::Link,
             Some(_) => Kind::Fifo,
-            None => look(AtFlags::AT_SYMLINK_NOFOLLOW).unwrap_or(Kind::Fifo),
+            None => stat(AtFlags::AT_SYMLINK_NOFOLLOW).unwrap_or(Kind::Fifo),
         };
         match kind {
             Kind::Link if is_key_name(name) => (kind, true),
-            Kind::Link => (look(AtFlags::empty()).unwrap_or(kind), true),
+            Kind::Link => (stat(AtFlags::empty()).unwrap_or(kind), true),
             kind => (kind, false),
         }
     }
 
-    fn below(&mut self, path: &Path, parent: &Opened, name: &OsStr, is_link: bool, depth: usize) {
+    fn subdirectory(&mut self, path: &Path, parent: &Opened, name: &OsStr, is_link: bool, depth: usize) {
         let path = path.join(name);
         let opened = if is_link {
             self.open_directory(&path)
@@ -332,7 +332,7 @@ impl<'a> Search<'a> {
             self.watch_target(&self.found.folders[folder].path, directory, name);
         }
         match self.read(&path, directory, name, is_link) {
-            Ok(Some(Content::Text)) => self.take(folder, path, name).unwrap_or_else(|(path, flaw)| {
+            Ok(Some(Content::Text)) => self.add(folder, path, name).unwrap_or_else(|(path, flaw)| {
                 self.problem(path, flaw);
                 0
             }),
@@ -384,7 +384,7 @@ impl<'a> Search<'a> {
     }
 
     /// Adds the certificates and the key in the buffer to the result. One broken block makes the file incomplete.
-    fn take(&mut self, folder: usize, path: PathBuf, name: &OsStr) -> Result<usize, (PathBuf, Flaw)> {
+    fn add(&mut self, folder: usize, path: PathBuf, name: &OsStr) -> Result<usize, (PathBuf, Flaw)> {
         let buffer = std::mem::take(&mut self.buffer);
         let read = self.certificates(&buffer, name);
         self.buffer = buffer;

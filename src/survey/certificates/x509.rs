@@ -138,11 +138,11 @@ impl Certificate {
     pub fn domains(&self) -> Vec<String> {
         let mut seen: HashSet<&str> = HashSet::new();
         let names = self.names.iter().map(|name| name.domain.as_str()).filter(|name| seen.insert(name));
-        let shown = |name| {
+        let in_unicode = |name| {
             let (wildcard, domain) = split_wildcard(name);
             format!("{wildcard}{}", idna::domain_to_unicode(domain).0)
         };
-        names.map(shown).collect()
+        names.map(in_unicode).collect()
     }
 }
 
