@@ -1,6 +1,7 @@
-//! What there is of what is wanted: modules with all that they need, and certificates.
+//! Finds the wanted modules, with everything that they need, and the wanted certificates.
 //!
-//! Modules and our own self-signed certificates are read as Prosody's user; certificates may be readable by root alone.
+//! Modules and our self-signed certificates are read as Prosody's user. Certificates of other programs may be readable
+//! by root alone, so root reads them.
 
 pub mod certificates;
 pub mod modules;
@@ -16,17 +17,17 @@ use crate::facts::Facts;
 use crate::intent::Intent;
 use crate::os::privileges;
 
-/// What was found.
+/// The result of the survey.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Findings {
-    /// The modules.
+    /// The modules and their libraries.
     pub modules: Modules,
-    /// The certificate of each name.
+    /// The certificate of each name, and its source.
     pub certificates: Assignments,
 }
 
-/// Looks for what is wanted. Certificates are scanned where that was not done yet; `served` is the folder of a running
-/// server's.
+/// Finds the wanted modules and certificates. Scans for certificates unless `scanned` is given. `served` is the
+/// directory with the certificates of a running server.
 pub fn survey(
     intent: &Intent,
     facts: &Facts,

@@ -1,7 +1,7 @@
-//! Certificates as ACME clients and people leave them on disk: found in every layout, and chosen by what they say.
+//! Finds certificates in the layouts of ACME clients and in hand-made ones, and chooses them by their content.
 //!
-//! A certificate serves a name if that is among its subject alternative names (RFC 6125; RFC 6120, section 13.7.1.2), if
-//! it is valid, and if its private key is there. The name of its file says nothing about it, only where its key may be.
+//! A certificate serves a name if the name is among its subject alternative names (RFC 6125; RFC 6120, section
+//! 13.7.1.2), if it is valid, and if its private key exists. The name of its file only helps to find the key.
 
 pub mod assign;
 mod choice;
@@ -31,33 +31,33 @@ use self::sources::Found;
 use self::x509::Certificate;
 use crate::intent::certificates::{SearchPlace, Service};
 
-/// Everything that was found, and what was read of keys since.
+/// The certificates in all sources. Keys are read when they are needed, and cached.
 pub struct ScannedCertificates {
     now: OffsetDateTime,
-    /// The names that each source is for.
+    /// For each source, the domains that it is limited to, if any.
     only: Vec<Option<Vec<String>>>,
     found: Found,
     leaves: Vec<Leaf>,
-    /// Which of them have a name, wildcards as they stand.
+    /// The leaves with a name. Wildcards are kept as written.
     by_name: HashMap<String, Vec<Entry>>,
-    /// Which of them have a name only as their common name.
+    /// The leaves with a name only as their common name.
     by_common_name: HashMap<String, Vec<usize>>,
     keys: RefCell<HashMap<PathBuf, Rc<Keys>>>,
-    /// The names of the files with keys in folders beside those that were looked at.
+    /// The names of key files in the `private` directories beside scanned directories.
     private_folders: RefCell<HashMap<PathBuf, Rc<Vec<OsString>>>>,
     pairs: RefCell<HashMap<usize, Result<Rc<Pair>, PassedOver>>>,
 }
 
-/// A file that is not used, and why.
+/// A file that is not used, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassedOver {
     /// The file.
     pub path: PathBuf,
-    /// Why, as it stands after the file's name: `expired on 2026-03-01`.
+    /// The reason, worded to follow the file's name: `expired on 2026-03-01`.
     pub why: String,
-    /// Whether a writer who has not finished may be the reason, so that another look is worth it.
+    /// Whether the file may be only half written, so that another scan may succeed.
     pub is_incomplete: bool,
-    /// Whether nothing is wrong with it but that there is a better one.
+    /// Whether the only reason is that another certificate is better.
     pub is_worse: bool,
 }
 
@@ -74,48 +74,48 @@ impl fmt::Display for PassedOver {
     }
 }
 
-/// What is wrong with a file.
+/// The reason why a file is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flaw {
-    /// What it is, as it stands after the file's name.
+    /// The reason, worded to follow the file's name.
     pub why: Cow<'static, str>,
-    /// Whether a writer who has not finished may be the reason.
+    /// Whether the file may be only half written.
     pub is_incomplete: bool,
-    /// Whether it is only that another certificate is better.
+    /// Whether the only reason is that another certificate is better.
     pub is_worse: bool,
 }
 
 impl Flaw {
-    /// One that a writer at work causes.
+    /// A flaw that disappears if the file is still being written.
     fn incomplete(why: impl Into<Cow<'static, str>>) -> Flaw {
         Flaw { why: why.into(), is_incomplete: true, is_worse: false }
     }
 
-    /// One that stays until somebody does something.
+    /// A flaw that stays until the operator acts.
     fn lasting(why: impl Into<Cow<'static, str>>) -> Flaw {
         Flaw { why: why.into(), is_incomplete: false, is_worse: false }
     }
 
-    /// One that is only that another certificate is better.
+    /// No real flaw: another certificate is better.
     fn worse(why: String) -> Flaw {
         Flaw { why: why.into(), is_incomplete: false, is_worse: true }
     }
 }
 
-/// Looks through the sources and reads every certificate in them. Files of keys are read only when a certificate is
-/// about to be chosen. What is missing or cannot be read is no error, but one of the [`ScannedCertificates::problems`].
+/// Scans the sources and reads every certificate in them. Key files are read only when a certificate is about to be
+/// chosen. Unreadable files are not an error: they become [`ScannedCertificates::problems`].
 pub fn scan(sources: &[SearchPlace], now: OffsetDateTime) -> ScannedCertificates {
     scan_and_show(sources, now, &mut |_| {})
 }
 
-/// [`scan`], and shows what a watcher has to watch, before what is in it is read: every directory, the directories that links
-/// to files lead to, and what is missing of both.
+/// Like [`scan`], but passes each path to watch to `show` before reading its content: every directory, and the
+/// directories that links to files lead to, even if they are missing.
 pub fn scan_and_show(
     sources: &[SearchPlace],
     now: OffsetDateTime,
     show: &mut dyn FnMut(&Path),
 ) -> ScannedCertificates {
-    let found = sources::look(sources, show);
+    let found = sources::scan(sources, show);
     let mut leaves: Vec<Leaf> = Vec::new();
     let mut by_certificate: HashMap<&[u8], Vec<usize>> = HashMap::new();
     let mut by_name: HashMap<String, Vec<Entry>> = HashMap::new();
@@ -125,7 +125,7 @@ pub fn scan_and_show(
             if certificate.names.is_empty() && certificate.common_name.is_none() {
                 continue;
             }
-            // The end is of the signature, which tells all but all apart.
+            // DER ends with the signature, which is nearly always unique.
             let end = &certificate.der[certificate.der.len().saturating_sub(32)..];
             let same = by_certificate.entry(end).or_default();
             if let Some(leaf) = same.iter().find(|leaf| leaves[**leaf].certificate.der == certificate.der) {
@@ -144,7 +144,7 @@ pub fn scan_and_show(
         }
     }
     for leaf in &mut leaves {
-        // The longest chain first; then as they were found.
+        // Longest chain first, then in the order of the scan.
         leaf.files.sort_unstable_by_key(|file| (Reverse(found.files[*file].certificates.len()), *file));
     }
     ScannedCertificates {
@@ -161,20 +161,20 @@ pub fn scan_and_show(
 }
 
 impl ScannedCertificates {
-    /// The names of all certificates, in Unicode, wildcards left out.
+    /// The names of all certificates in Unicode, without wildcards.
     pub fn names(&self) -> Vec<String> {
         let all = self.leaves.iter().flat_map(|leaf| leaf.certificate.domains());
         let names: BTreeSet<String> = all.filter(|name| !name.starts_with('*')).collect();
         names.into_iter().collect()
     }
 
-    /// The files that look like certificates and could not be read as such, whatever names they may be for, and the
-    /// directories that could not be looked into.
+    /// The files that look like certificates but cannot be read as such, for whatever names, and the directories that
+    /// cannot be read.
     pub fn problems(&self) -> &[PassedOver] {
         &self.found.problems
     }
 
-    /// Whether a file is of a source that is for this name.
+    /// Whether a file's source may serve this name.
     fn is_for(&self, file: usize, name: &str) -> bool {
         let only = self.only[self.found.files[file].source].as_ref();
         let is_of = |domain: &str| {
@@ -183,7 +183,7 @@ impl ScannedCertificates {
         only.is_none_or(|only| only.iter().any(|domain| is_of(domain)))
     }
 
-    /// The keys in a file, which is read once.
+    /// The keys in a file. Each file is read once.
     fn keys_of(&self, path: &Path) -> Rc<Keys> {
         if let Some(keys) = self.keys.borrow().get(path) {
             return Rc::clone(keys);
@@ -197,13 +197,12 @@ impl ScannedCertificates {
         keys
     }
 
-    /// The names of the files with keys in a folder beside one with certificates.
+    /// The names of the key files in a `private` directory beside a scanned one.
     fn keys_beside(&self, path: &Path) -> Rc<Vec<OsString>> {
         if let Some(names) = self.private_folders.borrow().get(path) {
             return Rc::clone(names);
         }
         let names = Rc::new(sources::keys_in(path));
-        // A key may be written into an empty one later.
         self.private_folders.borrow_mut().insert(path.to_owned(), Rc::clone(&names));
         names
     }

@@ -1,7 +1,7 @@
-//! The modules that there are: Prosody's own, the user's and the community's collection, each found as Prosody finds it.
+//! Finds modules as Prosody does: its own, custom ones, and those of the community's collection.
 //!
-//! A folder costs the reading of its names, once, when something is searched that may be in it. Of the files only those
-//! of modules that are asked for are read, as Prosody's user, who has to read them too.
+//! The names in a directory are read once, when the first search needs them. Only the files of wanted modules are read,
+//! as Prosody's user, because Prosody must be able to read them too.
 
 pub mod closure;
 pub mod readme;
@@ -26,19 +26,19 @@ use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
 use crate::os::users::User;
 use crate::text::reason;
 
-/// How much of a file is read. The largest module in the collections has 50 kB.
+/// The size limit of a module's file, in bytes. The largest community module has 50 kB.
 const LONGEST: u64 = 1024 * 1024;
 
-/// More names than this in one folder of modules are worth a line: they are read at every start.
+/// With more names than this, a directory gets a message, because the names are read at every start.
 const MANY: usize = 10_000;
 
-/// Libraries that are a part of every Lua from 5.2 on, and no files.
+/// Libraries that are built into Lua since 5.2, so that there is no file.
 const BUILT_IN: [&str; 9] = ["_G", "coroutine", "debug", "io", "math", "os", "package", "string", "table"];
 
 /// Where a module comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModuleOrigin {
-    /// A folder of the user's.
+    /// A custom directory.
     User,
     /// Prosody itself.
     Prosody,
@@ -47,7 +47,7 @@ pub enum ModuleOrigin {
 }
 
 impl ModuleOrigin {
-    /// The word for it.
+    /// The word for it in the output of commands.
     pub fn name(self) -> &'static str {
         match self {
             ModuleOrigin::User => "user",
@@ -57,45 +57,45 @@ impl ModuleOrigin {
     }
 }
 
-/// A folder in which modules are.
+/// A directory with modules.
 struct Folder {
     path: PathBuf,
     origin: ModuleOrigin,
     names: OnceCell<Names>,
 }
 
-/// The names in a folder.
+/// The names in a directory.
 #[derive(Default)]
 struct Names {
-    /// Nothing where they cannot be read: any may be there.
+    /// `None` if they cannot be read: then any name may exist.
     all: Option<HashSet<String>>,
-    /// What is wrong with the folder.
+    /// A message about the directory.
     problem: Option<String>,
 }
 
-/// A file of a module's, or of a library's.
+/// The file of a module or of a library.
 #[derive(Debug, Clone, PartialEq)]
 pub struct File {
     /// Where it comes from.
     pub origin: ModuleOrigin,
-    /// The file, as Prosody opens it; for what is linked, as it is in the collection.
+    /// The path that Prosody opens. For a linked module, the path in the collection.
     pub path: PathBuf,
-    /// Where it is at the top of its folder, itself or the folder that it is in: what a link has to lead to.
+    /// The target of a link to the module: the entry of the searched directory that is or contains the file.
     pub top: PathBuf,
-    /// What it says; nothing where it was not read, as Prosody's own are not.
+    /// Its needs and metadata. `None` if it was not read, as with Prosody's own modules.
     pub source: Option<Rc<ModuleSource>>,
-    /// What tells one content from another; 0 where it was not read.
+    /// A digest that changes with the content. 0 if the file was not read.
     pub digest: u64,
 }
 
-/// What a search gave.
+/// The result of a search.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
-    /// The file that Prosody takes.
+    /// The file that Prosody loads.
     pub file: Option<File>,
-    /// Files in its way that Prosody does not take, each with the reason: `…/mod_x.lua is for Lua 5.1`.
+    /// Earlier files that Prosody skips, each with the reason: `…/mod_x.lua is for Lua 5.1`.
     pub passed_over: Vec<String>,
-    /// What is wrong with the file that it takes.
+    /// A problem with the file that Prosody loads.
     pub problem: Option<Problem>,
 }
 
@@ -107,21 +107,21 @@ impl Found {
     }
 }
 
-/// What is wrong with a file that Prosody takes.
+/// A problem with a file that Prosody loads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
-    /// What it is, and what to do: `…/mod_x.lua is not Lua: …`.
+    /// The problem and the fix: `…/mod_x.lua is not Lua: …`.
     pub what: String,
-    /// Whether Prosody does not get over it: it ends, or never serves anybody.
+    /// Whether it stops Prosody: Prosody exits, or never serves a client.
     pub is_fatal: bool,
 }
 
-/// All modules.
+/// Searches for modules, and caches the results.
 pub struct Modules {
-    /// In the order in which Prosody searches them, and last the collection.
+    /// In Prosody's search order, with the collection last.
     folders: Vec<Folder>,
     prosody: Prosody,
-    /// `5.4`; where it is not known nothing can be said about it.
+    /// The version, such as `5.4`. If it is unknown, checks that depend on it pass.
     lua: Option<String>,
     features: OnceCell<HashSet<String>>,
     found: RefCell<HashMap<String, Rc<Found>>>,
@@ -129,13 +129,13 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// Takes where modules are, and looks at none of them yet.
+    /// Takes the directories from the facts. Reads nothing yet.
     pub fn of(facts: &Facts) -> Self {
         Self::new(&facts.prosody, facts.module_folders.iter().cloned(), facts.collection.clone())
     }
 
-    /// Takes where the user's modules and the collection are, and looks at none of them yet. The first folder of the
-    /// user's is where `prosodyctl install` puts modules, and the Lua libraries that they need.
+    /// Takes the custom directories (`users`) and the collection. Reads nothing yet. `prosodyctl install` puts modules,
+    /// and the Lua libraries that they need, into the first custom directory.
     pub fn new(prosody: &Prosody, users: impl IntoIterator<Item = PathBuf>, collection: PathBuf) -> Self {
         let folder = |path, origin| Folder { path, origin, names: OnceCell::new() };
         let mut folders: Vec<Folder> =
@@ -152,7 +152,7 @@ impl Modules {
         }
     }
 
-    /// The file of a module.
+    /// Finds the file of a module.
     pub fn find(&self, module: &str) -> Rc<Found> {
         if let Some(found) = self.found.borrow().get(module) {
             return Rc::clone(found);
@@ -162,7 +162,7 @@ impl Modules {
         found
     }
 
-    /// The file of a library that a module takes with `module:require` (`pluginloader.load_code_ext`).
+    /// Finds the file of a library that a module loads with `module:require` (`pluginloader.load_code_ext`).
     pub fn library(&self, module: &str, library: &str) -> Found {
         let mut found = Found::default();
         for (plugin, resource) in [
@@ -178,7 +178,7 @@ impl Modules {
         found
     }
 
-    /// What a file says, which is read for it where it was not yet. Nothing where that cannot be.
+    /// The needs and metadata of a file. Prosody's own files are read now. `None` if the file cannot be read.
     pub fn source(&self, file: &File) -> Option<Rc<ModuleSource>> {
         match (&file.source, file.origin) {
             (Some(source), _) => Some(Rc::clone(source)),
@@ -190,16 +190,16 @@ impl Modules {
         }
     }
 
-    /// Whether there is anything in the folders of the user's.
+    /// Whether a custom directory has content, or cannot be read.
     pub fn has_custom(&self) -> bool {
         let mut users = self.folders.iter().filter(|folder| folder.origin == ModuleOrigin::User);
         users.any(|folder| self.names_of(folder).all.as_ref().is_none_or(|all| !all.is_empty()))
     }
 
-    /// Who else has another module of the name of one that is in a folder of the user's, with this file.
+    /// The origin of another module with the name of a custom one, which is in `file`.
     pub fn behind_users(&self, module: &str, file: &Path) -> Option<ModuleOrigin> {
         let resource = format!("mod_{module}.lua");
-        // What the user has may be a link to it.
+        // The custom file may be a link to the other one.
         let file = fs::canonicalize(file).ok()?;
         let is_another =
             |path: PathBuf| fs::canonicalize(path).is_ok_and(|path| path != file && path.is_file());
@@ -209,14 +209,14 @@ impl Modules {
             .map(|folder| folder.origin)
     }
 
-    /// The names of all modules, wherever they are. One file is looked for in each folder in a folder.
+    /// The names of all modules of every origin. This looks for a module's file in each subdirectory.
     pub fn names(&self) -> &BTreeSet<String> {
         self.all.get_or_init(|| {
             self.folders.iter().flat_map(|folder| self.modules_in(folder)).map(str::to_owned).collect()
         })
     }
 
-    /// The names of the modules in the collection, each with the name of its place there.
+    /// The names of the modules in the collection, each with the path of its directory or file.
     pub fn collection(&self) -> BTreeMap<String, PathBuf> {
         let mut modules = BTreeMap::new();
         for folder in self.folders.iter().filter(|folder| folder.origin == ModuleOrigin::Collection) {
@@ -241,29 +241,29 @@ impl Modules {
         })
     }
 
-    /// The folders that are searched, in their order, each with whether its names can be read.
+    /// The directories in search order, and whether their names can be read.
     pub fn folders(&self) -> impl Iterator<Item = (&Path, bool)> {
         self.folders.iter().map(|folder| (folder.path.as_path(), self.names_of(folder).all.is_some()))
     }
 
-    /// What is wrong with the folders that were looked at, a sentence each.
+    /// Messages about the directories that were read so far, one sentence each.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
         self.folders.iter().filter_map(|folder| folder.names.get()?.problem.as_deref())
     }
 
-    /// Those of these libraries of Lua's that cannot be loaded.
+    /// The Lua libraries among `libraries` that cannot be loaded. If Lua must be asked, it runs as `user`.
     pub fn missing_lua_libraries<'a>(&self, libraries: &BTreeSet<&'a str>, user: &User) -> BTreeSet<&'a str> {
         let unknown: Vec<&str> =
             libraries.iter().copied().filter(|library| !self.has_lua_library(library)).collect();
         if unknown.is_empty() { BTreeSet::new() } else { self.ask_lua(&unknown, user) }
     }
 
-    /// Looks at the places of Debian's Lua, and of Lua as it comes.
+    /// Looks in the default places of Debian's Lua and of upstream Lua.
     fn has_lua_library(&self, library: &str) -> bool {
         let Some(version) = self.lua.as_deref().filter(|_| !BUILT_IN.contains(&library)) else {
             return true;
         };
-        // Prosody's own have that prefix since 13.0, and in 0.12 they do not.
+        // Prosody's own libraries have this prefix since 13.0. In 0.12 they do not.
         let own = library.strip_prefix("prosody.").filter(|_| self.prosody.is_13()).unwrap_or(library);
         let own = own.replace('.', "/");
         let name = library.replace('.', "/");
@@ -276,7 +276,7 @@ impl Modules {
             .into_iter()
             .chain(scripts)
             .flat_map(|path| [path.join(format!("{name}.lua")), path.join(format!("{name}/init.lua"))]);
-        // A library in C may have others in it: `ssl.x509` is in `ssl.so`.
+        // A C library may contain others: `ssl.x509` is in `ssl.so`.
         let root = name.split('/').next().unwrap_or_default();
         let compiled = ["/usr/local/lib/", "/usr/lib/", &format!("/usr/lib/{ARCH}-linux-gnu/")]
             .map(|path| PathBuf::from(format!("{path}lua/{version}")));
@@ -286,11 +286,10 @@ impl Modules {
         own.into_iter().chain(scripts).chain(compiled).any(|path| path.is_file())
     }
 
-    /// Asks the very Lua that runs Prosody, which may have been told other places. Where it does not answer, nothing is
-    /// missing as far as we know. It opens the files that it opens for Prosody too, so what it would wait for, Prosody
-    /// would wait for: there is no deadline.
+    /// Asks Prosody's own Lua interpreter, which may be configured with other places. If it fails, no library counts as
+    /// missing. There is no deadline: it opens the same files as for Prosody, so Prosody would block on them too.
     fn ask_lua<'a>(&self, libraries: &[&'a str], user: &User) -> BTreeSet<&'a str> {
-        // A compiled library `a` may have `a.b` in it (Lua 5.4 manual, package.searchers).
+        // A C library `a` may contain `a.b` (Lua 5.4 manual, package.searchers).
         const SCRIPT: &str = "for _, name in ipairs(arg) do \
              if not (package.preload[name] or package.loaded[name] or package.searchpath(name, package.path) \
              or package.searchpath(name, package.cpath) \
@@ -311,17 +310,17 @@ impl Modules {
         libraries.iter().copied().filter(|library| missing.contains(library)).collect()
     }
 
-    /// Searches a file as `pluginloader.load_resource` does, in each folder in its turn.
+    /// Searches the directories in order for a file, as `pluginloader.load_resource` does.
     fn search(&self, plugin: &str, resource: &str) -> Found {
         let mut found = Found::default();
         if !is_plain(plugin) || !is_plain(resource) {
             return found;
         }
         for folder in &self.folders {
-            // Where nothing is: of these only links to nothing are worth a word.
+            // Files that do not exist. Among them, only dangling links are reported.
             let mut absent = Vec::new();
             for path in self.candidates(folder, plugin, resource) {
-                // Prosody's own are good for this Prosody.
+                // Prosody's own modules suit this Prosody.
                 if folder.origin == ModuleOrigin::Prosody {
                     if path.is_file() {
                         found.file = Some(self.file(folder, path, None, 0));
@@ -364,9 +363,9 @@ impl Modules {
         found
     }
 
-    /// What is worth a word where Prosody cannot open a file that is there, and passes it over.
+    /// The message about a file that exists, but that Prosody cannot open and therefore skips.
     fn unreadable_reason(&self, folder: &Folder, path: &Path, error: &io::Error) -> Option<String> {
-        // Where its names cannot be read, that has been said of the folder.
+        // A directory with unreadable names has its own message.
         self.names_of(folder).all.as_ref()?;
         let top = folder.top(path);
         let is_hidden = fs::metadata(path).is_err();
@@ -378,7 +377,7 @@ impl Modules {
         File { origin: folder.origin, top: folder.top(&path), path, source, digest }
     }
 
-    /// Where Prosody looks for a file in a folder: those of the places whose first name is there.
+    /// The paths of a file that Prosody tries in a directory, without those whose first component does not exist.
     fn candidates(
         &self,
         folder: &Folder,
@@ -386,7 +385,7 @@ impl Modules {
         resource: &str,
     ) -> impl Iterator<Item = PathBuf> + use<> {
         let names = self.names_of(folder);
-        // A library may be named with folders before it.
+        // A library's name may contain directories: `muc/util`.
         let is_there = |path: &str| names.may_hold(path.split('/').next().unwrap_or_default());
         let share = self.lua.as_deref().filter(|_| names.may_hold("share"));
         let mut places = Vec::new();
@@ -412,9 +411,10 @@ impl Modules {
         folder.names.get_or_init(|| Names::read(&folder.path))
     }
 
-    /// Whether Prosody loads a file that says this (`core/modulemanager.lua`, `load_filter_cb`), or why not.
+    /// Checks that Prosody loads a file with this metadata (`core/modulemanager.lua`, `load_filter_cb`). The error is
+    /// the reason if it does not.
     fn is_for_us(&self, source: &ModuleSource) -> Result<(), String> {
-        // 0.12 does not look at this line.
+        // 0.12 ignores this line.
         let lua = self.lua.as_deref().filter(|_| self.prosody.is_13() && !source.lua.is_empty());
         if let Some(lua) = lua.filter(|lua| source.lua.iter().all(|one| one != lua)) {
             return Err(format!("is for Lua {}, and this Prosody runs on Lua {lua}", source.lua.join(", ")));
@@ -441,7 +441,7 @@ impl Modules {
         Ok(())
     }
 
-    /// What Prosody calls its features: the words in `core/features.lua`.
+    /// Prosody's features: the strings in `core/features.lua`.
     fn features(&self) -> &HashSet<String> {
         self.features.get_or_init(|| {
             let path = self.prosody.source_dir.join("core/features.lua");
@@ -456,7 +456,7 @@ impl Modules {
 }
 
 impl Folder {
-    /// What is at its top of a path in it.
+    /// The entry of this directory that is or contains `path`.
     fn top(&self, path: &Path) -> PathBuf {
         let below = path.strip_prefix(&self.path).unwrap_or(path);
         self.path.join(below.iter().next().unwrap_or_default())
@@ -467,7 +467,7 @@ impl Names {
     fn read(folder: &Path) -> Self {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
-            // To Prosody such a folder is empty too.
+            // Prosody treats such a directory as empty too.
             Err(error) if is_absent(&error) => {
                 return Self { all: Some(HashSet::new()), problem: None };
             }
@@ -492,19 +492,19 @@ impl Names {
         Self { all: Some(all), problem }
     }
 
-    /// Whether a name may be there.
+    /// Whether a name may exist.
     fn may_hold(&self, name: &str) -> bool {
         self.all.as_ref().is_none_or(|all| all.contains(name))
     }
 }
 
-/// Whether a name leads nowhere but down.
+/// Whether a relative path stays below its directory.
 fn is_plain(name: &str) -> bool {
     let is_normal = |part| matches!(part, Component::Normal(_));
     !name.is_empty() && !name.contains('\0') && Path::new(name).components().all(is_normal)
 }
 
-/// Whether nothing is there.
+/// Whether the error means that the file does not exist.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -513,20 +513,20 @@ fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
 }
 
-/// What a file that can be opened turns out to be.
+/// The content of a file that can be opened.
 enum Content {
-    /// A module, and what tells it from another.
+    /// A module, and its digest.
     Module(ModuleSource, u64),
-    /// Something that Prosody takes for a module all the same. Where that is fatal, it does not get over it.
+    /// Not a module, but Prosody loads it all the same. If that is fatal, it stops Prosody.
     Nonsense { why: &'static str, is_fatal: bool },
 }
 
-/// Reads a module's file. Whatever the file is, this does not wait for it, and reads no more than [`LONGEST`] of it.
+/// Reads a module's file, up to [`LONGEST`] bytes. Never blocks, whatever the file is.
 ///
 /// # Errors
 ///
-/// Where it cannot be opened, so that Prosody looks in the next place. One that can be opened and not read ends Prosody:
-/// `pluginloader` hands nothing at all to `load_filter_cb`, which does not expect that.
+/// If the file cannot be opened; Prosody then tries the next place. A file that can be opened but not read makes
+/// Prosody exit: `pluginloader` passes nil to `load_filter_cb`, which does not expect it.
 fn read(path: &Path) -> io::Result<Content> {
     let nonsense = |why, is_fatal| Ok(Content::Nonsense { why, is_fatal });
     let too_large =
@@ -557,7 +557,7 @@ fn read(path: &Path) -> io::Result<Content> {
     if !source.is_lua {
         return nonsense("is not Lua, and Prosody cannot load it: replace or remove it", false);
     }
-    // What is written into a file changes this as well, and it is there already.
+    // These values change whenever the content does, and are known already.
     let identity = [stat.st_ino as i64, stat.st_size, stat.st_ctime, stat.st_ctime_nsec];
     Ok(Content::Module(source, digest::of(&identity.map(i64::to_be_bytes).concat())))
 }
@@ -576,10 +576,10 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    /// The folders of modules in their order, with the name of each in a test's directory.
+    /// The directories with modules below a test's directory, in search order.
     const FOLDERS: [&str; 4] = ["installed", "own", "lib/modules", "collection"];
 
-    /// Who is neither root nor whoever runs the test.
+    /// A user other than root and the user that runs the tests.
     const SOMEBODY: User = User { name: None, uid: 12345, gid: 12345 };
 
     fn prosody(place: &Path, version: &str) -> Prosody {
@@ -603,7 +603,7 @@ mod tests {
         modules_of(place, &prosody(place, "13.0.1"))
     }
 
-    /// The file that was found, from the test's directory on.
+    /// The path of the file that was found, relative to the test's directory.
     fn path(place: &Path, found: &Found) -> Option<String> {
         let path = &found.file.as_ref()?.path;
         Some(path.strip_prefix(place).unwrap().to_str().unwrap().to_owned())
@@ -613,22 +613,22 @@ mod tests {
         path(place, &modules(place).find(module))
     }
 
-    /// What is said of files and folders, the test's directory left out.
-    fn said(place: &Path, modules: &Modules, found: &Found) -> Vec<String> {
+    /// The messages about files and directories, without the test's directory.
+    fn messages(place: &Path, modules: &Modules, found: &Found) -> Vec<String> {
         let problems = modules.problems().map(str::to_owned);
         let all = problems.chain(found.passed_over.iter().cloned());
         let all = all.chain(found.problem.iter().map(|problem| problem.what.clone()));
         all.map(|text| text.replace(&format!("{}/", place.display()), "")).collect()
     }
 
-    /// Fails where this takes so long that something is waited for.
-    fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    /// Fails if `work` takes so long that it must be blocked.
+    fn before_deadline<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || sender.send(work()));
         receiver.recv_timeout(Duration::from_secs(20)).expect("it takes too long")
     }
 
-    // What Prosody takes from where was compared with `pluginloader.load_resource` and `load_code_ext` themselves.
+    // The places and their order were compared with Prosody's `pluginloader.load_resource` and `load_code_ext`.
 
     #[test]
     fn a_module_is_found_in_each_place() {
@@ -686,7 +686,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_is_kept() {
+    fn results_are_cached() {
         let place = TestDir::new();
         place.write("own/mod_x.lua", "module:depends('y')");
         let modules = modules(place.path());
@@ -734,7 +734,7 @@ mod tests {
     #[test]
     fn a_library_beside_its_module_wins() {
         let place = TestDir::new();
-        // In the order in which they are taken: all places of a name come before the next name.
+        // In search order: all places of one name come before the next name.
         let files = ["own/mod_x/l.lib.lua", "collection/l.lib.lua", "own/mod_x/l.lua", "own/l/l.lib.lua"];
         files.iter().for_each(|file| place.write(file, ""));
         for file in files {
@@ -744,7 +744,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_another_prosody_is_passed_over() {
+    fn a_module_for_another_prosody_is_passed_over() {
         let refused = |version: &str, source: &str| {
             let place = TestDir::new();
             place.write(
@@ -782,13 +782,13 @@ mod tests {
             for_13("--% conflicts: none, two\n").unwrap(),
             "not for a Prosody with the feature two, which 13.0.1 has"
         );
-        // 0.12 reads these lines too, all but the first kind.
+        // 0.12 reads these lines too, except `lua`.
         assert_eq!(refused("0.12.3", "--% lua: 5.1\n"), None);
         assert!(refused("0.12.3", "--% requires: none\n").is_some());
     }
 
     #[test]
-    fn a_prosody_without_a_list_has_no_features() {
+    fn a_prosody_without_a_feature_list_has_no_features() {
         let place = TestDir::new();
         place.write("own/mod_x.lua", "--% requires: one\n");
         assert_eq!(find(place.path(), "x"), None);
@@ -797,7 +797,7 @@ mod tests {
     }
 
     #[test]
-    fn prosodys_own_are_not_read_before_they_are_asked_for() {
+    fn prosodys_own_modules_are_read_on_demand() {
         let place = TestDir::new();
         place.write("lib/modules/mod_x.lua", "--% lua: 5.1\nmodule:depends('y')");
         let modules = modules(place.path());
@@ -807,7 +807,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_and_dangling_ones_are_named() {
+    fn links_are_followed_and_dangling_ones_reported() {
         let place = TestDir::new();
         for (name, target) in [
             ("mod_a", "nothing"),
@@ -820,7 +820,7 @@ mod tests {
         }
         place.write("there", "");
         let modules = modules(place.path());
-        let found = |name: &str| said(place.path(), &modules, &modules.find(name));
+        let found = |name: &str| messages(place.path(), &modules, &modules.find(name));
         assert_eq!(found("a"), ["own/mod_a is a link to nothing"]);
         assert_eq!(found("b"), ["own/mod_b.lua is a link to nothing"]);
         assert_eq!(
@@ -832,7 +832,7 @@ mod tests {
     }
 
     #[test]
-    fn what_prosodys_user_cannot_read_is_passed_over() {
+    fn files_that_prosodys_user_cannot_read_are_passed_over() {
         let place = TestDir::new();
         place.write("own/mod_x.lua", "");
         place.write("own/mod_y/mod_y.lua", "");
@@ -841,9 +841,9 @@ mod tests {
         place.set_mode("own/mod_y", 0o000);
         let (x, y) = as_user(&SOMEBODY, || {
             let modules = modules(place.path());
-            let said = |name: &str| said(place.path(), &modules, &modules.find(name));
+            let messages = |name: &str| messages(place.path(), &modules, &modules.find(name));
             assert_eq!(path(place.path(), &modules.find("x")).as_deref(), Some("collection/mod_x.lua"));
-            (said("x"), said("y"))
+            (messages("x"), messages("y"))
         });
         place.set_mode("own/mod_y", 0o755);
         assert_eq!(x, ["own/mod_x.lua cannot be read by Prosody's user: Permission denied"]);
@@ -851,13 +851,13 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_read_is_one_line() {
+    fn an_unreadable_directory_gets_one_message() {
         let place = TestDir::new();
         place.write("own/mod_x.lua", "");
         place.write("own/mod_y/mod_y.lua", "");
         let line = "own cannot be read by Prosody's user (Permission denied), and modules in it do not count: give that \
                     user the right";
-        // Prosody does not need the names of files.
+        // Prosody opens files without reading the names in a directory.
         for (mode, is_found) in [(0o000, false), (0o111, true)] {
             place.set_mode("own", mode);
             as_user(&SOMEBODY, || {
@@ -865,7 +865,7 @@ mod tests {
                 assert!(modules.has_custom());
                 for (module, file) in [("x", "own/mod_x.lua"), ("y", "own/mod_y/mod_y.lua"), ("z", "")] {
                     let found = modules.find(module);
-                    assert_eq!(said(place.path(), &modules, &found), [line], "{module}, {mode:o}");
+                    assert_eq!(messages(place.path(), &modules, &found), [line], "{module}, {mode:o}");
                     let file = Some(file.to_owned()).filter(|file| is_found && !file.is_empty());
                     assert_eq!(path(place.path(), &found), file, "{mode:o}");
                 }
@@ -877,19 +877,19 @@ mod tests {
     }
 
     #[test]
-    fn what_prosody_does_not_get_over_is_fatal() {
+    fn files_that_stop_prosody_are_fatal() {
         let place = TestDir::new();
         fs::create_dir_all(place.path().join("own/mod_directory.lua")).unwrap();
         fs::create_dir_all(place.path().join("own/mod_below/mod_below.lua")).unwrap();
         mkfifo(&place.path().join("own/mod_fifo.lua"), Mode::S_IRWXU).unwrap();
         symlink("/dev/zero", place.path().join("own/mod_zero.lua")).unwrap();
         symlink("/proc/self/mem", place.path().join("own/mod_memory.lua")).unwrap();
-        // What is there in the next folder does not help.
+        // A module in a later directory does not help.
         for module in ["directory", "below", "fifo", "zero", "memory"] {
             place.write(&format!("collection/mod_{module}.lua"), "");
         }
         let path = place.path().to_owned();
-        let found = in_time(move || {
+        let found = before_deadline(move || {
             let modules = modules(&path);
             ["directory", "below", "fifo", "zero", "memory"].map(|module| {
                 let found = modules.find(module);
@@ -911,7 +911,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_module_is_one_line() {
+    fn a_file_that_is_not_a_module_gets_one_message() {
         let place = TestDir::new();
         for (name, content) in
             [("page", "<!DOCTYPE html>"), ("binary", "local x\0"), ("words", "404: Not Found")]
@@ -923,12 +923,12 @@ mod tests {
         place.write("own/mod_longer.lua", " ".repeat(LONGEST as usize + 1));
         symlink("/dev/null", place.path().join("own/mod_null.lua")).unwrap();
         let path = place.path().to_owned();
-        let [page, binary, words, large, longest, longer, null] = in_time(move || {
+        let [page, binary, words, large, longest, longer, null] = before_deadline(move || {
             let modules = modules(&path);
             ["page", "binary", "words", "large", "longest", "longer", "null"].map(|module| {
                 let found = modules.find(module);
                 assert!(found.problem.as_ref().is_none_or(|problem| !problem.is_fatal), "{module}");
-                said(&path, &modules, &found)
+                messages(&path, &modules, &found)
             })
         });
         assert_eq!(page, ["own/mod_page.lua is not Lua, and Prosody cannot load it: replace or remove it"]);
@@ -951,17 +951,17 @@ mod tests {
         let modules = modules(place.path());
         let found = modules.find("x");
         assert_eq!(
-            said(place.path(), &modules, &found),
+            messages(place.path(), &modules, &found),
             ["own/mod_x.lua cannot be read by Prosody's user: No such device or address"]
         );
         assert_eq!(found.file, None);
     }
 
     #[test]
-    fn a_large_folder_costs_the_reading_of_its_names() {
+    fn a_large_directory_is_searched_by_its_names() {
         let place = TestDir::new();
         place.write("own/mod_x.lua", "");
-        // Links are made faster than files, and no file has more than 65,000 (ext4).
+        // Links are faster to create than files. On ext4, a file has at most 65,000.
         let file = |number: u32| place.path().join(format!("own/{number}"));
         for number in 0..100_000 {
             match number % 50_000 {
@@ -970,17 +970,17 @@ mod tests {
             }
         }
         let path = place.path().to_owned();
-        let (said, names) = in_time(move || {
+        let (messages, names) = before_deadline(move || {
             let modules = modules(&path);
             let found = modules.find("x");
             assert!(found.file.is_some());
             for number in 0..1000 {
                 assert_eq!(modules.find(&format!("nothing_{number}")).file, None);
             }
-            (said(&path, &modules, &found), modules.names().clone())
+            (messages(&path, &modules, &found), modules.names().clone())
         });
         assert_eq!(
-            said,
+            messages,
             [
                 "own holds 100001 files, whose names are read at every start: give modules a folder of their own"
             ]
@@ -989,7 +989,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_that_are_none_are_empty() {
+    fn paths_that_are_not_directories_are_empty() {
         let place = TestDir::new();
         place.write("own", "a file");
         place.write("collection/mod_x.lua", "");
@@ -1000,7 +1000,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_leads_out_of_the_folders() {
+    fn no_name_escapes_the_directories() {
         let place = TestDir::new();
         for file in [
             "mod_.lua",
@@ -1037,7 +1037,7 @@ mod tests {
     }
 
     #[test]
-    fn all_modules_can_be_named() {
+    fn all_modules_are_listed() {
         let place = TestDir::new();
         for file in [
             "own/mod_a.lua",
@@ -1076,7 +1076,7 @@ mod tests {
                 None
             ]
         );
-        // The image in use today makes its users such links.
+        // The image in use today creates such links for its users.
         symlink("../collection/mod_d", place.path().join("own/mod_d")).unwrap();
         assert_eq!(modules.behind_users("d", &place.path().join("own/mod_d/mod_d.lua")), None);
     }
@@ -1088,7 +1088,7 @@ mod tests {
             .collect()
     }
 
-    /// The Lua that runs Prosody on Debian.
+    /// Sets Debian's Lua as the interpreter.
     fn with_lua(mut prosody: Prosody) -> Prosody {
         let answer = std::process::Command::new("lua5.4").arg("-v").output();
         answer.unwrap_or_else(|error| panic!("lua5.4: {error}. This test needs it: apt-get install lua5.4"));
@@ -1097,7 +1097,7 @@ mod tests {
     }
 
     #[test]
-    fn lua_libraries_are_looked_for_where_lua_looks() {
+    fn lua_libraries_are_searched_like_lua_does() {
         let place = TestDir::new();
         for file in [
             "lib/util/own.lua",
@@ -1121,7 +1121,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_missing_where_lua_does_not_answer() {
+    fn nothing_is_missing_if_lua_does_not_answer() {
         let place = TestDir::new();
         place.write("fails", "#!/bin/sh\nprintf 'no.such\\n'\nexit 1\n");
         place.write("mumbles", "#!/bin/sh\nprintf '\\377\\nother\\n'\n");

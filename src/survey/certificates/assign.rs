@@ -1,4 +1,4 @@
-//! Which of the certificates that there are each name gets.
+//! Assigns a certificate to each name.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -16,38 +16,38 @@ use crate::os::privileges;
 use crate::os::users::User;
 use crate::settings::types::ascii;
 
-/// Where a name's certificate comes from.
+/// The source of a name's certificate.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CertificateOrigin {
-    /// It was found, and names it.
+    /// A certificate that was found and contains the name.
     Found(Rc<Pair>),
-    /// It is not there any more, or being replaced: the one that is served until now.
+    /// The certificate that is served until now, because the current one is missing or being replaced.
     Kept(Rc<Pair>),
-    /// That of a domain above, which does not name it.
+    /// The certificate of this parent domain, which does not contain the name.
     Above(String, Rc<Pair>),
-    /// One of ours, in this file, which may have to be made.
+    /// Our self-signed certificate in this file, which may not exist yet.
     SelfSigned(PathBuf),
-    /// The one that its own options name, or those of the domain above it, which is theirs to look after.
+    /// The certificate that the options of the host, or of a parent domain, name. The operator maintains it.
     Own,
-    /// There is none.
+    /// No certificate.
     None,
 }
 
 /// The certificate of a name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Served {
-    /// The name as Prosody looks for it.
+    /// The name that Prosody looks for.
     pub name: String,
-    /// Whether it is a virtual host or a component, and not another name of one.
+    /// Whether it is a virtual host or a component, rather than another name of one.
     pub is_host: bool,
-    /// Where it comes from.
+    /// The source of the certificate.
     pub origin: CertificateOrigin,
-    /// The others that name it, each with why it is not used.
+    /// The other certificates with the name, each with the reason why it is not used.
     pub passed_over: Vec<PassedOver>,
 }
 
 impl Served {
-    /// The pair that is written for it.
+    /// The pair that is written for the name.
     pub fn pair(&self) -> Option<&Rc<Pair>> {
         match &self.origin {
             CertificateOrigin::Found(pair) | CertificateOrigin::Kept(pair) => Some(pair),
@@ -55,53 +55,53 @@ impl Served {
         }
     }
 
-    /// The same under the name by which clients ask for a host, where that is another (`xn--…`) and there is a file that
-    /// can have it. What is self-signed is the host's alone.
-    fn named_by_clients(&self, ascii: &str) -> Option<Served> {
+    /// The same certificate under the host's name in ASCII, which clients send (`xn--…`). `None` if the names are equal
+    /// or there is no pair. A self-signed certificate belongs to the host alone.
+    fn under_ascii_name(&self, ascii: &str) -> Option<Served> {
         let origin =
             self.pair().filter(|_| self.is_host && ascii != self.name).map(|_| self.origin.clone())?;
         Some(Served { name: ascii.to_owned(), is_host: false, origin, passed_over: Vec::new() })
     }
 }
 
-/// What all names get.
+/// The certificates of all names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Assignments {
-    /// The hosts in their order, then other names.
+    /// The hosts in their configured order, then other names.
     pub served: Vec<Served>,
-    /// The hosts that no certificate was found for, in their order.
+    /// The hosts for which no certificate was found, in the same order.
     pub without: Vec<String>,
-    /// The self-signed certificates for them.
+    /// The self-signed certificates for those hosts.
     pub self_signed: Vec<SelfSigned>,
-    /// What may be better in a moment, because somebody may just be writing it: files that are not complete, and hosts
-    /// whose certificate has gone.
+    /// Incomplete files, which may still be being written, and hosts whose certificate is missing or being replaced: a
+    /// later survey may find better ones.
     pub unsettled: BTreeSet<String>,
-    /// Names of HTTP services that have no certificate.
+    /// Names of HTTP services without a certificate.
     pub http_without: Vec<String>,
-    /// Files that are no use for any host.
+    /// Files that are useless for every host.
     pub problems: Vec<PassedOver>,
-    /// Places that settings name and that are not there, each with the setting's variable. WatchedCertificates at only where a host has
-    /// no certificate: else there is nothing missing.
+    /// Missing paths from settings, each with the setting's variable. Checked only if a host has no certificate:
+    /// otherwise nothing is needed from them.
     pub missing_places: Vec<(String, PathBuf)>,
 }
 
-/// A self-signed certificate that a host shares with those below it.
+/// A self-signed certificate that a host shares with its subdomains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelfSigned {
-    /// The host as Prosody names it.
+    /// The host's name in Prosody.
     pub host: String,
-    /// The same in ASCII.
+    /// The host's name in ASCII.
     pub host_ascii: String,
-    /// All names that it is for, in ASCII, that of the host first.
+    /// All names in the certificate, in ASCII, the host's first.
     pub names: Vec<String>,
-    /// The file.
+    /// The certificate's file.
     pub path: PathBuf,
-    /// Whether it is there and serves.
+    /// Whether it exists and can be used.
     pub is_usable: bool,
 }
 
-/// Chooses for every name that is wanted. `previous` is the folder of a running server's certificates: what is in it is used
-/// where there is nothing else. The self-signed ones are in `data_dir`, and looked at as `user`.
+/// Assigns a certificate to every wanted name. `previous` is the directory with the certificates of a running server,
+/// used if there is no other or only an expired one. Self-signed ones are in `data_dir`, and read as `user`.
 pub fn assign(
     wanted: &Certificates,
     data_dir: &Path,
@@ -114,7 +114,7 @@ pub fn assign(
     let self_signed_dir = layout::self_signed_dir(data_dir);
     assignments.choose(wanted, scanned, &self_signed_dir, previous, now);
     assignments.inherit();
-    // The user's own files name their hosts' certificates themselves.
+    // Hosts in custom files (`is_host` is false) name their own certificates.
     let without =
         assignments.served.iter().filter(|served| served.is_host && served.origin == CertificateOrigin::None);
     assignments.without = without.map(|served| served.name.clone()).collect();
@@ -129,7 +129,7 @@ pub fn assign(
 }
 
 impl Assignments {
-    /// Chooses for every name that Prosody may look for. Those in our own place are no others' to find.
+    /// Chooses a certificate for every name that Prosody may look for. Files below `self_signed` are no candidates.
     fn choose(
         &mut self,
         wanted: &Certificates,
@@ -190,15 +190,15 @@ impl Assignments {
                 self.unsettled.insert(name.clone());
             }
             self.served.push(Served { name: name.clone(), is_host, origin, passed_over });
-            let by_clients = self.served.last().and_then(|served| served.named_by_clients(&ascii));
-            self.served.extend(by_clients.filter(|_| seen.insert(ascii.into())));
+            let in_ascii = self.served.last().and_then(|served| served.under_ascii_name(&ascii));
+            self.served.extend(in_ascii.filter(|_| seen.insert(ascii.into())));
         }
         let incomplete = scanned.problems().iter().filter(|file| file.is_incomplete);
         self.unsettled.extend(incomplete.map(|file| file.path.display().to_string()));
         self.problems = scanned.problems().to_vec();
     }
 
-    /// Gives what has none that of the nearest domain above that has one, as Prosody does.
+    /// Gives names without a certificate their nearest parent domain's, as Prosody does.
     fn inherit(&mut self) {
         let origin = |served: &Served| match (&served.origin, served.pair()) {
             (CertificateOrigin::Own, _) => Some(CertificateOrigin::Own),
@@ -218,7 +218,7 @@ impl Assignments {
         }
     }
 
-    /// Finds the self-signed certificates for hosts that have no other.
+    /// Finds the self-signed certificates for hosts without another certificate.
     fn find_self_signed(&mut self, data_dir: &Path, user: &User, now: OffsetDateTime) {
         let without: Vec<&str> = self.without.iter().map(String::as_str).collect();
         let uid = Uid::from_raw(user.uid);
@@ -227,13 +227,13 @@ impl Assignments {
             let store = Store::open(data_dir).ok().flatten();
             let mut all = Vec::new();
             for (host, names) in group(&without) {
-                // A host's name was checked where it was read, so that it has a form for certificates.
+                // Always succeeds, because the name was checked when the setting was read.
                 let Some(host_ascii) = ascii(host) else { continue };
                 let names_ascii: Vec<String> = names.iter().filter_map(|name| ascii(name)).collect();
                 let each: Vec<&str> = names_ascii.iter().map(String::as_str).collect();
                 let is_usable =
                     store.as_ref().is_some_and(|store| store.is_usable(&host_ascii, &each, uid, now));
-                // What is below the host has no certificate of its own: Prosody gives it that of the domain above.
+                // Subdomains share the file: Prosody uses the parent domain's certificate for them.
                 let path =
                     layout::self_signed_dir(data_dir).join(layout::self_signed_certificate(&host_ascii));
                 paths.extend(names.iter().map(|name| ((*name).to_owned(), path.clone())));
@@ -255,7 +255,7 @@ impl Assignments {
     }
 }
 
-/// Puts hosts that need a certificate together: a host with those below it.
+/// Groups hosts without a certificate: each host with its subdomains.
 fn group<'a>(hosts: &[&'a str]) -> Vec<(&'a str, Vec<&'a str>)> {
     let all: HashSet<&str> = hosts.iter().copied().collect();
     let mut place: BTreeMap<&str, usize> = BTreeMap::new();
@@ -288,7 +288,7 @@ mod tests {
     use crate::test_dir::TestDir;
 
     #[test]
-    fn clients_have_another_name_only_for_what_has_a_file() {
+    fn only_hosts_with_a_pair_get_a_name_in_ascii() {
         let host = "münchen.example";
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::DnsName("xn--mnchen-3ya.example".try_into().unwrap())];
@@ -301,7 +301,7 @@ mod tests {
         let pair = found.choose(&ascii, Service::Xmpp).pair.unwrap();
         let named = |origin, is_host| {
             let served = Served { name: host.to_owned(), is_host, origin, passed_over: Vec::new() };
-            served.named_by_clients(&ascii).map(|served| (served.name, served.is_host))
+            served.under_ascii_name(&ascii).map(|served| (served.name, served.is_host))
         };
         assert_eq!(named(CertificateOrigin::Found(Rc::clone(&pair)), true), Some((ascii.clone(), false)));
         assert_eq!(named(CertificateOrigin::Found(pair), false), None);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_share_the_certificate_of_the_domain_above() {
+    fn subdomains_share_the_certificate_of_their_parent() {
         let hosts = ["a.example", "b.example", "rooms.a.example", "x.rooms.a.example", "lone.test"];
         assert_eq!(
             group(&hosts),

@@ -1,4 +1,4 @@
-//! Which certificate a name gets, and why not another.
+//! Chooses the certificate for a name, and gives the reasons against the others.
 
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
@@ -12,46 +12,46 @@ use super::x509::Usage;
 use super::{Certificate, Flaw, PassedOver, ScannedCertificates, Service, pem};
 use crate::digest;
 
-/// More of a chain than this is none. OpenSSL verifies no longer ones (SSL_CTX_set_verify_depth(3)).
+/// The maximum length of a chain. OpenSSL verifies none that is longer (SSL_CTX_set_verify_depth(3)).
 const LONGEST_CHAIN: usize = 100;
 
-/// What a name gets.
+/// The choice for a name.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
-    /// The certificate with its key; nothing where none fits.
+    /// The certificate with its key, if one fits.
     pub pair: Option<Rc<Pair>>,
-    /// The other certificates with the name, each with why it is not used.
+    /// The other certificates with the name, each with the reason why it is not used.
     pub passed_over: Vec<PassedOver>,
 }
 
-/// A certificate and its key, which belong together.
+/// A certificate and its key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pair {
     /// The file with the certificate.
     pub certificate: PathBuf,
     /// The file with the key.
     pub key: PathBuf,
-    /// The domains that it is for, in Unicode.
+    /// The domains in the certificate, in Unicode.
     pub names: Vec<String>,
-    /// From when it is valid.
+    /// The start of its validity.
     pub not_before: OffsetDateTime,
-    /// Until when it is valid.
+    /// The end of its validity.
     pub not_after: OffsetDateTime,
-    /// Who issued it: the common name, or else the organisation.
+    /// The issuer's common name, or else its organisation.
     pub issuer: String,
-    /// The certificate's SHA-256 fingerprint in hexadecimal, without colons.
+    /// The certificate's SHA-256 fingerprint, in hexadecimal without colons.
     pub fingerprint: String,
-    /// Whether it has expired. It is used where there is no other.
+    /// Whether it has expired. An expired certificate is used only if there is no other.
     pub is_expired: bool,
-    /// Whether it was signed with its own key.
+    /// Whether it is self-signed.
     pub is_self_signed: bool,
-    /// Another number for another content of [`Pair::pem`].
+    /// The digest of [`Pair::pem`].
     pub digest: u64,
     pem: String,
 }
 
 impl Pair {
-    /// The certificate, its chain in order as far as that is there, and the key. It is secret, for the key's sake.
+    /// The certificate, its chain in order, as far as it was found, and the key. It is secret because of the key.
     pub fn pem(&self) -> &str {
         &self.pem
     }
@@ -59,7 +59,7 @@ impl Pair {
 
 #[cfg(test)]
 impl Pair {
-    /// A pair that was not read from any file, and is no certificate: `text` stands for what is in it.
+    /// A pair without files, in which `text` replaces the PEM.
     pub fn example(name: &str, not_after: OffsetDateTime, text: &str) -> Rc<Pair> {
         Rc::new(Pair {
             certificate: format!("/certs/{name}.crt").into(),
@@ -91,20 +91,20 @@ impl fmt::Debug for Pair {
     }
 }
 
-/// A certificate that may serve, with all the files that it is in.
+/// A certificate with at least one name, and the files that contain it.
 pub(super) struct Leaf {
     pub(super) certificate: Rc<Certificate>,
     pub(super) files: Vec<usize>,
 }
 
-/// A certificate that has a certain name.
+/// A certificate with a given name.
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
     pub(super) leaf: usize,
     pub(super) usage: Usage,
 }
 
-/// How good a certificate is for a name; the least is the best.
+/// The rank of a certificate for a name. The lowest is the best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     is_expired: bool,
@@ -115,20 +115,20 @@ struct Rank {
 }
 
 impl ScannedCertificates {
-    /// Chooses for a name, in ASCII and in lower case (`xn--…`).
+    /// Chooses the certificate for a name in lower-case ASCII (`xn--…`).
     ///
-    /// Of several that fit it is the one valid longest. A self-signed one, or one for XMPP clients or servers alone, is
-    /// taken where there is no other; an expired one likewise, after those. One that is not valid yet is never taken.
+    /// Among several, the one that is valid longest wins. Self-signed certificates, and those for XMPP clients or
+    /// servers alone, come after all others, and expired ones last. One that is not valid yet is never chosen.
     pub fn choose(&self, name: &str, service: Service) -> Choice {
         let mut choice = Choice::default();
         let mut chosen: Option<(Rank, Rc<Pair>)> = None;
         let mut candidates = self.candidates(name, service);
-        // Of equals, the one that was found first.
+        // Among equals, the first one found wins.
         candidates.sort_unstable_by_key(|(leaf, rank)| (*rank, *leaf));
         for (leaf, rank) in candidates {
             let why_not = match self.unfit(leaf, rank) {
                 Some(why) => Some(why),
-                None => chosen.as_ref().map(|(best, pair)| better(rank, *best, pair, self.certificate(leaf))),
+                None => chosen.as_ref().map(|(best, pair)| worse(rank, *best, pair, self.certificate(leaf))),
             };
             if let Some(why) = why_not {
                 choice.passed_over.push(self.pass_over(leaf, name, why));
@@ -148,7 +148,7 @@ impl ScannedCertificates {
         &self.leaves[leaf].certificate
     }
 
-    /// The certificates that have the name, with their ranks.
+    /// The certificates with the name, and their ranks.
     fn candidates(&self, name: &str, service: Service) -> Vec<(usize, Rank)> {
         let mut usages: Vec<(usize, bool, Vec<Usage>)> = Vec::new();
         let wildcard = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
@@ -182,13 +182,13 @@ impl ScannedCertificates {
         usages.into_iter().map(rank).collect()
     }
 
-    /// Why a certificate serves nobody, whatever its key.
+    /// The reason why a certificate cannot be used with any key.
     fn unfit(&self, leaf: usize, rank: Rank) -> Option<Flaw> {
         let certificate = self.certificate(leaf);
         if certificate.not_before > self.now {
             return Some(Flaw::lasting(format!("is not valid before {}", certificate.not_before.date())));
         }
-        // Of its own kind are those that `openssl req -x509` makes for a single server.
+        // `openssl req -x509` makes self-signed CA certificates for single servers.
         (certificate.is_ca && !rank.is_self_signed)
             .then(|| Flaw::lasting("is the certificate of an authority, not of a server"))
     }
@@ -199,7 +199,7 @@ impl ScannedCertificates {
         PassedOver::new(self.found.files[*file].path.clone(), flaw)
     }
 
-    /// Says why certificates are not used that have the name, but not as it counts.
+    /// Adds the reasons against certificates whose common name or wildcard nearly matches the name.
     fn explain_near_misses(&self, name: &str, choice: &mut Choice) {
         for leaf in self.by_common_name.get(name).into_iter().flatten() {
             let why = "has no subject alternative name, and its common name does not count: have it issued again \
@@ -220,7 +220,7 @@ impl ScannedCertificates {
         }
     }
 
-    /// A certificate with its key, from the first of its files that has one beside it.
+    /// A certificate with its key, from its first file for which a key is found.
     fn pair(&self, leaf: usize, name: &str) -> Result<Rc<Pair>, PassedOver> {
         if let Some(pair) = self.pairs.borrow().get(&leaf) {
             return pair.clone();
@@ -264,15 +264,15 @@ impl ScannedCertificates {
         Err(self.pass_over(leaf, name, flaw))
     }
 
-    /// The key of a certificate in a file: the file with it, and its text. The error says what is wrong with what
-    /// should be it; nothing where there is none.
+    /// The key for a certificate in a file: its path and its PEM. The error is the flaw of the expected key file, or
+    /// `None` if there is no such file.
     fn key(&self, file: usize, certificate: &Certificate) -> Result<(PathBuf, String), Option<Flaw>> {
         let file = &self.found.files[file];
         let folder = &self.found.folders[file.folder];
         let private = folder.private();
         let likely = likely_keys(&folder.path, &file.path);
         let take =
-            |path: PathBuf, is_likely| self.fitting(&path, certificate, is_likely).map(|key| (path, key));
+            |path: PathBuf, is_likely| self.matching(&path, certificate, is_likely).map(|key| (path, key));
 
         let mut flaw = None;
         let mut note = |result: Result<(PathBuf, String), Flaw>| match result {
@@ -305,7 +305,7 @@ impl ScannedCertificates {
         for path in others {
             match take(path, false) {
                 Ok(found) => return Ok(found),
-                // It can be none but this.
+                // The only key file must be the one.
                 Err(found) if is_only_one => flaw = flaw.or(Some(found)),
                 Err(_) => {}
             }
@@ -313,9 +313,9 @@ impl ScannedCertificates {
         Err(flaw)
     }
 
-    /// The text of the key in a file that belongs to a certificate. One of which that cannot be told does if it is
-    /// where the certificate's key should be.
-    fn fitting(&self, path: &Path, certificate: &Certificate, is_likely: bool) -> Result<String, Flaw> {
+    /// The PEM of the key in this file that matches the certificate. A key that cannot be checked is accepted only
+    /// under a conventional name (`is_likely`).
+    fn matching(&self, path: &Path, certificate: &Certificate, is_likely: bool) -> Result<String, Flaw> {
         let keys = self.keys_of(path);
         let fits = |key: &&super::key::Key| key.fits(&certificate.public_key).unwrap_or(is_likely);
         if let Some(key) = keys.keys.iter().find(fits) {
@@ -331,8 +331,8 @@ impl ScannedCertificates {
         })
     }
 
-    /// A certificate and those of who issued it, each after the one that it is for, from its own files first and then
-    /// from those beside them. What stands for itself is a root, and taken only where it is in the same file.
+    /// A certificate and its issuers in order, from its own files first, then from files in their directories. A
+    /// self-signed issuer is a root: it is included only if it is in one of the certificate's own files.
     fn chain(&self, leaf: usize) -> Vec<Rc<Certificate>> {
         let leaf = &self.leaves[leaf];
         let files = || leaf.files.iter().map(|file| &self.found.files[*file]);
@@ -356,8 +356,8 @@ impl ScannedCertificates {
     }
 }
 
-/// Why the one that was chosen is better than another.
-fn better(rank: Rank, best: Rank, chosen: &Pair, certificate: &Certificate) -> Flaw {
+/// The reason why a certificate is worse than the chosen one.
+fn worse(rank: Rank, best: Rank, chosen: &Pair, certificate: &Certificate) -> Flaw {
     let path = chosen.certificate.display();
     Flaw::worse(if rank.is_expired {
         format!("expired on {}", certificate.not_after.date())
@@ -372,19 +372,19 @@ fn better(rank: Rank, best: Rank, chosen: &Pair, certificate: &Certificate) -> F
     })
 }
 
-/// The names that the key of a certificate has by the conventions of those who write them.
+/// The conventional names of a certificate's key file.
 fn likely_keys(folder: &Path, file: &Path) -> Vec<OsString> {
     let (Some(name), Some(stem)) =
         (file.file_name().and_then(OsStr::to_str), file.file_stem().and_then(OsStr::to_str))
     else {
         return Vec::new();
     };
-    // `chat.key`, mkcert's `chat-key.pem`, and what people make of it.
+    // `chat.key`, mkcert's `chat-key.pem`, and variants of it.
     let mut names: Vec<OsString> = [".key", "-key.pem", "_key.pem", ".key.pem"]
         .iter()
         .map(|end| format!("{stem}{end}").into())
         .collect();
-    // certbot's, and traefik-certs-dumper's.
+    // certbot's and traefik-certs-dumper's names.
     for word in ["fullchain", "certificate", "cert", "chain"] {
         if name.contains(word) {
             names.push(name.replace(word, "privkey").into());
@@ -394,7 +394,7 @@ fn likely_keys(folder: &Path, file: &Path) -> Vec<OsString> {
             break;
         }
     }
-    // acme.sh's `fullchain.cer` is in the folder of a domain.
+    // acme.sh's `fullchain.cer` is in a directory with the domain's name.
     let folder = folder.file_name().unwrap_or_default().to_string_lossy();
     names.push(format!("{}.key", folder.strip_suffix("_ecc").unwrap_or(&folder)).into());
     names

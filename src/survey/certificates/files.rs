@@ -1,4 +1,4 @@
-//! Files of certificates and keys, which root reads where others may have put links.
+//! Reads files with certificates and keys as root, in directories where other users may place links.
 
 use std::path::Path;
 
@@ -7,39 +7,39 @@ use nix::errno::Errno;
 use super::{Flaw, pem};
 use crate::os::trusted_file::{self, Error, Links, Opened};
 
-/// A larger file is not read: the longest chains have some 20 kB.
+/// The size limit of a file, in bytes. The longest chains have some 20 kB.
 pub const LARGEST: u64 = 1024 * 1024;
 
-/// How much is read of a file before a certificate or key has begun. `openssl x509 -text` writes some 10 kB.
+/// The number of bytes in which the first block must begin. `openssl x509 -text` writes some 10 kB before it.
 const BEGINNING: usize = 64 * 1024;
 
-/// What a file has in it.
+/// The content of a file.
 pub enum Content {
-    /// Text with a block of PEM in it, or nothing at all.
+    /// Text with a PEM block, possibly cut off, or an empty file.
     Text,
-    /// A certificate or key in DER, as far as the first bytes tell.
+    /// A certificate or key in DER, judged by the first bytes.
     Der,
     /// Something else.
     Other,
 }
 
-/// Reads a key by its path.
+/// Reads a file with a key.
 pub fn read_key(path: &Path) -> Result<Vec<u8>, Flaw> {
     trusted_file::read(path, Links::OfReaders, LARGEST).map_err(flaw)
 }
 
-/// Reads a regular file into `buffer`, to its end if there is PEM in it. It is not larger than [`LARGEST`].
+/// Reads a regular file of at most [`LARGEST`] bytes into `buffer`. Files without PEM are not read to their end.
 pub fn read(file: &Opened, buffer: &mut Vec<u8>) -> Result<Content, Error> {
     buffer.clear();
     let size = file.size() as usize;
-    // Of what has its size no end needs to be read. What says that it is empty, as in /proc, need not be.
+    // Reading up to the size needs no further read for the end. A size of 0, as in /proc, may be wrong.
     file.read_on(buffer, size.clamp(1, BEGINNING))?;
     if buffer.is_empty() {
         return Ok(Content::Text);
     }
     let is_binary = buffer.iter().take(64).any(|byte| *byte < b'\t');
     if is_binary || !pem::is_pem(buffer) {
-        // What begins a block may itself be cut off.
+        // The first line of a block may itself be cut off.
         let is_cut_off = buffer.starts_with(b"-----BEGIN") || b"-----BEGIN".starts_with(buffer);
         return Ok(match buffer.starts_with(&[0x30, 0x82]) {
             true => Content::Der,
@@ -51,7 +51,7 @@ pub fn read(file: &Opened, buffer: &mut Vec<u8>) -> Result<Content, Error> {
     Ok(Content::Text)
 }
 
-/// What is wrong with a file that is not read.
+/// The flaw of a file that was not read.
 pub fn flaw(error: Error) -> Flaw {
     match error {
         Error::Irregular(_) => Flaw::lasting("is no regular file"),

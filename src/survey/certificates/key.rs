@@ -1,4 +1,4 @@
-//! Private keys, and whether one belongs to a certificate.
+//! Reads private keys, and matches them with certificates.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 /// secp384r1 (RFC 5480, section 2.1.1.1)
 const P384: &[u8] = &[0x2b, 0x81, 4, 0, 0x22];
 
-/// Algorithms of other keys, to name them.
+/// Unsupported algorithms, for messages.
 const OTHERS: [(&[u8], &str); 5] = [
     (&[0x2b, 0x65, 0x71], "Ed448"),
     (&[0x2b, 0x65, 0x6e], "X25519"),
@@ -31,25 +31,25 @@ const OTHERS: [(&[u8], &str); 5] = [
     (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 3, 1], "Diffie-Hellman"),
 ];
 
-/// A private key. It is shown by nothing but [`Key::write`].
+/// A private key. Only [`Key::write`] reveals it.
 pub struct Key {
     label: &'static str,
     der: Vec<u8>,
     kind: Kind,
 }
 
-/// What of a key tells which certificate it is for.
+/// The parts of a key that identify its certificate.
 enum Kind {
     Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
     Ec { curve: Vec<u8>, scalar: Vec<u8>, point: Option<Vec<u8>> },
     Ed25519 { point: Option<Vec<u8>> },
 }
 
-/// The keys of a file, and what is wrong with another one in it, or with the file.
+/// The keys in a file, and the flaw of another key in it or of the file itself.
 pub struct Keys {
-    /// Those that can be used.
+    /// The usable keys.
     pub keys: Vec<Key>,
-    /// Why there is no other.
+    /// The reason why there is no other key.
     pub flaw: Option<Flaw>,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Debug for Key {
 }
 
 impl Keys {
-    /// Reads what is in a file.
+    /// Reads the content of a file.
     pub fn read(text: &[u8]) -> Keys {
         let mut keys = Vec::new();
         let mut flaw = None;
@@ -103,13 +103,13 @@ impl Key {
         Ok(Key { label, der, kind })
     }
 
-    /// Writes it as PEM.
+    /// Appends the key as PEM.
     pub fn write(&self, out: &mut String) {
         pem::write(out, self.label, &self.der);
     }
 
-    /// Whether it belongs to a public key (SubjectPublicKeyInfo, in DER). Nothing where it has no public half and it
-    /// is not computed here, which is so with P-521 and Ed25519.
+    /// Whether it belongs to a public key (SubjectPublicKeyInfo, in DER). `None` if it contains no public key, and we
+    /// cannot compute one (P-521 and Ed25519).
     pub fn fits(&self, public_key: &[u8]) -> Option<bool> {
         let Ok((_, public_key)) = SubjectPublicKeyInfo::from_der(public_key) else {
             return Some(false);
@@ -127,7 +127,7 @@ impl Key {
             }
             Kind::Ec { curve, .. } if algorithm != EC || its_curve != Some(curve.as_slice()) => Some(false),
             Kind::Ec { point: Some(point), .. } => Some(is_same_point(point, value)),
-            Kind::Ec { curve, scalar, point: None } => computes(curve, scalar, value),
+            Kind::Ec { curve, scalar, point: None } => is_computed_point(curve, scalar, value),
             Kind::Ed25519 { .. } if algorithm != ED25519 => Some(false),
             Kind::Ed25519 { point } => point.as_ref().map(|point| point == value),
         }
@@ -144,7 +144,7 @@ fn members_of<'a>(sequence: &Any<'a>) -> Option<Vec<Any<'a>>> {
     members.collect::<Result<_, _>>().ok()
 }
 
-/// What is in a value of this type.
+/// The content of a value, if it has this type.
 fn content<'a>(value: &Any<'a>, tag: Tag) -> Option<&'a [u8]> {
     (value.class() == Class::Universal && value.tag() == tag).then_some(value.data)
 }
@@ -154,14 +154,14 @@ fn identifier<'a>(value: &Any<'a>) -> Option<&'a [u8]> {
     content(value, Tag::Oid)
 }
 
-/// A positive INTEGER, without the zeros at its beginning.
+/// A positive INTEGER, without leading zeros.
 fn number<'a>(value: &Any<'a>) -> Option<&'a [u8]> {
     let number = content(value, Tag::Integer)?;
     let zeros = number.iter().take_while(|&&byte| byte == 0).count();
     Some(&number[zeros..])
 }
 
-/// What is in the optional member `[number]`.
+/// The content of the optional member `[number]`.
 fn tagged<'a>(members: &[Any<'a>], number: u32) -> Option<&'a [u8]> {
     let is_it = |value: &&Any| value.class() == Class::ContextSpecific && value.tag() == Tag(number);
     members.iter().find(is_it).map(|value| value.data)
@@ -174,7 +174,7 @@ fn pkcs8(der: &[u8]) -> Result<Kind, Flaw> {
         let [_version, algorithm, value, optional @ ..] = &key[..] else { return None };
         let algorithm = members_of(algorithm)?;
         let parameters = algorithm.get(1).and_then(identifier);
-        // A BIT STRING whose tag is replaced.
+        // A BIT STRING with an implicit tag.
         let public = tagged(optional, 1).and_then(|bits| bits.strip_prefix(&[0]));
         Some((identifier(algorithm.first()?)?, parameters, content(value, Tag::OctetString)?, public))
     };
@@ -197,7 +197,7 @@ fn pkcs8(der: &[u8]) -> Result<Kind, Flaw> {
 fn pkcs1(der: &[u8]) -> Option<Kind> {
     let key = members(der)?;
     let [_version, modulus, exponent, private_exponent, ..] = &key[..] else { return None };
-    // For the rest to be there at all.
+    // Without a private exponent, the key is incomplete.
     number(private_exponent)?;
     Some(Kind::Rsa { modulus: number(modulus)?.into(), exponent: number(exponent)?.into() })
 }
@@ -216,7 +216,7 @@ fn sec1(der: &[u8], curve: Option<&[u8]>) -> Option<Kind> {
     })
 }
 
-/// Whether two points are one, either of them compressed or not (SEC 1, section 2.3.3).
+/// Whether two points, each compressed or not, are equal (SEC 1, section 2.3.3).
 fn is_same_point(a: &[u8], b: &[u8]) -> bool {
     let split = |point: &[u8]| -> Option<(u8, Vec<u8>)> {
         let (form, coordinates) = point.split_first()?;
@@ -228,8 +228,8 @@ fn is_same_point(a: &[u8], b: &[u8]) -> bool {
     if a.len() == b.len() { a == b } else { split(a).is_some() && split(a) == split(b) }
 }
 
-/// Whether a public key is that of a private one. ring has no other curves than these two.
-fn computes(curve: &[u8], scalar: &[u8], point: &[u8]) -> Option<bool> {
+/// Whether a public key belongs to a private one. `None` for curves that ring does not have.
+fn is_computed_point(curve: &[u8], scalar: &[u8], point: &[u8]) -> Option<bool> {
     let (algorithm, length) = match curve {
         P256 => (&ECDSA_P256_SHA256_ASN1_SIGNING, 32_usize),
         P384 => (&ECDSA_P384_SHA384_ASN1_SIGNING, 48),
@@ -294,12 +294,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_computed_is_not_known() {
+    fn without_a_computable_public_key_the_match_is_unknown() {
         for (key, certificate) in [("p521.no-public", "p521"), ("ed25519", "ed25519")] {
             assert_eq!(fits(key, certificate), None, "{key}");
             assert_eq!(fits(key, "rsa"), Some(false), "{key}");
         }
-        // The one that rcgen makes has its public half (RFC 5958, version 2).
+        // A key from rcgen contains its public key (RFC 5958, version 2).
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let keys = Keys::read(key.serialize_pem().as_bytes());
         assert_eq!(keys.keys[0].fits(&rcgen::PublicKeyData::subject_public_key_info(&key)), Some(true));
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_a_passphrase_is_said_to_have_one() {
+    fn a_key_with_a_passphrase_is_reported() {
         for name in ["rsa.pkcs1-encrypted.key", "rsa.pkcs8-encrypted.key"] {
             let why = "is encrypted: remove the passphrase with `openssl pkey`";
             assert_eq!(flaw(&file(name)), Flaw::lasting(why), "{name}");
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_algorithm_is_named() {
+    fn an_unsupported_algorithm_is_named() {
         let ed448 = flaw(&file("ed448.key"));
         assert!(ed448.why.contains("Ed448") && !ed448.is_incomplete, "{ed448:?}");
         let openssh = b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_not_there_as_a_whole_is_incomplete() {
+    fn a_truncated_key_is_incomplete() {
         let whole = file("p256.key");
         for end in 0..whole.len() - 1 {
             assert!(flaw(&whole[..end]).is_incomplete, "{end}");
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_the_same_key_and_is_not_shown_otherwise() {
+    fn a_key_is_written_unchanged_and_hidden_from_debug_output() {
         let text = file("rsa.pkcs1.key");
         let keys = Keys::read(&text);
         let mut written = String::new();

@@ -1,4 +1,4 @@
-//! What the self-signed certificates say, for people who ask.
+//! Reads the self-signed certificates, for commands that show them.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -12,34 +12,34 @@ use crate::os::privileges;
 use crate::os::users::User;
 use crate::settings::types::ascii;
 
-/// The self-signed certificates, which are in Prosody's own place and looked at as its user.
+/// The self-signed certificates, which are in Prosody's data directory and read as its user.
 pub struct SelfSignedPairs<'a> {
     user: &'a User,
     now: OffsetDateTime,
-    /// All of them, once one is asked for: to look at each by itself is to look through their directory each time.
+    /// All of them, after the first request. Scanning for each one would list the directory each time.
     all: Option<ScannedCertificates>,
 }
 
 impl<'a> SelfSignedPairs<'a> {
-    /// Looks at none of them yet.
+    /// Reads nothing yet.
     pub fn new(user: &'a User, now: OffsetDateTime) -> Self {
         Self { user, now, all: None }
     }
 
-    /// The certificate of a name, wherever it comes from.
+    /// The certificate of a name, self-signed or not. `None` if the operator maintains it, or if there is none.
     pub fn pair_of(&mut self, served: &Served) -> Option<Rc<Pair>> {
         match &served.origin {
             CertificateOrigin::Found(pair)
             | CertificateOrigin::Kept(pair)
             | CertificateOrigin::Above(_, pair) => Some(pair.clone()),
             CertificateOrigin::SelfSigned(path) => privileges::as_user(self.user, || {
-                let look = |path: &Path| scan(&[SearchPlace { path: path.to_owned(), only: None }], self.now);
+                let read = |path: &Path| scan(&[SearchPlace { path: path.to_owned(), only: None }], self.now);
                 let name = ascii(&served.name)?;
-                let all = self.all.get_or_insert_with(|| look(path.parent().unwrap_or(path)));
+                let all = self.all.get_or_insert_with(|| read(path.parent().unwrap_or(path)));
                 let pair = all.choose(&name, Service::Xmpp).pair;
-                // Another one there may have the name from when the hosts were others.
+                // Another certificate there may contain the name, from an earlier set of hosts.
                 let is_it = pair.as_ref().is_none_or(|pair| pair.certificate == *path);
-                if is_it { pair } else { look(path).choose(&name, Service::Xmpp).pair }
+                if is_it { pair } else { read(path).choose(&name, Service::Xmpp).pair }
             }),
             CertificateOrigin::Own | CertificateOrigin::None => None,
         }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn of_self_signed_certificates_each_host_has_its_own() {
+    fn each_host_gets_its_own_self_signed_certificate() {
         let data = TestDir::new();
         let (store, now) = (Writer::create(data.path()).unwrap(), OffsetDateTime::now_utc());
         for (host, made) in [("a.example", now), ("rooms.a.example", now + Duration::HOUR)] {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_self_signed_certificates_take_no_time() {
+    fn thousands_of_self_signed_certificates_are_read_quickly() {
         let data = TestDir::new();
         let (store, now) = (Writer::create(data.path()).unwrap(), OffsetDateTime::now_utc());
         let hosts: Vec<String> = (0..3000).map(|number| format!("h{number}.example")).collect();

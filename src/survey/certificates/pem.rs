@@ -1,38 +1,38 @@
-//! PEM (RFC 7468) as it lies on disks: with text around the blocks, with any kind of line ends, cut off.
+//! Reads and writes PEM (RFC 7468). Accepts text around blocks and any line endings, and detects truncated files.
 
 use std::io::BufRead as _;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-/// How many characters a line of Base64 has (RFC 7468, section 2).
+/// The length of a Base64 line, in characters (RFC 7468, section 2).
 const LINE: usize = 64;
 
 /// A block, still in Base64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block<'a> {
-    /// What it is: `CERTIFICATE`, `RSA PRIVATE KEY`, …
+    /// The type: `CERTIFICATE`, `RSA PRIVATE KEY`, …
     pub label: &'a str,
-    /// The lines between the first and the last one.
+    /// The lines between the BEGIN and the END line.
     pub body: &'a [u8],
 }
 
-/// A block that has no end, or another one: a writer may be at work.
+/// The error for a block without its END line. The file may still be being written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CutOff;
 
 impl Block<'_> {
-    /// Whether it is a private key, of whatever algorithm.
+    /// Whether it is a private key, of any algorithm.
     pub fn is_key(&self) -> bool {
         self.label.ends_with("PRIVATE KEY")
     }
 
-    /// Whether it cannot be read without a passphrase: PKCS #8, or the headers of RFC 1421.
+    /// Whether it needs a passphrase: by its label (PKCS #8), or by the headers of RFC 1421.
     pub fn is_encrypted(&self) -> bool {
         self.label == "ENCRYPTED PRIVATE KEY" || lines(self.body).any(|line| line.starts_with(b"Proc-Type:"))
     }
 
-    /// What is in it; nothing where it is not Base64.
+    /// The decoded content. `None` if it is not Base64.
     pub fn decode(&self) -> Option<Vec<u8>> {
         let mut text = Vec::with_capacity(self.body.len());
         for line in lines(self.body) {
@@ -42,7 +42,7 @@ impl Block<'_> {
     }
 }
 
-/// The blocks of a text, one after the other. There is none after one that is cut off.
+/// The blocks in a text, in order. The first one that is cut off is the last.
 pub fn blocks(text: &[u8]) -> impl Iterator<Item = Result<Block<'_>, CutOff>> {
     let mut rest = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     std::iter::from_fn(move || {
@@ -54,12 +54,12 @@ pub fn blocks(text: &[u8]) -> impl Iterator<Item = Result<Block<'_>, CutOff>> {
     })
 }
 
-/// Whether a block begins anywhere in a text.
+/// Whether a text contains the BEGIN line of a block.
 pub fn is_pem(text: &[u8]) -> bool {
     next(&mut text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)).is_some()
 }
 
-/// Writes a block.
+/// Appends a block with this content to `out`.
 pub fn write(out: &mut String, label: &str, content: &[u8]) {
     let text = BASE64.encode(content);
     let mut rest = text.as_str();
@@ -67,7 +67,7 @@ pub fn write(out: &mut String, label: &str, content: &[u8]) {
     out.push_str(label);
     out.push_str("-----\n");
     while !rest.is_empty() {
-        // It is ASCII: every place is one between characters.
+        // Base64 is ASCII, so every index is a character boundary.
         let (line, after) = rest.split_at(rest.len().min(LINE));
         out.push_str(line);
         out.push('\n');
@@ -102,13 +102,13 @@ fn label<'a>(line: &'a [u8], start: &[u8]) -> Option<&'a str> {
     std::str::from_utf8(line.strip_prefix(start)?.strip_suffix(b"-----")?).ok()
 }
 
-/// The next line, without what is white at its end.
+/// The next line, without trailing white space.
 fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     if rest.is_empty() {
         return None;
     }
     let mut after = *rest;
-    // The library's fastest search for a byte. It cannot fail where it reads from memory.
+    // The standard library's fastest search for a byte. Reading from memory cannot fail.
     let length = after.skip_until(b'\n').unwrap_or(rest.len());
     let line = &rest[..length];
     *rest = after;
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn text_around_blocks_and_any_line_ends_are_taken() {
+    fn text_around_blocks_and_any_line_endings_are_accepted() {
         for text in [
             BLOCK.to_owned(),
             BLOCK.replace('\n', "\r\n"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_that_is_cut_off_is_told() {
+    fn every_truncation_is_detected() {
         for end in 20..BLOCK.len() - 1 {
             assert_eq!(decoded(&BLOCK[..end]), [Err(CutOff)], "{end}");
         }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_written_block_can_be_read() {
         for length in [0, 1, 47, 48, 49, 96, 1000] {
             let content = vec![7; length];
             let mut text = String::new();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_a_passphrase_is_told() {
+    fn a_key_with_a_passphrase_is_detected() {
         for (label, body, encrypted) in [
             ("ENCRYPTED PRIVATE KEY", "AAAA\n", true),
             ("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n", true),

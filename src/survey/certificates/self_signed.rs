@@ -1,8 +1,8 @@
-//! Self-signed certificates for hosts that have no other, kept below the data directory.
+//! Checks the self-signed certificates for hosts without another certificate. They are below the data directory.
 //!
-//! The data directory belongs to Prosody's user, who is trusted less than root. So everything here is to be called with
-//! the file system taking us for that user ([`crate::os::privileges::as_user`]), and besides nothing here follows a link: every
-//! name is opened relative to a directory descriptor with `O_NOFOLLOW` (openat(2)).
+//! The data directory belongs to Prosody's user, who is trusted less than root. So call everything here with that
+//! user's file system privileges ([`crate::os::privileges::as_user`]). In addition, no link is followed: every name is
+//! opened relative to a directory descriptor with `O_NOFOLLOW` (openat(2)).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,10 +19,10 @@ use crate::layout::{SELF_SIGNED_DIR, self_signed_certificate, self_signed_key};
 use crate::os::directory;
 use crate::os::trusted_file::{Error, Opened, open_below};
 
-/// A certificate that is valid for less than this is replaced.
+/// A certificate is replaced if it remains valid for less than this.
 const RENEWAL: Duration = Duration::days(30);
 
-/// A file that is larger is none of ours.
+/// The size limit of a file, in bytes. We write no larger ones.
 const MAX_SIZE: u64 = 64 * 1024;
 
 /// The directory of self-signed certificates in a data directory.
@@ -31,7 +31,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the directory below `data_dir`; `None` where there is none yet.
+    /// Opens the directory below `data_dir`. `None` if it does not exist yet.
     pub fn open(data_dir: &Path) -> io::Result<Option<Store>> {
         match directory::open(data_dir)
             .and_then(|data| directory::open_below(data, Path::new(SELF_SIGNED_DIR)))
@@ -42,10 +42,10 @@ impl Store {
         }
     }
 
-    /// Whether the certificate kept for `host` serves: it covers all of `names`, is valid now and for another 30
-    /// days, and its key is there and belongs to `uid`.
+    /// Whether the certificate for `host` can be used: it covers all of `names`, is valid now and for another 30 days,
+    /// and its key exists and belongs to `uid`. An unreadable certificate cannot be used.
     ///
-    /// `host` and `names` are in ASCII. Whatever cannot be read or understood does not serve.
+    /// `host` and `names` are in ASCII.
     pub fn is_usable(&self, host: &str, names: &[&str], uid: Uid, now: OffsetDateTime) -> bool {
         self.covers(host, names, now).unwrap_or(false)
             && self
@@ -65,7 +65,7 @@ impl Store {
         Ok(is_valid && names.iter().all(covers))
     }
 
-    /// Opens a regular file to read it. A FIFO, a device or a link that somebody put there is an error.
+    /// Opens a regular file for reading. A FIFO, a device or a link is an error.
     fn open_file(&self, name: &str) -> Result<Opened, Error> {
         open_below(&self.directory, name, OFlag::O_NOFOLLOW)?.regular()
     }

@@ -1,5 +1,4 @@
-//! Looking through the places where certificates are: everything that has a certificate in it is read, and of keys only
-//! the names.
+//! Scans the sources of certificates. Certificates are read; key files are only listed.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -21,33 +20,33 @@ use super::{Flaw, PassedOver};
 use crate::intent::certificates::SearchPlace;
 use crate::os::trusted_file::{self, DIRECTORY, Error, Kind, Links, Owners};
 
-/// How deep directories are looked through, the source itself being the first level.
+/// The maximum depth of a scan. The source itself is the first level.
 const DEPTH: usize = 8;
 
-/// How many names are looked at, and how many files opened, before we say that there are too many.
+/// The maximum numbers of names listed and of files opened. The rest is skipped with a message.
 const MAX_NAMES: usize = 100_000;
 const MAX_FILES: usize = 20_000;
 
-/// How names of files end that have no certificate in them.
+/// File name extensions of files without certificates.
 const OTHERS: [&str; 34] = [
     "txt", "json", "conf", "cfg", "cnf", "ini", "yaml", "yml", "toml", "xml", "lua", "sh", "py", "pl", "md",
     "html", "log", "csr", "crl", "srl", "pub", "p12", "pfx", "jks", "zip", "gz", "xz", "tar", "bak", "old",
     "orig", "tmp", "swp", "lock",
 ];
 
-/// A directory that was looked at.
+/// A directory that was scanned.
 #[derive(Default)]
 pub struct Folder {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// The names of the files with keys, in their order.
+    /// The names of the key files, sorted.
     pub keys: Vec<OsString>,
-    /// The certificates of authorities in its files.
+    /// The CA certificates in its files.
     pub issuers: Vec<Rc<Certificate>>,
 }
 
 impl Folder {
-    /// The folder beside it that has the keys where those are kept apart, as in `/etc/ssl`.
+    /// The directory beside it for keys, in layouts such as `/etc/ssl`.
     pub fn private(&self) -> PathBuf {
         self.path.parent().unwrap_or(&self.path).join("private")
     }
@@ -55,41 +54,41 @@ impl Folder {
 
 /// A file with certificates.
 pub struct FoundFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Its directory, by its place in [`Found::folders`].
+    /// The index of its directory in [`Found::folders`].
     pub folder: usize,
-    /// The source, by its place among them.
+    /// The index of its source.
     pub source: usize,
-    /// In the order in which they are in it.
+    /// Its certificates, in file order.
     pub certificates: Vec<Rc<Certificate>>,
-    /// Whether there is a key too.
+    /// Whether it contains a key too.
     pub has_key: bool,
 }
 
-/// What was found.
+/// The result of a scan.
 #[derive(Default)]
 pub struct Found {
-    /// Every directory with anything in it that may be of use.
+    /// Every directory that was scanned.
     pub folders: Vec<Folder>,
     /// Every file with certificates.
     pub files: Vec<FoundFile>,
-    /// What looked like a certificate or key and could not be used.
+    /// Files and directories that look relevant but cannot be used.
     pub problems: Vec<PassedOver>,
 }
 
-/// Looks through the sources, and shows each directory before what is in it is read.
-pub fn look(sources: &[SearchPlace], show: &mut dyn FnMut(&Path)) -> Found {
+/// Scans the sources. Passes each directory to `show` before reading its content.
+pub fn scan(sources: &[SearchPlace], show: &mut dyn FnMut(&Path)) -> Found {
     let mut search = Search::new(show);
     for (number, source) in sources.iter().enumerate() {
         search.source = number;
         search.seen.clear();
-        search.look_at(&source.path);
+        search.scan_source(&source.path);
     }
     search.found
 }
 
-/// The names of the files with keys in one more directory, in their order.
+/// The names of the key files in one directory, sorted.
 pub fn keys_in(path: &Path) -> Vec<OsString> {
     let mut show = |_: &Path| {};
     let mut search = Search::new(&mut show);
@@ -98,20 +97,20 @@ pub fn keys_in(path: &Path) -> Vec<OsString> {
     names.filter(|name| is_key_name(name)).collect()
 }
 
-/// Whether a name is one that files with a key and nothing else have.
+/// Whether a file with this name contains only a key.
 fn is_key_name(name: &OsStr) -> bool {
     let name = name.to_ascii_lowercase();
     [".key", "key.pem"].iter().any(|end| name.as_bytes().ends_with(end.as_bytes()))
         || ["privkey", "privatekey"].iter().any(|word| contains(&name, word))
 }
 
-/// Whether a name is one that files with certificates have.
+/// Whether a file with this name should contain certificates.
 fn is_certificate_name(name: &OsStr) -> bool {
     has_ending(name, &["pem", "crt", "cer", "cert"])
 }
 
-/// Whether a name is one of a file that has no certificate in it.
-fn is_other(name: &OsStr) -> bool {
+/// Whether a file with this name contains no certificate.
+fn is_unrelated_name(name: &OsStr) -> bool {
     let bytes = name.as_bytes();
     bytes.ends_with(b"~") || bytes.starts_with(b"README") || has_ending(name, &OTHERS)
 }
@@ -121,20 +120,20 @@ fn has_ending(name: &OsStr, endings: &[&str]) -> bool {
     extension.is_some_and(|extension| endings.iter().any(|ending| extension.eq_ignore_ascii_case(ending)))
 }
 
-/// A search under way.
+/// A scan in progress.
 struct Search<'a> {
-    /// Is shown each directory before what is in it is read.
+    /// Gets each directory before its content is read.
     show: RefCell<&'a mut dyn FnMut(&Path)>,
-    /// The folders beside others that may have their keys.
+    /// The `private` directories seen so far.
     private: HashSet<PathBuf>,
-    /// The last one that was shown.
+    /// The last path passed to `show`.
     last: RefCell<PathBuf>,
     found: Found,
     source: usize,
-    /// The directories of this source that were looked at, by device and inode.
+    /// The scanned directories of this source, by device and inode.
     seen: HashSet<(u64, u64)>,
-    /// ScannedCertificates that were read, by the end of their text (it is of the signature): most files have the same few
-    /// issuers in them.
+    /// Certificates that were read, by the end of their text, which is part of the signature. Most files contain the
+    /// same few issuers, so this saves time.
     known: HashMap<Vec<u8>, Known>,
     names_left: usize,
     files_left: usize,
@@ -142,13 +141,13 @@ struct Search<'a> {
     buffer: Vec<u8>,
 }
 
-/// The text of a certificate, and what was read in it, if that was one.
+/// A PEM block's text, and its certificate if it could be parsed.
 struct Known {
     text: Vec<u8>,
     certificate: Option<Rc<Certificate>>,
 }
 
-/// A directory that is open.
+/// An open directory.
 struct Opened {
     fd: OwnedFd,
     owners: Owners,
@@ -171,17 +170,17 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn look_at(&mut self, path: &Path) {
+    fn scan_source(&mut self, path: &Path) {
         match self.open_directory(path) {
             Ok(directory) => self.directory(path, &directory, DEPTH),
-            // A mount that is empty yet. Whoever watches has to know of it.
+            // It may be mounted or created later, so it is watched.
             Err(Errno::ENOENT) => self.watch(path.to_owned()),
             Err(Errno::ENOTDIR) => self.single_file(path),
             Err(error) => self.problem(path.to_owned(), files::flaw(error.into())),
         }
     }
 
-    /// A source that is a file: the keys are beside it.
+    /// Scans a source that is a file. Its keys are beside it.
     fn single_file(&mut self, path: &Path) {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return;
@@ -223,13 +222,13 @@ impl<'a> Search<'a> {
         };
         let folder = self.found.folders.len();
         self.found.folders.push(Folder { path: path.to_owned(), ..Folder::default() });
-        // Keys may be written into it later.
+        // Keys may be written there later.
         let private = self.found.folders[folder].private();
         if self.private.insert(private.clone()) && private.is_dir() {
             self.watch(private);
         }
 
-        // What has the whole chain comes first, and makes others needless.
+        // A file with the whole chain comes first, because it makes the others redundant.
         let (chains, others): (Vec<_>, Vec<_>) =
             names.into_iter().partition(|(name, _)| contains(name, "fullchain"));
         let mut has_chain = false;
@@ -239,18 +238,18 @@ impl<'a> Search<'a> {
             }
             let (kind, is_link) = self.kind(directory, &name, kind);
             match kind {
-                Kind::Directory if depth > 1 => self.below(path, directory, &name, is_link, depth - 1),
+                Kind::Directory if depth > 1 => self.subdirectory(path, directory, &name, is_link, depth - 1),
                 Kind::Directory => {
                     self.problem(path.join(&name), Flaw::lasting("is too deep, and not looked into"))
                 }
-                // A key is looked at when it is needed, and so is what a link to one leads to.
+                // Keys, and the targets of links to keys, are read only when they are needed.
                 Kind::Regular | Kind::Link if is_key_name(&name) => {
                     if is_link {
                         self.watch_target(path, directory, &name);
                     }
                     self.found.folders[folder].keys.push(name)
                 }
-                Kind::Regular if is_other(&name) => {}
+                Kind::Regular if is_unrelated_name(&name) => {}
                 Kind::Regular => {
                     let length = self.file(folder, directory, &name, is_link);
                     has_chain = has_chain || (length > 1 && contains(&name, "fullchain"));
@@ -266,7 +265,7 @@ impl<'a> Search<'a> {
         self.found.folders[folder].keys.sort_unstable();
     }
 
-    /// The names in a directory that are not hidden, in their order.
+    /// The names in a directory that are not hidden, sorted.
     fn names(&mut self, directory: impl AsFd) -> nix::Result<Vec<(OsString, Option<Type>)>> {
         let mut names = Vec::new();
         let entries = Dir::from_fd(directory.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?)?;
@@ -287,25 +286,25 @@ impl<'a> Search<'a> {
         Ok(names)
     }
 
-    /// What a name stands for, at the end of links, and whether it is a link; it is one to nothing where that is
-    /// what it stands for. Where a link to a key leads is not looked at.
+    /// The kind of a file after following links, and whether it is a link. [`Kind::Link`] is a dangling link, or a link
+    /// with a key's name, which is not followed.
     fn kind(&self, directory: &Opened, name: &OsStr, kind: Option<Type>) -> (Kind, bool) {
-        let look = |flags| fstatat(&directory.fd, name, flags).ok().map(|stat| Kind::of(&stat));
+        let stat = |flags| fstatat(&directory.fd, name, flags).ok().map(|stat| Kind::of(&stat));
         let kind = match kind {
             Some(Type::File) => Kind::Regular,
             Some(Type::Directory) => Kind::Directory,
             Some(Type::Symlink) => Kind::Link,
             Some(_) => Kind::Fifo,
-            None => look(AtFlags::AT_SYMLINK_NOFOLLOW).unwrap_or(Kind::Fifo),
+            None => stat(AtFlags::AT_SYMLINK_NOFOLLOW).unwrap_or(Kind::Fifo),
         };
         match kind {
             Kind::Link if is_key_name(name) => (kind, true),
-            Kind::Link => (look(AtFlags::empty()).unwrap_or(kind), true),
+            Kind::Link => (stat(AtFlags::empty()).unwrap_or(kind), true),
             kind => (kind, false),
         }
     }
 
-    fn below(&mut self, path: &Path, parent: &Opened, name: &OsStr, is_link: bool, depth: usize) {
+    fn subdirectory(&mut self, path: &Path, parent: &Opened, name: &OsStr, is_link: bool, depth: usize) {
         let path = path.join(name);
         let opened = if is_link {
             self.open_directory(&path)
@@ -315,13 +314,13 @@ impl<'a> Search<'a> {
         };
         match opened {
             Ok(directory) => self.directory(&path, &directory, depth),
-            // It went away just now.
+            // It was removed or replaced since it was listed.
             Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) => {}
             Err(error) => self.problem(path, files::flaw(error.into())),
         }
     }
 
-    /// Reads a file, and gives how many certificates are in it.
+    /// Reads a file. Returns the number of certificates in it.
     fn file(&mut self, folder: usize, directory: &Opened, name: &OsStr, is_link: bool) -> usize {
         if self.files_left == 0 {
             self.limit();
@@ -333,7 +332,7 @@ impl<'a> Search<'a> {
             self.watch_target(&self.found.folders[folder].path, directory, name);
         }
         match self.read(&path, directory, name, is_link) {
-            Ok(Some(Content::Text)) => self.take(folder, path, name).unwrap_or_else(|(path, flaw)| {
+            Ok(Some(Content::Text)) => self.add(folder, path, name).unwrap_or_else(|(path, flaw)| {
                 self.problem(path, flaw);
                 0
             }),
@@ -355,7 +354,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Reads a file into the buffer. Nothing where it has gone.
+    /// Reads a file into the buffer. `None` if it no longer exists.
     fn read(
         &mut self,
         path: &Path,
@@ -369,7 +368,7 @@ impl<'a> Search<'a> {
             Err(Error::Refused(Errno::ENOENT | Errno::ELOOP)) => return Ok(None),
             Err(error) => return Err(files::flaw(error)),
         };
-        // What everybody may read needs no look at the links.
+        // For world-readable files, the owners of links do not matter.
         if opened.stat.st_mode & 0o004 == 0 {
             if is_link {
                 opened = trusted_file::open(path, Links::OfReaders).map_err(files::flaw)?;
@@ -384,8 +383,8 @@ impl<'a> Search<'a> {
         files::read(&opened, &mut self.buffer).map(Some).map_err(files::flaw)
     }
 
-    /// Takes what is in the buffer. One block that is wrong makes the file one that a writer has not finished.
-    fn take(&mut self, folder: usize, path: PathBuf, name: &OsStr) -> Result<usize, (PathBuf, Flaw)> {
+    /// Adds the certificates and the key in the buffer to the result. One broken block makes the file incomplete.
+    fn add(&mut self, folder: usize, path: PathBuf, name: &OsStr) -> Result<usize, (PathBuf, Flaw)> {
         let buffer = std::mem::take(&mut self.buffer);
         let read = self.certificates(&buffer, name);
         self.buffer = buffer;
@@ -440,7 +439,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// A certificate; nothing where it cannot be understood, which need not be the one that matters.
+    /// Decodes a certificate. `None` if it cannot be parsed, which is no flaw: the file may contain others.
     fn certificate(&mut self, block: &pem::Block) -> Result<Option<Rc<Certificate>>, Flaw> {
         let end = &block.body[block.body.len().saturating_sub(48)..];
         match self.known.get(end) {
@@ -455,15 +454,15 @@ impl<'a> Search<'a> {
     }
 
     fn watch(&self, path: PathBuf) {
-        // The links in a folder lead to one other one, mostly.
+        // Most links in a directory lead to the same other directory.
         if *self.last.borrow() != path {
             (self.show.borrow_mut())(&path);
             self.last.replace(path);
         }
     }
 
-    /// Shows the directory that a link in another one leads to. Its path is left as it stands in the link, since `..` after
-    /// a link to a directory leads elsewhere than the name before it says.
+    /// Watches the directory of a link's target. The target is kept as written, because `..` after a link to a
+    /// directory is not the directory of the link.
     fn watch_target(&self, path: &Path, directory: &Opened, name: &OsStr) {
         let target = readlinkat(&directory.fd, name);
         let parent = target.as_ref().ok().and_then(|target| Path::new(target).parent());
@@ -487,8 +486,8 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Whether a file has a part of what is in the file with the whole chain beside it: certbot's `cert.pem` and
-/// `chain.pem`, acme.sh's `NAME.cer` and `ca.cer`.
+/// Whether the `fullchain` file beside a file contains its certificates too: certbot's `cert.pem` and `chain.pem`,
+/// acme.sh's `NAME.cer` and `ca.cer`.
 fn is_part_of_chain(name: &OsStr, directory: &Path) -> bool {
     let folder = directory.file_name().unwrap_or_default().to_string_lossy();
     let folder = folder.strip_suffix("_ecc").unwrap_or(&folder);

@@ -1,4 +1,4 @@
-//! Every layout, every bad input, and what is chosen.
+//! Tests of layouts, bad input and the choice of certificates.
 
 use std::fs;
 use std::io::Write as _;
@@ -19,17 +19,17 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
 }
 
-/// An authority, with all that is above it.
+/// A CA with its chain.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// From itself upwards.
+    /// Its own certificate first, the root last.
     chain: Vec<String>,
 }
 
-/// A certificate as its authority hands it out.
+/// A certificate as a CA issues it.
 struct Issued {
     leaf: String,
-    /// Those of the authorities below the root.
+    /// The intermediate certificates.
     chain: String,
     key: String,
 }
@@ -69,7 +69,7 @@ fn authority_params(name: &str) -> CertificateParams {
     params
 }
 
-/// Valid from a month ago until in two months.
+/// Valid from 30 days ago for another 60 days.
 fn params(names: &[&str]) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "Some name");
@@ -87,7 +87,7 @@ fn until(names: &[&str], days: i64) -> CertificateParams {
     params
 }
 
-/// A certificate of an authority two levels below its root.
+/// A certificate of a CA two levels below its root.
 fn issued(names: &[&str]) -> Issued {
     issue(params(names))
 }
@@ -101,7 +101,7 @@ fn self_signed(params: CertificateParams) -> Issued {
     Issued { leaf: params.self_signed(&key).unwrap().pem(), chain: String::new(), key: key.serialize_pem() }
 }
 
-fn look_in(directory: &TestDir) -> ScannedCertificates {
+fn scan_in(directory: &TestDir) -> ScannedCertificates {
     scan(&[source(directory.path())], now())
 }
 
@@ -110,7 +110,7 @@ fn source(path: &Path) -> SearchPlace {
 }
 
 fn choose(directory: &TestDir, name: &str) -> Choice {
-    look_in(directory).choose(name, Service::Xmpp)
+    scan_in(directory).choose(name, Service::Xmpp)
 }
 
 /// A directory with these files.
@@ -122,7 +122,7 @@ fn with(files: &[(&str, &str)]) -> TestDir {
     directory
 }
 
-/// What is chosen is the whole of what was issued, from these files.
+/// Asserts that the certificate, its chain and its key are chosen, from these files.
 #[track_caller]
 fn assert_chosen(directory: &TestDir, name: &str, issued: &Issued, certificate: &str, key: &str) {
     let choice = choose(directory, name);
@@ -132,26 +132,26 @@ fn assert_chosen(directory: &TestDir, name: &str, issued: &Issued, certificate: 
     assert_eq!(pair.key, directory.path().join(key));
 }
 
-/// Nothing is chosen, and this is why, for this file; whether it may be that a writer has not finished.
+/// Asserts that nothing is chosen, and that the only message is `why` about `file`. `DIR` in `why` is the directory.
 #[track_caller]
 fn assert_none(directory: &TestDir, name: &str, file: &str, why: &str, is_incomplete: bool) {
-    let certificates = look_in(directory);
+    let certificates = scan_in(directory);
     let choice = certificates.choose(name, Service::Xmpp);
     assert_eq!(choice.pair, None);
     let why = why.replace("DIR", directory.path().to_str().unwrap());
     let expected = PassedOver { path: directory.path().join(file), why, is_incomplete, is_worse: false };
-    let mut said = choice.passed_over;
-    said.extend(certificates.problems().to_vec());
-    assert_eq!(said, [expected]);
+    let mut messages = choice.passed_over;
+    messages.extend(certificates.problems().to_vec());
+    assert_eq!(messages, [expected]);
 }
 
-/// What is to be watched, in its order.
-fn directories(path: &Path) -> Vec<PathBuf> {
-    let mut shown = BTreeSet::new();
+/// The paths to watch, sorted.
+fn watched_paths(path: &Path) -> Vec<PathBuf> {
+    let mut paths = BTreeSet::new();
     scan_and_show(&[source(path)], now(), &mut |path| {
-        shown.insert(path.to_owned());
+        paths.insert(path.to_owned());
     });
-    shown.into_iter().collect()
+    paths.into_iter().collect()
 }
 
 fn passed_over(choice: &Choice) -> Vec<&str> {
@@ -162,7 +162,7 @@ const HOST: &str = "chat.example";
 
 // Layouts.
 
-/// Writes what certbot does for its `number`th certificate of a lineage.
+/// Writes the files of certbot's `number`th certificate of a lineage.
 fn certbot(directory: &TestDir, lineage: &str, number: u32, issued: &Issued) {
     let full = issued.full();
     fs::create_dir_all(directory.path().join("live").join(lineage)).unwrap();
@@ -187,7 +187,7 @@ fn certbot_live() {
     assert_eq!(pair.key, directory.path().join("live/lineage/privkey.pem"));
     let expected = ["live", "live/lineage", "live/lineage/../../archive/lineage"];
     let live = directory.path().join("live");
-    assert_eq!(directories(&live), expected.map(|name| directory.path().join(name)));
+    assert_eq!(watched_paths(&live), expected.map(|name| directory.path().join(name)));
     assert_eq!(certificates.problems(), []);
 }
 
@@ -229,18 +229,18 @@ fn acme_sh() {
         assert_chosen(&directory, HOST, &issued, &file("fullchain.cer"), &file("chat.example.key"));
         fs::remove_file(directory.path().join(file("fullchain.cer"))).unwrap();
         assert_chosen(&directory, HOST, &issued, &file("chat.example.cer"), &file("chat.example.key"));
-        assert_eq!(look_in(&directory).problems(), []);
+        assert_eq!(scan_in(&directory).problems(), []);
     }
 }
 
-/// The file with the certificate and that with the key, of layouts in which these are all.
+/// Layouts with one file for the certificate and one for the key.
 #[test]
 fn pairs_of_files() {
     let issued = issued(&[HOST]);
     for (certificate, key) in [
         // Caddy
         ("acme-v02.api.letsencrypt.org-directory/chat.example/chat.example.crt", "chat.example.key"),
-        // traefik-certs-dumper, with and without folders of the domains
+        // traefik-certs-dumper, with and without a directory for each domain
         ("chat.example/certificate.crt", "privatekey.key"),
         ("chat.example/certificate.crt", "privkey.key"),
         ("certs/chat.example.crt", "../private/chat.example.key"),
@@ -260,7 +260,7 @@ fn pairs_of_files() {
     ] {
         let directory = with(&[(certificate, &issued.full())]);
         let key = Path::new(certificate).with_file_name(key).to_str().unwrap().to_owned();
-        // What a path with `..` goes through has to be there.
+        // Every directory in a path with `..` would have to exist.
         let written = key.replace("certs/../", "");
         directory.write(&written, &issued.key);
         assert_chosen(&directory, HOST, &issued, certificate, &written);
@@ -268,7 +268,7 @@ fn pairs_of_files() {
 }
 
 #[test]
-fn one_file_with_both() {
+fn one_file_with_certificate_and_key() {
     let issued = issued(&[HOST]);
     for content in [issued.full() + &issued.key, format!("{}{}", issued.key, issued.full())] {
         assert_chosen(&with(&[("a.pem", &content)]), HOST, &issued, "a.pem", "a.pem");
@@ -286,11 +286,11 @@ fn kubernetes() {
     }
     assert_chosen(&directory, HOST, &issued, "tls.crt", "tls.key");
     let expected = [directory.path().to_owned(), directory.path().join("..data")];
-    assert_eq!(directories(directory.path()), expected);
+    assert_eq!(watched_paths(directory.path()), expected);
 }
 
 #[test]
-fn a_flat_folder_of_several_hosts() {
+fn a_flat_directory_with_several_hosts() {
     let (a, b) = (issued(&["a.example"]), issued(&["b.example"]));
     let directory = with(&[("1.crt", &a.full()), ("1.key", &a.key), ("2.crt", &b.full()), ("2.key", &b.key)]);
     assert_chosen(&directory, "a.example", &a, "1.crt", "1.key");
@@ -304,20 +304,20 @@ fn a_source_that_is_a_file_has_its_key_beside_it() {
     let certificates = scan(&[source(&directory.path().join("a.crt"))], now());
     assert!(certificates.choose(HOST, Service::Xmpp).pair.is_some());
     assert!(certificates.choose("b.example", Service::Xmpp).pair.is_none());
-    assert_eq!(directories(&directory.path().join("a.crt")), [directory.path()]);
+    assert_eq!(watched_paths(&directory.path().join("a.crt")), [directory.path()]);
 }
 
 #[test]
-fn a_source_that_is_missing_is_to_be_watched() {
+fn a_missing_source_is_watched() {
     let directory = TestDir::new();
     let missing = directory.path().join("not/yet");
     let certificates = scan(&[source(&missing)], now());
-    assert_eq!(directories(&missing), [missing]);
+    assert_eq!(watched_paths(&missing), [missing]);
     assert_eq!(certificates.problems(), []);
 }
 
 #[test]
-fn hidden_folders_are_left_out() {
+fn hidden_directories_are_skipped() {
     let issued = issued(&[HOST]);
     let directory = with(&[(".old/tls.crt", &issued.full()), (".old/tls.key", &issued.key)]);
     assert_eq!(choose(&directory, HOST).pair, None);
@@ -326,7 +326,7 @@ fn hidden_folders_are_left_out() {
 // Chains.
 
 #[test]
-fn a_bundle_in_the_wrong_order_is_put_in_order() {
+fn a_bundle_in_the_wrong_order_is_sorted() {
     let issued = issued(&[HOST]);
     let blocks: Vec<&str> = issued.chain.split_inclusive("-----END CERTIFICATE-----\n").collect();
     let wrong = [blocks[1], &issued.leaf, blocks[0]].concat();
@@ -335,7 +335,7 @@ fn a_bundle_in_the_wrong_order_is_put_in_order() {
 }
 
 #[test]
-fn what_does_not_belong_to_the_chain_is_left_out_and_a_root_in_the_file_is_kept() {
+fn unrelated_certificates_are_dropped_and_a_root_in_the_file_is_kept() {
     let root = Authority::root("Root");
     let issued = root.below("R1").sign(params(&[HOST]));
     let stranger = Authority::root("Other").chain.concat();
@@ -345,7 +345,7 @@ fn what_does_not_belong_to_the_chain_is_left_out_and_a_root_in_the_file_is_kept(
 }
 
 #[test]
-fn a_chain_in_another_file_is_taken_without_its_root() {
+fn a_chain_in_another_file_is_used_without_its_root() {
     let root = Authority::root("Root");
     let issued = root.below("R1").sign(params(&[HOST]));
     let bundle = issued.chain.clone() + &root.chain[0];
@@ -354,7 +354,7 @@ fn a_chain_in_another_file_is_taken_without_its_root() {
 }
 
 #[test]
-fn the_file_with_the_longest_chain_is_the_one() {
+fn the_file_with_the_longest_chain_wins() {
     let issued = issued(&[HOST]);
     let directory = with(&[("a.crt", &issued.leaf), ("b.crt", &issued.full()), ("x.key", &issued.key)]);
     assert_chosen(&directory, HOST, &issued, "b.crt", "x.key");
@@ -385,25 +385,25 @@ fn names_in_upper_case_and_in_punycode() {
 #[test]
 fn two_hosts_share_one_certificate() {
     let issued = issued(&["a.example", "b.example"]);
-    let certificates = look_in(&with(&[("a.pem", &(issued.full() + &issued.key))]));
+    let certificates = scan_in(&with(&[("a.pem", &(issued.full() + &issued.key))]));
     let pair = |name| certificates.choose(name, Service::Xmpp).pair;
-    // The directory has gone, but what was read once is known.
+    // The directory is deleted by now.
     assert_eq!(pair("a.example"), pair("b.example"));
 }
 
 #[test]
-fn names_of_xmpp_are_not_for_https() {
+fn xmpp_names_are_not_for_https() {
     let mut params = params(&[]);
     let name = OtherNameValue::Utf8String(HOST.into());
     params.subject_alt_names.push(SanType::OtherName((vec![1, 3, 6, 1, 5, 5, 7, 8, 5], name)));
     let issued = issue(params);
     let directory = with(&[("a.pem", &(issued.full() + &issued.key))]);
-    let certificates = look_in(&directory);
+    let certificates = scan_in(&directory);
     assert!(certificates.choose(HOST, Service::Xmpp).pair.is_some());
     assert!(certificates.choose(HOST, Service::Https).pair.is_none());
 }
 
-/// A certificate whose only names are for these services of XMPP.
+/// A certificate that has only SRVNames for these XMPP services.
 fn with_services(services: &[&str], days: i64) -> Issued {
     let name = |service: &&str| {
         let text = format!("_{service}.{HOST}");
@@ -419,7 +419,7 @@ fn with_services(services: &[&str], days: i64) -> Issued {
 }
 
 #[test]
-fn a_certificate_for_clients_alone_is_taken_where_there_is_none_for_both() {
+fn a_certificate_for_clients_alone_is_used_if_there_is_none_for_both() {
     let (half, both) =
         (with_services(&["xmpp-client"], 80), with_services(&["xmpp-client", "xmpp-server"], 10));
     let directory = with(&[("half.pem", &(half.full() + &half.key))]);
@@ -443,7 +443,7 @@ fn a_certificate_without_alternative_names() {
 }
 
 #[test]
-fn a_source_for_one_name_is_for_no_other() {
+fn a_source_for_one_name_serves_no_other() {
     let issued = issued(&["a.example", "b.example"]);
     let directory = with(&[("a.pem", &(issued.full() + &issued.key))]);
     let only = Some(vec!["a.example".to_owned()]);
@@ -452,10 +452,10 @@ fn a_source_for_one_name_is_for_no_other() {
     assert!(certificates.choose("b.example", Service::Xmpp).pair.is_none());
 }
 
-// Times.
+// Validity.
 
 #[test]
-fn the_one_that_is_valid_longest_is_chosen() {
+fn the_certificate_that_is_valid_longest_is_chosen() {
     let issued = [10, 60, 20].map(|days| issue(until(&[HOST], days)));
     let directory = TestDir::new();
     for (number, issued) in issued.iter().enumerate() {
@@ -478,7 +478,7 @@ fn a_wildcard_is_as_good_as_a_name_and_loses_only_a_tie() {
 }
 
 #[test]
-fn an_expired_one_is_taken_where_there_is_no_other() {
+fn an_expired_certificate_is_used_if_there_is_no_other() {
     let (old, new) = (issue(until(&[HOST], -10)), self_signed(until(&[HOST], 20)));
     let directory = with(&[("old.pem", &(old.full() + &old.key))]);
     assert!(choose(&directory, HOST).pair.unwrap().is_expired);
@@ -489,14 +489,14 @@ fn an_expired_one_is_taken_where_there_is_no_other() {
 }
 
 #[test]
-fn one_that_is_not_valid_yet_is_not_taken() {
+fn a_certificate_that_is_not_valid_yet_is_not_used() {
     let issued = issue(until(&[HOST], 95));
     let directory = with(&[("a.pem", &(issued.full() + &issued.key))]);
     assert_none(&directory, HOST, "a.pem", "is not valid before 2027-01-20", false);
 }
 
 #[test]
-fn a_self_signed_one_is_taken_where_there_is_no_other() {
+fn a_self_signed_certificate_is_used_if_there_is_no_other() {
     let (own, issued) = (self_signed(until(&[HOST], 80)), issued(&[HOST]));
     let directory = with(&[("own.pem", &(own.full() + &own.key))]);
     let pair = choose(&directory, HOST).pair.unwrap();
@@ -511,7 +511,7 @@ fn a_self_signed_one_is_taken_where_there_is_no_other() {
 }
 
 #[test]
-fn a_self_signed_authority_of_a_single_server_is_taken() {
+fn a_self_signed_ca_certificate_of_a_single_server_is_used() {
     let mut params = params(&[HOST]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let own = self_signed(params);
@@ -519,7 +519,7 @@ fn a_self_signed_authority_of_a_single_server_is_taken() {
 }
 
 #[test]
-fn an_authority_is_no_server() {
+fn a_ca_certificate_is_not_used() {
     let mut params = params(&[HOST]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issued = issue(params);
@@ -528,8 +528,8 @@ fn an_authority_is_no_server() {
 }
 
 #[test]
-fn authorities_alone_are_nobodys_and_no_problem() {
-    let certificates = look_in(&with(&[("ca.pem", &Authority::root("Root").below("R1").chain.concat())]));
+fn ca_certificates_alone_are_no_problem() {
+    let certificates = scan_in(&with(&[("ca.pem", &Authority::root("Root").below("R1").chain.concat())]));
     assert_eq!(certificates.choose(HOST, Service::Xmpp).passed_over, []);
     assert_eq!(certificates.problems(), []);
 }
@@ -537,7 +537,7 @@ fn authorities_alone_are_nobodys_and_no_problem() {
 // Keys.
 
 #[test]
-fn no_key() {
+fn a_certificate_without_a_key() {
     let directory = with(&[("a.crt", &issued(&[HOST]).full())]);
     assert_none(&directory, HOST, "a.crt", "has no key beside it", true);
 }
@@ -560,27 +560,27 @@ fn a_key_that_is_cut_off_or_empty() {
 }
 
 #[test]
-fn a_link_to_a_key_that_is_not_there() {
+fn a_dangling_link_to_a_key() {
     let directory = with(&[("a.crt", &issued(&[HOST]).full())]);
     symlink("gone/a.key", directory.path().join("a.key")).unwrap();
     let why = "its key DIR/a.key is not there, or a link to nothing";
     assert_none(&directory, HOST, "a.crt", why, true);
     let expected = [directory.path().to_owned(), directory.path().join("gone")];
-    assert_eq!(directories(directory.path()), expected);
+    assert_eq!(watched_paths(directory.path()), expected);
 }
 
 #[test]
-fn keys_in_a_folder_beside_are_watched_before_anything_is_chosen() {
+fn a_private_directory_is_watched_before_a_certificate_is_chosen() {
     let directory = with(&[("certs/a.crt", &issued(&[HOST]).full())]);
     let certs = directory.path().join("certs");
-    assert_eq!(directories(&certs), std::slice::from_ref(&certs));
+    assert_eq!(watched_paths(&certs), std::slice::from_ref(&certs));
     let private = directory.path().join("private");
     fs::create_dir(&private).unwrap();
-    assert_eq!(directories(&certs), [certs.clone(), private]);
+    assert_eq!(watched_paths(&certs), [certs.clone(), private]);
 }
 
 #[test]
-fn one_whose_key_is_wrong_gives_way_to_another() {
+fn a_certificate_with_a_wrong_key_is_passed_over() {
     let (good, bad) = (issue(until(&[HOST], 10)), issue(until(&[HOST], 80)));
     let directory =
         with(&[("a.crt", &good.full()), ("a.key", &good.key), ("b.crt", &bad.full()), ("b.key", &good.key)]);
@@ -589,7 +589,7 @@ fn one_whose_key_is_wrong_gives_way_to_another() {
     assert!(choice.passed_over[0].is_incomplete);
 }
 
-/// Copies of the files that are made with OpenSSL.
+/// A file that OpenSSL made.
 fn fixture(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates").join(name)).unwrap()
 }
@@ -619,7 +619,7 @@ fn keys_of_every_kind() {
 }
 
 #[test]
-fn a_key_that_says_nothing_of_its_certificate_is_taken_by_its_name_alone() {
+fn a_key_that_cannot_be_checked_needs_a_conventional_name() {
     for (kind, key) in [("p521", "p521.no-public.key"), ("ed25519", "ed25519.key")] {
         let directory = TestDir::new();
         directory.write("a.crt", fixture(&format!("{kind}.crt")));
@@ -630,7 +630,7 @@ fn a_key_that_says_nothing_of_its_certificate_is_taken_by_its_name_alone() {
 }
 
 #[test]
-fn an_encrypted_key_is_said_to_be_one() {
+fn an_encrypted_key_is_reported() {
     for name in ["rsa.pkcs1-encrypted.key", "rsa.pkcs8-encrypted.key"] {
         let directory = TestDir::new();
         directory.write("rsa.crt", fixture("rsa.crt"));
@@ -641,15 +641,15 @@ fn an_encrypted_key_is_said_to_be_one() {
 }
 
 #[test]
-fn a_pair_does_not_show_its_key() {
+fn debug_output_of_a_pair_hides_its_key() {
     let issued = issued(&[HOST]);
     let pair = choose(&with(&[("a.pem", &(issued.full() + &issued.key))]), HOST).pair.unwrap();
     assert!(!format!("{pair:?}").contains("PRIVATE") && pair.pem().contains("PRIVATE"));
 }
 
-// Files that are not what they should be.
+// Bad files.
 
-/// A file of which nothing can be read is a problem, and no host's.
+/// Asserts that the file is reported as a problem, although its names are unknown.
 #[track_caller]
 fn assert_problem(directory: &TestDir, file: &str, why: &str, is_incomplete: bool) {
     assert_none(directory, HOST, file, why, is_incomplete);
@@ -673,7 +673,7 @@ fn a_certificate_that_is_cut_off_or_damaged() {
 }
 
 #[test]
-fn line_ends_and_text_and_marks_are_taken() {
+fn line_endings_text_and_byte_order_marks_are_accepted() {
     let issued = issued(&[HOST]);
     let full = issued.full();
     for content in
@@ -685,17 +685,17 @@ fn line_ends_and_text_and_marks_are_taken() {
 }
 
 #[test]
-fn der_is_to_be_converted() {
+fn der_is_reported() {
     let directory = TestDir::new();
     directory.write("a.der", fixture("rsa.der"));
     let why = "is in DER, which is not read: convert it with `openssl x509 -inform der -in a.der -out …`";
     assert_problem(&directory, "a.der", why, false);
     fs::rename(directory.path().join("a.der"), directory.path().join("a.bin")).unwrap();
-    assert_eq!(look_in(&directory).problems(), []);
+    assert_eq!(scan_in(&directory).problems(), []);
 }
 
 #[test]
-fn the_form_of_openssls_own_programs_is_to_be_converted() {
+fn a_trusted_certificate_of_openssl_is_reported() {
     let directory = TestDir::new();
     directory.write("a.pem", fixture("rsa.trusted.crt"));
     let why =
@@ -719,13 +719,13 @@ fn devices_and_pipes_and_sockets_are_not_waited_for() {
     symlink("/dev/zero", directory.path().join("zero.pem")).unwrap();
     std::os::unix::net::UnixListener::bind(directory.path().join("socket.pem")).unwrap();
     assert_chosen(&directory, HOST, &issued, "good.pem", "good.pem");
-    let certificates = look_in(&directory);
+    let certificates = scan_in(&directory);
     assert_eq!(certificates.problems().len(), 4);
     assert!(certificates.problems().iter().all(|problem| problem.why == "is no regular file"));
 }
 
 #[test]
-fn a_key_that_is_a_device_or_a_pipe_is_not_waited_for() {
+fn a_device_or_a_pipe_as_a_key_does_not_block() {
     let issued = issued(&[HOST]);
     let directory = with(&[("a.crt", &issued.full())]);
     symlink("/dev/zero", directory.path().join("a.key")).unwrap();
@@ -736,18 +736,18 @@ fn a_key_that_is_a_device_or_a_pipe_is_not_waited_for() {
 }
 
 #[test]
-fn directories_that_lead_into_themselves() {
+fn directory_loops() {
     let issued = issued(&[HOST]);
     let directory = with(&[("a/b/x.pem", &(issued.full() + &issued.key))]);
     symlink("../..", directory.path().join("a/b/up")).unwrap();
     symlink(".", directory.path().join("a/self")).unwrap();
     symlink("loop", directory.path().join("loop")).unwrap();
     assert_chosen(&directory, HOST, &issued, "a/b/x.pem", "a/b/x.pem");
-    assert_eq!(look_in(&directory).problems(), []);
+    assert_eq!(scan_in(&directory).problems(), []);
 }
 
 #[test]
-fn eight_levels_are_looked_at() {
+fn eight_levels_are_scanned() {
     let issued = issued(&[HOST]);
     let both = issued.full() + &issued.key;
     assert!(choose(&with(&[("1/2/3/4/5/6/7/a.pem", &both)]), HOST).pair.is_some());
@@ -756,16 +756,16 @@ fn eight_levels_are_looked_at() {
 }
 
 #[test]
-fn a_link_to_nothing() {
+fn a_dangling_link() {
     let directory = TestDir::new();
     symlink("gone/a.pem", directory.path().join("a.pem")).unwrap();
     assert_problem(&directory, "a.pem", "is a link to nothing", true);
     let expected = [directory.path().to_owned(), directory.path().join("gone")];
-    assert_eq!(directories(directory.path()), expected);
+    assert_eq!(watched_paths(directory.path()), expected);
 }
 
 #[test]
-fn ten_thousand_files_that_are_no_certificates() {
+fn ten_thousand_files_that_are_not_certificates() {
     let issued = issued(&[HOST]);
     let directory = with(&[("good.pem", &(issued.full() + &issued.key))]);
     for number in 0..5_000 {
@@ -773,32 +773,32 @@ fn ten_thousand_files_that_are_no_certificates() {
         fs::write(directory.path().join(format!("{number}")), "hello").unwrap();
     }
     assert_chosen(&directory, HOST, &issued, "good.pem", "good.pem");
-    assert_eq!(look_in(&directory).problems(), []);
+    assert_eq!(scan_in(&directory).problems(), []);
 }
 
 #[test]
-fn too_many_files_are_said_to_be() {
+fn too_many_files_are_reported() {
     let directory = TestDir::new();
     for number in 0..20_001 {
         fs::write(directory.path().join(number.to_string()), "").unwrap();
     }
-    let certificates = look_in(&directory);
+    let certificates = scan_in(&directory);
     let [problem] = certificates.problems() else { panic!("{:?}", certificates.problems()) };
     assert!(problem.why.starts_with("has too many files"), "{problem}");
 }
 
 #[test]
-fn a_file_that_is_removed_after_the_look() {
+fn a_key_that_is_removed_after_the_scan() {
     let issued = issued(&[HOST]);
     let directory = with(&[("a.crt", &issued.full()), ("a.key", &issued.key)]);
-    let certificates = look_in(&directory);
+    let certificates = scan_in(&directory);
     fs::remove_file(directory.path().join("a.key")).unwrap();
     let choice = certificates.choose(HOST, Service::Xmpp);
     assert!(choice.pair.is_none() && choice.passed_over[0].is_incomplete);
 }
 
 #[test]
-fn files_that_come_and_go_while_they_are_read() {
+fn files_that_appear_and_vanish_during_a_scan() {
     let issued = issued(&[HOST]);
     let directory = with(&[("good.pem", &(issued.full() + &issued.key))]);
     let path = directory.path().to_owned();
@@ -815,10 +815,10 @@ fn files_that_come_and_go_while_they_are_read() {
     writer.join().unwrap();
 }
 
-// Links of others.
+// Links of other users.
 
-/// A directory with a link of user 12345 in it, `name`, to a file or directory elsewhere; nothing where we are not root.
-fn with_link_of_another(name: &str, target: PathBuf) -> Option<TestDir> {
+/// A directory with a link `name` to `target`. The link belongs to user 12345. `None` unless the test runs as root.
+fn with_link_of_another_user(name: &str, target: PathBuf) -> Option<TestDir> {
     if !nix::unistd::geteuid().is_root() {
         return None;
     }
@@ -835,7 +835,7 @@ fn a_link_of_another_user_leads_to_nothing_that_he_may_not_read() {
     let issued = issued(&[HOST]);
     let elsewhere = with(&[("a.pem", &(issued.full() + &issued.key))]);
     let file = elsewhere.path().join("a.pem");
-    let Some(directory) = with_link_of_another("a.pem", file.clone()) else { return };
+    let Some(directory) = with_link_of_another_user("a.pem", file.clone()) else { return };
     assert!(choose(&directory, HOST).pair.is_some(), "everybody may read it");
     elsewhere.set_mode("a.pem", 0o640);
     assert_problem(&directory, "a.pem", REFUSED, false);
@@ -848,16 +848,16 @@ fn a_link_of_another_user_leads_to_no_key_that_he_may_not_read() {
     let issued = issued(&[HOST]);
     let elsewhere = with(&[("a.key", &issued.key)]);
     elsewhere.set_mode("a.key", 0o600);
-    let Some(directory) = with_link_of_another("a.key", elsewhere.path().join("a.key")) else { return };
+    let Some(directory) = with_link_of_another_user("a.key", elsewhere.path().join("a.key")) else { return };
     directory.write("a.crt", issued.full());
     assert_none(&directory, HOST, "a.crt", &format!("its key DIR/a.key {REFUSED}"), false);
 }
 
 #[test]
-fn a_link_of_another_user_to_a_directory_gives_no_more() {
+fn another_users_link_to_a_directory_grants_no_more_access() {
     let issued = issued(&[HOST]);
     let elsewhere = with(&[("x/a.crt", &issued.full()), ("x/a.key", &issued.key)]);
-    let Some(directory) = with_link_of_another("link", elsewhere.path().to_owned()) else { return };
+    let Some(directory) = with_link_of_another_user("link", elsewhere.path().to_owned()) else { return };
     assert_chosen(&directory, HOST, &issued, "link/x/a.crt", "link/x/a.key");
     elsewhere.set_mode("x/a.key", 0o600);
     assert_none(&directory, HOST, "link/x/a.crt", &format!("its key DIR/link/x/a.key {REFUSED}"), false);
@@ -868,7 +868,7 @@ fn a_link_of_another_user_to_a_directory_gives_no_more() {
 }
 
 #[test]
-fn a_link_of_roots_leads_anywhere() {
+fn a_link_of_root_is_followed_anywhere() {
     let issued = issued(&[HOST]);
     let elsewhere = with(&[("a.pem", &(issued.full() + &issued.key))]);
     elsewhere.set_mode("a.pem", 0o600);

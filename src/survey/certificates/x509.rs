@@ -1,4 +1,4 @@
-//! One certificate, and the names that it is for.
+//! Reads a certificate and its names.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -20,53 +20,53 @@ const XMPP_ADDR: [u8; 8] = [0x2b, 6, 1, 5, 5, 7, 8, 5];
 /// id-on-dnsSRV (RFC 4985, section 2), 1.3.6.1.5.5.7.8.7
 const DNS_SRV: [u8; 8] = [0x2b, 6, 1, 5, 5, 7, 8, 7];
 
-/// A certificate.
+/// An X.509 certificate.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// All of it, in DER.
+    /// The whole certificate in DER.
     pub der: Vec<u8>,
     subject: Box<[u8]>,
     issuer: Box<[u8]>,
     /// The public key with its algorithm (SubjectPublicKeyInfo), in DER.
     pub public_key: Box<[u8]>,
-    /// From when it is valid.
+    /// The start of its validity.
     pub not_before: OffsetDateTime,
-    /// Until when it is valid.
+    /// The end of its validity.
     pub not_after: OffsetDateTime,
-    /// Whether others are signed with its key.
+    /// Whether it is a CA certificate.
     pub is_ca: bool,
-    /// Its subject alternative names that a server can have.
+    /// Its subject alternative names for servers.
     pub names: Vec<Name>,
-    /// Its common name as far as that is a domain, where there is no subject alternative name at all.
+    /// Its common name, if that is a domain and the certificate has no subject alternative names.
     pub common_name: Option<String>,
 }
 
-/// A name that a certificate is for.
+/// A subject alternative name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Name {
-    /// In ASCII and in lower case; `*.` before it is a wildcard.
+    /// The domain in lower-case ASCII, after `*.` if it is a wildcard.
     pub domain: String,
-    /// What it is for.
+    /// The services that it covers.
     pub usage: Usage,
 }
 
-/// What a name in a certificate is for.
+/// The services that a name in a certificate covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
-    /// Every service (a DNS name).
+    /// Every service (dNSName).
     All,
-    /// XMPP (an XmppAddr).
+    /// XMPP (XmppAddr).
     Xmpp,
-    /// Connections of XMPP clients (a SRV name).
+    /// Connections of XMPP clients (SRVName).
     XmppClients,
-    /// Connections of XMPP servers (a SRV name).
+    /// Connections of XMPP servers (SRVName).
     XmppServers,
 }
 
 impl Certificate {
-    /// Reads a certificate in DER; nothing where it is none.
+    /// Parses a certificate in DER. `None` if it is not valid.
     pub fn read(der: Vec<u8>) -> Option<Certificate> {
-        // Of the extensions two are asked for, and the others may be as they like.
+        // Only two extensions are needed. The others may be malformed.
         let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
         let (rest, parsed) = parser.parse(&der).ok()?;
         if !rest.is_empty() {
@@ -101,17 +101,17 @@ impl Certificate {
         })
     }
 
-    /// Whether it was signed with its own key, as far as its names tell.
+    /// Whether it is self-signed, judged by its subject and issuer.
     pub fn is_self_signed(&self) -> bool {
         self.subject == self.issuer
     }
 
-    /// Whether another one was issued by the owner of this one, as far as their names tell.
+    /// Whether its subject issued the other certificate, judged by the names.
     pub fn is_issuer_of(&self, other: &Certificate) -> bool {
         self.subject == other.issuer
     }
 
-    /// Who issued it, for people: the common name, or else the organisation, or else all that is said.
+    /// The issuer for display: its common name, or else its organisation, or else all attributes.
     pub fn issuer(&self) -> String {
         let Ok((_, issuer)) = X509Name::from_der(&self.issuer) else {
             return String::new();
@@ -124,7 +124,7 @@ impl Certificate {
         all.join(", ")
     }
 
-    /// The SHA-256 fingerprint, in hexadecimal as `openssl x509 -fingerprint` shows it, without the colons.
+    /// The SHA-256 fingerprint in hexadecimal, as in `openssl x509 -fingerprint` but without colons.
     pub fn fingerprint(&self) -> String {
         let mut text = String::with_capacity(64);
         for byte in digest(&SHA256, &self.der).as_ref() {
@@ -134,15 +134,15 @@ impl Certificate {
         text
     }
 
-    /// The domains that it is for, each once, in Unicode.
+    /// The domains in the certificate, each once, in Unicode.
     pub fn domains(&self) -> Vec<String> {
         let mut seen: HashSet<&str> = HashSet::new();
         let names = self.names.iter().map(|name| name.domain.as_str()).filter(|name| seen.insert(name));
-        let shown = |name| {
+        let in_unicode = |name| {
             let (wildcard, domain) = split_wildcard(name);
             format!("{wildcard}{}", idna::domain_to_unicode(domain).0)
         };
-        names.map(shown).collect()
+        names.map(in_unicode).collect()
     }
 }
 
@@ -167,7 +167,7 @@ fn name(name: &GeneralName<'_>) -> Option<Name> {
     Some(Name { domain: in_ascii(text)?, usage })
 }
 
-/// The text of an otherName, which is in a `[0]`.
+/// The text of an otherName's value, which has the explicit tag `[0]`.
 fn string(value: &[u8]) -> Option<&str> {
     let (_, explicit) = Any::from_der(value).ok()?;
     let (_, string) = Any::from_der(explicit.data).ok()?;
@@ -177,7 +177,7 @@ fn string(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(string.data).ok().filter(|_| is_explicit && is_string)
 }
 
-/// A name in ASCII and in lower case, whichever way it was written; nothing where it is no domain.
+/// A name in lower-case ASCII. `None` if it is not a domain.
 fn in_ascii(text: &str) -> Option<String> {
     let (wildcard, domain) = split_wildcard(text);
     let domain = domain.strip_suffix('.').unwrap_or(domain);
@@ -189,7 +189,7 @@ fn in_ascii(text: &str) -> Option<String> {
     Some(format!("{wildcard}{}", Domain::parse(domain).ok()?.ascii()))
 }
 
-/// `*.`, or nothing, and what follows it.
+/// Splits a name into `*.` or an empty string, and the rest.
 fn split_wildcard(name: &str) -> (&str, &str) {
     name.split_at(if name.starts_with("*.") { 2 } else { 0 })
 }
@@ -219,7 +219,7 @@ mod tests {
         SanType::OtherName((vec![1, 3, 6, 1, 5, 5, 7, 8, 5], OtherNameValue::Utf8String(name.into())))
     }
 
-    /// An extension with one name, whose tag and bytes need not be right.
+    /// The names read from an extension with one name, whose tag and bytes may be invalid.
     fn raw_name(tag: u8, value: &[u8]) -> Vec<(String, Usage)> {
         let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
         let name = [&[tag, length(value)], value].concat();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_xmpp_are_taken() {
+    fn xmpp_names_are_accepted() {
         let expected = |usage| [("xn--jrg-sna.example".to_owned(), usage)];
         assert_eq!(with_names(vec![xmpp_addr("jörg.example")]), expected(Usage::Xmpp));
         assert_eq!(with_names(vec![xmpp_addr("user@jörg.example")]), []);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_names_as_a_file_holds_take_no_time() {
+    fn as_many_names_as_fit_a_file_are_read_quickly() {
         let names = (0..60_000).map(|number| Name { domain: format!("a{number}.ex"), usage: Usage::All });
         let mut certificate = made(CertificateParams::default());
         certificate.names = names.collect();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_common_name_is_known_where_there_is_no_other() {
+    fn the_common_name_is_read_if_there_is_no_alternative_name() {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "Chat.example");
         let certificate = made(params.clone());
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_issuer_has_the_shortest_name_that_says_who_it_is() {
+    fn the_issuer_is_its_common_name_or_organisation_or_all_attributes() {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CountryName, "XX");
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_is_none() {
+    fn a_truncated_or_extended_certificate_is_rejected() {
         let key = KeyPair::generate().unwrap();
         let der = CertificateParams::default().self_signed(&key).unwrap().der().to_vec();
         for end in 0..der.len() {

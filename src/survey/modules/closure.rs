@@ -1,4 +1,4 @@
-//! What there is of the modules that something asks for, and of all that they need.
+//! Finds the requested modules and, transitively, everything that they need.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -7,45 +7,45 @@ use super::{File, Found, ModuleOrigin, Modules};
 use crate::facts::Facts;
 use crate::intent::modules::{self as wanted, Reason};
 
-/// What was found of modules.
+/// The modules and libraries that the survey looked for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Findings {
-    /// By the module's name: every one that was looked for.
+    /// Every module that was looked for, by its name.
     modules: HashMap<String, Found>,
-    /// By the module's name and the library's.
+    /// By the names of the module and the library.
     libraries: HashMap<(String, String), Found>,
-    /// Who else has a module of this name, where it is taken from a folder of the user's.
+    /// For custom modules, the origin of another module with the same name.
     behind_users: HashMap<String, ModuleOrigin>,
-    /// The folders that were searched, in their order.
+    /// The directories in search order.
     pub folders: Vec<Folder>,
-    /// Whether there is anything in the folders of the user's.
+    /// Whether a custom directory has content, or cannot be read.
     pub has_custom: bool,
-    /// The libraries of Lua's that cannot be loaded.
+    /// The Lua libraries that cannot be loaded.
     pub missing_lua_libraries: BTreeSet<String>,
-    /// The names of all modules, where one is missing that somebody named.
+    /// The names of all modules, if a module that the operator named is missing; else empty.
     pub names: BTreeSet<String>,
-    /// What is wrong with the folders, a sentence each.
+    /// Messages about the directories, one sentence each.
     pub problems: Vec<String>,
 }
 
-/// A folder that was searched.
+/// A directory that was searched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Folder {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Whether Prosody's user can read its names.
     pub is_readable: bool,
 }
 
 impl Findings {
-    /// Looks for every module that is asked for and all that it needs, as whoever we are.
+    /// Finds every requested module and everything that it needs, with the privileges of the current user.
     pub fn gather(wanted: &wanted::Modules, facts: &Facts) -> Self {
         let search = Modules::of(facts);
         let mut findings = Findings { has_custom: search.has_custom(), ..Findings::default() };
         let mut lua = BTreeSet::new();
         let mut queue: VecDeque<String> = VecDeque::new();
         for request in &wanted.requests {
-            // What was not chosen by name is Prosody's own and there, but the user may have put another in its place.
+            // Prosody has every module that was not chosen by name, but a custom one may replace it.
             if findings.has_custom || wanted.reads_own || request.reason.is_chosen() {
                 queue.push_back(request.name.clone());
             }
@@ -85,7 +85,7 @@ impl Findings {
         findings
     }
 
-    /// Looks at a module's file and those of its libraries, for what they need.
+    /// Collects the needs of a module's file and of its libraries' files.
     fn follow(
         &mut self,
         search: &Modules,
@@ -119,22 +119,22 @@ impl Findings {
         }
     }
 
-    /// A module.
+    /// The search result for a module.
     pub fn module(&self, name: &str) -> Option<&Found> {
         self.modules.get(name)
     }
 
-    /// Whether there is a module.
+    /// Whether the module exists.
     pub fn has(&self, name: &str) -> bool {
         self.module(name).is_some_and(|found| found.file.is_some())
     }
 
-    /// A library of a module's.
+    /// The search result for a module's library.
     pub fn library(&self, module: &str, library: &str) -> Option<&Found> {
         self.libraries.get(&(module.to_owned(), library.to_owned()))
     }
 
-    /// Who else has a module of the name of one that is taken from a folder of the user's.
+    /// For a custom module, the origin of another module with the same name.
     pub fn behind_users(&self, module: &str) -> Option<ModuleOrigin> {
         self.behind_users.get(module).copied()
     }
@@ -142,8 +142,8 @@ impl Findings {
 
 #[cfg(test)]
 impl Findings {
-    /// The files of modules and, as `MODULE/LIBRARY`, of their libraries, each with what it says: those of Prosody's where
-    /// the path is in its folder, those of the collection where it is in that, and else the user's.
+    /// Takes the name (of a module, or `MODULE/LIBRARY`), path and source of each file. The path decides on the origin:
+    /// Prosody's directory, the collection's, or else custom.
     pub fn example(files: &[(&str, &str, &str)]) -> Self {
         let folder = |path: &str| Folder { path: path.into(), is_readable: true };
         let folders = ["/usr/lib/prosody/modules", "/opt/prosody-modules-available"];
@@ -186,12 +186,12 @@ impl Findings {
         findings
     }
 
-    /// What was found of a module.
+    /// The search result for a module.
     pub fn module_mut(&mut self, name: &str) -> &mut Found {
         self.modules.entry(name.to_owned()).or_default()
     }
 
-    /// Notes who else has a module that is taken from a folder of the user's.
+    /// Records the origin of another module with the name of a custom one.
     pub fn put_behind(&mut self, name: &str, origin: ModuleOrigin) {
         self.behind_users.insert(name.to_owned(), origin);
     }

@@ -1,19 +1,19 @@
-//! What a community module's README says about it in one line.
+//! Summarises a community module in one line from its README.
 
 use std::path::Path;
 
 use crate::os::trusted_file::{self, Links};
 
-/// The first one that is there is read.
+/// In order of preference: only the first that exists is read.
 const NAMES: [&str; 3] = ["README.md", "README.markdown", "README"];
 
-/// How much of it is read. The longest in the collections has 35 kB.
+/// The maximum number of bytes read from a README. The longest in the collection has 35 kB.
 const LONGEST: u64 = 64 * 1024;
 
-/// A summary is a sentence and not a page, whatever stands in the README: this many characters.
+/// The maximum length of a summary, in characters.
 const LONGEST_SUMMARY: usize = 300;
 
-/// The summary of the module in a folder; empty where nothing says what it does.
+/// The summary of the module in a directory, or an empty string if there is none.
 pub fn summary(folder: &Path) -> String {
     NAMES.iter().find_map(|name| read(&folder.join(name))).map(|text| find(&text)).unwrap_or_default()
 }
@@ -23,7 +23,7 @@ fn read(path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The `summary:` or `description:` of the YAML at the top; else the first sentence of prose.
+/// The `summary:` or `description:` of the YAML front matter, or else the first sentence of prose.
 fn find(text: &str) -> String {
     let text = text.replace('\r', "");
     let mut keys = ["\nsummary:", "\ndescription:"].into_iter();
@@ -32,7 +32,7 @@ fn find(text: &str) -> String {
     cut(summary.trim_end_matches(['.', ':', ' ']), LONGEST_SUMMARY)
 }
 
-/// A text of YAML's: plain, quoted or a block, with the indented lines that follow.
+/// A YAML string: plain, quoted or a block, with the indented lines that follow.
 fn value(yaml: &str) -> Option<String> {
     let mut lines = yaml.lines();
     let first = lines.next()?.trim_start_matches([' ', '|', '>', '-']).to_owned();
@@ -41,7 +41,7 @@ fn value(yaml: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// The first sentence of the first paragraph that begins with a word or a link and is no heading.
+/// The first sentence of the first paragraph that begins with a word or a link and is not a heading.
 fn first_sentence(markdown: &str) -> String {
     let is_heading = |text: &str| text.contains("\n==") || text.contains("\n--");
     let is_prose =
@@ -50,7 +50,7 @@ fn first_sentence(markdown: &str) -> String {
     text.replace('\n', " ").split(". ").next().unwrap_or_default().to_owned()
 }
 
-/// Markdown as plain text on one line: links without their targets, nothing for a terminal to act on.
+/// Markdown as plain text on one line, without link targets and control characters.
 fn plain(markdown: &str) -> String {
     let mut text = String::new();
     let mut rest = markdown;
@@ -68,7 +68,7 @@ fn plain(markdown: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// No more than the first characters of a line.
+/// The first characters of a line, with `…` if it is longer.
 pub fn cut(line: &str, characters: usize) -> String {
     let beginning: String = line.chars().take(characters).collect();
     if beginning.len() == line.len() { beginning } else { format!("{beginning}…") }
@@ -81,7 +81,7 @@ mod tests {
     use crate::test_dir::TestDir;
 
     #[test]
-    fn the_summary_stands_in_the_yaml_at_the_top() {
+    fn the_summary_comes_from_the_front_matter() {
         for (front, summary) in [
             ("summary: RESTful XMPP API", "RESTful XMPP API"),
             (
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn without_one_it_is_the_first_sentence() {
+    fn without_front_matter_the_summary_is_the_first_sentence() {
         for (text, summary) in [
             (
                 "# Introduction\n\nThis exposes [microblogging][xep277] on\nan HTTP server. More.\n",
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_is_one_line_of_a_length_without_control_characters() {
+    fn a_summary_is_one_short_line_without_control_characters() {
         assert_eq!(find("---\nsummary: \"a\tb\x1b[31m\u{9b}\"\n---\n"), "a b 31m");
         assert_eq!(find("a\\\u{1b}[31mb"), "a 31mb");
         let long = find(&"ü".repeat(1000));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn markdown_that_ends_too_early_is_read_to_its_end() {
+    fn truncated_markdown_is_accepted() {
         for (text, summary) in
             [("a [b](c", "a b(c"), ("a [b", "a b"), ("a \\", "a"), ("---\nsummary: 'a\n---\n", "a")]
         {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_file_that_is_one_is_read_and_not_all_of_it() {
+    fn only_the_beginning_of_the_first_regular_file_is_read() {
         let folder = TestDir::new();
         let path = folder.path();
         assert_eq!(summary(path), "");

@@ -1,55 +1,54 @@
-//! What the source of a module of Prosody's says on its face: which modules and libraries it needs, and where it can be
-//! loaded.
+//! Reads the needs and the metadata of a Prosody module from its source.
 //!
-//! As in [`super::lua_source`], tokens are read and nothing is run: what is in a comment or a string is not mistaken for
-//! code, and a name that a program puts together at run time is not seen.
+//! The source is split into tokens ([`crate::lua::tokens`]) and not run. So comments and strings are not mistaken for
+//! code, but a name that is built at run time is not seen.
 
 use memchr::{memchr_iter, memrchr_iter};
 
 use crate::lua::tokens::{Token, Tokens};
 
-/// The longest name that is taken for one: a file's has at most 255 bytes.
+/// The maximum length of a name, in bytes, because it is a file's name.
 const LONGEST: usize = 255;
 
-/// What begins a line of Prosody 13.0's metadata.
+/// The prefix of a metadata line (Prosody 13.0).
 const METADATA: &[u8] = b"--%";
 
-/// What a module says.
+/// The needs and metadata of a module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModuleSource {
-    /// The modules that it depends on (`module:depends`), each once, in their order.
+    /// The modules that it depends on (`module:depends`), each once, in order of appearance.
     pub modules: Vec<Need>,
-    /// The libraries of modules that it loads (`module:require`), each once, in their order.
+    /// The libraries of modules that it loads (`module:require`), each once, in order of appearance.
     pub libraries: Vec<Need>,
-    /// The libraries of Prosody's and Lua's that it loads (`require`), each once, in their order.
+    /// The libraries of Prosody and Lua that it loads (`require`), each once, in order of appearance.
     pub lua_libraries: Vec<Need>,
-    /// Whether it begins as a program in Lua does.
+    /// Whether it begins like a Lua program.
     pub is_lua: bool,
-    /// The versions of Lua that it is for; empty for all. From here on Prosody 13.0's metadata lines, `--% key: value`
-    /// (`core/modulemanager.lua`).
+    /// The Lua versions that it supports; empty for all. This and the next fields come from metadata lines,
+    /// `--% key: value` (Prosody 13.0, `core/modulemanager.lua`).
     pub lua: Vec<String>,
-    /// The features of Prosody's that it cannot be loaded without.
+    /// The features of Prosody that it requires.
     pub requires: Vec<String>,
-    /// The features of Prosody's that it cannot be loaded beside.
+    /// The features of Prosody that it conflicts with.
     pub conflicts: Vec<String>,
 }
 
-/// Something that a module needs.
+/// A module or library that a module needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
     /// Its name.
     pub name: String,
-    /// Whether it is needed in some cases only: it stands in a function, a branch or a loop, or in a `pcall`.
+    /// Whether it is needed only in some cases: the call is in a function, a branch, a loop or a `pcall`.
     pub is_conditional: bool,
-    /// Whether the module does without it where it is disabled (`module:depends("x", true)`, since 13.0).
+    /// Whether the module works without it if it is disabled (`module:depends("x", true)`, since 13.0).
     pub is_soft: bool,
 }
 
-/// Reads a module's source. Takes any bytes, and a time that grows with their number.
+/// Reads a module's source. Accepts any bytes, in linear time.
 pub fn read(source: &[u8]) -> ModuleSource {
     let mut found = ModuleSource { is_lua: begins_as_lua(source), ..ModuleSource::default() };
-    // As Prosody sees it, a line ends with a line feed, the last one too. Hardly any module has such a line.
-    let has_metadata = memchr_iter(METADATA[2], source).any(|at| stands_around(source, METADATA, at));
+    // Prosody ignores a last line without a line feed. Hardly any module has metadata.
+    let has_metadata = memchr_iter(METADATA[2], source).any(|at| has_word_at(source, METADATA, at));
     let lines = if has_metadata { source } else { &[] };
     for line in lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n")) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -64,16 +63,16 @@ pub fn read(source: &[u8]) -> ModuleSource {
         }
     }
 
-    // Most modules say what they need where they begin: behind the last word of that kind there is nothing to find.
+    // Most modules declare their needs at the beginning. After the last such word, nothing is left to find.
     let last = [&b"depends"[..], b"require"].into_iter().filter_map(|word| {
-        let third = memrchr_iter(word[2], source).find(|&at| stands_around(source, word, at))?;
+        let third = memrchr_iter(word[2], source).find(|&at| has_word_at(source, word, at))?;
         Some(third - 2)
     });
     let Some(last) = last.max() else {
         return found;
     };
     let mut tokens = Tokens::new(source);
-    // How many blocks are open (`function`, `if`, `do`, `repeat`: each ends with `end` or `until`).
+    // The number of open blocks (`function`, `if`, `do`, `repeat`; each ends with `end` or `until`).
     let mut depth = 0_usize;
     let mut before = [Token::Symbol(b';'); 2];
     while tokens.position() <= last {
@@ -105,17 +104,17 @@ pub fn read(source: &[u8]) -> ModuleSource {
     found
 }
 
-/// Whether a word's third letter, which is the rarest of those that are looked for, stands at a place with the word around.
-fn stands_around(source: &[u8], word: &[u8], third: usize) -> bool {
+/// Whether `word` is in the source with its third letter, the rarest, at `third`.
+fn has_word_at(source: &[u8], word: &[u8], third: usize) -> bool {
     third.checked_sub(2).is_some_and(|start| source[start..].starts_with(word))
 }
 
-/// Whether a text can be Lua's, going by its first statement (Lua 5.4 manual, 3.3): something else that got the name of a
-/// module, a page from the web or a picture, is told apart so.
+/// Whether a source can be Lua, judged by its first statement (Lua 5.4 manual, section 3.3). This detects other files
+/// with the name of a module, such as a web page or a picture.
 fn begins_as_lua(source: &[u8]) -> bool {
     const KEYWORDS: [&[u8]; 10] =
         [b"local", b"function", b"if", b"for", b"while", b"repeat", b"do", b"return", b"break", b"goto"];
-    // A first line that begins so is for the kernel.
+    // A first line that begins with `#` is for the kernel.
     let source = match source.strip_prefix(b"#") {
         Some(rest) => rest.splitn(2, |byte| *byte == b'\n').nth(1).unwrap_or_default(),
         None => source.strip_prefix("\u{feff}".as_bytes()).unwrap_or(source),
@@ -136,8 +135,8 @@ fn begins_as_lua(source: &[u8]) -> bool {
     }
 }
 
-/// The first argument of a call, where it is a string that is written out: `f "x"`, `f("x")`, `f("x", true)`; after
-/// `pcall(f` it follows a comma. And whether `true` is the second.
+/// The first argument of a call if it is a literal string, and whether the second is `true`: `f "x"`, `f("x")`,
+/// `f("x", true)`. After `pcall(f`, the string follows a comma.
 fn argument<'a>(mut tokens: Tokens<'a>, is_protected: bool) -> Option<(&'a str, bool)> {
     let mut first = tokens.next()?;
     if first == Token::Symbol(if is_protected { b',' } else { b'(' }) {
@@ -145,7 +144,7 @@ fn argument<'a>(mut tokens: Tokens<'a>, is_protected: bool) -> Option<(&'a str, 
     }
     let Token::Text(text) = first else { return None };
     let following = [tokens.next(), tokens.next()];
-    // `f("x" .. y)` is put together at run time.
+    // `f("x" .. y)` is built at run time.
     if following == [Some(Token::Symbol(b'.')); 2] {
         return None;
     }
@@ -155,7 +154,7 @@ fn argument<'a>(mut tokens: Tokens<'a>, is_protected: bool) -> Option<(&'a str, 
     (is_name && !text.contains(char::is_control)).then_some((text, is_soft))
 }
 
-/// Adds a need. One that is there already is conditional, or soft, only where it is so each time.
+/// Adds a need. A repeated need is conditional, or soft, only if it is so each time.
 fn add(list: &mut Vec<Need>, name: &str, is_conditional: bool, is_soft: bool) {
     match list.iter_mut().find(|need| need.name == name) {
         Some(need) => {
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_are_seen_in_every_spelling() {
+    fn modules_are_found_in_every_call_syntax() {
         let source = "
             module:depends(\"a\")
             module:depends \"b\"; module:depends'c'
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_of_a_name_is_left_alone() {
+    fn only_calls_with_a_literal_name_count() {
         let source = "
             -- module:depends(\"comment\")
             --[[ module:depends 'comment' ]]
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_a_block_is_conditional() {
+    fn a_call_in_a_block_is_conditional() {
         let source = "
             local function f(x) return x end
             if a then module:depends('branch') elseif b then module:depends('other') end
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_are_seen() {
+    fn libraries_are_found() {
         let source = "
             local a = module:require('ldap')
             local b = module:require \"muc/util\".x
@@ -254,19 +253,19 @@ mod tests {
     }
 
     #[test]
-    fn metadata_are_read_from_every_line() {
+    fn metadata_is_read_from_every_line() {
         let source = "--% requires: s2sout-pre-connect-event\nlocal x\n--%lua: 5.2, 5.4\r\n--%  conflicts: a b\n--% x: y\n";
         let found = read(source.as_bytes());
         assert_eq!(found.requires, ["s2sout-pre-connect-event"]);
         assert_eq!(found.lua, ["5.2", "5.4"]);
         assert_eq!(found.conflicts, ["a", "b"]);
-        // Prosody does not see a last line that does not end.
+        // Prosody ignores a last line without a line feed.
         assert_eq!(read(b"--% lua: 5.1").lua, Vec::<String>::new());
         assert_eq!(read(b"x\r--% lua: 5.1\n").lua, ["5.1"]);
     }
 
     #[test]
-    fn what_is_not_lua_is_told_apart() {
+    fn other_files_are_not_lua() {
         for source in [
             "",
             "-- nothing",
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_linear() {
+    fn reading_takes_linear_time() {
         for pattern in
             ["module:depends(", "require\"", "--%\n", "function ", "pcall(require,", "module:depends[["]
         {
