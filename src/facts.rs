@@ -1,4 +1,4 @@
-//! What is there: the only code that looks at the image and at the user's files. It reads and never writes.
+//! Facts: a snapshot of the image and the custom files. This stage reads and never writes.
 
 pub mod custom_files;
 pub mod identity;
@@ -29,89 +29,89 @@ use crate::os::users::User;
 use crate::settings::types::{Domain, SettingType};
 use crate::settings::{Settings, catalogue, input};
 
-/// In place of a user that is not known. With such a mistake nothing is written or started.
+/// Stands for an unknown user. With that error, nothing is written or started.
 const NOBODY: u32 = 65534;
 
 /// Everything that a plan depends on besides settings.
 pub struct Facts {
-    /// The Prosody that the image has.
+    /// The installed Prosody.
     pub prosody: Prosody,
-    /// The folders of the user's modules, in the order in which Prosody searches them; the first is where `prosodyctl
-    /// install` puts modules, and the Lua libraries that they need.
+    /// The folders of custom modules, in Prosody's search order. `prosodyctl install` puts modules and their Lua
+    /// libraries into the first.
     pub module_folders: Vec<PathBuf>,
     /// The collection of community modules.
     pub collection: PathBuf,
-    /// Whom Prosody runs as.
+    /// The user that Prosody runs as.
     pub identity: User,
-    /// The user's input.
+    /// The configuration directory.
     pub config_dir: PathBuf,
-    /// What stands at the top of the configuration directory.
+    /// The sorted names in the configuration directory.
     pub entries: Vec<OsString>,
-    /// The user's own files.
+    /// The custom files.
     pub custom_files: CustomFiles,
-    /// Prosody's data.
+    /// Prosody's data directory.
     pub data_dir: PathBuf,
-    /// Where generations are.
+    /// The directory of generations.
     pub runtime_dir: PathBuf,
     /// The container's host name.
     pub hostname: String,
-    /// Whether the data directory has data of a host of that name.
+    /// Whether the data directory has data of a host with that name.
     pub has_data_of_hostname: bool,
-    /// Whether the data directory has the file of Prosody's SQLite storage.
+    /// Whether the data directory has the SQLite file of the storage `sqlite`.
     pub has_sqlite_file: bool,
     /// Whether the kernel has IPv6.
     pub ipv6: bool,
-    /// The folders of modules that count where `PROSODY_PLUGIN_PATHS` is not set.
+    /// The folders of custom modules without `PROSODY_PLUGIN_PATHS`.
     pub default_plugin_paths: Vec<PathBuf>,
-    /// The files that Prosody can read a secret from by itself, by the field of the setting.
+    /// The files from which Prosody can read a secret itself, by the setting's field.
     pub secret_files: BTreeMap<&'static str, SecretFile>,
-    /// Whether DNSSEC's trust anchor is installed.
+    /// Whether the DNSSEC trust anchor is installed.
     pub has_root_anchor: bool,
-    /// What is wrong and the user can change, in the order in which it was found.
+    /// The problems that the user can fix, in the order of their discovery.
     pub problems: Vec<Problem>,
 }
 
-/// A file of a secret that Prosody reads by itself.
+/// A file with a secret that Prosody reads itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretFile {
-    /// Where it is.
+    /// The absolute path.
     pub path: String,
-    /// Another number for another content.
+    /// The digest of the secret.
     pub digest: u64,
 }
 
-/// Something wrong that the user can change.
+/// A problem that the user can fix.
 #[derive(Debug)]
 pub enum Problem {
-    /// Prosody's own modules are hidden: this one of them is missing.
+    /// Prosody's own modules are hidden: for example, this one is missing.
     HiddenModules { missing: &'static str },
     /// `plugin_paths` in `PROSODY_OPTIONS` is not a list of absolute paths.
     PluginPathsNoList,
-    /// A folder of the user's modules is no directory.
+    /// A folder of custom modules is not a directory.
     NoPluginPath(PathBuf),
-    /// The collection of modules that a setting names is no directory.
+    /// The configured collection is not a directory.
     NoCollection(PathBuf),
-    /// A custom file cannot be taken.
+    /// A custom file cannot be used.
     CustomFile(custom_files::Problem),
-    /// Nobody can be chosen for Prosody to run as; nothing is written or started then.
+    /// No user can be chosen to run Prosody. Nothing is written or started.
     Identity(String),
-    /// A custom file that Prosody's user cannot read.
+    /// Prosody's user cannot read a custom file.
     Unreadable(custom_files::Problem),
 }
 
-/// The places that settings name, which even an own `prosody.cfg.lua` has.
+/// The configuration, data and runtime directories. They are needed even with a custom main file.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// The user's input.
+    /// The configuration directory.
     pub config_dir: PathBuf,
-    /// Prosody's data.
+    /// Prosody's data directory.
     pub data_dir: PathBuf,
-    /// Where generations are.
+    /// The directory of generations.
     pub runtime_dir: PathBuf,
 }
 
 impl Places {
-    /// Looks where things are.
+    /// The places from the settings, or their defaults.
     pub fn find(settings: &Settings) -> Self {
         let entrypoint = &settings.entrypoint;
         let path = |setting: &Option<crate::settings::types::Path>, default: &str| {
@@ -128,14 +128,14 @@ impl Places {
         }
     }
 
-    /// Looks where the server that runs in this container has its files. `docker exec` may come as another user.
+    /// The places of the server that runs in this container. With `docker exec`, our user may differ from the server's.
     pub fn of_running(settings: &Settings) -> Self {
         let mut places = Self::find(settings);
         if settings.entrypoint.runtime_dir.is_none() {
             let candidates =
                 [Some(PathBuf::from(RUNTIME_DIR)), privileges::uid_of(Pid::from_raw(1)).map(shm_dir)];
             let running = candidates.into_iter().flatten().find(|directory| {
-                // A directory that may not be looked into is there.
+                // A directory without search permission exists.
                 let file = directory.join(CURRENT).join(MAIN_FILE);
                 !fs::symlink_metadata(file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
             });
@@ -144,17 +144,17 @@ impl Places {
         places
     }
 
-    /// The configuration file of the user's own: where there is one it is the configuration.
+    /// The custom main file, if any. It replaces the rendered one.
     pub fn custom_main_file(&self) -> Option<PathBuf> {
         let file = self.config_dir.join(MAIN_FILE);
         fs::symlink_metadata(&file).is_ok().then_some(file)
     }
 
-    /// The main file of the generation in force, where there is one.
+    /// The main file of the current generation, if any.
     ///
     /// # Errors
     ///
-    /// Where that cannot be looked at.
+    /// EACCES if the runtime directory cannot be searched.
     pub fn current_main_file(&self) -> io::Result<Option<PathBuf>> {
         let file = self.runtime_dir.join(CURRENT).join(MAIN_FILE);
         match fs::symlink_metadata(&file) {
@@ -165,8 +165,8 @@ impl Places {
     }
 }
 
-/// `/run/prosody`; where that cannot be written, a directory on `/dev/shm`, which can even with a read-only root file
-/// system.
+/// `/run/prosody`, or if it is not writable, a directory on `/dev/shm`. The latter is writable even with a read-only
+/// root file system.
 fn default_runtime_dir(uid: Uid) -> PathBuf {
     let default = PathBuf::from(RUNTIME_DIR);
     let is_missing = !default.exists();
@@ -181,20 +181,20 @@ fn shm_dir(uid: Uid) -> PathBuf {
     PathBuf::from(format!("/dev/shm/prosody-{uid}"))
 }
 
-/// Whether this process can make files in a directory (access(2), with the effective user).
+/// Whether this process can create files in a directory (faccessat(2), with the effective user).
 pub fn is_writable(directory: &Path) -> bool {
     let mode = AccessFlags::W_OK | AccessFlags::X_OK;
     faccessat(nix::fcntl::AT_FDCWD, directory, mode, nix::fcntl::AtFlags::AT_EACCESS).is_ok()
 }
 
 impl Facts {
-    /// Looks at everything. What the user can change is among [`Facts::problems`].
+    /// Takes the snapshot. Problems that the user can fix are in [`Facts::problems`].
     ///
-    /// With `user`, Prosody runs as that one already.
+    /// `user` is the user of a running Prosody. Without it, the settings decide.
     ///
     /// # Errors
     ///
-    /// 127 where there is no Prosody; 77 where it cannot run as whom it is to run as.
+    /// 127 if Prosody is not installed; 77 if it cannot run as the chosen user.
     pub fn gather(settings: &Settings, places: Places, user: Option<&User>) -> Result<Self, Failure> {
         let mut problems = Vec::new();
         let prosody =
@@ -208,8 +208,8 @@ impl Facts {
                 .collect();
         let plugin_paths: Vec<PathBuf> = match &settings.modules.plugin_paths {
             Some(paths) => paths.iter().map(|path| path.as_ref().to_owned()).collect(),
-            None => written_plugin_paths(settings).unwrap_or_else(|no_list| {
-                problems.extend(no_list);
+            None => plugin_paths_in_options(settings).unwrap_or_else(|problem| {
+                problems.extend(problem);
                 default_plugin_paths.clone()
             }),
         };
@@ -218,7 +218,7 @@ impl Facts {
         let collection: Option<PathBuf> =
             settings.modules.community_modules_dir.as_ref().map(|path| path.as_ref().to_owned());
         problems.extend(collection.iter().filter(|path| !path.is_dir()).cloned().map(Problem::NoCollection));
-        // Before all others Prosody looks where `prosodyctl install` puts modules.
+        // Prosody searches the folder of `prosodyctl install` first.
         let installed = prosody.data_dir.as_ref().unwrap_or(&data_dir).join("custom_plugins");
 
         let custom_files = read_user_files(settings, &config_dir).unwrap_or_else(|found| {
@@ -226,7 +226,7 @@ impl Facts {
             CustomFiles::default()
         });
         let identity = match user.map_or_else(|| identity(settings, &data_dir), |user| Ok(user.clone())) {
-            // What else is wrong is found all the same.
+            // Go on, to find the other problems too.
             Err(failure) if failure.status == ExitStatus::CONFIGURATION => {
                 problems.push(Problem::Identity(failure.to_string()));
                 User { name: None, uid: NOBODY, gid: NOBODY }
@@ -270,7 +270,7 @@ impl Facts {
 
 #[cfg(test)]
 impl Facts {
-    /// A container with Prosody 13.0.1 as Debian packages it, in which the user has nothing.
+    /// A container with Debian's Prosody 13.0.1 and without custom files.
     pub fn example() -> Self {
         let prosody = Prosody {
             program: "/usr/bin/prosody".into(),
@@ -303,12 +303,11 @@ impl Facts {
     }
 }
 
-/// The folders of modules in `PROSODY_OPTIONS`, which take the place of ours. Where there are none the error says whether
-/// something else is there.
-fn written_plugin_paths(settings: &Settings) -> Result<Vec<PathBuf>, Option<Problem>> {
-    let written = settings.anything.options.as_ref().and_then(|options| options.get("plugin_paths"));
+/// The folders of modules in `PROSODY_OPTIONS`, which replace ours. `Err(None)` if the option is not set.
+fn plugin_paths_in_options(settings: &Settings) -> Result<Vec<PathBuf>, Option<Problem>> {
+    let option = settings.anything.options.as_ref().and_then(|options| options.get("plugin_paths"));
     let path = |path: &Value| path.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
-    match written {
+    match option {
         None => Err(None),
         Some(None) => Ok(Vec::new()),
         Some(Some(Value::List(paths))) => {
@@ -318,7 +317,7 @@ fn written_plugin_paths(settings: &Settings) -> Result<Vec<PathBuf>, Option<Prob
     }
 }
 
-/// The user's own files, from where the settings say.
+/// Reads the custom files from the places in the settings. Returns every problem as an error.
 pub fn read_user_files(
     settings: &Settings,
     config_dir: &Path,
@@ -333,13 +332,13 @@ pub fn read_user_files(
     )
 }
 
-/// The files of secrets that are their one line as Prosody reads it (`FileLine`, since 13.0), by the setting's field.
+/// The secret files that hold one line, as Prosody's `FileLine` expects (since 13.0), by the setting's field.
 fn secret_files(settings: &Settings) -> BTreeMap<&'static str, SecretFile> {
     let secrets = catalogue::settings().filter(|setting| setting.secret);
     let found = secrets.filter_map(|setting| {
         let given = settings.source.given.get(&setting.field)?;
         let path = given.file.as_deref()?.to_str().filter(|path| path.starts_with('/'))?;
-        // Prosody reads it as the user that it runs as, and takes what is in the first line.
+        // Prosody reads the first line, as its own user.
         let content = input::read_bytes(Path::new(path)).ok()?;
         let line = content.strip_suffix(b"\n").unwrap_or(&content);
         let is_one_line = !given.value.contains(['\r', '\n']) && line == given.value.as_bytes();
@@ -353,7 +352,11 @@ fn secret_files(settings: &Settings) -> BTreeMap<&'static str, SecretFile> {
     found.collect()
 }
 
-/// Whom Prosody runs as.
+/// The user to run Prosody as, from the settings or else the data directory's owner.
+///
+/// # Errors
+///
+/// See [`identity::resolve`].
 pub fn identity(settings: &Settings, data_dir: &Path) -> Result<User, Failure> {
     let requested = Requested {
         name: settings.entrypoint.user.as_ref().map(|name| name.as_str()),
@@ -363,7 +366,7 @@ pub fn identity(settings: &Settings, data_dir: &Path) -> Result<User, Failure> {
     identity::resolve(&requested, data_dir)
 }
 
-/// The names at the top of the configuration directory, in order; none where it cannot be read.
+/// The sorted names in the configuration directory; none if it cannot be read.
 fn entries(config_dir: &Path) -> Vec<OsString> {
     let Ok(entries) = fs::read_dir(config_dir) else {
         return Vec::new();
@@ -373,13 +376,13 @@ fn entries(config_dir: &Path) -> Vec<OsString> {
     names
 }
 
-/// Where the next generation of a runtime directory goes.
+/// The path of the next generation.
 pub fn next_generation(runtime_dir: &Path) -> PathBuf {
     let last = generations(runtime_dir).last().copied().unwrap_or(0);
     runtime_dir.join(layout::generation(last + 1))
 }
 
-/// The generations in a runtime directory, oldest first.
+/// The numbers of the generations in a runtime directory, oldest first.
 pub fn generations(runtime_dir: &Path) -> Vec<u64> {
     let Ok(entries) = fs::read_dir(runtime_dir) else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The user's own files in the configuration directory.
+//! The custom files in the configuration directory.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -14,25 +14,25 @@ use crate::digest;
 use crate::os::trusted_file::{self, Error, Links, Opened};
 use crate::settings::types::{Domain, SettingType};
 
-/// The largest file that is taken: what people write by hand is a hundredth of it.
+/// The size limit for a custom file, in bytes: a hundred times the size of a file that is written by hand.
 const MAX_SIZE: u64 = 1024 * 1024;
 
-/// A file of the user's.
+/// A custom file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustomFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// The text of a template (`*.j2`); `None` for Lua, which Prosody reads by itself.
+    /// The text of a template (`*.j2`); `None` for Lua, which Prosody reads itself.
     pub template: Option<String>,
-    /// What it says.
+    /// A summary of its Lua code.
     pub summary: Summary,
-    /// Another number for another content.
+    /// The digest of its content.
     pub digest: u64,
 }
 
 #[cfg(test)]
 impl CustomFile {
-    /// A file with this text, which is a template where its name ends so.
+    /// A file with this text, which is a template if its name ends with `.j2`.
     pub fn example(path: &str, text: &str) -> CustomFile {
         CustomFile {
             path: path.into(),
@@ -43,40 +43,40 @@ impl CustomFile {
     }
 }
 
-/// The user's files. Each list is in the order of the file names, byte by byte.
+/// The custom files. Each list is sorted by file name, byte by byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CustomFiles {
-    /// `prosody.cfg.lua`: where there is one it is the configuration, and the other lists are empty.
+    /// The custom main file, `prosody.cfg.lua`. With it, the lists are empty.
     pub main: Option<CustomFile>,
-    /// The fragments that `PROSODY_EXTRA_CONFIG` names, to be included very last.
+    /// The fragments of `PROSODY_EXTRA_CONFIG`, included at the very end.
     pub extra: Vec<CustomFile>,
-    /// `vhost.d`, to be included after the virtual hosts.
+    /// The fragments in `vhost.d`, included after the virtual hosts.
     pub virtual_hosts: Vec<CustomFile>,
-    /// `cmpt.d`, to be included after the components.
+    /// The fragments in `cmpt.d`, included after the components.
     pub components: Vec<CustomFile>,
-    /// The templates that replace those of the same name in the binary.
+    /// The templates that replace built-in templates with the same name.
     pub templates: Vec<CustomFile>,
-    /// Another image's templates of its own configuration, which are no Lua, each with the setting that replaces it.
+    /// Another image's configuration templates, which are not Lua, each with the setting that replaces it.
     pub left_out: Vec<(PathBuf, &'static str)>,
 }
 
-/// The templates of another image's among the fragments, and the settings that replace them.
+/// Another image's templates among the fragments, and the settings that replace them.
 const FOREIGN_TEMPLATES: [(&str, &str); 2] =
     [("modules.cfg.lua", "PROSODY_MODULES_ENABLED"), ("logging.cfg.lua", "PROSODY_LOG_LEVEL")];
 
-/// What another image includes where `PROSODY_EXTRA_CFG` says so.
+/// The file that another image includes depending on `PROSODY_EXTRA_CFG`.
 const EXTRA_CFG: &str = "conf.d/extra.cfg.lua";
 
-/// A file that cannot be taken.
+/// A file that cannot be used.
 #[derive(Debug)]
 pub struct Problem {
-    /// The file, or the folder.
+    /// The file or folder.
     pub path: PathBuf,
-    /// Why not.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// Why a file cannot be taken.
+/// The reason why a file cannot be used.
 #[derive(Debug)]
 pub enum Reason {
     MainIsDirectory,
@@ -91,13 +91,15 @@ pub enum Reason {
 }
 
 impl CustomFiles {
-    /// Reads the user's files.
+    /// Reads the custom files, except hidden files. Missing folders are empty.
     ///
     /// `config_dir`, `templates_dir` and `extra` are the settings `PROSODY_CONFIG_DIR`, `PROSODY_TEMPLATES_DIR` and
-    /// `PROSODY_EXTRA_CONFIG`; the last two may be relative to the first. A folder that is absent is empty, and so
-    /// is a pattern that nothing matches. Hidden files are left out. Every problem is in the list, not the first alone.
-    /// `extra_cfg` is another image's `PROSODY_EXTRA_CFG`: whether `conf.d/extra.cfg.lua` is among them, which has to be
-    /// there then.
+    /// `PROSODY_EXTRA_CONFIG`; the last two may be relative to the first. `extra` may be a pattern without a match.
+    /// `extra_cfg` is the legacy variable `PROSODY_EXTRA_CFG`: true requires `conf.d/extra.cfg.lua`, false excludes it.
+    ///
+    /// # Errors
+    ///
+    /// All files and folders that cannot be used.
     pub fn read(
         config_dir: &Path,
         templates_dir: &Path,
@@ -119,9 +121,9 @@ impl CustomFiles {
             extra.retain(|file| file.path != extra_file);
             problems.retain(|problem| problem.path != extra_file);
         }
-        let is_there =
+        let known_paths =
             extra.iter().map(|file| &file.path).chain(problems.iter().map(|problem| &problem.path));
-        if extra_cfg == Some(true) && !is_there.into_iter().any(|path| *path == extra_file) {
+        if extra_cfg == Some(true) && !known_paths.into_iter().any(|path| *path == extra_file) {
             match read(extra_file) {
                 Ok(file) => extra.insert(0, file),
                 Err(problem) => problems.push(problem),
@@ -141,18 +143,18 @@ impl CustomFiles {
         }
     }
 
-    /// Whether any of the user's fragments (`conf.d`, `vhost.d`, `cmpt.d`) defines a host.
+    /// Whether any custom fragment (`conf.d`, `vhost.d`, `cmpt.d`) defines a host.
     pub fn define_host(&self) -> bool {
         self.fragments().any(|file| file.summary.defines_host)
     }
 
-    /// Whether any of them may define a host: one that it names, or one whose name is not written out.
+    /// Whether any fragment may define `host`: by its name, or with an expression as the name.
     pub fn may_define(&self, host: &Domain) -> bool {
         let is_host = |name: &String| Domain::parse(name).is_ok_and(|name| name == *host);
         self.fragments().any(|file| file.summary.has_unnamed_host || file.summary.hosts.iter().any(is_host))
     }
 
-    /// The Lua files that whoever we are now cannot read. Templates are none of Prosody's business.
+    /// The Lua files that our current user cannot read. Prosody does not read templates.
     pub fn unreadable(&self) -> Vec<Problem> {
         let lua = self.fragments().filter(|file| file.template.is_none());
         let refused = lua.filter_map(|file| Some((file, File::open(&file.path).err()?)));
@@ -161,25 +163,25 @@ impl CustomFiles {
             .collect()
     }
 
-    /// The environment variables that the user's files read.
+    /// The environment variables that custom files read.
     pub fn environment(&self) -> BTreeSet<&str> {
         let files = self.fragments().chain(&self.templates).chain(&self.main);
         files.flat_map(|file| &file.summary.environment).map(String::as_str).collect()
     }
 
-    /// The user's fragments, those that Prosody reads and the templates of such.
+    /// All custom fragments, Lua and templates.
     pub fn fragments(&self) -> impl Iterator<Item = &CustomFile> {
         let lists = [&self.extra, &self.virtual_hosts, &self.components];
         lists.into_iter().flatten()
     }
 }
 
-/// Whether a main file is another image's template of its own, which Prosody cannot read.
+/// Whether a main file is another image's template, which Prosody cannot read.
 pub fn is_foreign_template(main_file: &Path) -> bool {
     read_main(main_file).is_ok_and(|file| file.is_some_and(|file| file.summary.has_markers))
 }
 
-/// Reads the user's own main file. It is run as it is, so of one that is very long only the beginning is looked at.
+/// Reads a custom main file. Prosody reads it whole, so for a very long one, the beginning is enough here.
 fn read_main(path: &Path) -> Result<Option<CustomFile>, Problem> {
     let problem = |reason| Problem { path: path.to_owned(), reason };
     let content = match trusted_file::open(path, Links::All).and_then(Opened::regular) {
@@ -192,7 +194,7 @@ fn read_main(path: &Path) -> Result<Option<CustomFile>, Problem> {
     Ok(Some(CustomFile { path: path.to_owned(), template: None, summary, digest: digest::of(&content) }))
 }
 
-/// Reads what `PROSODY_EXTRA_CONFIG` names: one file, which must be there, or a pattern in a folder.
+/// Reads the files of `PROSODY_EXTRA_CONFIG`: one file, which must exist, or a pattern in a folder.
 fn read_extra(path: &Path, problems: &mut Vec<Problem>) -> Vec<CustomFile> {
     let has_wildcard = |text: &OsStr| text.as_bytes().iter().any(|byte| b"*?".contains(byte));
     match (path.parent(), path.file_name()) {
@@ -207,7 +209,7 @@ fn read_extra(path: &Path, problems: &mut Vec<Problem>) -> Vec<CustomFile> {
     }
 }
 
-/// Reads the files in a folder whose name, or what is left of it without the `.j2` of a `.cfg.lua.j2`, matches.
+/// Reads the files in a folder whose names match, with or without the `.j2` of `.cfg.lua.j2`.
 fn read_matching(folder: &Path, pattern: &[u8], problems: &mut Vec<Problem>) -> Vec<CustomFile> {
     let names = match list(folder, pattern) {
         Ok(names) => names,
@@ -249,7 +251,7 @@ fn list(folder: &Path, pattern: &[u8]) -> io::Result<Vec<OsString>> {
 /// Whether a name matches a pattern with `*` (any bytes) and `?` (any one byte), as in Prosody's `Include`.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
-    // The last asterisk, and how far it reaches so far: only that one ever needs to take more.
+    // The last asterisk, and the end of its match. Earlier ones never need to match more.
     let mut asterisk = None;
     while n < name.len() {
         match pattern.get(p) {
@@ -286,11 +288,11 @@ fn read(path: PathBuf) -> Result<CustomFile, Problem> {
     }
 }
 
-/// Why a file cannot be opened or read.
+/// The reason why a file cannot be opened or read.
 fn reason(path: &Path, error: Error) -> Reason {
     match error {
         Error::Refused(Errno::ENOENT) if path.is_symlink() => Reason::DanglingLink,
-        // What open(2) says of a socket.
+        // open(2) refuses a socket with ENXIO.
         Error::Irregular(_) | Error::Refused(Errno::ENXIO) => Reason::NotRegular,
         Error::TooLarge => Reason::TooLarge,
         error => Reason::Io(error.into()),
@@ -312,7 +314,7 @@ mod tests {
         files.iter().map(|file| file.path.file_name().unwrap().to_str().unwrap()).collect()
     }
 
-    /// The one problem that there is, as a sentence.
+    /// The only problem, as a sentence.
     fn problem(result: Result<CustomFiles, Vec<Problem>>) -> String {
         let problems = result.unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn another_images_templates_are_left_out_and_told_from_lua() {
+    fn another_images_templates_are_left_out() {
         let directory = TestDir::new();
         directory
             .write("conf.d/logging.cfg.lua", "log = {\n ${PROSODY_LOG_LEVEL:-info} = \"*console\";\n}\n");
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_extra_file_is_there_as_another_images_switch_says() {
+    fn the_legacy_switch_requires_or_excludes_the_extra_file() {
         let directory = TestDir::new();
         let read = |extra: &str, extra_cfg| {
             CustomFiles::read(directory.path(), Path::new("templates"), Path::new(extra), extra_cfg)
@@ -368,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_found_in_their_folders_and_in_order() {
+    fn files_are_found_in_their_folders_and_sorted() {
         let directory = TestDir::new();
         for file in [
             "conf.d/b.cfg.lua",
@@ -396,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_files_say_is_gathered() {
+    fn summaries_of_all_files_are_combined() {
         let directory = TestDir::new();
         directory.write("conf.d/a.cfg.lua", "x = ENV_A");
         directory.write("vhost.d/b.cfg.lua.j2", "VirtualHost {{ domain }}\ny = os.getenv('B')");
@@ -409,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_main_file_of_ones_own_is_all_there_is() {
+    fn a_custom_main_file_excludes_all_other_files() {
         let directory = TestDir::new();
         let long = format!("{}VirtualHost 'b'", "-- comment\n".repeat(200_000));
         directory.write("prosody.cfg.lua", format!("VirtualHost (ENV_A)\n{long}"));
@@ -421,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_main_file_that_is_none_is_refused() {
+    fn a_main_file_must_be_a_regular_file() {
         let directory = TestDir::new();
         directory.write("prosody.cfg.lua/file", "");
         assert!(problem(read_files(&directory)).contains("Docker makes one"));
@@ -432,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_that_cannot_be_taken_is_named() {
+    fn every_unusable_file_is_named() {
         let directory = TestDir::new();
         let path = |name: &str| directory.path().join("conf.d").join(name);
         directory.write("conf.d/directory.cfg.lua/x", "");
@@ -446,7 +448,7 @@ mod tests {
         let _socket = UnixListener::bind(path("socket.cfg.lua")).unwrap();
 
         let problems = read_files(&directory).unwrap_err();
-        let told: Vec<String> = problems
+        let messages: Vec<String> = problems
             .iter()
             .map(|problem| {
                 let text = problem.to_string();
@@ -454,7 +456,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            told,
+            messages,
             [
                 "directory.cfg.lua: is not a regular file; remove or rename it",
                 "fifo.cfg.lua: is not a regular file; remove or rename it",
@@ -468,14 +470,14 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_none_is_an_error() {
+    fn a_file_in_place_of_a_folder_is_an_error() {
         let directory = TestDir::new();
         directory.write("vhost.d", "");
         assert!(problem(read_files(&directory)).contains("vhost.d: Not a directory"));
     }
 
     #[test]
-    fn the_extra_configuration_may_be_one_file_or_a_pattern() {
+    fn extra_configuration_is_one_file_or_a_pattern() {
         let directory = TestDir::new();
         directory.write("conf.d/extra.cfg.lua", "");
         directory.write("own/a1.lua", "");

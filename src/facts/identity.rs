@@ -1,7 +1,7 @@
-//! Whom Prosody runs as.
+//! The user that Prosody runs as.
 //!
-//! `/etc/passwd` and `/etc/group` are read by ourselves: the C library would follow `nsswitch.conf` and load whatever
-//! library the image names there into our process.
+//! This reads `/etc/passwd` and `/etc/group` itself: the C library would load any library that the image's
+//! `nsswitch.conf` names into our process.
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::os::trusted_file::{self, Error, LARGEST, Links};
@@ -14,17 +14,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::{fs, io};
 
-/// The user that Debian's package makes, and the group of the same name.
+/// The user and group that Debian's package creates.
 const PROSODY: &str = "prosody";
 
-/// Decides whom Prosody runs as.
+/// Chooses the user that Prosody runs as.
 ///
-/// With root's rights: what `requested` asks for, else the owner of `data_dir` where that is not root, else the
-/// user `prosody`. Where only a uid is known, the group is that of its passwd entry, else the data directory's where
-/// the uid owns it and the group is not root's, else the group `prosody`, else the uid's number.
+/// For root: the requested user, else the owner of `data_dir` unless that is root, else the user `prosody`. The group
+/// of a uid is the group in its passwd entry, else the data directory's if the uid owns it and the group is not
+/// root's, else the group `prosody`, else the uid's number. For other users: our own user and group.
 ///
-/// Without root's rights: the user that we are; asking for another one is an error (77). A name that does not exist,
-/// or nobody to choose, is one too (78).
+/// # Errors
+///
+/// 77 if a user other than root requests another user or group; 78 if a name does not exist, no user can be chosen, or
+/// `/etc/passwd`, `/etc/group` or the owner of `data_dir` cannot be read.
 pub fn resolve(requested: &Requested, data_dir: &Path) -> Result<User, Failure> {
     let image = Image::read(data_dir).status(ExitStatus::CONFIGURATION)?;
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
@@ -35,7 +37,7 @@ pub fn resolve(requested: &Requested, data_dir: &Path) -> Result<User, Failure> 
     }
 }
 
-/// Whom the settings ask for.
+/// The user and group in the settings.
 #[derive(Clone, Debug, Default)]
 pub struct Requested<'a> {
     /// `PROSODY_USER`
@@ -46,13 +48,13 @@ pub struct Requested<'a> {
     pub gid: Option<u32>,
 }
 
-/// What the image and its volumes say about users.
+/// The users in the image and its volumes.
 #[derive(Debug, Default)]
 struct Image {
     passwd: Vec<User>,
-    /// The text of `/etc/group`, which is read only where nothing else says the group.
+    /// The text of `/etc/group`, read only if the group is not known otherwise.
     groups: OnceCell<String>,
-    /// Uid and gid of the data directory, where it exists.
+    /// Uid and gid of the data directory, if it exists.
     data_owner: Option<(u32, u32)>,
 }
 
@@ -68,7 +70,7 @@ impl Image {
         Ok(Self { passwd: parse_passwd(&read_table("/etc/passwd")?), groups: OnceCell::new(), data_owner })
     }
 
-    /// The choice that root has.
+    /// Chooses a user, as root.
     fn choose(&self, requested: &Requested) -> anyhow::Result<User> {
         let mut user = match (requested.name, requested.uid) {
             (Some(name), uid) => {
@@ -98,21 +100,21 @@ impl Image {
         Ok(user)
     }
 
-    /// Who we are already, where another user cannot be chosen.
+    /// Our own user, because without root no other can be chosen.
     fn unprivileged(&self, uid: u32, gid: u32, requested: &Requested) -> Result<User, Failure> {
         let named = match requested.name {
             Some(name) => Some(self.named(name).status(ExitStatus::CONFIGURATION)?.uid),
             None => None,
         };
-        for (setting, asked, ours, user) in [
+        for (setting, requested_id, ours, user) in [
             ("PROSODY_USER", named, uid, ""),
             ("PROSODY_UID", requested.uid, uid, ""),
             ("PROSODY_GID", requested.gid, gid, &format!("{uid}:")),
         ] {
-            if let Some(asked) = asked.filter(|&asked| asked != ours) {
+            if let Some(requested_id) = requested_id.filter(|&requested_id| requested_id != ours) {
                 let error = anyhow!(
-                    "{setting} asks for id {asked}, but this container runs as {uid}:{gid} and cannot change that: \
-                     start it with `--user {user}{asked}`, or as root, or leave {setting} out"
+                    "{setting} asks for id {requested_id}, but this container runs as {uid}:{gid} and cannot change that: \
+                     start it with `--user {user}{requested_id}`, or as root, or leave {setting} out"
                 );
                 return Err(Failure::new(ExitStatus::NO_PERMISSION, error));
             }
@@ -155,7 +157,7 @@ impl Image {
     }
 }
 
-/// Refuses the number that means "leave it as it is" to setresuid(2) and chown(2).
+/// Refuses the number that means "unchanged" in setresuid(2) and chown(2).
 fn valid(setting: &str, id: u32) -> anyhow::Result<u32> {
     if id == u32::MAX {
         return Err(anyhow!("{setting}={id} is no id; the greatest is {}", id - 1));
@@ -163,8 +165,8 @@ fn valid(setting: &str, id: u32) -> anyhow::Result<u32> {
     Ok(id)
 }
 
-/// A file of `/etc`, empty where the image has none. Names in it are ASCII; anything else (a person's name in another
-/// encoding) is nothing that we read.
+/// Reads a file of `/etc`. A missing file is empty. We need only ASCII names; other text, such as a person's name, may
+/// have any encoding.
 fn read_table(path: &str) -> anyhow::Result<String> {
     match trusted_file::beginning(Path::new(path), Links::All, LARGEST) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
@@ -173,7 +175,7 @@ fn read_table(path: &str) -> anyhow::Result<String> {
     }
 }
 
-/// The users of a passwd(5) file. Lines that are no entry (comments, those of NIS) are passed over.
+/// The users of a passwd(5) file. Other lines, such as comments and NIS entries, are skipped.
 fn parse_passwd(text: &str) -> Vec<User> {
     let entry = |line: &str| {
         let mut fields = line.split(':');
@@ -217,7 +219,7 @@ mod tests {
         User { name, uid, gid }
     }
 
-    fn asking<'a>(name: Option<&'a str>, uid: Option<u32>, gid: Option<u32>) -> Requested<'a> {
+    fn requesting<'a>(name: Option<&'a str>, uid: Option<u32>, gid: Option<u32>) -> Requested<'a> {
         Requested { name, uid, gid }
     }
 
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn root_runs_prosody_as_prosody_where_root_owns_the_data_or_there_is_none() {
+    fn root_runs_prosody_as_prosody_without_another_data_owner() {
         for owner in [Some((0, 0)), None] {
             assert_eq!(image(owner).choose(&NOTHING).unwrap(), user(Some("prosody"), 101, 102));
         }
@@ -242,18 +244,18 @@ mod tests {
     #[test]
     fn settings_win_over_the_owner() {
         let choose = |requested| image(Some((1234, 1234))).choose(&requested).unwrap();
-        assert_eq!(choose(asking(Some("alice"), None, None)), user(Some("alice"), 1000, 1001));
-        assert_eq!(choose(asking(None, Some(1000), None)), user(Some("alice"), 1000, 1001));
-        assert_eq!(choose(asking(None, Some(5), None)), user(None, 5, 102));
-        assert_eq!(choose(asking(None, Some(5), Some(6))), user(None, 5, 6));
-        assert_eq!(choose(asking(None, None, Some(6))), user(None, 1234, 6));
-        assert!(choose(asking(None, Some(0), None)).is_root());
+        assert_eq!(choose(requesting(Some("alice"), None, None)), user(Some("alice"), 1000, 1001));
+        assert_eq!(choose(requesting(None, Some(1000), None)), user(Some("alice"), 1000, 1001));
+        assert_eq!(choose(requesting(None, Some(5), None)), user(None, 5, 102));
+        assert_eq!(choose(requesting(None, Some(5), Some(6))), user(None, 5, 6));
+        assert_eq!(choose(requesting(None, None, Some(6))), user(None, 1234, 6));
+        assert!(choose(requesting(None, Some(0), None)).is_root());
     }
 
     #[test]
-    fn a_uid_without_any_group_to_take_has_its_own_number() {
+    fn a_uid_without_a_known_group_gets_its_own_number() {
         let bare = Image { groups: OnceCell::from(String::new()), ..Image::default() };
-        assert_eq!(bare.choose(&asking(None, Some(5), None)).unwrap(), user(None, 5, 5));
+        assert_eq!(bare.choose(&requesting(None, Some(5), None)).unwrap(), user(None, 5, 5));
         let error = bare.choose(&NOTHING).unwrap_err().to_string();
         assert!(error.contains("set PROSODY_UID"), "{error}");
     }
@@ -261,10 +263,10 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused() {
         for (requested, expected) in [
-            (asking(Some("bob"), None, None), "PROSODY_USER=bob"),
-            (asking(Some("alice"), Some(5), None), "set one of them"),
-            (asking(None, Some(u32::MAX), None), "PROSODY_UID=4294967295"),
-            (asking(None, None, Some(u32::MAX)), "PROSODY_GID=4294967295"),
+            (requesting(Some("bob"), None, None), "PROSODY_USER=bob"),
+            (requesting(Some("alice"), Some(5), None), "set one of them"),
+            (requesting(None, Some(u32::MAX), None), "PROSODY_UID=4294967295"),
+            (requesting(None, None, Some(u32::MAX)), "PROSODY_GID=4294967295"),
         ] {
             let error = image(None).choose(&requested).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
@@ -272,19 +274,19 @@ mod tests {
     }
 
     #[test]
-    fn without_root_we_are_who_we_are() {
+    fn without_root_prosody_runs_as_our_own_user() {
         let image = image(Some((1000, 1001)));
         let resolve = |requested| image.unprivileged(12345, 0, &requested);
         assert_eq!(resolve(NOTHING).unwrap(), user(None, 12345, 0));
-        assert_eq!(resolve(asking(None, Some(12345), Some(0))).unwrap(), user(None, 12345, 0));
+        assert_eq!(resolve(requesting(None, Some(12345), Some(0))).unwrap(), user(None, 12345, 0));
         assert_eq!(
-            image.unprivileged(1000, 0, &asking(Some("alice"), None, None)).unwrap(),
+            image.unprivileged(1000, 0, &requesting(Some("alice"), None, None)).unwrap(),
             user(Some("alice"), 1000, 0)
         );
         for (requested, expected) in [
-            (asking(Some("alice"), None, None), "`--user 1000`"),
-            (asking(None, Some(5), None), "`--user 5`"),
-            (asking(None, None, Some(6)), "`--user 12345:6`"),
+            (requesting(Some("alice"), None, None), "`--user 1000`"),
+            (requesting(None, Some(5), None), "`--user 5`"),
+            (requesting(None, None, Some(6)), "`--user 12345:6`"),
         ] {
             let error = resolve(requested).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

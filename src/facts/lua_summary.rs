@@ -1,52 +1,51 @@
-//! What a Lua file of the user's says on its face: which hosts it defines, where it says that data are, and which
-//! environment variables it reads.
+//! Summarizes a custom Lua file: its hosts, its storage options, and the environment variables that it reads.
 //!
-//! This reads tokens (Lua 5.4 manual, 3.1), it does not run anything. So a word in a comment or in a string is
-//! not mistaken for code, and what a program puts together at run time is not seen.
+//! This reads tokens (Lua 5.4 manual, 3.1) and runs nothing. So comments and strings are not mistaken for code, but
+//! values that a program computes are not found.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::digest::Digest;
 use crate::lua::tokens::{Token, Tokens};
 
-/// What a file says.
+/// The summary of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Whether `VirtualHost`, `Component` or one of their short names in Prosody's configuration is called.
+    /// Whether it calls `VirtualHost`, `Component` or one of their aliases.
     pub defines_host: bool,
-    /// The names of hosts, where they are written out.
+    /// The names of hosts that are string literals.
     pub hosts: BTreeSet<String>,
-    /// Whether the name of a host is not written out.
+    /// Whether the name of a host is not a string literal.
     pub has_unnamed_host: bool,
-    /// A digest of what is assigned to each of [`PLACES`].
+    /// A digest of the values assigned to each of [`PLACES`].
     pub places: BTreeMap<&'static str, u64>,
-    /// Whether it says where modules are, in place of what was said before.
+    /// Whether it assigns `plugin_paths`.
     pub sets_plugin_paths: bool,
     /// The variables that it reads, as `ENV_NAME` or as `os.getenv("NAME")`.
     pub environment: BTreeSet<String>,
-    /// Whether it is no Lua but has markers in it, `${NAME:-default}`, that another image's start would replace.
+    /// Whether it is another image's template, with markers such as `${NAME:-default}`, and not Lua.
     pub has_markers: bool,
 }
 
-/// The functions of Prosody's configuration (`core/configmanager.lua`) that begin a host.
+/// The functions in Prosody's configuration that begin a host (`core/configmanager.lua`).
 const HOST_FUNCTIONS: [&[u8]; 5] = [b"VirtualHost", b"Host", b"host", b"Component", b"component"];
 
-/// The options of Prosody's that say where data are (`core/storagemanager.lua`, `mod_storage_sql`).
+/// Prosody's options for the place of data (`core/storagemanager.lua`, `mod_storage_sql`).
 pub const PLACES: [&str; 4] = ["data_path", "default_storage", "sql", "storage"];
 
-/// Reads Lua source, or a template of it. Takes any bytes, and a time that grows with their number.
+/// Summarizes Lua source, or a template for it, of any bytes and in linear time.
 pub fn summarize(source: &[u8]) -> Summary {
     let mut summary = Summary::default();
     let mut tokens = Tokens::new(source);
-    // A field (`x.host`), a method or the name of a function that is being defined is no call of Prosody's.
+    // Whether the next name is a field (`x.host`), a method or a defined function, and not a function of Prosody.
     let mut is_other = false;
-    // How many brackets are open: what stands in a table or in arguments is no option.
+    // The number of open brackets. Names in tables or arguments are not options.
     let mut depth = 0_usize;
     while let Some(token) = tokens.next() {
         match token {
             Token::Symbol(b'{' | b'(') => depth += 1,
             Token::Symbol(b'}' | b')') => depth = depth.saturating_sub(1),
-            // Nothing in Lua has a dollar sign.
+            // Lua has no dollar sign.
             Token::Symbol(b'$') if tokens.rest().starts_with(b"{") => summary.has_markers = true,
             _ => {}
         }
@@ -89,7 +88,7 @@ pub fn summarize(source: &[u8]) -> Summary {
     summary
 }
 
-/// Whether the tokens after a name make it a call: `f "x"`, `f [[x]]`, `f(x)`, and a template's `f {{ x }}`.
+/// Whether the tokens after a name form a call: `f "x"`, `f [[x]]`, `f(x)`, or a template's `f {{ x }}`.
 fn is_call(mut following: Tokens) -> bool {
     match following.next() {
         Some(Token::Text(_) | Token::Symbol(b'(')) => true,
@@ -98,7 +97,7 @@ fn is_call(mut following: Tokens) -> bool {
     }
 }
 
-/// Adds a variable whose name can be one: neither empty nor with bytes that only an escape sequence would explain.
+/// Adds a name, unless it is empty or has escape sequences.
 fn add(environment: &mut BTreeSet<String>, name: &[u8]) {
     if let Ok(name) = std::str::from_utf8(name) {
         if !name.is_empty() && !name.contains('\\') {
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_seen_however_they_are_written() {
+    fn hosts_are_found_in_every_notation() {
         for source in [
             "VirtualHost \"a.example\"",
             "VirtualHost'a.example'",
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_strings_and_other_uses_of_the_words_are_no_hosts() {
+    fn comments_strings_and_other_uses_of_the_words_are_not_hosts() {
         for source in [
             "-- VirtualHost \"a.example\"",
             "--[[ VirtualHost \"a.example\"\n VirtualHost \"b.example\" ]]",
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_hosts_are_seen_where_they_are_written_out() {
+    fn names_of_hosts_are_found_in_string_literals() {
         let source =
             "VirtualHost \"a.example\" Component(\"b.example\") \"muc\" VirtualHost(name) -- Host 'c'";
         let hosts = summarize(source.as_bytes()).hosts;
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn where_data_are_is_seen_with_its_value() {
+    fn storage_options_are_found_with_their_values() {
         let plugin_paths = |source: &str| summarize(source.as_bytes()).sets_plugin_paths;
         assert!(plugin_paths("x = 1\nplugin_paths = { '/x' }") && plugin_paths("plugin_paths={}"));
         assert!(!plugin_paths("print(plugin_paths)") && !plugin_paths("x = { plugin_paths = {} }"));
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_seen_in_code_alone() {
+    fn variables_are_found_only_in_code() {
         let source = "
             a = ENV_ONE
             b = os.getenv(\"TWO\") or Lua.os.getenv 'THREE' .. os.getenv[[FOUR]]
@@ -219,8 +218,8 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_are_taken() {
-        // Every sequence of up to six of the bytes that mean something to the scanner.
+    fn any_bytes_are_accepted() {
+        // Every sequence of up to six bytes with a meaning for the scanner.
         let alphabet = b"[]=-\"\\\nzH";
         let mut source = Vec::new();
         for number in 0..9_usize.pow(6) {
@@ -236,8 +235,8 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_linear_where_brackets_are_never_closed() {
-        // Quadratic, each of these would take minutes.
+    fn the_time_is_linear_with_unclosed_brackets() {
+        // In quadratic time, each of these would take minutes.
         for pattern in ["]", "[=", "]==", "\"\\", "host ", "getenv(", "--[=", "sql={", "sql=", "sql={}"] {
             let source = pattern.repeat(1024 * 1024 / pattern.len());
             summarize(source.as_bytes());

@@ -1,4 +1,4 @@
-//! The Prosody that the image has: where it is, which version, which Lua runs it, which modules are its own.
+//! The installed Prosody: its place, its version, its Lua interpreter and its own modules.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -18,25 +18,26 @@ use crate::lua;
 use crate::os::trusted_file::{self, Error::Refused, LARGEST, Links};
 use crate::os::users::User;
 
-/// The settings that Prosody's build writes into the program stand at its top; in 13.0 they end at byte 600.
+/// Length of the program's head, which holds the settings from Prosody's build. In 13.0 they end at byte 600.
 const PROGRAM_HEAD: u64 = 8 * 1024;
 
 /// An installed Prosody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prosody {
-    /// The program, as it was found on the search path.
+    /// The program's path, from the search path.
     pub program: PathBuf,
-    /// Where its Lua code and its `prosody.version` are (`CFG_SOURCEDIR`).
+    /// The directory of its Lua code and `prosody.version` (`CFG_SOURCEDIR`).
     pub source_dir: PathBuf,
-    /// Where the modules that come with it are (`CFG_PLUGINDIR`).
+    /// The directory of its own modules (`CFG_PLUGINDIR`).
     pub plugin_dir: PathBuf,
-    /// Where its build puts data (`CFG_DATADIR`); there `prosodyctl install` puts modules, wherever data are.
+    /// The data directory of its build (`CFG_DATADIR`). `prosodyctl install` puts modules there, even if the data
+    /// directory is another.
     pub data_dir: Option<PathBuf>,
     /// Its version.
     pub version: Version,
-    /// The Lua that runs it, as its first line names it: a path, or a name on the search path.
+    /// The Lua interpreter in its first line: a path, or a name on the search path.
     pub interpreter: Option<PathBuf>,
-    /// Major and minor version of that Lua; `None` where its name has no version.
+    /// Major and minor version of the interpreter; `None` if its name has no version.
     pub lua: Option<(u32, u32)>,
 }
 
@@ -45,25 +46,25 @@ pub struct Prosody {
 pub enum Version {
     /// A release, or a nightly build of a release branch (`13.0 nightly build 7`).
     Release {
-        /// 0 in 0.12.3, 13 in 13.0.1.
+        /// For example 0 in 0.12.3, 13 in 13.0.1.
         major: u32,
-        /// 12 in 0.12.3, 0 in 13.0.1.
+        /// For example 12 in 0.12.3, 0 in 13.0.1.
         minor: u32,
         /// The whole text of `prosody.version`.
         text: String,
     },
-    /// Anything else (`trunk nightly build 1999`, `hg:0123456789ab`, `unknown`): taken as newer than every release.
+    /// Any other version (`trunk nightly build 1999`, `hg:0123456789ab`, `unknown`), newer than all releases.
     Development(String),
 }
 
-/// Why there is no Prosody to start.
+/// The reason why Prosody cannot be started.
 #[derive(Debug)]
 pub enum Error {
     /// No program `prosody` on the search path.
     Missing,
-    /// The program does not say where Prosody's files are.
+    /// The program does not name the directories of Prosody's files.
     NotProsody(PathBuf),
-    /// A file of Prosody's could not be read.
+    /// One of Prosody's files could not be read.
     Unreadable(PathBuf, io::Error),
 }
 
@@ -88,10 +89,10 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Finds Prosody on a search path (the value of `PATH`; `None` where it is unset).
+/// Finds Prosody on a search path (the value of `PATH`; `None` if it is unset).
 ///
-/// Takes two short reads: the head of the program, which its build (`configure`, then `make install`) has
-/// filled in, and `prosody.version`.
+/// Reads only `prosody.version` and the head of the program, which Prosody's build (`configure`, then `make install`)
+/// has filled in.
 pub fn find(search_path: Option<&OsStr>) -> Result<Prosody, Error> {
     let program = env::split_paths(search_path.unwrap_or_default())
         .map(|directory| directory.join("prosody"))
@@ -139,7 +140,7 @@ fn interpreter_version(interpreter: &str) -> Option<(u32, u32)> {
 }
 
 impl Version {
-    /// Reads `prosody.version`. A missing file is what a build from a checkout has; Prosody then calls itself "unknown".
+    /// Reads `prosody.version`. A build from a checkout lacks it; Prosody then calls itself "unknown".
     fn read(path: &Path) -> Result<Version, Error> {
         match trusted_file::beginning(path, Links::All, LARGEST) {
             Ok(text) => Ok(Version::parse(String::from_utf8_lossy(&text).trim_end())),
@@ -148,7 +149,7 @@ impl Version {
         }
     }
 
-    /// Takes the text of `prosody.version`: `13.0.1`, `0.12.3`, `13.0 nightly build 7 (2025-04-02, 0123456789ab)`.
+    /// Parses `prosody.version`: `13.0.1`, `0.12.3`, `13.0 nightly build 7 (2025-04-02, 0123456789ab)`.
     pub fn parse(text: &str) -> Version {
         let number = text.split_whitespace().next().unwrap_or_default();
         let mut parts = number.split('.').map(|part| {
@@ -161,7 +162,7 @@ impl Version {
         }
     }
 
-    /// Whether this is `major.minor` or newer. The versions that are supported differ at `at_least(13, 0)`.
+    /// Whether this is `major.minor` or newer. `at_least(13, 0)` separates the two supported versions.
     pub fn at_least(&self, wanted_major: u32, wanted_minor: u32) -> bool {
         match self {
             Version::Release { major, minor, .. } => (*major, *minor) >= (wanted_major, wanted_minor),
@@ -178,8 +179,8 @@ impl fmt::Display for Version {
     }
 }
 
-/// The name of a host's folder in the data directory: everything but ASCII letters and digits percent-encoded
-/// (`util/datamanager.lua`).
+/// The name of a host's folder in the data directory: all characters except ASCII letters and digits are
+/// percent-encoded (`util/datamanager.lua`).
 pub fn data_name(host: &str) -> String {
     host.bytes().fold(String::new(), |mut name, byte| {
         match byte.is_ascii_alphanumeric() {
@@ -190,7 +191,11 @@ pub fn data_name(host: &str) -> String {
     })
 }
 
-/// Prosody's own `prosodyctl`: the first on `PATH` that is not this program.
+/// Finds Prosody's own `prosodyctl`: the first on `PATH` that is not this program.
+///
+/// # Errors
+///
+/// 127 if there is none.
 pub fn prosodyctl() -> Result<PathBuf, Failure> {
     let ours = fs::metadata("/proc/self/exe").ok().map(|metadata| (metadata.dev(), metadata.ino()));
     let path = env::var_os("PATH").unwrap_or_default();
@@ -209,17 +214,17 @@ pub fn prosodyctl() -> Result<PathBuf, Failure> {
 }
 
 impl Prosody {
-    /// Whether this is 13.0 or newer: the line between the two versions that are supported.
+    /// Whether this is 13.0 or newer, and not 0.12.
     pub fn is_13(&self) -> bool {
         self.version.at_least(13, 0)
     }
 
-    /// The Lua that runs Prosody, to be run as a user and with no other variables than these, from which `LUA_INIT` is taken
-    /// out: it is code. As root, with that user no group of ours is left either.
+    /// A command that runs Prosody's Lua interpreter as a user, with only these variables. `LUA_INIT*` is removed,
+    /// because Lua executes it. As root, the command also drops our groups.
     ///
     /// # Errors
     ///
-    /// Where Prosody's program names no Lua.
+    /// If Prosody's program names no interpreter.
     pub fn lua_command(&self, user: &User, environment: &[(OsString, OsString)]) -> anyhow::Result<Command> {
         let interpreter = self.interpreter.as_ref().context("Prosody's program names no Lua")?;
         let environment =
@@ -232,16 +237,16 @@ impl Prosody {
         Ok(command)
     }
 
-    /// The file that is missing where Prosody's own modules are hidden, as by a volume over their folder, or are an older
-    /// version's, which a volume keeps that an older image has filled. `None` where they are there.
+    /// A missing file, if a volume over their folder hides Prosody's own modules. An older image may have filled that
+    /// volume with an older version's modules. `None` if nothing is hidden.
     ///
-    /// Every version has `mod_c2s`, and each of the two that are supported one that the versions before had not.
+    /// Every version has `mod_c2s`. Each supported version also has a module that earlier versions lack.
     pub fn hidden_module(&self) -> Option<&'static str> {
         let since_this = if self.is_13() { "mod_account_activity.lua" } else { "mod_admin_shell.lua" };
         ["mod_c2s.lua", since_this].into_iter().find(|name| !self.plugin_dir.join(name).is_file())
     }
 
-    /// The Lua that reads what is rendered; where the program does not name one, that of Debian.
+    /// The Lua version to render for. By default it is Debian's, 5.4.
     pub fn dialect(&self) -> lua::Version {
         match self.lua {
             Some((5, 2)) => lua::Version::Lua52,
@@ -256,7 +261,7 @@ mod tests {
     use super::*;
     use crate::test_dir::TestDir;
 
-    /// Prosody's files as Debian lays them out, below a temporary directory.
+    /// Prosody's files in Debian's layout, below a temporary directory.
     fn install(directory: &TestDir, version: Option<&str>) {
         let root = directory.path().display();
         directory.write(
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_what_is_installed() {
+    fn finds_the_installed_prosody() {
         let directory = TestDir::new();
         install(&directory, Some("13.0.1\n"));
         let path = format!("/nonexistent:{}/bin", directory.path().display());
@@ -290,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn own_modules_that_are_hidden_are_noticed() {
+    fn hidden_modules_of_prosody_are_noticed() {
         let directory = TestDir::new();
         let find = || find(Some(directory.path().join("bin").as_os_str())).unwrap().hidden_module();
         for (version, since) in [("13.0.1", "mod_account_activity.lua"), ("0.12.3", "mod_admin_shell.lua")] {
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_file_that_is_missing_means_a_development_version() {
+    fn without_a_version_file_it_is_a_development_version() {
         let directory = TestDir::new();
         install(&directory, None);
         let prosody = find(Some(directory.path().join("bin").as_os_str())).unwrap();
@@ -322,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_of_the_same_name_is_not_taken_for_prosody() {
+    fn another_program_named_prosody_is_refused() {
         let directory = TestDir::new();
         directory.write("prosody", "#!/bin/sh\nexec something-else\n");
         directory.set_mode("prosody", 0o755);
@@ -353,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_tells_the_version_of_lua() {
+    fn the_first_line_gives_the_lua_version() {
         for (line, version) in [
             ("#!/usr/bin/env lua5.4", Some((5, 4))),
             ("#!/usr/bin/lua5.2", Some((5, 2))),

@@ -1,4 +1,4 @@
-//! The server that runs in this container, by what its start has left in the runtime directory.
+//! The server that runs in this container, as its start described it in the runtime directory.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,23 +11,23 @@ use crate::layout::{CURRENT, STARTED_FILE};
 use crate::os::trusted_file::{self, LARGEST, Links};
 use crate::os::users::User;
 
-/// A server that runs with what we rendered.
+/// A running server with a rendered configuration.
 pub struct Running {
-    /// Whom it runs as.
+    /// Its user.
     pub user: User,
-    /// What it was started with, see [`State`].
+    /// The state that it was started with.
     pub started: String,
     /// The name of the generation that it was started with.
     pub generation: String,
 }
 
 impl Running {
-    /// Looks for it. `None` where there is none, or it runs with a configuration of the user's own.
+    /// Finds the running server. `None` if there is none, or if it has a custom main file.
     pub fn find(places: &Places) -> Option<Self> {
         Self::in_directory(&places.runtime_dir)
     }
 
-    /// Looks for it by the runtime directory.
+    /// Like [`Running::find`], by the runtime directory.
     pub fn in_directory(runtime_dir: &Path) -> Option<Self> {
         let text = trusted_file::read(&runtime_dir.join(STARTED_FILE), Links::All, LARGEST).ok()?;
         let text = String::from_utf8(text).ok()?;
@@ -35,7 +35,7 @@ impl Running {
         let mut fields = process.split(' ');
         let (pid, time, generation) = (fields.next()?, fields.next()?, fields.next()?);
         let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        // A file that an earlier start has left names another process, or none.
+        // In a file from an earlier start, the process is another, or has ended.
         (start_time(Pid::from_raw(pid.parse().ok()?))? == time).then(|| Self {
             user: User { name: None, uid, gid },
             started: started.to_owned(),
@@ -43,7 +43,7 @@ impl Running {
         })
     }
 
-    /// What is to be in the file for a server under PID 1 `init`, that starts with a generation as a user.
+    /// The content of the file, for a server that starts under PID 1 `init` with a generation as a user.
     pub fn describe(init: Pid, generation: &Path, user: &User, state: &str) -> String {
         let time = start_time(init).unwrap_or_default();
         let generation = generation.file_name().unwrap_or_default().to_string_lossy();
@@ -51,32 +51,31 @@ impl Running {
     }
 }
 
-/// When a process started, in clock ticks after the machine did: with its process id, no other process has it. (proc(5),
-/// `stat`)
+/// The start time of a process, in clock ticks after boot (proc(5), `stat`). It is unique together with the process id.
 fn start_time(process: Pid) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name before, in parentheses, may have anything in it.
+    // The preceding name in parentheses may have any content.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(19).map(str::to_owned)
 }
 
-/// Whom the server runs as that root has started. `None` where that is not known.
+/// The user of a server that root started. `None` if it is unknown.
 pub fn user(places: &Places) -> Option<User> {
-    is_roots(places).then(|| Some(Running::find(places)?.user)).flatten()
+    is_private_to_root(places).then(|| Some(Running::find(places)?.user)).flatten()
 }
 
-/// The user who has started the server, where that is not root. Everything in the runtime directory is by that user then,
-/// who might write there that it is root: but a link's owner it cannot choose.
+/// The user that started the server, if not root. That user owns the runtime directory and could write a false uid
+/// into its files. But it cannot change the owner of a link, so that owner counts.
 pub fn starter(places: &Places) -> Option<User> {
-    if is_roots(places) {
+    if is_private_to_root(places) {
         return None;
     }
     let user = owner(&places.runtime_dir.join(CURRENT)).or_else(|| owner(&places.runtime_dir))?;
     (user.uid != 0).then_some(user)
 }
 
-/// Whether nobody but root writes to the runtime directory.
-fn is_roots(places: &Places) -> bool {
+/// Whether only root can write to the runtime directory.
+fn is_private_to_root(places: &Places) -> bool {
     fs::symlink_metadata(&places.runtime_dir)
         .is_ok_and(|found| found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0)
 }
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_known_by_its_process() {
+    fn a_server_is_found_by_its_process() {
         let runtime = TestDir::new();
         let places = places(runtime.path());
         assert!(Running::find(&places).is_none());
@@ -112,7 +111,7 @@ mod tests {
         let found = Running::find(&places).unwrap();
         assert_eq!((found.started.as_str(), found.generation.as_str()), ("host\ta\t\n", "generation-7"));
         assert_eq!(found.user, user(5));
-        // Another process with the same id.
+        // Another process with the same process id.
         runtime.write(STARTED_FILE, text.replacen(' ', " 1", 1));
         assert!(Running::find(&places).is_none());
         for broken in
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_but_root_says_that_the_server_is_root() {
+    fn only_root_can_declare_a_server_of_root() {
         let runtime = TestDir::new();
         if !nix::unistd::geteuid().is_root() {
             return;
