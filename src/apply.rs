@@ -1,7 +1,7 @@
-//! The only code that writes: a plan becomes a new generation in the runtime directory, and one rename makes it current.
+//! The only code that writes: it turns a plan into a new generation, and makes that current with one rename.
 //!
-//! Directories may belong to users who are trusted less than we are, so everything is done through directory
-//! descriptors and no link is followed on the way (openat(2), O_NOFOLLOW).
+//! Directories may belong to less trusted users. So all work goes through directory descriptors and follows no links
+//! (openat(2), O_NOFOLLOW).
 
 pub mod self_signed;
 
@@ -33,25 +33,24 @@ use crate::os::privileges::{self, Capability};
 use crate::os::users::User;
 use crate::plan::{File as PlannedFile, Import, Link, Plan};
 
-/// What is not complete has a name that begins so and ends with our process id, until a rename gives it its own.
+/// The prefix of incomplete entries. Our process id follows; a rename gives the final name.
 const INCOMPLETE: &str = ".new-";
 
-/// How many generations stay. Prosody reads a generation file by file, and may be one reload behind.
+/// The number of kept generations. Prosody reads a generation file by file, and may be one reload behind.
 const KEPT: usize = 4;
 
 const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o750);
 const SHARED_MODE: Mode = Mode::from_bits_truncate(0o770);
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o640);
 
-/// Writes a plan into the runtime directory and makes it the one in force. The generation before it stays, older ones
-/// go. Certificates are made first, and stay where a later step fails.
+/// Writes a plan into the runtime directory as the new current generation, and removes old generations. Self-signed
+/// certificates are made first, and stay if a later step fails.
 ///
-/// A generation has its name only once it is complete, so that whatever ends us half-way leaves nothing that looks like
-/// one.
+/// A generation gets its name when it is complete. So an interruption leaves nothing that looks like a generation.
 ///
 /// # Errors
 ///
-/// 73 where a place cannot be written, 77 where a right is missing. Until the last step what was in force stays so.
+/// 73 if a place cannot be written, 77 if a privilege is missing. The current generation stays as it was.
 pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> Result<(), Failure> {
     privileges::with_group(owner.gid, || {
         let runtime = open_runtime_dir(runtime_dir, owner).map_err(|error| failure(error, runtime_dir))?;
@@ -64,13 +63,12 @@ pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> 
     })
 }
 
-/// Leaves in the runtime directory, which [`apply`] has made, what is known of a server that is about to run under PID 1
-/// `init`: that process id, the state that it starts with, whom the health check asks. Of what an earlier server has left
-/// in its directory nothing stays, because it may have run as another user.
+/// Describes the starting server in the runtime directory, after [`apply`]: `init` (the process id of its PID 1), its
+/// state, and the addresses for the health check. Removes an earlier server's files, which may be another user's.
 ///
 /// # Errors
 ///
-/// 73 where it cannot be written.
+/// 73 if the runtime directory cannot be written.
 pub fn publish_runtime_state(
     plan: &Plan,
     runtime_dir: &Path,
@@ -81,7 +79,7 @@ pub fn publish_runtime_state(
         let runtime = directory::open(runtime_dir)?;
         let server = directory::open_below(&runtime, Path::new(SERVER_DIR))?;
         for name in entries(&server)? {
-            // A directory stays: it is nothing that Prosody looks for.
+            // A directory stays: Prosody looks for files only.
             let _ = unlinkat(&server, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
         }
         let health = plan.files.iter().find(|file| file.path == Path::new(HEALTH_FILE));
@@ -101,11 +99,11 @@ pub fn publish_runtime_state(
     privileges::with_group(owner.gid, write).map_err(|error| failure(error, runtime_dir))
 }
 
-/// Hands accounts with their passwords to the server, in a file that is Prosody's own and nobody else's to read.
+/// Writes accounts and their passwords for the server, into a file that only Prosody can read.
 ///
 /// # Errors
 ///
-/// 73 where it cannot be written.
+/// 73 if the file cannot be written.
 pub fn write_accounts_file(text: &str, runtime_dir: &Path, owner: &User) -> Result<(), Failure> {
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
@@ -125,16 +123,16 @@ pub fn write_accounts_file(text: &str, runtime_dir: &Path, owner: &User) -> Resu
     privileges::as_user(owner, write).map_err(|error| failure(error, runtime_dir))
 }
 
-/// The name of what is not complete: no other process that runs has it.
+/// The name of an incomplete entry. No other running process uses it.
 fn incomplete() -> PathBuf {
     format!("{INCOMPLETE}{}", std::process::id()).into()
 }
 
-/// Writes a plan's files and links into a directory of the user's choice, which is made where it is missing.
+/// Writes a plan's files and links into any directory, and creates it if it is missing.
 ///
 /// # Errors
 ///
-/// 73 where it cannot be written, or holds other files already.
+/// 73 if it cannot be written, or has files with the same names.
 pub fn write_to(path: &Path, plan: &Plan) -> Result<(), Failure> {
     let write = || {
         let opened = directory::make(path, Mode::from_bits_truncate(0o755))?;
@@ -142,7 +140,7 @@ pub fn write_to(path: &Path, plan: &Plan) -> Result<(), Failure> {
         let written = write_files(&opened, &plan.files, &plan.links, None)
             .and_then(|()| write_certificates(&opened, &plan.imports, None));
         if written.is_err() {
-            // What is half written goes, so that the next try finds the directory as this one did.
+            // Restore the directory for the next attempt.
             for name in entries(&opened)?.iter().filter(|name| !before.contains(name)) {
                 clear(&opened, Path::new(OsStr::from_bytes(name.to_bytes())))?;
             }
@@ -152,25 +150,25 @@ pub fn write_to(path: &Path, plan: &Plan) -> Result<(), Failure> {
     write().map_err(|error: anyhow::Error| failure(error, path))
 }
 
-/// The runtime directory, made where it is missing. Root makes it its own first of all: the image ships it for everyone.
+/// Opens or creates the runtime directory. Root takes ownership first, because the image's is writable for all.
 fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
-    // Everyone may make directories on /dev/shm: there, what is not root's is its user's alone.
+    // All users can create directories on /dev/shm. So a directory there is private, unless it is root's.
     let private = path.starts_with("/dev/shm") && !geteuid().is_root();
     let mode = if private { Mode::S_IRWXU } else { DIRECTORY_MODE };
     let directory = directory::make(path, mode)?;
     let found = fstat(&directory)?;
     if geteuid().is_root() {
-        // In a container that another user started, root comes by `docker exec` alone.
+        // If another user started the container, root comes only through `docker exec`.
         let link = fstatat(&directory, CURRENT, AtFlags::AT_SYMLINK_NOFOLLOW);
-        let is_starters = |uid| privileges::uid_of(Pid::from_raw(1)).is_some_and(|init| init.as_raw() == uid);
-        if let Some(link) = link.ok().filter(|link| link.st_uid != 0 && is_starters(link.st_uid)) {
+        let is_starter = |uid| privileges::uid_of(Pid::from_raw(1)).is_some_and(|init| init.as_raw() == uid);
+        if let Some(link) = link.ok().filter(|link| link.st_uid != 0 && is_starter(link.st_uid)) {
             bail!(
                 "it is that of a server which runs as uid {uid}: come as that user, `docker exec --user {uid}:{}`",
                 link.st_gid,
                 uid = link.st_uid
             );
         }
-        // The image ships ours empty. What holds other things than ours is somebody else's.
+        // The image's runtime directory is empty. A directory with other files serves another purpose.
         let is_ours = |name: &std::ffi::CString| {
             let name = name.to_string_lossy();
             [CURRENT, SERVER_DIR, PID_FILE, STARTED_FILE, HEALTH_FILE].contains(&&*name)
@@ -181,26 +179,26 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
         if (found.st_uid, found.st_gid) != (0, owner.gid) && !entries(&directory)?.iter().all(is_ours) {
             bail!("it holds other files: name a directory of its own in PROSODY_RUNTIME_DIR");
         }
-        own(&directory, &found, owner.gid, DIRECTORY_MODE)?;
+        chown_to_root(&directory, &found, owner.gid, DIRECTORY_MODE)?;
     } else if private && (found.st_uid != geteuid().as_raw() || found.st_mode & 0o077 != 0) {
         bail!("it belongs to uid {}, expected a directory of ours alone: remove it", found.st_uid);
     }
     Ok(directory)
 }
 
-/// The directory for Prosody's process id and socket. What an earlier run left in it is Prosody's to replace.
+/// Creates the directory for Prosody's process id and socket. Prosody replaces an earlier run's files.
 ///
-/// It stays root's, open to Prosody's group: to give it away would take a right that a container may lack.
+/// Root keeps it, writable for Prosody's group: changing the owner needs CHOWN, which the container may lack.
 fn make_server_dir(runtime: &OwnedFd, owner: &User) -> anyhow::Result<()> {
     let directory = directory::make_below(runtime, Path::new(SERVER_DIR), SHARED_MODE)?;
     if geteuid().is_root() {
-        own(&directory, &fstat(&directory)?, owner.gid, SHARED_MODE)?;
+        chown_to_root(&directory, &fstat(&directory)?, owner.gid, SHARED_MODE)?;
     }
     Ok(())
 }
 
-/// Makes a directory root's, and of a group, where it is not already. Only what was another user's takes a right.
-fn own(directory: &OwnedFd, found: &FileStat, gid: u32, mode: Mode) -> nix::Result<()> {
+/// Gives a directory to root and a group, with a mode. No privilege is needed if root owns it already.
+fn chown_to_root(directory: &OwnedFd, found: &FileStat, gid: u32, mode: Mode) -> nix::Result<()> {
     let owner = (found.st_uid != 0).then(|| Uid::from_raw(0));
     let group = (found.st_gid != gid).then(|| Gid::from_raw(gid));
     if owner.is_some() || group.is_some() {
@@ -212,36 +210,35 @@ fn own(directory: &OwnedFd, found: &FileStat, gid: u32, mode: Mode) -> nix::Resu
     Ok(())
 }
 
-/// Makes the data directory fit to be Prosody's: one that is missing is made, and one that belongs to root (every fresh
-/// bind mount) is given to Prosody's user.
+/// Creates a missing data directory, and gives root's (every fresh bind mount is) to Prosody's user.
 ///
-/// Only the directory itself is looked at: what is in it may be a hundred thousand files.
+/// The files in it keep their owners: there may be a hundred thousand.
 ///
 /// # Errors
 ///
-/// 73 where it is not a directory or cannot be written by whom Prosody runs as, 77 where a right is missing.
+/// 73 if it is not a directory or Prosody's user cannot write to it, 77 if a privilege is missing.
 pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
-    let look = || -> anyhow::Result<(OwnedFd, FileStat)> {
+    let open = || -> anyhow::Result<(OwnedFd, FileStat)> {
         let directory = directory::make(path, Mode::from_bits_truncate(0o755))?;
         let found = fstat(&directory)?;
         Ok((directory, found))
     };
-    // Root may lack the right to look into another user's directory, and that user never does.
+    // Root may lack the privilege to open another user's directory. The owner can open it.
     let (directory, found) =
-        look().or_else(|error| privileges::as_user(owner, look).map_err(|_| failure(error, path)))?;
+        open().or_else(|error| privileges::as_user(owner, open).map_err(|_| failure(error, path)))?;
     if !geteuid().is_root() {
         if facts::is_writable(path) {
             return Ok(());
         }
-        return Err(not_ours(path, &found, owner));
+        return Err(not_writable(path, &found, owner));
     }
-    // What belongs to root is a fresh bind mount, and what is empty nobody's yet.
+    // Below, a directory of root's is a fresh bind mount, and an empty one can change its owner.
     if owner.is_root() || (found.st_uid != 0 && may_write(&found, owner)) {
         return privileges::require(owner, &[]);
     }
     let is_empty = entries(&directory).is_ok_and(|entries| entries.is_empty());
     if found.st_uid != 0 && !is_empty {
-        return Err(somebody_elses(path, &found, owner));
+        return Err(owned_by_another_user(path, &found, owner));
     }
     privileges::require(owner, &[Capability::CHOWN])?;
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
@@ -256,19 +253,20 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives the directory for files of a log to Prosody's user where it is empty, as every fresh bind mount is. Only who logs to files needs it, so whatever fails is no reason not to start; but Prosody says nothing of
-/// a file that it cannot open, so where it was mounted and still cannot be written there is a warning.
+/// Gives an empty log directory, such as a fresh bind mount, to Prosody's user. Failures do not prevent the start: few
+/// configurations log to files. Prosody does not report log files that it cannot open, so an unwritable mount gets a
+/// warning here.
 pub fn prepare_log_dir(owner: &User) {
-    let look = |path: &Path| {
+    let open = |path: &Path| {
         let directory = directory::open(path)?;
         fstat(&directory).map(|found| (directory, found))
     };
-    let Ok((directory, found)) = look(Path::new(LOG_DIR)) else { return };
-    let is_fit = match geteuid().is_root() {
+    let Ok((directory, found)) = open(Path::new(LOG_DIR)) else { return };
+    let is_usable = match geteuid().is_root() {
         true => owner.is_root() || may_write(&found, owner),
         false => facts::is_writable(Path::new(LOG_DIR)),
     };
-    if is_fit {
+    if is_usable {
         return;
     }
     let (uid, gid) = (owner.uid, owner.gid);
@@ -279,8 +277,8 @@ pub fn prepare_log_dir(owner: &User) {
             Err(error) => tracing::debug!("{LOG_DIR} stays uid {}'s: {error}", found.st_uid),
         }
     }
-    // The image's own may be another user's: nobody has asked for that one.
-    let above = Path::new(LOG_DIR).parent().and_then(|above| look(above).ok());
+    // On the image's own file system, the directory is not a mount: it needs no warning.
+    let above = Path::new(LOG_DIR).parent().and_then(|above| open(above).ok());
     if above.is_some_and(|(_, above)| above.st_dev != found.st_dev) {
         tracing::warn!(
             "{LOG_DIR} belongs to uid {}, gid {}, and Prosody cannot write there: log files that a configuration names in \
@@ -291,8 +289,8 @@ pub fn prepare_log_dir(owner: &User) {
     }
 }
 
-/// What to do about a data directory that another user keeps.
-fn somebody_elses(path: &Path, found: &FileStat, owner: &User) -> Failure {
+/// The error for a data directory with files that belongs to another user.
+fn owned_by_another_user(path: &Path, found: &FileStat, owner: &User) -> Failure {
     Failure::new(
         ExitStatus::CANNOT_WRITE,
         anyhow!(
@@ -307,8 +305,8 @@ fn somebody_elses(path: &Path, found: &FileStat, owner: &User) -> Failure {
     )
 }
 
-/// What to do about a data directory that whoever we are may not write to.
-fn not_ours(path: &Path, found: &FileStat, owner: &User) -> Failure {
+/// The error for a data directory that our user, not root, cannot write to.
+fn not_writable(path: &Path, found: &FileStat, owner: &User) -> Failure {
     let other_way = match (found.st_uid, found.st_gid) {
         (0, _) => "or start the container as root with Docker's default capabilities, which gives it to Prosody's user"
             .to_owned(),
@@ -329,7 +327,7 @@ fn not_ours(path: &Path, found: &FileStat, owner: &User) -> Failure {
     )
 }
 
-/// Whether a user may make files in a directory, going by its mode. Prosody's process has no supplementary groups.
+/// Whether a directory's mode allows a user to create files in it. Prosody's process has no supplementary groups.
 fn may_write(directory: &FileStat, user: &User) -> bool {
     let bits = match () {
         () if directory.st_uid == user.uid => 0o300,
@@ -339,7 +337,7 @@ fn may_write(directory: &FileStat, user: &User) -> bool {
     directory.st_mode & bits == bits
 }
 
-/// Makes the self-signed certificates that a plan asks for, as Prosody's user.
+/// Makes the planned self-signed certificates. Call it as Prosody's user.
 fn make_certificates(plan: &Plan, data_dir: &Path) -> anyhow::Result<()> {
     if plan.certificates.is_empty() {
         return Ok(());
@@ -355,7 +353,7 @@ fn make_certificates(plan: &Plan, data_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a generation and makes it the one in force. Where that fails nothing of it is left.
+/// Writes a generation and makes it current. Leaves nothing behind if that fails.
 fn write_generation(runtime: &OwnedFd, plan: &Plan, owner: &User) -> anyhow::Result<()> {
     let name = Path::new(plan.generation.file_name().unwrap_or_default());
     let incomplete = incomplete();
@@ -364,12 +362,12 @@ fn write_generation(runtime: &OwnedFd, plan: &Plan, owner: &User) -> anyhow::Res
     let write = || -> anyhow::Result<()> {
         let group = geteuid().is_root().then_some(owner.gid);
         if let Some(gid) = group {
-            own(&directory, &fstat(&directory)?, gid, DIRECTORY_MODE)?;
+            chown_to_root(&directory, &fstat(&directory)?, gid, DIRECTORY_MODE)?;
         }
         write_files(&directory, &plan.files, &plan.links, group)?;
         write_certificates(&directory, &plan.imports, Some(owner))?;
         write_file(&directory, Path::new(STATE_FILE), &plan.state, group)?;
-        // Where another process was first with this number, its generation is not empty, and ours is not taken.
+        // If another process was first with this number, its directory is not empty, and the rename fails.
         Ok(renameat(runtime, &incomplete, runtime, name)?)
     };
     if let Err(error) = write() {
@@ -377,7 +375,7 @@ fn write_generation(runtime: &OwnedFd, plan: &Plan, owner: &User) -> anyhow::Res
         let _ = directory::remove_below(runtime, &incomplete);
         return Err(error);
     }
-    if let Err(error) = switch(runtime, name) {
+    if let Err(error) = make_current(runtime, name) {
         let _ = directory::remove_below(runtime, name);
         return Err(error.into());
     }
@@ -400,7 +398,7 @@ fn write_files(
         }
         .with_context(|| format!("writing {}", file.path.display()))?;
     }
-    // The folder that the last link went to: most go to the same.
+    // The folder of the previous link, which is usually the folder of the next.
     let mut folder: Option<(&Path, OwnedFd)> = None;
     for link in links {
         let parent = link.path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -420,8 +418,8 @@ fn write_files(
     Ok(())
 }
 
-/// Writes certificates with their keys, which are Prosody's own alone. Their folder is there in any case: Prosody looks
-/// for it.
+/// Writes certificates and their keys, readable only for Prosody. Creates their folder in any case, because Prosody
+/// looks for it.
 fn write_certificates(directory: &OwnedFd, imports: &[Import], owner: Option<&User>) -> anyhow::Result<()> {
     let root_for = owner.filter(|_| geteuid().is_root());
     let folder = make_folder(directory, Path::new(CERTIFICATES_DIR), root_for.map(|owner| owner.gid))?;
@@ -441,23 +439,23 @@ fn write_certificates(directory: &OwnedFd, imports: &[Import], owner: Option<&Us
     let Some(owner) = root_for else {
         return write();
     };
-    // Made by itself, they are Prosody's without a right to give files away, which a container may lack. The generation is
-    // not in force yet, so nobody reads what its group could put there.
+    // Prosody's user writes them, because the container may lack CHOWN. The generation is not current yet, so nothing
+    // reads files that the group could add.
     fchmod(&folder, SHARED_MODE)?;
     privileges::as_user(owner, write)?;
     Ok(fchmod(&folder, DIRECTORY_MODE)?)
 }
 
-/// A folder in a generation, for its group to read.
+/// Creates a folder of a generation, readable for its group.
 fn make_folder(directory: &OwnedFd, name: &Path, group: Option<u32>) -> nix::Result<OwnedFd> {
     let folder = directory::make_below(directory, name, DIRECTORY_MODE)?;
     if let Some(gid) = group {
-        own(&folder, &fstat(&folder)?, gid, DIRECTORY_MODE)?;
+        chown_to_root(&folder, &fstat(&folder)?, gid, DIRECTORY_MODE)?;
     }
     Ok(folder)
 }
 
-/// A file, for its group to read: `group`, which a directory with the set-group-ID bit would choose otherwise.
+/// Writes a file, readable for its group. `group` overrides a directory's set-group-ID bit.
 fn write_file(directory: &OwnedFd, path: &Path, content: &str, group: Option<u32>) -> anyhow::Result<()> {
     let mut file = create(directory, path)?;
     file.write_all(content.as_bytes())?;
@@ -468,13 +466,13 @@ fn write_file(directory: &OwnedFd, path: &Path, content: &str, group: Option<u32
     Ok(())
 }
 
-/// A new file, nobody else's to read yet.
+/// Creates a new file that only its owner can read.
 fn create(directory: &OwnedFd, name: &Path) -> nix::Result<File> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
 }
 
-/// Removes a file, a link or a directory of such, where there is one.
+/// Removes a file, a link, or a directory of them, if it exists.
 fn clear(directory: &OwnedFd, name: &Path) -> nix::Result<()> {
     match remove(directory, name) {
         Err(Errno::EISDIR) => directory::remove_below(directory, name),
@@ -489,41 +487,40 @@ fn remove(directory: &OwnedFd, name: &Path) -> nix::Result<()> {
     }
 }
 
-/// Makes a generation the one in force.
-fn switch(runtime: &OwnedFd, name: &Path) -> nix::Result<()> {
+/// Makes a generation current.
+fn make_current(runtime: &OwnedFd, name: &Path) -> nix::Result<()> {
     let link = incomplete();
     clear(runtime, &link)?;
     symlinkat(name, runtime, &link)?;
     renameat(runtime, &link, runtime, CURRENT)
 }
 
-/// Removes all generations but the last ones, and what processes that are gone have never completed. That something stays
-/// which cannot be removed is no reason not to start.
+/// Removes old generations and the incomplete entries of ended processes. Failures do not prevent the start.
 fn remove_old_generations(runtime: &OwnedFd, path: &Path) {
     let generations = facts::generations(path);
     let old = generations.len().saturating_sub(KEPT);
-    // A server loads modules through the links of the generation that it was started with, for as long as it runs.
+    // A running server loads modules through the links of its first generation.
     let started = Running::in_directory(path).map(|running| running.generation).unwrap_or_default();
     let old = generations[..old].iter().map(|number| format!("generation-{number}"));
     let old = old.filter(|name| *name != started);
-    let is_left = |name: &String| match name.strip_prefix(INCOMPLETE).map(|pid| pid.parse().ok()) {
+    let is_abandoned = |name: &String| match name.strip_prefix(INCOMPLETE).map(|pid| pid.parse().ok()) {
         Some(Some(pid)) => kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH),
         Some(None) => true,
         None => name.starts_with(".generation-") || name == ".next",
     };
     let names = entries(runtime).unwrap_or_default().into_iter().filter_map(|name| name.into_string().ok());
-    for name in old.chain(names.filter(is_left)) {
+    for name in old.chain(names.filter(is_abandoned)) {
         if let Err(error) = clear(runtime, Path::new(&name)) {
             tracing::debug!("{} stays: {error}", path.join(name).display());
         }
     }
 }
 
-/// An error with its path, its exit status and what to do.
+/// Adds the path, an exit status and a remedy to an error.
 fn failure(error: anyhow::Error, path: &Path) -> Failure {
     let errno = errno(&error);
     let (uid, gid) = (geteuid(), nix::unistd::getegid());
-    let what = match errno {
+    let advice = match errno {
         Some(Errno::EROFS) => "it is on a read-only file system: mount a volume or a tmpfs there".to_owned(),
         Some(Errno::ENOSPC | Errno::EDQUOT) => "the file system is full: give it more room".to_owned(),
         Some(Errno::EACCES) if !uid.is_root() => format!(
@@ -547,7 +544,7 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
         Some(Errno::EPERM) => ExitStatus::NO_PERMISSION,
         _ => ExitStatus::CANNOT_WRITE,
     };
-    let error = if what.is_empty() { error } else { error.context(what) };
+    let error = if advice.is_empty() { error } else { error.context(advice) };
     Failure::new(status, error.context(format!("{} cannot be written", path.display())))
 }
 

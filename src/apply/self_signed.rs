@@ -1,7 +1,7 @@
-//! Makes self-signed certificates, and keeps them below the data directory.
+//! Makes self-signed certificates and stores them below the data directory.
 //!
-//! As where they are read ([`crate::survey::certificates::self_signed`]): as Prosody's user, and without following a link or
-//! changing a file that was there. What is written is a new file that is moved into place.
+//! Like the reader, [`crate::survey::certificates::self_signed`], this runs as Prosody's user and follows no links.
+//! It changes no existing file: it writes a new one and renames it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,29 +21,29 @@ use time::{Duration, OffsetDateTime};
 use crate::layout::{SELF_SIGNED_DIR, self_signed_certificate, self_signed_key};
 use crate::os::directory;
 
-/// How long a certificate is valid. Who connects has to accept each new one by hand, so longer is kinder; Apple's
-/// systems refuse what is valid for more than 825 days, whoever issued it
-/// (<https://support.apple.com/en-us/103769>). The limit of 398 days is for public authorities alone.
+/// The validity of a certificate. Users accept each new certificate by hand, so it is as long as possible: Apple's
+/// systems refuse any certificate that is valid for more than 825 days (<https://support.apple.com/en-us/103769>).
+/// The limit of 398 days applies only to public authorities.
 const VALIDITY: Duration = Duration::days(825);
 
-/// How far back the validity reaches, for clients whose clock is behind. It is part of the 825 days.
+/// Backdating of the validity, for clients with a slow clock. It is part of the 825 days.
 const CLOCK_SKEW: Duration = Duration::days(1);
 
-/// The longest common name that a certificate may have (RFC 5280, `ub-common-name`).
+/// The longest allowed common name (RFC 5280, `ub-common-name`).
 const MAX_COMMON_NAME: usize = 64;
 
 /// A new certificate and its key, both as PEM.
 pub struct Pair {
-    /// The certificate, for everybody.
+    /// The certificate, which is public.
     pub certificate: String,
-    /// The key (PKCS #8), for Prosody alone.
+    /// The private key (PKCS #8).
     pub key: String,
 }
 
-/// Makes a key (ECDSA, P-256) and a certificate of its own signature for `names`.
+/// Makes a key (ECDSA, P-256) and a self-signed certificate for `names`.
 ///
-/// `names` are domains in ASCII (`xn--…`), the virtual host first: it becomes the common name. Each is a DNS name of
-/// the subject alternative name. An error means that a name is not ASCII or that the system has no randomness.
+/// `names` are domains in ASCII (`xn--…`). All become DNS names of the subject alternative name; the first, the virtual
+/// host, becomes the common name. Fails if a name is not ASCII, or if the system has no randomness.
 pub fn make(names: &[&str], now: OffsetDateTime) -> Result<Pair, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.not_before = now - CLOCK_SKEW;
@@ -56,7 +56,7 @@ pub fn make(names: &[&str], now: OffsetDateTime) -> Result<Pair, rcgen::Error> {
         params.subject_alt_names.push(SanType::DnsName(Ia5String::try_from(*name)?));
     }
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    // Prosody is the client of the connections that it opens to other servers.
+    // Prosody is the client in its connections to other servers.
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate()?;
@@ -64,23 +64,23 @@ pub fn make(names: &[&str], now: OffsetDateTime) -> Result<Pair, rcgen::Error> {
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-/// The directory of self-signed certificates in a data directory, to write to.
+/// Writes to the directory of self-signed certificates in a data directory.
 pub struct Writer {
     directory: OwnedFd,
 }
 
 impl Writer {
-    /// Opens the directory below `data_dir`, which exists; makes it, for whoever we are alone, where there is none.
+    /// Opens the directory below `data_dir`, which must exist. Creates a missing directory, private to our user.
     pub fn create(data_dir: &Path) -> io::Result<Writer> {
         let data = directory::open(data_dir)?;
         let directory = directory::make_below(data, Path::new(SELF_SIGNED_DIR), Mode::S_IRWXU)?;
         Ok(Writer { directory })
     }
 
-    /// Keeps a certificate and its key for `host` (in ASCII), owned by whoever we are.
+    /// Stores a certificate and its key for `host` (in ASCII), owned by our user.
     ///
-    /// The key is in no moment readable by anybody else. The old certificate goes first and the new one comes last,
-    /// so that no interruption leaves a certificate beside the key of another.
+    /// The key is never readable for others. The old certificate is removed first and the new one written last, so that
+    /// an interruption cannot leave a certificate with a wrong key.
     pub fn write(&self, host: &str, pair: &Pair) -> io::Result<()> {
         self.remove(&self_signed_certificate(host))?;
         self.replace(&self_signed_key(host), Mode::from_bits_truncate(0o600), &pair.key)?;
@@ -88,7 +88,7 @@ impl Writer {
     }
 
     fn replace(&self, name: &str, mode: Mode, content: &str) -> io::Result<()> {
-        // Left by a start that was interrupted, or planted; O_EXCL takes neither.
+        // A file from an interrupted start, or an attacker's: O_EXCL accepts neither.
         const TEMPORARY: &str = ".new";
         self.remove(TEMPORARY)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_usable_as_long_as_it_fits() {
+    fn a_stored_certificate_is_usable_while_it_fits() {
         let (_data, _, store) = filled();
 
         assert!(is_usable(&store, &["chat.example", "conference.chat.example"], now()));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_private_and_nothing_else_is_left() {
+    fn the_key_is_private_and_no_other_file_is_left() {
         let (data, ..) = filled();
         let directory = data.path().join("self-signed");
         assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn files_belong_to_whom_the_file_system_takes_us_for() {
+    fn files_belong_to_our_file_system_user() {
         if !me().is_root() {
             return;
         }
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_ascii_is_refused_and_a_long_one_is_no_common_name() {
+    fn names_must_be_ascii_and_long_ones_are_no_common_name() {
         assert!(make(&["jörg.example"], now()).is_err());
         let long = format!("{}.example", "a".repeat(60));
         let pair = make(&[&long], now()).unwrap();

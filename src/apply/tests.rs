@@ -20,7 +20,7 @@ use crate::test_dir::TestDir;
 
 const SOMEBODY: User = User { name: None, uid: 12345, gid: 1234 };
 
-/// A runtime directory, which is not there yet, and a data directory.
+/// A runtime directory, which does not exist yet, and a data directory.
 struct Place {
     directory: TestDir,
     owner: User,
@@ -50,7 +50,7 @@ impl Place {
         self.runtime().join(name)
     }
 
-    /// A plan with one of everything but a self-signed certificate.
+    /// A plan with one entry of every kind except a self-signed certificate.
     fn plan(&self, number: u64) -> Plan {
         let pair = Pair::example("a.example", OffsetDateTime::UNIX_EPOCH, "certificate and key\n");
         Plan {
@@ -87,7 +87,7 @@ impl Place {
         apply(plan, &self.runtime(), &self.data(), &self.owner)
     }
 
-    /// Everything in the runtime directory. As what we have made is a part of it, nothing incomplete may be left.
+    /// The contents of the runtime directory, including incomplete entries.
     fn everything(&self) -> BTreeMap<PathBuf, String> {
         everything_in(&self.runtime())
     }
@@ -101,7 +101,7 @@ impl Place {
         fs::read_link(self.in_runtime(CURRENT)).unwrap()
     }
 
-    /// Applies a plan, which has to fail so that what was in force is as it was. Returns why.
+    /// Applies a plan, which must fail and leave the current generation as it was. Returns the failure.
     fn fails(&self, plan: &Plan, what: &str) -> Failure {
         let before = self.everything();
         let failure = self.apply(plan).expect_err(what);
@@ -118,7 +118,7 @@ fn link(path: &str, target: &str) -> Link {
     Link { path: path.into(), target: target.into() }
 }
 
-/// Every entry below a directory, with its content or where it leads, its mode and its owner.
+/// Every entry below a directory, with its content or link target, its mode and its owner.
 fn everything_in(directory: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut left = vec![directory.to_owned()];
@@ -151,13 +151,13 @@ fn mode_and_owner(path: impl AsRef<Path>) -> (u32, u32, u32) {
     (about.mode() & 0o7777, about.uid(), about.gid())
 }
 
-/// Whether we are root, without which some tests have nothing to look at.
+/// Whether we are root. Some tests need it.
 fn is_root() -> bool {
     geteuid().is_root()
 }
 
 #[test]
-fn a_plan_becomes_the_generation_in_force() {
+fn a_plan_becomes_the_current_generation() {
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
     assert_eq!(place.names(), ["current", "generation-1", "server"]);
@@ -196,7 +196,7 @@ fn a_generation_without_certificates_has_their_folder() {
 }
 
 #[test]
-fn the_generations_before_stay_as_they_were_and_older_ones_go() {
+fn recent_generations_stay_unchanged_and_older_ones_are_removed() {
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
     let first = everything_in(&place.in_runtime("generation-1"));
@@ -226,7 +226,7 @@ fn the_generation_that_the_server_was_started_with_stays() {
 }
 
 #[test]
-fn what_was_never_completed_goes_unless_its_process_runs() {
+fn incomplete_entries_are_removed_unless_their_process_runs() {
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
     for name in [".new-4194304", ".new-1", ".new-x", ".generation-7", ".next", ".other"] {
@@ -242,7 +242,7 @@ fn what_was_never_completed_goes_unless_its_process_runs() {
 }
 
 #[test]
-fn what_cannot_be_written_leaves_what_was_in_force() {
+fn a_failed_write_leaves_the_current_generation() {
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
     let long = "x".repeat(256);
@@ -270,13 +270,13 @@ fn what_cannot_be_written_leaves_what_was_in_force() {
         let start = format!("{} cannot be written", place.runtime().display());
         assert!(failure.to_string().starts_with(&start), "{failure}");
     }
-    // The next one that can be written is.
+    // The next attempt succeeds.
     place.apply(&place.plan(2)).unwrap();
     assert_eq!(place.current(), Path::new("generation-2"));
 }
 
 #[test]
-fn a_number_that_another_process_took_is_not_taken_from_it() {
+fn another_process_keeps_its_generation_number() {
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
     fs::create_dir(place.in_runtime("generation-2")).unwrap();
@@ -287,13 +287,13 @@ fn a_number_that_another_process_took_is_not_taken_from_it() {
 }
 
 #[test]
-fn a_directory_in_the_place_of_the_link_stays_and_so_does_all_else() {
+fn a_directory_in_place_of_the_link_stays_with_all_else() {
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
     fs::remove_file(place.in_runtime(CURRENT)).unwrap();
     fs::create_dir(place.in_runtime(CURRENT)).unwrap();
     fs::write(place.in_runtime("current/state"), "").unwrap();
-    // What stays is the link that was to replace it, which the next start removes.
+    // The new link stays. The next start removes it.
     let failure = place.apply(&place.plan(2)).unwrap_err();
     assert_eq!(failure.status, ExitStatus::CANNOT_WRITE);
     assert!(!place.in_runtime("generation-2").exists());
@@ -301,8 +301,8 @@ fn a_directory_in_the_place_of_the_link_stays_and_so_does_all_else() {
 }
 
 #[test]
-fn a_link_in_the_place_of_ours_is_never_followed() {
-    // Each is a directory or a file elsewhere, which an attacker would like to have changed.
+fn planted_links_are_never_followed() {
+    // The links of an attacker lead to directories and files elsewhere.
     let elsewhere = TestDir::new();
     elsewhere.write("victim/state", "victim's");
     let victim = elsewhere.path().join("victim");
@@ -351,7 +351,7 @@ fn old_generations_are_removed_without_following_links() {
 }
 
 #[test]
-fn files_are_roots_and_their_groups_and_keys_are_prosodys_alone() {
+fn root_owns_files_and_only_prosody_reads_keys() {
     if !is_root() {
         return;
     }
@@ -380,11 +380,11 @@ fn files_are_roots_and_their_groups_and_keys_are_prosodys_alone() {
 }
 
 #[test]
-fn whatever_directory_the_image_has_becomes_roots() {
+fn root_takes_over_the_images_directory() {
     if !is_root() {
         return;
     }
-    // As the image ships it, with a server's directory of another user from an earlier run, and another group's bit.
+    // The image's directory, with the set-group-ID bit, and another user's server directory from an earlier run.
     let place = Place::new();
     fs::create_dir_all(place.in_runtime("server")).unwrap();
     for (name, mode) in [("run", 0o3777), ("run/server", 0o2700)] {
@@ -399,7 +399,7 @@ fn whatever_directory_the_image_has_becomes_roots() {
 }
 
 #[test]
-fn a_directory_with_other_things_in_it_is_not_taken() {
+fn a_directory_with_other_files_is_refused() {
     if !is_root() {
         return;
     }
@@ -410,7 +410,7 @@ fn a_directory_with_other_things_in_it_is_not_taken() {
 }
 
 #[test]
-fn without_root_all_is_the_users_own() {
+fn without_root_the_user_owns_all_files() {
     if !is_root() {
         return;
     }
@@ -432,7 +432,7 @@ fn without_root_all_is_the_users_own() {
         place.apply(&place.plan(2)).unwrap();
         assert_eq!(place.current(), Path::new("generation-2"));
     });
-    // A directory of another user's.
+    // Another user's directory.
     chown(place.runtime(), Some(0), Some(0)).unwrap();
     as_somebody(&SOMEBODY, || {
         let failure = place.apply(&place.plan(3)).unwrap_err();
@@ -443,7 +443,7 @@ fn without_root_all_is_the_users_own() {
 }
 
 #[test]
-fn certificates_that_were_made_stay_where_the_rest_fails() {
+fn self_signed_certificates_stay_after_a_later_failure() {
     let place = Place::new();
     let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
     let mut plan = Plan { certificates: vec![request], ..place.plan(1) };
@@ -467,8 +467,8 @@ fn a_data_directory_that_is_a_link_gets_no_certificates() {
     assert_eq!(place.names(), ["server"]);
 }
 
-/// Does some work where a file system of memory is mounted over a directory that no other process sees. Not done where we
-/// may not mount.
+/// Runs `work` with a tmpfs mounted over a directory, in a private mount namespace. Does nothing without the privilege
+/// to mount.
 fn with_small_file_system(directory: &Path, work: impl FnOnce(&dyn Fn(MsFlags, &str)) + Send) {
     fs::create_dir_all(directory).unwrap();
     thread::scope(|scope| {
@@ -493,10 +493,10 @@ fn with_small_file_system(directory: &Path, work: impl FnOnce(&dyn Fn(MsFlags, &
 }
 
 #[test]
-fn wherever_the_place_is_full_what_was_in_force_stays() {
+fn a_full_file_system_leaves_the_current_generation() {
     let place = Place::new();
     with_small_file_system(&place.runtime(), |remount| {
-        // There is room for a few more of each, until all of it fits.
+        // More room with each attempt, until the plan fits.
         for what in ["nr_inodes", "nr_blocks"] {
             remount(MsFlags::empty(), "nr_inodes=1000,nr_blocks=1000");
             let number = facts::generations(&place.runtime()).last().map_or(1, |last| last + 1);
@@ -524,7 +524,7 @@ fn wherever_the_place_is_full_what_was_in_force_stays() {
 }
 
 #[test]
-fn a_read_only_place_is_named() {
+fn the_error_names_a_read_only_directory() {
     let place = Place::new();
     with_small_file_system(&place.runtime(), |remount| {
         place.apply(&place.plan(1)).unwrap();
@@ -536,11 +536,11 @@ fn a_read_only_place_is_named() {
 }
 
 #[test]
-fn what_is_known_of_the_server_is_left_in_the_runtime_directory() {
+fn the_runtime_state_describes_the_server() {
     let place = Place::new();
     let plan = place.plan(1);
     place.apply(&plan).unwrap();
-    // Of an earlier server.
+    // An earlier server's files.
     fs::write(place.in_runtime("server/prosody.pid"), "7\n").unwrap();
     symlink("/nowhere", place.in_runtime("server/prosody.sock")).unwrap();
     fs::create_dir(place.in_runtime("server/directory")).unwrap();
@@ -561,7 +561,7 @@ fn what_is_known_of_the_server_is_left_in_the_runtime_directory() {
 }
 
 #[test]
-fn a_link_in_the_place_of_what_is_known_is_replaced() {
+fn a_link_in_place_of_the_runtime_state_is_replaced() {
     let elsewhere = TestDir::new();
     elsewhere.write("victim", "victim's");
     let place = Place::new();
@@ -575,13 +575,13 @@ fn a_link_in_the_place_of_what_is_known_is_replaced() {
 }
 
 #[test]
-fn accounts_are_prosodys_alone_to_read() {
+fn only_prosody_reads_the_accounts_file() {
     let elsewhere = TestDir::new();
     elsewhere.write("victim", "victim's");
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
     let accounts = layout::accounts_file(&place.runtime());
-    // Prosody writes to this directory, so anything may be there.
+    // Prosody writes to this directory, so it may have any content.
     for name in [accounts.clone(), place.in_runtime("server").join(incomplete())] {
         symlink(elsewhere.path().join("victim"), name).unwrap();
     }
@@ -594,7 +594,7 @@ fn accounts_are_prosodys_alone_to_read() {
 }
 
 #[test]
-fn accounts_that_cannot_be_handed_over_leave_nothing() {
+fn a_failed_accounts_file_leaves_nothing() {
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
     fs::create_dir(layout::accounts_file(&place.runtime())).unwrap();
@@ -605,7 +605,7 @@ fn accounts_that_cannot_be_handed_over_leave_nothing() {
 }
 
 #[test]
-fn accounts_go_into_no_directory_that_prosody_may_not_write_to() {
+fn the_accounts_file_needs_a_directory_writable_for_prosody() {
     if !is_root() {
         return;
     }
@@ -617,7 +617,7 @@ fn accounts_go_into_no_directory_that_prosody_may_not_write_to() {
 }
 
 #[test]
-fn a_plan_is_written_into_a_directory_of_ones_choice() {
+fn a_plan_can_be_written_into_any_directory() {
     let place = Place::new();
     let output = place.directory.path().join("some/output");
     write_to(&output, &place.plan(1)).unwrap();
@@ -637,7 +637,7 @@ fn a_plan_is_written_into_a_directory_of_ones_choice() {
 }
 
 #[test]
-fn what_is_half_written_goes_and_what_was_there_stays() {
+fn a_failed_write_restores_the_directory() {
     let place = Place::new();
     for name in ["health", "conf.d"] {
         let output = place.directory.path().join(format!("output-{name}"));
@@ -651,7 +651,7 @@ fn what_is_half_written_goes_and_what_was_there_stays() {
 }
 
 #[test]
-fn a_data_directory_of_roots_becomes_prosodys() {
+fn prosody_gets_the_data_directory_from_root() {
     if !is_root() {
         return;
     }
@@ -668,7 +668,7 @@ fn a_data_directory_of_roots_becomes_prosodys() {
     prepare("full").unwrap();
     assert_eq!((owner("full").1, owner("full/a.dat").1), (uid, 0), "what is in it stays as it was");
 
-    // Somebody else's is taken only where it is empty.
+    // Another user's directory is taken only if it is empty.
     for name in ["empty", "theirs"] {
         fs::create_dir(directory.path().join(name)).unwrap();
         chown(directory.path().join(name), Some(54321), Some(54321)).unwrap();
@@ -680,7 +680,7 @@ fn a_data_directory_of_roots_becomes_prosodys() {
     assert_eq!(failure.status, ExitStatus::CANNOT_WRITE);
     assert!(failure.to_string().contains("belongs to uid 54321 (gid 54321)"), "{failure}");
     assert_eq!(owner("theirs").1, 54321);
-    // Where its group may write, that is enough.
+    // Write permission for the group is enough.
     chown(directory.path().join("theirs"), None, Some(gid)).unwrap();
     directory.set_mode("theirs", 0o770);
     prepare("theirs").unwrap();
@@ -695,7 +695,7 @@ fn a_data_directory_of_roots_becomes_prosodys() {
 }
 
 #[test]
-fn whom_the_mode_lets_write_may_write() {
+fn the_mode_decides_who_can_write() {
     let directory = TestDir::new();
     let about = |mode| {
         directory.set_mode("", mode);
