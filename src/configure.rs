@@ -1,4 +1,4 @@
-//! From the environment to files that Prosody reads: the stages in their order.
+//! Runs the stages in order, from the environment to the files that Prosody reads.
 
 pub mod custom;
 pub mod environment;
@@ -32,10 +32,10 @@ use crate::survey::certificates::ScannedCertificates;
 use crate::survey::survey;
 use crate::text::several;
 
-/// How long a start waits for a database where `PROSODY_DB_WAIT` does not say otherwise.
+/// The default of `PROSODY_DB_WAIT`.
 const DB_WAIT: Duration = Duration::from_secs(60);
 
-/// Reads the settings of this process's environment, and begins the log as they say.
+/// Reads the settings from this process's environment and starts the log with their level and format.
 pub fn read_settings() -> (Settings, Report) {
     let (settings, report) = Settings::read(std::env::vars_os());
     let format = match settings.entrypoint.entrypoint_log_format {
@@ -52,22 +52,22 @@ pub fn read_settings() -> (Settings, Report) {
     (settings, report)
 }
 
-/// What a command wants of a plan.
+/// A command's options for a plan.
 pub struct PlanRequest {
-    /// Whether its files hold secrets.
+    /// Whether the files contain secrets or placeholders.
     pub secrets: Secrets,
-    /// The directory of the generation; else the next one in the runtime directory.
+    /// The directory of the generation. By default, the next one in the runtime directory.
     pub generation: Option<PathBuf>,
-    /// Whom Prosody runs as already.
+    /// The user of a running Prosody. By default, the settings decide.
     pub user: Option<User>,
-    /// Whether the modules that Prosody loads by itself are of interest, and what Prosody's own need.
+    /// Whether to include the modules that Prosody loads itself, and the needs of Prosody's own modules.
     pub whole: bool,
-    /// Where a running server's certificates are, which it keeps where there are no others.
+    /// The directory of a running server's certificates. The server keeps them if no others are found.
     pub served_certificates: Option<PathBuf>,
 }
 
 impl PlanRequest {
-    /// A plan for a generation that is about to be written.
+    /// For a generation that will be written.
     pub fn to_apply() -> Self {
         Self {
             secrets: Secrets::Written,
@@ -78,17 +78,17 @@ impl PlanRequest {
         }
     }
 
-    /// A plan for people to look at.
+    /// For output to the user: without secrets.
     pub fn to_show() -> Self {
         Self { secrets: Secrets::Hidden, ..Self::to_apply() }
     }
 }
 
-/// From settings to a plan that can be applied. Certificates are scanned where that was not done yet.
+/// Makes a plan that can be applied. Scans for certificates unless `scanned` has them.
 ///
 /// # Errors
 ///
-/// 78 with everything that is wrong; 127 where there is no Prosody.
+/// 78 with all errors of the report; 127 if Prosody is not installed; 77 if it cannot run as the chosen user.
 pub fn make_plan(
     settings: &Settings,
     places: Places,
@@ -98,7 +98,7 @@ pub fn make_plan(
 ) -> Result<(Facts, Plan, Report), Failure> {
     let facts = match Facts::gather(settings, places, request.user.as_ref()) {
         Ok(facts) => facts,
-        // What is wrong with the settings is what the user can mend first.
+        // The user can fix errors in settings first.
         Err(failure) => {
             intent::problems::unknown_names(settings, None, &mut report);
             return Err(refuse(settings, report).err().unwrap_or(failure));
@@ -115,13 +115,17 @@ pub fn make_plan(
     Ok((facts, plan, report))
 }
 
-/// Where the certificates of the server are that runs here, if one does with what we rendered.
+/// The directory of a running server's certificates, if it has a rendered configuration.
 pub fn served_certificates(places: &Places) -> Option<PathBuf> {
     let folder = places.runtime_dir.join(CURRENT).join(CERTIFICATES_DIR);
     Running::find(places).map(|_| folder)
 }
 
-/// Ends here where something is wrong.
+/// Returns the report if it has no errors. In strict mode, warnings about settings are errors.
+///
+/// # Errors
+///
+/// 78 with all errors of the report.
 pub fn refuse(settings: &Settings, mut report: Report) -> Result<Report, Failure> {
     if settings.entrypoint.entrypoint_strict.is_some_and(|strict| strict.0) {
         report.make_strict();
@@ -132,55 +136,60 @@ pub fn refuse(settings: &Settings, mut report: Report) -> Result<Report, Failure
     Err(Failure::new(ExitStatus::CONFIGURATION, anyhow!("{report}")))
 }
 
-/// A mistake about a place or a file, as a failure of its own.
-pub fn wrong(mistake: SettingError) -> Failure {
+/// A failure (78) for one error about a place or a file.
+pub fn wrong(error: SettingError) -> Failure {
     let mut report = Report::default();
-    report.error(mistake);
+    report.error(error);
     Failure::new(ExitStatus::CONFIGURATION, anyhow!("{report}"))
 }
 
-/// Writes what was noticed into the log.
+/// Logs everything in the report except errors.
 pub fn log_report(report: &Report) {
-    for note in report.debugs() {
-        tracing::debug!("{note}");
+    for message in report.debugs() {
+        tracing::debug!("{message}");
     }
-    for remark in report.infos() {
-        tracing::info!("{remark}");
+    for message in report.infos() {
+        tracing::info!("{message}");
     }
     for warning in report.warnings() {
         tracing::warn!("{warning}");
     }
 }
 
-/// Everything that a program of Prosody's needs to know.
+/// The inputs for starting Prosody or another program.
 pub struct Ready {
-    /// Whom it runs as.
+    /// The program's user.
     pub user: User,
-    /// Its configuration.
+    /// The main file.
     pub main_file: PathBuf,
-    /// Where data are.
+    /// Prosody's data directory.
     pub data_dir: PathBuf,
-    /// Where generations are.
+    /// The directory of generations.
     pub runtime_dir: PathBuf,
-    /// Whether it is Prosody 13.0 or newer.
+    /// Whether Prosody is 13.0 or newer.
     pub is_13: bool,
-    /// Its environment, less what [`environment::complete`] adds.
+    /// The program's environment, before [`environment::complete`].
     pub environment: Vec<(OsString, OsString)>,
 }
 
-/// Writes the configuration, unless the user has one, for a program that is about to start; for the server with what
-/// certificates are watched with, or why they cannot be.
+/// Writes the configuration for a program that will start, unless there is a custom main file.
+///
+/// `watch` is given for the server only. It is the watch for certificates, or the error of its creation.
+///
+/// # Errors
+///
+/// The exit statuses of [`make_plan`], [`apply::apply`], [`database::wait`] and [`custom::configure`].
 pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     let is_server = watch.is_some();
     let (settings, report) = read_settings();
     let places = Places::find(&settings);
     let custom_main_file = places.custom_main_file();
-    // Before certificates are read: what happens to them later, an event tells of.
+    // The watch starts before certificates are read, so that it reports every later change.
     let start = |watch| watch::start(watch, &settings, &places, custom_main_file.is_some());
-    let (unwatched, scanned) = watch.map(start).unwrap_or_default();
+    let (watch_problems, scanned) = watch.map(start).unwrap_or_default();
     if let Some(main_file) = custom_main_file {
         let ready = custom::configure(&settings, report, places, main_file, is_server)?;
-        unwatched.iter().for_each(|problem| tracing::warn!("{problem}"));
+        watch_problems.iter().for_each(|problem| tracing::warn!("{problem}"));
         return Ok(ready);
     }
 
@@ -189,7 +198,7 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         log_report(&report);
         plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
     }
-    for problem in unwatched {
+    for problem in watch_problems {
         tracing::warn!("{problem}");
         plan::add_warning(&mut plan.state, &problem);
     }
@@ -198,16 +207,16 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         apply::prepare_log_dir(&facts.identity);
     }
     let main_file = facts.runtime_dir.join(CURRENT).join(MAIN_FILE);
-    let own_environment = environment::without_settings(&settings, &facts.custom_files.environment());
+    let program_environment = environment::without_settings(&settings, &facts.custom_files.environment());
     if is_server && !plan.databases.is_empty() {
         let limit = settings.storage.db_wait.map_or(DB_WAIT, |wait| wait.0);
-        let environment = environment::complete(own_environment.clone(), &main_file, &facts.data_dir);
-        let who = database::LoginContext {
+        let environment = environment::complete(program_environment.clone(), &main_file, &facts.data_dir);
+        let context = database::LoginContext {
             prosody: &facts.prosody,
             user: &facts.identity,
             environment: &environment,
         };
-        database::wait(&plan.databases, limit, &who, &facts.data_dir)?;
+        database::wait(&plan.databases, limit, &context, &facts.data_dir)?;
     }
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
@@ -215,7 +224,7 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         if let Some(accounts) = &plan.accounts {
             apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity)?;
         }
-        say_what_is_served(&plan, &facts);
+        log_served_hosts(&plan, &facts);
     }
     Ok(Ready {
         user: facts.identity,
@@ -223,11 +232,11 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         data_dir: facts.data_dir,
         runtime_dir: facts.runtime_dir,
         is_13: facts.prosody.is_13(),
-        environment: own_environment,
+        environment: program_environment,
     })
 }
 
-fn say_what_is_served(plan: &Plan, facts: &Facts) {
+fn log_served_hosts(plan: &Plan, facts: &Facts) {
     let hosts = several(&plan.virtual_hosts);
     let own = facts.custom_files.define_host().then(|| "the hosts of your own files".to_owned());
     let hosts: Vec<String> = [hosts].into_iter().filter(|hosts| !hosts.is_empty()).chain(own).collect();
@@ -239,7 +248,7 @@ fn say_what_is_served(plan: &Plan, facts: &Facts) {
     );
 }
 
-/// The files of a generation that a plan no longer has.
+/// The files of a generation that are not in a plan.
 pub fn gone(generation: &Path, plan: &Plan) -> Vec<PathBuf> {
     let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
     let is_planned = |path: &PathBuf| {

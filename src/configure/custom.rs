@@ -1,4 +1,4 @@
-//! A `prosody.cfg.lua` of the user's own: nothing is rendered, and what is wrong with it is said before the start.
+//! The pipeline for a custom `prosody.cfg.lua`. It renders nothing, and reports errors in the file before the start.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,11 @@ use crate::settings::catalogue::PREFIX;
 use crate::settings::{Settings, catalogue};
 use crate::text::reason;
 
-/// A `prosody.cfg.lua` of the user's own is the configuration: nothing is rendered, and its environment is whole.
+/// Prepares the start with a custom main file. The program gets the whole environment.
+///
+/// # Errors
+///
+/// Those of [`check`]; 73 or 77 if the data directory is not usable.
 pub fn configure(
     settings: &Settings,
     report: Report,
@@ -29,7 +33,7 @@ pub fn configure(
 ) -> Result<Ready, Failure> {
     let (report, user, prosody) = check(settings, report, &places, &main_file)?;
     apply::prepare_data_dir(&places.data_dir, &user)?;
-    let own_environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     if is_server {
         apply::prepare_log_dir(&user);
         log_report(&report);
@@ -38,14 +42,14 @@ pub fn configure(
             |field: &Field| has_effect(*field) || [Field::accounts, Field::account].contains(field);
         let given = settings.source.given.iter().filter(|(field, _)| !has_effect(field));
         let given = given.map(|(_, given)| given.variable.as_str());
-        // Any program could have the others, that file for one.
+        // Variables without our prefix may be meant for another program, or for the custom main file.
         let without_effect: Vec<&str> = given.filter(|name| name.starts_with(PREFIX)).collect();
         if !without_effect.is_empty() {
             tracing::warn!("Ignored, because prosody.cfg.lua is in use: {}", without_effect.join(", "));
         }
         if let Some((accounts, prosody)) = intent::accounts::text(settings).zip(prosody.as_ref()) {
             let program = prosody::prosodyctl()?;
-            let environment = environment::complete(own_environment.clone(), &main_file, &places.data_dir);
+            let environment = environment::complete(variables.clone(), &main_file, &places.data_dir);
             accounts::make(&accounts, &program, prosody, &user, &environment);
         }
     }
@@ -55,12 +59,16 @@ pub fn configure(
         data_dir: places.data_dir,
         runtime_dir: places.runtime_dir,
         is_13: prosody.is_some_and(|prosody| prosody.is_13()),
-        environment: own_environment,
+        environment: variables,
     })
 }
 
-/// Finds what is wrong with a configuration of the user's own before Prosody reads it, and with the settings that have an
-/// effect beside it. Returns what is left to say, whom Prosody runs as, and the Prosody that there is.
+/// Checks a custom main file, and the settings that have an effect beside it. Returns the remaining report, the user to
+/// run Prosody as, and the installed Prosody, if any.
+///
+/// # Errors
+///
+/// 78 if the file, a setting or Prosody's installation is wrong; 77 if Prosody cannot run as the chosen user.
 pub fn check(
     settings: &Settings,
     mut report: Report,
@@ -68,7 +76,7 @@ pub fn check(
     main_file: &Path,
 ) -> Result<(Report, User, Option<Prosody>), Failure> {
     check_main_file(main_file)?;
-    // The others have no effect, and may be variables that this very file reads.
+    // Other variables have no effect here. The custom main file may read them.
     let without_file = |name: &str| name.strip_suffix("_FILE").unwrap_or(name).to_owned();
     let fields = catalogue::settings().map(|setting| setting.field);
     let fields = fields.filter(|field| has_effect(*field) || *field == Field::accounts);
@@ -77,7 +85,7 @@ pub fn check(
     names.extend(settings.is_given(Field::account).then(|| "DOMAIN".to_owned()));
     report.retain(|variable| names.contains(&without_file(variable)));
     let report = refuse(settings, report)?;
-    // Where there is no Prosody at all, that is for the program to say.
+    // Without Prosody, the program reports the error.
     let prosody = prosody::find(std::env::var_os("PATH").as_deref()).ok();
     if let Some((prosody, missing)) =
         prosody.as_ref().and_then(|prosody| Some((prosody, prosody.hidden_module()?)))
@@ -89,13 +97,13 @@ pub fn check(
     Ok((report, user, prosody))
 }
 
-/// Whether a setting, by its field, concerns us and not the configuration.
+/// Whether a setting has an effect beside a custom main file.
 fn has_effect(field: Field) -> bool {
     field == Field::certificate_reload
         || catalogue::Entrypoint::SECTION.settings.iter().any(|setting| setting.field == field)
 }
 
-/// Refuses what is no file, or none that Prosody can read.
+/// Refuses entries that are not regular files, and files with `${…}`, which is not Lua.
 fn check_main_file(main_file: &Path) -> Result<(), Failure> {
     let why = match fs::metadata(main_file) {
         Ok(found) if found.is_file() => {
@@ -116,7 +124,7 @@ fn check_main_file(main_file: &Path) -> Result<(), Failure> {
     Err(wrong(SettingError::about(&format!("{}: {why}", main_file.display()))))
 }
 
-/// Refuses a file that Prosody's user cannot read, of which Prosody would say that there is none.
+/// Refuses a file that Prosody's user cannot read. Prosody would report it as missing.
 fn check_readable(main_file: &Path, user: &User) -> Result<(), Failure> {
     let Err(error) = privileges::as_user(user, || fs::File::open(main_file)) else { return Ok(()) };
     let (why, User { uid, gid, .. }) = (reason(&error), user);

@@ -7,11 +7,11 @@ use std::path::Path;
 use crate::settings::catalogue::PREFIX;
 use crate::settings::{Settings, input};
 
-/// The variable from which `prosody` and `prosodyctl` take the configuration file.
+/// The variable with the main file's path, for `prosody` and `prosodyctl`.
 const CONFIG_VARIABLE: &str = "PROSODY_CONFIG";
 
-/// This process's environment without what begins with `PROSODY_`: secrets are among it, under misspelt names too. What
-/// the user's files read stays, unless it is a secret. Another image's `PASSWORD` that was taken goes as well.
+/// This process's environment without variables that begin with `PROSODY_`, because even a misspelt one may be a
+/// secret. Variables that custom files `read` stay unless they are secrets. A used legacy `PASSWORD` is removed.
 pub fn without_settings(settings: &Settings, read: &BTreeSet<&str>) -> Vec<(OsString, OsString)> {
     let is_kept = |name: &OsStr| {
         let Some(name) = name.to_str() else { return true };
@@ -21,7 +21,7 @@ pub fn without_settings(settings: &Settings, read: &BTreeSet<&str>) -> Vec<(OsSt
     std::env::vars_os().filter(|(name, _)| is_kept(name)).collect()
 }
 
-/// Adds what Prosody's programs find in their environment besides.
+/// Sets `PROSODY_CONFIG` and `HOME` for Prosody's programs.
 pub fn complete(
     mut environment: Vec<(OsString, OsString)>,
     main_file: &Path,

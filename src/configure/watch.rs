@@ -1,4 +1,4 @@
-//! Certificates that are watched while a server runs.
+//! Watching certificates while a server runs.
 
 use std::path::Path;
 
@@ -11,26 +11,26 @@ use crate::os::watch::{self, Watch, Watched};
 use crate::settings::Settings;
 use crate::survey::certificates::{ScannedCertificates, scan_and_show};
 
-/// What was found of certificates while they are watched.
+/// The certificates that were scanned while they were added to the watch.
 pub struct WatchedCertificates {
-    /// What is watched.
+    /// The watched places.
     pub watched: Watched,
-    /// What was found.
+    /// The scanned certificates.
     pub certificates: ScannedCertificates,
 }
 
-/// Has the certificates watched and looks at them, with `own_configuration` where Prosody looks for them by itself. `None`
-/// where they are not to be watched.
+/// Watches and scans the certificates. With a custom main file, these are the ones that Prosody finds itself. `None` if
+/// the settings disable the watch.
 pub fn scan(
     watch: &Watch,
     settings: &Settings,
     places: &Places,
-    own_configuration: bool,
+    has_custom_main_file: bool,
 ) -> Option<WatchedCertificates> {
-    if !is_reloading(settings) {
+    if !is_reload_enabled(settings) {
         return None;
     }
-    let sources = match own_configuration {
+    let sources = match has_custom_main_file {
         true => vec![SearchPlace { path: places.config_dir.join(DEFAULT_CERTIFICATES), only: None }],
         false => sources(settings, &places.config_dir),
     };
@@ -41,24 +41,24 @@ pub fn scan(
     Some(WatchedCertificates { watched, certificates: found? })
 }
 
-/// Has certificates watched. Returns what is not, a sentence each, for the server does without; and what was found.
+/// Like [`scan`], at a start. A server can run without the watch, so its problems are returned, one sentence each.
 pub fn start(
     watch: &nix::Result<Watch>,
     settings: &Settings,
     places: &Places,
-    own_configuration: bool,
+    has_custom_main_file: bool,
 ) -> (Vec<String>, Option<ScannedCertificates>) {
     match watch {
-        Ok(watch) => match scan(watch, settings, places, own_configuration) {
-            Some(looked) => (looked.watched.problems, Some(looked.certificates)),
+        Ok(watch) => match scan(watch, settings, places, has_custom_main_file) {
+            Some(scanned) => (scanned.watched.problems, Some(scanned.certificates)),
             None => (Vec::new(), None),
         },
-        Err(error) if is_reloading(settings) => (vec![watch::refused(*error)], None),
+        Err(error) if is_reload_enabled(settings) => (vec![watch::refused(*error)], None),
         Err(_) => (Vec::new(), None),
     }
 }
 
-/// Whether certificates that change are to be served without anybody's doing.
-fn is_reloading(settings: &Settings) -> bool {
+/// Whether changed certificates cause a reload.
+fn is_reload_enabled(settings: &Settings) -> bool {
     settings.tls.certificate_reload.is_none_or(|on| on.0)
 }
