@@ -1,4 +1,4 @@
-//! Settings: what the environment says, typed and checked.
+//! The settings from the environment, typed and checked.
 
 pub mod catalogue;
 pub mod compat;
@@ -22,7 +22,7 @@ pub use self::input::{Given, Source};
 use self::types::{Account, Name, SettingType};
 use crate::report::{Report, SettingError};
 
-/// All settings. What is not set is `None`; defaults are the plan's affair, because some follow from others.
+/// All settings. An unset one is `None`: later stages choose defaults, because some depend on other settings.
 #[derive(Default)]
 pub struct Settings {
     pub hosts: Hosts,
@@ -34,19 +34,19 @@ pub struct Settings {
     pub observability: Observability,
     pub anything: Anything,
     pub entrypoint: Entrypoint,
-    /// The backend of single stores: `PROSODY_STORAGE_ARCHIVE=sql`.
+    /// The storage backends of single stores: `PROSODY_STORAGE_ARCHIVE=sql`.
     pub stores: BTreeMap<String, Name>,
-    /// The account that `LOCAL`, `DOMAIN` and `PASSWORD` name together.
+    /// The account from the legacy variables `LOCAL`, `DOMAIN` and `PASSWORD`.
     pub account: Option<Account>,
-    /// Where each value came from.
+    /// The source of each value.
     pub source: Source,
 }
 
-/// How the official image's settings of a database begin.
+/// The prefix of the official image's database settings.
 const SQL_FAMILY: &str = "PROSODY_SQL_";
 
 impl Settings {
-    /// Reads the settings of an environment. What is wrong is in the report, and left out of the settings.
+    /// Reads the settings from an environment. The report has all errors; the settings lack invalid values.
     pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Report) {
         let mut report = Report::default();
         let Input { mut source, legacy, variables } = input::read(environment, &mut report);
@@ -65,7 +65,7 @@ impl Settings {
             account: None,
             source: Source::default(),
         };
-        // Where such a secret ends up whole, Prosody can read it itself.
+        // Prosody can read these secrets itself, because the configuration contains them unchanged.
         for (field, secret) in [
             (Field::component_secret, &mut settings.hosts.component_secret),
             (Field::ldap_password, &mut settings.authentication.ldap_password),
@@ -86,18 +86,18 @@ impl Settings {
         (settings, report)
     }
 
-    /// Reads the settings of an environment that a test writes down.
+    /// Reads the settings from a test's environment.
     #[cfg(test)]
     pub fn example(environment: &[(&str, &str)]) -> (Self, Report) {
         Self::read(environment.iter().map(|(name, value)| (name.into(), value.into())))
     }
 
-    /// The variable that gave a setting, by its field; the setting's own name where nothing did.
+    /// The variable that sets a field, or the setting's own name if it is not set.
     pub fn variable(&self, field: Field) -> String {
         self.source.given.get(&field).map_or_else(|| field.variable(), |given| given.variable.clone())
     }
 
-    /// Whether a variable holds the value of a setting that must not be shown.
+    /// Whether a variable sets a value that must not be shown.
     pub fn is_secret(&self, variable: &str) -> bool {
         self.source.given.iter().any(|(field, given)| {
             let setting = catalogue::setting(*field);
@@ -105,12 +105,12 @@ impl Settings {
         })
     }
 
-    /// Whether a setting was given, by its field, right or wrong.
+    /// Whether a field is set, even to an invalid value.
     pub fn is_given(&self, field: Field) -> bool {
         self.source.given.contains_key(&field)
     }
 
-    /// The accounts to create where they do not exist.
+    /// The accounts to create if they do not exist.
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
         let listed = self.hosts.accounts.iter().flat_map(|accounts| &accounts.0);
         let is_listed = |account: &Account| listed.clone().any(|other| other.jid == account.jid);
@@ -118,17 +118,17 @@ impl Settings {
         listed.chain(account)
     }
 
-    /// Whether a setting of the database was given as the official image's `PROSODY_SQL_*`, which has other defaults.
+    /// Whether the official image's `PROSODY_SQL_*`, which have other defaults, set up the database.
     pub fn has_sql_family(&self) -> bool {
         self.source.variables.iter().any(|variable| variable.starts_with(SQL_FAMILY))
     }
 
-    /// Whether the domain is another image's `DOMAIN`, which counts where nothing else names a host.
+    /// Whether the domain comes from the legacy variable `DOMAIN`, which counts only without other hosts.
     pub fn has_foreign_domain(&self) -> bool {
         self.source.given.get(&Field::domain).is_some_and(|given| given.variable == "DOMAIN")
     }
 
-    /// Finds what is wrong only together.
+    /// Reports conflicts between settings.
     fn check(&self, report: &mut Report) {
         let mut both = |field: Field, other: Field, why: &str| {
             if self.is_given(field) && self.is_given(other) {
@@ -195,9 +195,9 @@ impl Settings {
             }
         }
 
-        // An option that two settings decide: a typed one, and PROSODY_OPTIONS.
+        // Conflicts between PROSODY_OPTIONS and other settings for the same option.
         if let Some(options) = &self.anything.options {
-            // What is switched off decides nothing.
+            // A disabled setting does not set its options.
             let is_off = |field: Field| match field {
                 Field::use_dane => self.tls.use_dane.is_some_and(|on| !on.0),
                 Field::openmetrics => self.observability.openmetrics.is_some_and(|on| !on.0),
@@ -228,7 +228,7 @@ impl Settings {
     }
 }
 
-/// Reads the settings of one section: all pairs at once, and where that fails each alone, so that every mistake is found.
+/// Reads the settings of one section: all at once, or after an error one by one, to report every error.
 fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Source, report: &mut Report) -> T {
     let given = || {
         let settings = section.settings.iter();
@@ -238,11 +238,11 @@ fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Sourc
     if let Ok(section) = envy::from_iter(given().map(|(setting, given)| pair(setting, given))) {
         return section;
     }
-    let mut right = Vec::new();
+    let mut valid = Vec::new();
     for (setting, given) in given() {
         let why = match envy::from_iter::<_, T>([pair(setting, given)]) {
             Ok(_) => {
-                right.push(pair(setting, given));
+                valid.push(pair(setting, given));
                 continue;
             }
             Err(envy::Error::Custom(why)) => why,
@@ -251,5 +251,5 @@ fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Sourc
         let mistake = SettingError::new(&given.variable, &why);
         report.error(if setting.shows(&given.value) { mistake.with_value(&given.value) } else { mistake });
     }
-    envy::from_iter(right).unwrap_or_default()
+    envy::from_iter(valid).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! From the process's environment to one value for each setting: aliases, `_FILE` twins, empty values, and the names
-//! that are not settings at all.
+//! Reads one text for each setting from the environment. Handles aliases, `_FILE` variables, empty values, and
+//! variables that are not settings.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,70 +13,70 @@ use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
 use crate::report::{Report, SettingError};
 use crate::text::{nearest, reason};
 
-/// Names that Prosody or an image defines, and that are therefore not misspelt settings.
+/// Variables of Prosody or of images, which are not misspelt settings.
 pub const NOT_OURS: &[&str] = &["PROSODY_CONFIG", "PROSODY_VERSION", "PROSODY_SHA1"];
 
-/// What such variables say and no setting does.
+/// Values of legacy variables that have no equivalent setting.
 #[derive(Default)]
 pub struct Legacy {
     /// The account of `LOCAL`, `DOMAIN` and `PASSWORD`.
     pub account: Option<Account>,
-    /// Whether `conf.d/extra.cfg.lua` is included, where that is said.
+    /// Whether `conf.d/extra.cfg.lua` is included, if a variable decides that.
     pub extra_cfg: Option<bool>,
-    /// The hosts of components that are not named after the domain, each behind its module.
+    /// Components whose hosts are not named after the domain: the module and the host.
     pub components: Vec<(&'static str, Domain)>,
     /// The options of the module `e2e_policy`.
     pub e2e_policy: Vec<(&'static str, Value)>,
-    /// The variables that say all that but for the account, by their names.
+    /// The variables for these values, except for the account, by name.
     pub given: Vec<(&'static str, Given)>,
 }
 
-/// One setting's text, and where it came from.
+/// The text of one setting, and its source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Given {
-    /// The environment variable: the setting's own, an alias, or the `_FILE` twin of either.
+    /// The environment variable: the setting's own name, an alias, or one of them with `_FILE`.
     pub variable: String,
-    /// The file that the value was read from.
+    /// The file with the value.
     pub file: Option<PathBuf>,
-    /// The value. It is never empty.
+    /// The value, which is never empty.
     pub value: String,
 }
 
-/// What the environment says: a text for each setting, by its field, and one for each store.
+/// The texts of settings and stores in the environment.
 #[derive(Default)]
 pub struct Source {
-    /// By the setting's field, `c2s_ports`.
+    /// Texts by field, such as `c2s_ports`.
     pub given: BTreeMap<Field, Given>,
-    /// By the store's name, `archive`.
+    /// Texts by store, such as `archive`.
     pub stores: BTreeMap<String, Given>,
-    /// `PROSODY_*` names that mean nothing here. Files of the user's own may still read them.
+    /// `PROSODY_*` variables without a meaning here. Custom files may still read them.
     pub unknown: Vec<String>,
-    /// All `PROSODY_*` variables that are settings: none of them is handed on to Prosody.
+    /// All `PROSODY_*` variables that are settings. They are not passed to Prosody.
     pub variables: Vec<String>,
-    /// What variables of other images say and no setting does.
+    /// Values of legacy variables that have no equivalent setting.
     pub legacy: Legacy,
 }
 
-/// What was read, and what is left to be understood of it.
+/// The texts of settings, and the variables that [`super::legacy`] has yet to interpret.
 pub struct Input {
     /// The texts of settings.
     pub source: Source,
-    /// Variables of other images that begin with `PROSODY_` and are more than another name for a setting, by their names.
+    /// `PROSODY_*` legacy variables that are not just aliases of settings, by name.
     pub legacy: BTreeMap<&'static str, Given>,
-    /// All variables that may count, by their names.
+    /// All variables that may count, by name.
     pub variables: BTreeMap<String, String>,
 }
 
-/// What a variable's name means.
+/// The meaning of a variable's name.
 enum Meaning {
     Setting(&'static Setting),
     Store(String),
-    /// Another image's, with a meaning of its own.
+    /// A legacy variable that is not just an alias.
     Legacy(&'static str),
 }
 
-/// Reads the settings out of an environment. Mistakes are added to the report; what is right is returned all the same,
-/// so that mistakes further on are found in the same run.
+/// Reads the texts of settings from an environment. Adds errors to the report, and returns the valid texts in any case,
+/// so that later stages can report their errors too.
 pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report: &mut Report) -> Input {
     let mut source = Source::default();
     let mut variables: BTreeMap<String, String> = BTreeMap::new();
@@ -86,7 +86,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
             continue;
         };
         match value.into_string() {
-            // As getenv(3) does, the first of two counts.
+            // Like getenv(3), use the first of two.
             Ok(value) if !value.is_empty() => {
                 variables.entry(name.to_owned()).or_insert(value);
             }
@@ -102,7 +102,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
             continue;
         }
         let (meaning, is_file) = match (meaning(name), name.strip_suffix("_FILE").and_then(self::meaning)) {
-            // `PROSODY_STORAGE_FILE` could be both: it is the twin of the alias `PROSODY_STORAGE`.
+            // `PROSODY_STORAGE_FILE` looks like a store, but is the alias `PROSODY_STORAGE` with `_FILE`.
             (Some(Meaning::Store(_)) | None, Some(twin)) => (twin, true),
             (Some(own), _) => (own, false),
             (None, None) => {
@@ -138,8 +138,8 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
     Input { source, legacy, variables }
 }
 
-/// Reads a value out of a file. Nothing where it is empty, or where there is a mistake; that shows the file's name where
-/// `is_shown` says so, or where it is sure to be one.
+/// Reads a value from a file. `None` if the file is empty, or after an error, which is reported. The error shows the
+/// path if it is absolute or `is_shown` is set.
 pub(super) fn from_file(
     name: &str,
     path: &str,
@@ -152,8 +152,8 @@ pub(super) fn from_file(
             report.setting_warning(format!("{name}: {path} is empty, which is the same as not setting it"));
             None
         }
-        Ok((text, doubt)) => {
-            if let Some(what) = doubt {
+        Ok((text, removed)) => {
+            if let Some(what) = removed {
                 report
                     .warning(format!("{name}: {path} has {what}, which is not taken as a part of the value"));
             }
@@ -164,7 +164,7 @@ pub(super) fn from_file(
         }
         Err(why) => {
             let mistake = SettingError::new(name, &why);
-            // What is no absolute path may be the secret itself, given to the wrong name.
+            // A text that is not an absolute path may be the secret itself, in the wrong variable.
             let is_shown = is_shown || path.starts_with('/');
             report.error(if is_shown { mistake.with_value(path) } else { mistake });
             None
@@ -172,8 +172,7 @@ pub(super) fn from_file(
     }
 }
 
-/// Puts a value where none is yet. A second one for the same setting is an error, unless it is an alias that says the
-/// same.
+/// Stores a value. A second value for the same setting is an error, unless an alias has the same value.
 pub(super) fn keep<K: Ord>(
     entry: std::collections::btree_map::Entry<'_, K, Given>,
     given: Given,
@@ -206,13 +205,13 @@ pub(super) fn keep<K: Ord>(
     }
 }
 
-/// The alias that a variable's name is, with or without `_FILE`.
+/// The alias in a variable's name, with or without `_FILE`.
 fn alias_of(variable: &str, setting: &Setting) -> Option<&'static str> {
     let name = variable.strip_suffix("_FILE").unwrap_or(variable);
     setting.aliases.iter().copied().find(|alias| *alias == variable || *alias == name)
 }
 
-/// What a name without `_FILE` means.
+/// The meaning of a name without `_FILE`.
 fn meaning(name: &str) -> Option<Meaning> {
     let own = name.strip_prefix(PREFIX)?;
     let is_field = |field: &str| {
@@ -241,7 +240,7 @@ fn meaning(name: &str) -> Option<Meaning> {
         .map(|store| Meaning::Store(store.to_ascii_lowercase()))
 }
 
-/// The known name that an unknown one was probably meant to be.
+/// The known name that is nearest to an unknown one.
 pub fn suggestion(unknown: &str) -> Option<String> {
     let (stem, twin) = unknown.strip_suffix("_FILE").map_or((unknown, ""), |stem| (stem, "_FILE"));
     let names: Vec<String> = catalogue::settings()
@@ -251,12 +250,12 @@ pub fn suggestion(unknown: &str) -> Option<String> {
         .chain(compat::VARIABLES.iter().map(|(name, _)| (*name).to_owned()))
         .filter(|name| name.starts_with(PREFIX))
         .collect();
-    // Without the prefix, which says nothing: it would make short names alike.
+    // Compare without the prefix, which would make short names similar.
     let candidates = names.iter().filter_map(|name| name.strip_prefix(PREFIX));
     nearest(stem.strip_prefix(PREFIX)?, candidates).map(|found| format!("{PREFIX}{found}{twin}"))
 }
 
-/// Whether a variable is one that Kubernetes (a Service named `prosody…`) or Docker's links put there, by its shape.
+/// Whether Kubernetes (for a Service named `prosody…`) or a Docker link injected a variable, judging by its form.
 ///
 /// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
 pub(super) fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String>) -> bool {
@@ -267,7 +266,7 @@ pub(super) fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String
     if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
         return true;
     }
-    // PROSODY_PORT_5222_TCP, and with _ADDR, _PORT or _PROTO behind it.
+    // PROSODY_PORT_5222_TCP, optionally with _ADDR, _PORT or _PROTO.
     if let Some((_, rest)) = name.split_once("_PORT_") {
         let mut words = rest.split('_');
         let is_port =
@@ -279,7 +278,7 @@ pub(super) fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String
             return true;
         }
     }
-    // A Docker link's PROSODY_NAME=/client/prosody and PROSODY_ENV_*, told by the PROSODY_PORT beside them.
+    // A Docker link's PROSODY_NAME=/client/prosody and PROSODY_ENV_*, which come with its PROSODY_PORT.
     let linked = |stem: &str| all.get(&format!("{stem}_PORT")).is_some_and(|value| is_url(value));
     if let Some(stem) = name.strip_suffix("_NAME") {
         if value.starts_with('/') && value.matches('/').count() == 2 && linked(stem) {
@@ -289,26 +288,32 @@ pub(super) fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String
     name.match_indices("_ENV_").any(|(at, _)| name.get(..at).is_some_and(linked))
 }
 
-/// The content of a settings file, less one line end at its end and the mark that some editors put at its beginning. What
-/// was left out that may have been meant is in the second value.
+/// The value in a file: its content without one final line end and without a byte order mark. The second result
+/// describes removed characters that may be part of the value.
 ///
-/// It must be a regular file of at most 16 MiB in UTF-8. The error says which of these it is not.
+/// # Errors
+///
+/// If it is not a regular UTF-8 file of at most 16 MiB.
 fn read_file(path: &Path) -> Result<(String, Option<&'static str>), String> {
     let bytes = read_bytes(path)?;
     let text = String::from_utf8(bytes).map_err(|_| "the file's content is not UTF-8".to_owned())?;
     let unmarked = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let line = unmarked.strip_suffix('\n').unwrap_or(unmarked);
     let value = line.strip_suffix('\r').filter(|_| line.len() < unmarked.len()).unwrap_or(line);
-    let doubt = match (unmarked.len() < text.len(), value.len() < line.len()) {
+    let removed = match (unmarked.len() < text.len(), value.len() < line.len()) {
         (true, true) => Some("a byte order mark at its beginning and a carriage return at its end"),
         (true, false) => Some("a byte order mark at its beginning"),
         (false, true) => Some("a carriage return at its end"),
         (false, false) => None,
     };
-    Ok((value.to_owned(), doubt))
+    Ok((value.to_owned(), removed))
 }
 
-/// The content of a regular file of at most 16 MiB.
+/// Reads a regular file of at most 16 MiB.
+///
+/// # Errors
+///
+/// A clause with the reason.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     trusted_file::read(path, Links::All, LARGEST).map_err(|error| {
         let what = match error {
@@ -341,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cluster_injects_is_no_setting() {
+    fn injected_variables_are_not_settings() {
         let (source, report) = read_pairs(&[
             ("PROSODY_SERVICE_HOST", "10.0.0.1"),
             ("PROSODY_SERVICE_PORT", "5222"),
@@ -369,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_and_its_setting_may_agree_but_not_differ() {
+    fn an_alias_must_equal_its_setting() {
         let (source, report) = read_pairs(&[("PROSODY_LOGLEVEL", "debug"), ("PROSODY_LOG_LEVEL", "debug")]);
         assert_eq!(source.given[&Field::log_level].value, "debug");
         assert!(report.errors().is_empty());
@@ -380,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_a_pattern_and_its_file_twin_works() {
+    fn stores_are_a_pattern_and_can_be_read_from_files() {
         let (source, _) = read_pairs(&[("PROSODY_STORAGE_ARCHIVE", "sql"), ("PROSODY_STORAGE", "internal")]);
         assert_eq!(source.stores["archive"].value, "sql");
         assert_eq!(source.given[&Field::default_storage].value, "internal");

@@ -1,5 +1,5 @@
-//! The types of settings' values. Each reads the text of one environment variable, or of a `_FILE`, and keeps
-//! what it promises: who holds a `Domain` need not look at it again.
+//! The types of settings' values. Each parses the text of one environment variable, or of a `_FILE`. A parsed value is
+//! always valid, so a `Domain` needs no second check.
 
 mod choices;
 mod domains;
@@ -39,44 +39,48 @@ use std::borrow::Cow;
 
 /// A value that an environment variable can hold.
 pub trait SettingType: Sized {
-    /// How the reference names the type: `list of domains`, `duration`, `boolean`.
+    /// The type's name in the reference: `list of domains`, `duration`, `boolean`.
     fn type_name() -> Cow<'static, str>;
 
-    /// The name of several of them, as it stands after `list of`.
+    /// The plural of the name, for use after `list of`.
     fn plural() -> Cow<'static, str> {
         format!("{}s", Self::type_name()).into()
     }
 
-    /// One valid value, shown in messages and in the reference.
+    /// A valid value, for messages and the reference.
     fn example() -> &'static str;
 
-    /// Every word that is taken, where the type is a fixed choice; else nothing.
+    /// All valid words, if the type is a fixed choice.
     fn choices() -> &'static [&'static str] {
         &[]
     }
 
-    /// Reads the text, which is never empty. The error is a clause that says what was expected, which piece is
-    /// wrong, and the nearest valid choice where there is one. Of a text that [`SettingType::hides`] it holds no part.
+    /// Parses the text, which is never empty.
+    ///
+    /// # Errors
+    ///
+    /// A clause with the expected form, the invalid piece, and the nearest valid choice if there is one. It contains no
+    /// part of a text that [`SettingType::hides`].
     fn parse(text: &str) -> Result<Self, String>;
 
-    /// Whether this text may hold a secret, and so must not be printed.
+    /// Whether this text may contain a secret, and must not be printed.
     fn hides(_text: &str) -> bool {
         false
     }
 }
 
-/// A value that stands in Prosody's configuration as it is.
+/// A value with a direct equivalent in Prosody's configuration.
 pub trait Lua {
-    /// The value to render: whole numbers as `i64`, lists as sequences, JSON objects as maps.
+    /// The value to render: integers as `i64`, lists as sequences, JSON objects as maps.
     fn lua(&self) -> Value;
 }
 
-/// Deserialises by [`SettingType::parse`] from a string, as `envy` hands it over.
+/// Deserialises with [`SettingType::parse`] from the string that `envy` provides.
 fn from_text<'de, D: Deserializer<'de>, T: SettingType>(deserializer: D) -> Result<T, D::Error> {
     T::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
 }
 
-/// Implements `Deserialize` by [`SettingType::parse`].
+/// Implements `Deserialize` with [`SettingType::parse`].
 macro_rules! deserialize {
     ($($type:ty),+ $(,)?) => {$(
         impl<'de> serde::Deserialize<'de> for $type {
@@ -88,15 +92,14 @@ macro_rules! deserialize {
 }
 use deserialize;
 
-/// A piece of a value as a message shows it: in quotes, on one line, control characters escaped, and cut short
-/// when it is long.
+/// Quotes a piece of a value for a message: on one line, with control characters escaped, and truncated if it is long.
 pub fn shown(piece: &str) -> String {
     const LONGEST: usize = 80;
     let beginning: String = piece.chars().take(LONGEST).collect();
     if beginning.len() == piece.len() { format!("{piece:?}") } else { format!("{beginning:?}…") }
 }
 
-/// The choices in a sentence: `` `a`, `b` or `c` ``.
+/// Lists choices in a sentence: `` `a`, `b` or `c` ``.
 fn alternatives(choices: &[&str]) -> String {
     match choices {
         [] => String::new(),
@@ -108,7 +111,7 @@ fn alternatives(choices: &[&str]) -> String {
     }
 }
 
-/// Ends a message with the nearest choice, where there is one.
+/// The end of a message: the nearest choice, if there is one.
 fn did_you_mean(word: &str, choices: &[&'static str]) -> String {
     match crate::text::nearest(word, choices.iter().copied()) {
         Some(choice) => format!("; did you mean `{choice}`?"),
@@ -142,12 +145,12 @@ mod tests {
     use serde::de::IntoDeserializer;
     use serde::de::value::{Error, StringDeserializer};
 
-    /// The value on one line.
+    /// The value as JSON on one line.
     pub(super) fn line(value: &Value) -> String {
         serde_json::to_string(&crate::templates::values::to_template(value)).unwrap()
     }
 
-    /// What everybody tries: a value may be refused, and never more than that.
+    /// Hostile texts. A type must parse or refuse each of them, without a panic.
     fn hostile() -> Vec<String> {
         let mut texts: Vec<String> = [
             "",
@@ -324,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn envy_fills_a_section_and_says_what_is_wrong() {
+    fn envy_fills_a_section_and_passes_errors_on() {
         #[derive(Deserialize)]
         struct Section {
             prosody_domain: Option<Domain>,
@@ -343,14 +346,14 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_is_shown_on_one_line_and_cut_short() {
+    fn a_piece_is_shown_on_one_line_and_truncated() {
         assert_eq!(shown("a\"\n\u{1b}"), r#""a\"\n\u{1b}""#);
         let long = shown(&"é".repeat(100_000));
         assert_eq!(long.chars().count(), 83);
     }
 
     #[test]
-    fn type_names_are_those_of_the_reference() {
+    fn type_names_are_those_in_the_reference() {
         assert_eq!(Set::<Domain>::type_name(), "list of domains");
         assert_eq!(Set::<BareOrDomain>::type_name(), "list of JIDs");
         assert_eq!(List::<PluginPath>::type_name(), "list of absolute paths without `;`");
