@@ -1,4 +1,4 @@
-//! The commands, one file each.
+//! The commands, one per file.
 
 pub mod certificates;
 pub mod healthcheck;

@@ -1,4 +1,4 @@
-//! The certificate of each host and port, and why it is not another.
+//! Shows the certificate of each host and port, and the reasons against others.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -18,10 +18,10 @@ use crate::survey::certificates::assign::{CertificateOrigin, Served};
 use crate::survey::certificates::pairs::SelfSignedPairs;
 use crate::survey::certificates::{Pair, PassedOver};
 
-/// Ends with 1 where a host has no certificate, or one that ends too soon.
+/// Shows the certificates. Returns 1 if a host has none, or one that expires too soon.
 pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     let (mut settings, report) = read_settings();
-    // Nothing is written or started, so that anybody may ask who comes through `docker exec`.
+    // Nothing is written or started, so any user may run this with `docker exec`.
     if !geteuid().is_root() {
         let entrypoint = &mut settings.entrypoint;
         (entrypoint.user, entrypoint.uid, entrypoint.gid) = (None, None, None);
@@ -36,7 +36,7 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     }
     let request = PlanRequest { served_certificates: served_certificates(&places), ..PlanRequest::to_show() };
     let (facts, plan, mut report) = make_plan(&settings, places, report, &request, None)?;
-    // What the answer says itself.
+    // The output has the same information.
     report.forget_warnings();
     log_report(&report);
 
@@ -44,14 +44,14 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     let mut own = SelfSignedPairs::new(&facts.identity, now);
     let hosts: Vec<Host> =
         plan.decision.found.served.iter().map(|served| Host { served, pair: own.pair_of(served) }).collect();
-    let first = plan.decision.default_host().map(str::to_owned);
+    let default = plan.decision.default_host().map(str::to_owned);
     let ports = ports(&settings);
     let problems = &plan.decision.found.problems;
     if options.json {
         let hosts: Vec<Value> = hosts.iter().map(|host| host.as_object(now)).collect();
         let ports: Vec<Value> = ports
             .iter()
-            .map(|(service, ports)| json!({"service": service, "ports": ports, "host": first}))
+            .map(|(service, ports)| json!({"service": service, "ports": ports, "host": default}))
             .collect();
         let problems: Vec<Value> = problems.iter().map(passed_over).collect();
         let all = json!({"hosts": hosts, "ports": ports, "not_used": problems});
@@ -63,23 +63,23 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
         }
         for (service, ports) in ports {
             let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-            let host = first.as_deref().map_or("no certificate".to_owned(), |host| format!("{host}'s"));
+            let host = default.as_deref().map_or("no certificate".to_owned(), |host| format!("{host}'s"));
             text += &format!("port {} ({service}): clients without SNI get {host}\n", ports.join(", "));
         }
         if !problems.is_empty() {
             text += "\nfiles that are no use:\n";
             problems.iter().for_each(|problem| text += &format!("  {problem}\n"));
         }
-        // Names of files can have anything in them.
+        // File names can contain control characters.
         print(&text.replace(|letter: char| letter.is_control() && letter != '\n', "?"))?;
     }
     let limit = Duration::days(options.warn_days.into());
     let is_good = |host: &Host| host.is_good(now, limit);
-    let is_well = hosts.iter().filter(|host| host.served.is_host).all(is_good);
-    Ok(if is_well { ExitStatus::SUCCESS } else { ExitStatus::exited(1) })
+    let are_all_good = hosts.iter().filter(|host| host.served.is_host).all(is_good);
+    Ok(if are_all_good { ExitStatus::SUCCESS } else { ExitStatus::exited(1) })
 }
 
-/// What is to be said of hosts, once of all of which it is the same.
+/// Groups hosts with the same text, so that it is shown once.
 fn by_text<'a>(hosts: &[Host<'a>], now: OffsetDateTime) -> Vec<(Vec<&'a str>, String)> {
     let mut texts: Vec<(Vec<&str>, String)> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
@@ -94,7 +94,7 @@ fn by_text<'a>(hosts: &[Host<'a>], now: OffsetDateTime) -> Vec<(Vec<&'a str>, St
     texts
 }
 
-/// The ports where TLS comes first, by what is served there.
+/// The direct TLS ports, by service.
 fn ports(settings: &Settings) -> Vec<(&'static str, Vec<u16>)> {
     let network = &settings.network;
     let all = [
@@ -109,7 +109,7 @@ fn ports(settings: &Settings) -> Vec<(&'static str, Vec<u16>)> {
     ports.filter(|(_, ports)| !ports.is_empty()).collect()
 }
 
-/// A host, and the certificate that it has.
+/// A host and its certificate.
 struct Host<'a> {
     served: &'a Served,
     pair: Option<Rc<Pair>>,
@@ -121,14 +121,14 @@ impl Host<'_> {
             (CertificateOrigin::None | CertificateOrigin::Kept(_), _) => false,
             // The next start makes it, or renews it.
             (CertificateOrigin::SelfSigned(_), _) => true,
-            // Where it is, and what, is not looked at.
+            // The certificate of an option `certificate` is not read.
             (CertificateOrigin::Own, _) => true,
             (_, Some(pair)) => pair.not_after - now >= limit,
             (_, None) => false,
         }
     }
 
-    /// Where the certificate comes from, in one word for programs and in a sentence.
+    /// The certificate's origin, in one word for programs and in a sentence.
     fn origin(&self) -> (&'static str, String) {
         match &self.served.origin {
             CertificateOrigin::Found(_) => ("found", String::new()),

@@ -1,4 +1,4 @@
-//! The modules that a start would load, from where and why; and a search of the community's collection.
+//! Lists the modules that a start would load, and searches the collection.
 
 use std::collections::BTreeSet;
 
@@ -22,19 +22,19 @@ use crate::survey::modules::{ModuleOrigin, Modules};
 use crate::text::nearest;
 use crate::text::several;
 
-/// A cell that is wider moves the rest of its own line, and not that of all others.
+/// The widest cell that widens its column. A wider cell only shifts the rest of its own line.
 const WIDEST: usize = 44;
 
-/// How many characters of a summary a line has room for.
+/// The number of characters of a summary in a line.
 const LONGEST_SUMMARY: usize = 80;
 
-/// How many settings are shown that ask for one module.
+/// The number of shown settings that request one module.
 const SHOWN: usize = 3;
 
-/// Ends with 1 where a search finds nothing.
+/// Lists or searches modules. Returns 1 if a search finds nothing.
 pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     let (mut settings, report) = read_settings();
-    // Nothing is written or started, so that anybody may ask who comes through `docker exec`.
+    // Nothing is written or started, so any user may run this with `docker exec`.
     if !geteuid().is_root() {
         let entrypoint = &mut settings.entrypoint;
         (entrypoint.user, entrypoint.uid, entrypoint.gid) = (None, None, None);
@@ -46,7 +46,7 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     }
 }
 
-/// Shows what a start would load.
+/// Lists the modules that a start would load.
 fn list(settings: &Settings, places: Places, report: Report, as_json: bool) -> Result<ExitStatus, Failure> {
     if let Some(main_file) = places.custom_main_file() {
         tracing::warn!("{} is the configuration: which modules it loads is not known", main_file.display());
@@ -70,7 +70,7 @@ fn origin(module: &Module) -> Option<&'static str> {
 }
 
 fn as_row(module: &Module) -> Vec<String> {
-    // What is so in some cases only has a question mark.
+    // A question mark means: only under some conditions.
     let name = |name: &str, is_conditional| format!("{name}{}", if is_conditional { "?" } else { "" });
     let mut why = Vec::new();
     let mut users = Vec::new();
@@ -126,15 +126,15 @@ fn reason_as_object(reason: &Reason) -> Value {
 struct Entry {
     name: String,
     summary: String,
-    /// Where it is taken from when it is enabled, which need not be the collection.
+    /// Its origin if it is enabled, which may not be the collection.
     origin: Option<ModuleOrigin>,
-    /// Why it is not taken from there, or will not load.
+    /// The reason why another origin is used, or why it will not load.
     problem: Option<String>,
-    /// Its place in the collection.
+    /// Its path in the collection.
     path: String,
 }
 
-/// Shows what the collection has. But for where that is, the settings may be wrong.
+/// Searches the collection. Errors in settings do not matter, except in the collection's path.
 fn search(
     settings: &Settings,
     places: Places,
@@ -151,7 +151,7 @@ fn search(
     let facts = Facts::gather(settings, places, None)?;
     let modules = &Modules::of(&facts);
     let words = words(word);
-    // A link that Prosody's user made must not lead further than that user may look.
+    // As Prosody's user, because its links must not give access to other users' files.
     let (hits, others, hint) = privileges::as_user(&facts.identity, || {
         let is_hit = |entry: &Entry| words.iter().all(|word| entry.has(word));
         let (hits, others): (Vec<Entry>, Vec<Entry>) = collection(modules).partition(is_hit);
@@ -172,12 +172,12 @@ fn search(
         [] => format!("there are no modules in {folder}: {variable} says where they are"),
         _ => format!("no module in {folder} has it in its name or summary{hint}"),
     };
-    // Shown as a wrong value is: without control characters, and cut where it is long.
+    // Shown like an invalid value: without control characters, and truncated.
     let mistake = SettingError::new("--search", &why).with_value(word);
     Err(Failure::new(ExitStatus::exited(1), anyhow!("{mistake}")))
 }
 
-/// What is looked for: every one of these words, without the prefix that all modules have.
+/// The words of a search, without the prefix `mod_`. A module must match all of them.
 fn words(text: &str) -> Vec<String> {
     let words = text.split_whitespace().map(str::to_lowercase);
     words.map(|word| word.strip_prefix("mod_").unwrap_or(&word).to_owned()).collect()
@@ -233,7 +233,7 @@ impl Entry {
     }
 }
 
-/// Where else there is such a module; else what a word may be a slip for.
+/// Suggests matching modules outside the collection, or else names near to the words.
 fn hint(words: &[String], entries: &[Entry], modules: &Modules) -> String {
     let names = modules.names();
     let elsewhere = names.iter().filter(|name| words.iter().all(|word| name.contains(word)));
@@ -261,7 +261,7 @@ fn hint(words: &[String], entries: &[Entry], modules: &Modules) -> String {
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
 }
 
-/// An object of those members that have a value.
+/// An object of the members with a value.
 fn object(members: &[(&str, Option<&str>)], is_conditional: Option<bool>) -> Value {
     let mut object = Map::new();
     for (name, text) in members {
@@ -279,7 +279,7 @@ fn print_json(objects: Vec<Value>) -> Result<(), Failure> {
     print(&format!("{:#}\n", Value::Array(objects)))
 }
 
-/// Columns for a terminal, with no blanks at the end of a line.
+/// Formats columns for a terminal, without trailing spaces.
 fn table(heading: &[&str], mut rows: Vec<Vec<String>>) -> String {
     rows.insert(0, heading.iter().map(|&cell| cell.to_owned()).collect());
     let mut widths = vec![0; heading.len()];
@@ -294,7 +294,7 @@ fn table(heading: &[&str], mut rows: Vec<Vec<String>>) -> String {
     let mut text = String::new();
     for row in &rows {
         for (cell, &width) in row.iter().zip(&widths) {
-            // Names of files can have anything in them.
+            // File names can contain control characters.
             text.push_str(&format!("{:width$}  ", cell.replace(char::is_control, "?")));
         }
         text.truncate(text.trim_end_matches(' ').len());
@@ -309,7 +309,7 @@ mod tests {
     use crate::survey::modules::source::Need;
 
     #[test]
-    fn long_lists_are_cut_in_the_table_alone() {
+    fn long_lists_are_truncated_only_in_the_table() {
         let on = |host: usize| Reason::Asked {
             by: "PROSODY_VIRTUAL_HOSTS".to_owned(),
             role: Role::EnabledOn(format!("{host}.example")),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_columns_and_nothing_for_a_terminal_to_act_on() {
+    fn a_table_has_columns_and_no_control_characters() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
         let wide = "w".repeat(WIDEST + 1);
         let rows = vec![
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_looked_for_as_modules_are_named() {
+    fn search_words_have_no_module_prefix() {
         assert_eq!(words("  mod_REST\tOAuth "), ["rest", "oauth"]);
         assert_eq!(words("mod_"), [""]);
         assert!(words(" ").is_empty());

@@ -1,4 +1,4 @@
-//! Show or write the plan, and start nothing.
+//! Shows or writes the plan, and starts nothing.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::layout::CURRENT;
 use crate::lua::{self, Secrets};
 use crate::plan::Plan;
 
-/// Ends with 1 where `--diff` finds a difference.
+/// Shows or writes the plan. Returns 1 if `--diff` finds a difference.
 pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
     let places = Places::find(&settings);
@@ -29,10 +29,10 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     let output = output.context("finding the current directory").status(ExitStatus::CANNOT_WRITE)?;
     let generation = match &output {
         Some(directory) => Some(directory.clone()),
-        None if options.diff => in_force(&places.runtime_dir),
+        None if options.diff => current_generation(&places.runtime_dir),
         None => None,
     };
-    // A difference in a secret is a difference: it is found, and shown as a placeholder.
+    // `--diff` compares secrets, but shows placeholders.
     let secrets = if shows && !options.diff { Secrets::Hidden } else { Secrets::Written };
     let request = PlanRequest {
         secrets,
@@ -63,8 +63,8 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// The generation that is in force.
-fn in_force(runtime_dir: &Path) -> Option<PathBuf> {
+/// The path of the current generation, if any.
+fn current_generation(runtime_dir: &Path) -> Option<PathBuf> {
     Some(runtime_dir.join(fs::read_link(runtime_dir.join(CURRENT)).ok()?))
 }
 
@@ -113,14 +113,14 @@ fn differences(plan: &Plan) -> String {
             let _ = writeln!(text, "{} differs: {}", path.display(), import.pair.certificate.display());
         }
     }
-    // Files that would no longer be there.
+    // Files that the plan lacks.
     for name in gone(&plan.generation, plan) {
         let _ = writeln!(text, "Only in {}: {}", plan.generation.display(), name.display());
     }
     text
 }
 
-/// Writes to standard output. A reader that went away is no failure.
+/// Writes to standard output. A closed pipe is not a failure.
 pub fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

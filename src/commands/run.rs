@@ -1,4 +1,4 @@
-//! Configure, then become Prosody or another program under PID 1.
+//! Writes the configuration, then becomes Prosody or another program under PID 1.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -13,13 +13,13 @@ use crate::os::privileges;
 use crate::os::watch::Watch;
 use crate::{log, reload};
 
-/// Runs `arguments` as a program under PID 1, configured first.
+/// Writes the configuration and runs `arguments` as a program under PID 1.
 ///
-/// Returns the program's exit status, or ours where it never came to that.
+/// Returns the program's exit status, or ours if the program was not executed.
 pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let command = resolve(arguments);
     let is_server = Path::new(&command[0]).file_name() == Some(OsStr::new("prosody"));
-    // PID 1 is to be told of events, so it is the one to make this. The child says what is watched.
+    // PID 1 creates the watch, because it receives the events. The child adds the watched places.
     let watch = is_server.then(Watch::new);
     let events = watch.as_ref().and_then(|watch| watch.as_ref().ok());
     let run = |server, cause| reload::run(server, cause, events);
@@ -29,10 +29,10 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     })
 }
 
-/// What the server's certificates are watched with, or why they cannot be. Other programs have no use for it.
+/// The watch for the server's certificates, or the error of its creation. `None` for other programs.
 type MaybeWatch<'a> = Option<&'a nix::Result<Watch>>;
 
-/// In the child: everything up to the exec, which does not return.
+/// In the child: writes the configuration and executes the program. Returns only on failure.
 fn become_program(command: Vec<OsString>, watch: MaybeWatch) -> Failure {
     let is_server = watch.is_some();
     if is_server {
@@ -47,7 +47,7 @@ fn become_program(command: Vec<OsString>, watch: MaybeWatch) -> Failure {
     }
 }
 
-/// What the arguments mean: nothing is the server, and a command of `prosodyctl`'s may stand without it.
+/// The command line for the arguments: the server by default, and `prosodyctl` for its commands.
 fn resolve(mut arguments: Vec<OsString>) -> Vec<OsString> {
     match arguments.first().and_then(|first| first.to_str()) {
         None if arguments.is_empty() => vec!["prosody".into(), "-F".into()],
@@ -59,7 +59,7 @@ fn resolve(mut arguments: Vec<OsString>) -> Vec<OsString> {
     }
 }
 
-/// Becomes the program that a command line names, which does not return.
+/// Executes a command line. Returns only on failure.
 fn exec(
     ready: Ready,
     mut command: Vec<OsString>,

@@ -1,4 +1,4 @@
-//! Every check there is: the settings, the plan, then Prosody's own loader and its own check.
+//! Runs every check: the settings, the plan, then Prosody's own loader and check.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,7 +16,11 @@ use crate::layout::MAIN_FILE;
 use crate::os::privileges;
 use crate::os::users::User;
 
-/// Ends with 0 where nothing is wrong, with 78 where a setting is, or where Prosody says so.
+/// Checks the configuration. Returns 0, or 78 if Prosody finds an error.
+///
+/// # Errors
+///
+/// 78 with all errors in settings and custom files; other statuses if a check cannot run.
 pub fn run() -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
     let places = Places::find(&settings);
@@ -25,10 +29,10 @@ pub fn run() -> Result<ExitStatus, Failure> {
         return check_config(&user, std::env::vars_os().collect(), &main_file, &places.data_dir);
     }
 
-    // The files are written to a place of their own, as Prosody's user: what is in force stays as it is.
+    // Prosody's user writes the files into a temporary directory. The current generation stays as it was.
     let temporary = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
     let temporary = temporary.iter().find(|directory| facts::is_writable(directory)).unwrap_or(&temporary[0]);
-    // What is wrong with the user is found below, with all the rest.
+    // `make_plan` reports errors of the user, with all others.
     let user = facts::identity(&settings, &places.data_dir).unwrap_or_else(|_| User::current());
     let make = || mkdtemp(&temporary.join("prosody-validate-XXXXXX"));
     let directory = privileges::as_user(&user, make)
@@ -43,7 +47,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
     check_config(&user, variables, &directory.path.join(MAIN_FILE), &facts.data_dir)
 }
 
-/// Has Prosody's own loader read a configuration and its own check look at it, as Prosody's user.
+/// Runs `prosodyctl check config` as Prosody's user.
 fn check_config(
     user: &User,
     variables: Vec<(OsString, OsString)>,
@@ -62,7 +66,7 @@ fn check_config(
     Ok(if status.success() { ExitStatus::SUCCESS } else { ExitStatus::CONFIGURATION })
 }
 
-/// A directory of a user's that goes when it is no longer needed.
+/// A user's directory that is removed on drop.
 struct Temporary {
     path: PathBuf,
     user: User,
