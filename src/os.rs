@@ -1,4 +1,4 @@
-//! The operating system: everything that is a system call away, and nothing of what this program is for.
+//! The operating system: system calls, privileges, files and users, without knowledge of Prosody.
 
 pub mod directory;
 pub mod privileges;

@@ -1,7 +1,6 @@
-//! Directories that others may write to, opened without following what they planted there.
+//! Opens directories that other users can write to, without following planted links.
 //!
-//! A path is walked name by name through descriptors. A link on the way is followed only where nobody but root can have
-//! made it; the last name is never a link.
+//! For root, a link on the way is followed only if root alone can have created it. The last name is never a link.
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -18,13 +17,14 @@ use super::trusted_file::{DIRECTORY, Links, descriptor};
 
 /// Opens a directory by its absolute path.
 ///
-/// ELOOP where its last name is a link, or where a link on the way is not root's own in a directory of root's own;
-/// who is not root has no rights that a link could turn against others, and may follow those.
+/// # Errors
+///
+/// ELOOP if the last name is a link, or for root, if another user can have created a link on the way.
 pub fn open(path: &Path) -> nix::Result<OwnedFd> {
     Ok(descriptor(path, DIRECTORY, Links::OfRoot)?.0)
 }
 
-/// Opens a directory by its absolute path, and makes it, with this mode, where it is missing, and what is missing above.
+/// Opens a directory by its absolute path. Creates a missing one with this mode, and its missing parents with 0755.
 pub fn make(path: &Path, mode: Mode) -> nix::Result<OwnedFd> {
     match (open(path), path.parent(), path.file_name()) {
         (Err(Errno::ENOENT), Some(parent), Some(name)) => {
@@ -35,12 +35,12 @@ pub fn make(path: &Path, mode: Mode) -> nix::Result<OwnedFd> {
     }
 }
 
-/// Opens a directory by its name in another one.
+/// Opens a directory by its name in another.
 pub fn open_below(parent: impl AsFd, name: &Path) -> nix::Result<OwnedFd> {
     openat(parent, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
 }
 
-/// Opens a directory by its name in another one, and makes it where it is missing.
+/// Opens a directory by its name in another. Creates a missing one with this mode.
 pub fn make_below(parent: impl AsFd, name: &Path, mode: Mode) -> nix::Result<OwnedFd> {
     match mkdirat(&parent, name, mode) {
         Ok(()) | Err(Errno::EEXIST) => open_below(parent, name),
@@ -48,18 +48,18 @@ pub fn make_below(parent: impl AsFd, name: &Path, mode: Mode) -> nix::Result<Own
     }
 }
 
-/// The names in a directory.
+/// The names in a directory, except `.` and `..`.
 pub fn entries(directory: &OwnedFd) -> nix::Result<Vec<CString>> {
     let mut entries =
         nix::dir::Dir::openat(directory, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let names = entries.iter().map(|entry| Ok(entry?.file_name().to_owned()));
-    let is_own = |name: &nix::Result<CString>| {
+    let is_entry = |name: &nix::Result<CString>| {
         !name.as_ref().is_ok_and(|name| matches!(name.to_bytes(), b"." | b".."))
     };
-    names.filter(is_own).collect()
+    names.filter(is_entry).collect()
 }
 
-/// Removes a directory, and the directories in it as long as these hold none.
+/// Removes a directory with at most one level of directories in it.
 pub fn remove_below(parent: impl AsFd, name: &Path) -> nix::Result<()> {
     remove_levels(parent.as_fd(), name, 2)
 }
@@ -77,7 +77,7 @@ fn remove_levels(parent: BorrowedFd, name: &Path, levels: usize) -> nix::Result<
     unlinkat(parent, name, UnlinkatFlags::RemoveDir)
 }
 
-/// The error number behind an error.
+/// The error number in an error's chain of causes.
 pub fn errno(error: &anyhow::Error) -> Option<Errno> {
     error.chain().find_map(|cause| {
         let by_errno = cause.downcast_ref::<Errno>().copied();
@@ -93,7 +93,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn what_is_missing_is_made() {
+    fn missing_directories_are_created() {
         let place = TestDir::new();
         let path = place.path().join("a/b/c");
         make(&path, Mode::S_IRWXU).unwrap();

@@ -1,4 +1,4 @@
-//! Rights: giving them up, and doing single things as somebody with fewer.
+//! Dropping privileges, and running single tasks with fewer privileges.
 
 use crate::exit_status::{ExitStatus, Failure};
 use crate::os::system::{self, Capabilities};
@@ -16,7 +16,7 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// A capability (capabilities(7)): its number there, and its name as Docker's `--cap-add` takes it.
+/// A capability (capabilities(7)): its number, and its name for Docker's `--cap-add`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
     number: u8,
@@ -24,15 +24,15 @@ pub struct Capability {
 }
 
 impl Capability {
-    /// Giving a file to another user.
+    /// To change the owner of a file.
     pub const CHOWN: Self = Self { number: 0, name: "CHOWN" };
-    /// Reading and writing what belongs to others.
+    /// To bypass file permissions.
     pub const DAC_OVERRIDE: Self = Self { number: 1, name: "DAC_OVERRIDE" };
-    /// Signalling processes of others.
+    /// To signal processes of other users.
     pub const KILL: Self = Self { number: 5, name: "KILL" };
-    /// Choosing one's groups.
+    /// To change our groups.
     pub const SETGID: Self = Self { number: 6, name: "SETGID" };
-    /// Becoming another user.
+    /// To become another user.
     pub const SETUID: Self = Self { number: 7, name: "SETUID" };
 
     const fn bit(self) -> Capabilities {
@@ -45,7 +45,7 @@ impl Capability {
     }
 }
 
-/// Which capabilities root lacks to become `user`, and of those in `more`, as words of a command line.
+/// The capabilities in `more`, and those for becoming `user`, that root lacks, as `--cap-add` options.
 pub fn missing(user: &User, more: &[Capability]) -> Vec<String> {
     if !geteuid().is_root() {
         return Vec::new();
@@ -62,18 +62,18 @@ pub fn missing(user: &User, more: &[Capability]) -> Vec<String> {
     missing.map(|capability| format!("--cap-add {}", capability.name)).collect()
 }
 
-/// Looks whether root has the rights to run Prosody as `user`, and those in `more`.
+/// Checks that root has the capabilities in `more` and those to run Prosody as `user`.
 ///
 /// # Errors
 ///
-/// 77 where it lacks any, with all of them and what to do: an operator who adds them one by one starts in vain as often.
+/// 77 with all missing capabilities, so that the operator can add them at once.
 pub fn require(user: &User, more: &[Capability]) -> Result<(), Failure> {
     let missing = missing(user, more);
     if missing.is_empty() {
         return Ok(());
     }
     let User { uid, gid, .. } = user;
-    // Whoever starts as that user cannot give a directory to it either.
+    // That user cannot change owners either, so `--user` would not help.
     let other_way =
         if more.is_empty() { format!(", or start it with `--user {uid}:{gid}`") } else { String::new() };
     let give = if more.is_empty() { "" } else { ", and to give the data directory to it" };
@@ -86,45 +86,46 @@ pub fn require(user: &User, more: &[Capability]) -> Result<(), Failure> {
     ))
 }
 
-/// Runs `work` with the file system looking at us as at `user` (setfsuid(2)): root's rights over files are set aside, so
-/// that no link or name which that user planted leads further than it may go itself. Files that are made are its own.
+/// Runs `work` with the file permissions of `user` (setfsuid(2)), who also owns new files. So planted links or names
+/// cannot lead to files that `user` cannot access.
 ///
-/// Our supplementary groups go for good: Prosody has none. Where we are not root, there is nothing to set aside.
+/// Drops our supplementary groups for good, because Prosody has none. Only runs `work` if we are not root.
 pub fn as_user<T>(user: &User, work: impl FnOnce() -> T) -> T {
     if !geteuid().is_root() {
         return work();
     }
-    // Where this is not allowed, nor is it to become that user.
+    // If this is not permitted, becoming that user is not either.
     let _ = setgroups(&[]);
-    // In this order, because with the user the right to change the group is not lost (only those over files are).
+    // setfsuid(2) removes only the capabilities for files, so the group can be restored below.
     let group = setfsgid(Gid::from_raw(user.gid));
     let root = setfsuid(Uid::from_raw(user.uid));
-    let done = work();
+    let result = work();
     setfsuid(root);
     setfsgid(group);
-    done
+    result
 }
 
-/// Runs `work` as root still, but with what is made belonging to `group`, so that CAP_CHOWN is not needed for that.
+/// Runs `work` as root, with new files belonging to `group`. This does not need CAP_CHOWN.
 pub fn with_group<T>(group: u32, work: impl FnOnce() -> T) -> T {
     if !geteuid().is_root() {
         return work();
     }
     let former = setfsgid(Gid::from_raw(group));
-    let done = work();
+    let result = work();
     setfsgid(former);
-    done
+    result
 }
 
-/// Hides our environment, and the secrets in it, from other processes of our user (PR_SET_DUMPABLE(2const)). What is
-/// executed is not hidden, what is forked is.
+/// Hides our environment, and the secrets in it, from other processes of our user (PR_SET_DUMPABLE(2const)). Forked
+/// processes stay hidden, executed programs do not.
 pub fn hide_environment() {
-    // It fails for no value but those that there are not.
+    // It fails only for invalid values.
     let _ = prctl::set_dumpable(false);
 }
 
-/// Keeps what PID 1 needs from here on, and gives up all other capabilities: KILL to pass signals on (else SETUID, see
-/// [`become_user_of`]), and where there will be reloads, to read the user's files and to write as Prosody's user.
+/// Drops all capabilities that PID 1 no longer needs. KILL is for forwarding signals (or SETUID, see
+/// [`become_user_of`]). Reloads also need DAC_OVERRIDE, SETUID and SETGID, to read custom files and to write as
+/// Prosody's user.
 pub fn keep_for_supervision(reloads: bool) {
     let Ok(ours) = system::effective_capabilities() else { return };
     let mut kept = Capability::KILL.bit();
@@ -134,48 +135,53 @@ pub fn keep_for_supervision(reloads: bool) {
         kept |= Capability::SETUID.bit();
     }
     if ours & !kept != 0 {
-        // To have fewer is always allowed.
+        // Dropping capabilities is always permitted.
         let _ = system::set_capabilities(ours & kept);
     }
 }
 
-/// Becomes the user that a process runs as, so as to signal it without CAP_KILL.
+/// Becomes the user of a process, to signal it without CAP_KILL.
+///
+/// # Errors
+///
+/// If the user is unknown or CAP_SETUID is missing.
 pub fn become_user_of(process: Pid) -> anyhow::Result<()> {
     let uid = uid_of(process).context("finding its user")?;
     setresuid(uid, uid, uid).with_context(|| format!("becoming uid {uid}"))
 }
 
-/// The effective user of a process. Its directory in /proc does not tell where it is not dumpable (proc(5)).
+/// The effective user of a process. The owner of its directory in /proc is root if it is not dumpable (proc(5)).
 pub fn uid_of(process: Pid) -> Option<Uid> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     Some(Uid::from_raw(ids.split_whitespace().nth(1)?.parse().ok()?))
 }
 
-/// Becomes `user`, for good: its uid and gid alone, no supplementary group, no capability in any set (capabilities(7))
-/// and no way to gain one (`no_new_privs`). The standard streams are given to it.
+/// Becomes `user` for good: with its uid and gid, no supplementary groups, no capabilities in any set (capabilities(7))
+/// and no way to gain any (`no_new_privs`). The user also gets the standard streams.
 ///
-/// Where we are not root there is nothing to switch: the user and its groups stay as whoever started the container
-/// chose them (a volume may be writable for a supplementary group only), and the rest is given up as far as the kernel
-/// lets us, without complaint.
+/// If we are not root, our user and groups stay, because a volume may be writable only for a supplementary group. The
+/// capabilities are dropped as far as the kernel permits.
 ///
-/// Fails with 77 where a right to do so is missing, and says which.
+/// # Errors
+///
+/// 77 with the missing capabilities.
 pub fn drop_to(user: &User) -> Result<(), Failure> {
     require(user, &[])?;
     if geteuid().is_root() {
         give_standard_streams(user);
-        switch(user).map_err(|error| refused(user, error))?;
+        change_ids(user).map_err(|error| refused(user, error))?;
     }
-    clear_rights().map_err(|error| Failure::new(ExitStatus::NO_PERMISSION, error))
+    drop_remaining_privileges().map_err(|error| Failure::new(ExitStatus::NO_PERMISSION, error))
 }
 
-/// Changes groups, bounding set and user, in the only order that works: the right to do each goes with the last.
-fn switch(user: &User) -> nix::Result<()> {
+/// Changes groups, bounding set and user. No other order works: changing the user drops the needed capabilities.
+fn change_ids(user: &User) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    let stays = (geteuid(), getegid()) == (uid, gid);
+    let is_unchanged = (geteuid(), getegid()) == (uid, gid);
     match setgroups(&[]) {
-        // Root that stays root, without the capability: nothing is switched, so nothing is missing.
-        Err(Errno::EPERM) if stays => {}
+        // Root stays root, so it does not need the capability.
+        Err(Errno::EPERM) if is_unchanged => {}
         result => result?,
     }
     empty_bounding_set();
@@ -183,23 +189,23 @@ fn switch(user: &User) -> nix::Result<()> {
     setresuid(uid, uid, uid)
 }
 
-/// Takes everything out of the bounding set, capability by capability until the kernel knows no more. Without
-/// CAP_SETPCAP it stays, and `no_new_privs` makes it moot.
+/// Empties the bounding set, up to the last capability that the kernel knows. Without CAP_SETPCAP it stays full, but
+/// `no_new_privs` makes it ineffective.
 fn empty_bounding_set() {
     let mut capabilities: std::ops::RangeFrom<c_ulong> = 0..;
     while capabilities.next().is_some_and(|capability| system::drop_from_bounding_set(capability).is_ok()) {}
 }
 
-/// What every process may give up, whoever it is.
-fn clear_rights() -> anyhow::Result<()> {
+/// Drops the privileges that every user can drop.
+fn drop_remaining_privileges() -> anyhow::Result<()> {
     system::set_capabilities(0).context("giving up capabilities")?;
     prctl::set_no_new_privs().context("setting no_new_privs")
 }
 
-/// Lets `user` open `/dev/stdout` and its like, which means to open the file behind the descriptor anew.
+/// Lets `user` open `/dev/stdout` and similar paths, which reopens the file behind the descriptor.
 ///
-/// Only what was made for this container is given away: its pipes, and its terminal. A log file or `/dev/null` belongs
-/// to others too. Where it is refused, the descriptors work all the same.
+/// Changes only the container's own pipes and terminal: a log file or `/dev/null` has other users. If the kernel
+/// refuses the change, the open descriptors still work.
 fn give_standard_streams(user: &User) {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
@@ -213,7 +219,7 @@ fn is_pipe(stream: BorrowedFd<'_>) -> bool {
     fstat(stream).is_ok_and(|stat| Kind::of(&stat) == Kind::Fifo)
 }
 
-/// Why a user cannot be become although no right is missing.
+/// The error if we cannot become a user although no capability is missing.
 fn refused(user: &User, error: Errno) -> Failure {
     let User { uid, gid, .. } = user;
     let advice = match error {
@@ -240,12 +246,12 @@ mod tests {
         User { name: None, uid, gid }
     }
 
-    /// Whether we are root, without which some tests have nothing to look at.
+    /// Whether we are root. Some tests need it.
     fn is_root() -> bool {
         geteuid().is_root()
     }
 
-    /// Does some work as root with these capabilities alone, and in these groups.
+    /// Runs `work` as root with only these capabilities and supplementary groups.
     fn with_capabilities(capabilities: &[Capability], groups: &[u32], work: impl FnOnce()) {
         in_child(|| {
             let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
@@ -256,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn every_right_that_is_missing_is_named_at_once() {
+    fn all_missing_capabilities_are_named_at_once() {
         if !is_root() {
             return;
         }
@@ -268,11 +274,11 @@ mod tests {
             (&[setgid], &[], SOMEBODY, &[chown], "--cap-add CHOWN --cap-add SETUID"),
             (&[chown, setuid, setgid], &[], SOMEBODY, &[chown], ""),
             (&[setuid, setgid], &[], SOMEBODY, &[], ""),
-            // To stay root takes nothing, whatever groups it is in.
+            // Staying root needs nothing, with any groups.
             (&[], &[7], ROOT, &[], ""),
             (&[], &[], ROOT, &[chown], "--cap-add CHOWN"),
             (&[], &[], user(0, 5), &[], "--cap-add SETGID"),
-            // To leave groups takes a right, and where there are none, nothing.
+            // Leaving groups needs a capability, unless there are none.
             (&[setuid], &[7], user(5, 0), &[], "--cap-add SETGID"),
             (&[setuid], &[], user(5, 0), &[], ""),
         ];
@@ -285,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_to_do_about_a_missing_right_works() {
+    fn the_advice_for_missing_capabilities_works() {
         if !is_root() {
             return;
         }
@@ -297,7 +303,7 @@ mod tests {
                 "root lacks the rights to become uid 12345, gid 1234: add `--cap-add SETUID --cap-add SETGID` to the \
                  container, or start it with `--user 12345:1234`"
             );
-            // As that user nobody could give the directory away.
+            // That user could not change the directory's owner.
             assert_eq!(
                 require(&SOMEBODY, &[Capability::CHOWN]).unwrap_err().to_string(),
                 "root lacks the rights to become uid 12345, gid 1234, and to give the data directory to it: add \
@@ -307,14 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_root_lacks_nothing() {
+    fn other_users_need_no_capabilities() {
         let check = || {
             assert!(missing(&user(5, 6), &[Capability::CHOWN]).is_empty());
             require(&user(5, 6), &[Capability::CHOWN]).unwrap();
-            // There is nothing to set aside either.
-            let who = (geteuid(), getegid());
-            assert_eq!(as_user(&user(5, 6), || (geteuid(), getegid())), who);
-            assert_eq!(with_group(6, || (geteuid(), getegid())), who);
+            // Other users keep their own ids.
+            let ids = (geteuid(), getegid());
+            assert_eq!(as_user(&user(5, 6), || (geteuid(), getegid())), ids);
+            assert_eq!(with_group(6, || (geteuid(), getegid())), ids);
         };
         match is_root() {
             true => as_somebody(&SOMEBODY, check),
@@ -323,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_taken_on_for_one_piece_of_work() {
+    fn as_user_acts_as_that_user_only_during_the_work() {
         if !is_root() {
             return;
         }
@@ -346,7 +352,7 @@ mod tests {
             assert!(denied(fs::read(path("roots/secret")).map(drop)), "root's rights are set aside");
             assert!(denied(fs::write(path("roots/made"), "")));
             assert!(denied(fs::write(path("made"), "")));
-            // We are root all the while, which no process of that user can signal.
+            // We stay root, so that processes of that user cannot signal us.
             assert!(geteuid().is_root());
             7
         });
@@ -359,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_has_none_of_our_groups() {
+    fn as_user_drops_our_groups() {
         if !is_root() {
             return;
         }
@@ -377,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn one_user_in_the_middle_of_another_gives_way_to_it_again() {
+    fn as_user_can_be_nested_in_with_group() {
         if !is_root() {
             return;
         }
@@ -400,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pid_1_does_not_need_is_given_up() {
+    fn pid_1_drops_unneeded_capabilities() {
         if !is_root() {
             return;
         }
@@ -429,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_process_cannot_gain_anything_again() {
+    fn dropped_privileges_cannot_be_regained() {
         if !is_root() {
             return;
         }
@@ -463,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_of_a_process_is_its_effective_one() {
+    fn uid_of_returns_the_effective_user() {
         assert_eq!(uid_of(Pid::this()), Some(geteuid()));
         assert_eq!(uid_of(Pid::from_raw(i32::MAX)), None);
         if is_root() {

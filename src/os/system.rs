@@ -1,7 +1,6 @@
-//! The system calls that neither the standard library nor nix offers in a safe form, each wrapped once.
+//! Wrappers for system calls that neither the standard library nor nix offers in a safe form.
 //!
-//! This is the only module with `unsafe` in it. Signals are plain numbers here, because nix's `Signal` has no
-//! real-time ones.
+//! Only this module has `unsafe` code. Signals are numbers here, because nix's `Signal` lacks real-time signals.
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
@@ -12,16 +11,16 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-/// Lets others that are ready to run go first, sched_yield(2).
+/// Lets other runnable processes run first, sched_yield(2).
 pub fn yield_to_others() {
     // SAFETY: takes nothing and always succeeds.
     unsafe { libc::sched_yield() };
 }
 
-/// A standard stream (0, 1, 2), without the buffer that the standard library keeps for it.
+/// A standard stream (0, 1, 2), without the standard library's buffer.
 pub fn standard_stream(number: RawFd) -> BorrowedFd<'static> {
     debug_assert!((0..=2).contains(&number));
-    // SAFETY: the standard library opens those that are closed at the start, and nothing closes them.
+    // SAFETY: the standard library opens closed ones at the start, and nothing closes them.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
@@ -31,42 +30,42 @@ compile_error!("the structures below are those of Linux and the GNU C library on
 /// The greatest signal number of Linux (signal(7)).
 pub const LAST_SIGNAL: i32 = 64;
 
-/// The size of the kernel's set of signals, in bytes.
+/// The size of the kernel's signal set, in bytes.
 const SET_SIZE: usize = 8;
 
-/// Splits the process in two, fork(2).
+/// Forks the process, fork(2).
 pub fn fork() -> nix::Result<ForkResult> {
-    // SAFETY: nothing in this program starts a thread, so no lock can be held by one that the child lacks. (The tests
-    // fork from a thread; glibc keeps its allocator usable there.)
+    // SAFETY: this program starts no threads, so no other thread can hold a lock. (The tests fork from a thread; glibc
+    // keeps its allocator usable there.)
     unsafe { nix::unistd::fork() }
 }
 
-/// Gives a signal its default action. SIGKILL and SIGSTOP have no other.
+/// Resets a signal to its default action. SIGKILL and SIGSTOP always have it.
 pub fn default_disposition(signal: i32) {
     set_disposition(signal, libc::SIG_DFL);
 }
 
-/// Ignores a signal, here and in the program that is executed next.
+/// Ignores a signal, in this program and after the next `exec`.
 pub fn ignore(signal: i32) {
     set_disposition(signal, libc::SIG_IGN);
 }
 
-/// Sets the action of a signal to the default or to nothing, sigaction(2).
+/// Sets a signal's action to the default or to ignore, sigaction(2).
 ///
-/// The C library's function refuses 32 and 33, which it uses between threads. Programs written without a C library
-/// leave them ignored for what they start.
+/// The C library's function refuses 32 and 33, which it uses between threads. Programs without a C library may start
+/// us with these signals ignored.
 fn set_disposition(signal: i32, handler: libc::sighandler_t) {
     // The kernel's structure: handler, flags, restorer, mask.
     let action: [c_ulong; 4] = [handler as c_ulong, 0, 0, 0];
     let former: *mut libc::c_void = std::ptr::null_mut();
-    // SAFETY: `action` is as large as the kernel reads, and neither value installs code of ours. It fails only for a
-    // signal that cannot be changed, and then changes nothing.
+    // SAFETY: `action` has the size that the kernel reads, and neither value installs a handler. The call fails only
+    // for signals that cannot be changed, and then changes nothing.
     unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), former, SET_SIZE) };
 }
 
-/// Every signal. nix's `SigSet::all` leaves out 32 and 33, as the C library's `sigfillset` does.
+/// All signals. nix's `SigSet::all` lacks 32 and 33, like the C library's `sigfillset`.
 pub fn all_signals() -> SigSet {
-    // SAFETY: `sigset_t` is an array of integers, for which every pattern of bits is valid.
+    // SAFETY: `sigset_t` is an array of integers, so every bit pattern is valid.
     unsafe {
         let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         set.as_mut_ptr().write_bytes(0xff, 1);
@@ -74,7 +73,7 @@ pub fn all_signals() -> SigSet {
     }
 }
 
-/// Blocks exactly the signals of a set, sigprocmask(2); the C library's function leaves out 32 and 33 here too.
+/// Blocks exactly the signals in a set, sigprocmask(2). The C library's function omits 32 and 33.
 pub fn block_exactly(set: &SigSet) -> nix::Result<()> {
     let former: *mut libc::c_void = std::ptr::null_mut();
     let set = std::ptr::from_ref(set.as_ref());
@@ -87,23 +86,24 @@ pub fn block_exactly(set: &SigSet) -> nix::Result<()> {
 
 /// Sends a signal to one process, kill(2).
 pub fn send_signal(process: Pid, signal: i32) -> nix::Result<()> {
-    // SAFETY: takes two numbers and touches no memory of ours.
+    // SAFETY: takes numbers only.
     Errno::result(unsafe { libc::kill(process.as_raw(), signal) }).map(drop)
 }
 
-/// A signal that was received.
+/// A received signal.
 pub struct Received {
     /// Its number.
     pub signal: i32,
-    /// Where it came from: `SI_KERNEL`, `SI_USER` and others (sigaction(2), `si_code`).
+    /// Its origin: `SI_KERNEL`, `SI_USER` and others (sigaction(2), `si_code`).
     pub code: i32,
-    /// The process that sent or caused it, where the code is `SI_USER`; 0 where that is in another PID namespace.
+    /// The process that sent it, if the code is `SI_USER`; 0 for a process in another PID namespace.
     pub sender: i32,
 }
 
-/// Sleeps until one of these signals is pending, all of which are blocked, and takes it, rt_sigtimedwait(2).
+/// Sleeps until one of these signals, which must be blocked, is pending, and removes it from the queue,
+/// rt_sigtimedwait(2).
 ///
-/// The C library's function makes SIGCANCEL (32) and its like an exception; this is the system call itself.
+/// Unlike the C library's function, this also receives 32 (SIGCANCEL) and 33.
 pub fn wait_for_signal(signals: &SigSet) -> nix::Result<Received> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::uninit();
     let forever: *const libc::timespec = std::ptr::null();
@@ -111,34 +111,34 @@ pub fn wait_for_signal(signals: &SigSet) -> nix::Result<Received> {
     // SAFETY: the kernel reads the first SET_SIZE bytes of the set, which is larger, and writes one `siginfo_t`.
     let signal =
         unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info.as_mut_ptr(), forever, SET_SIZE) };
-    // Signal numbers fit any integer.
+    // A signal number fits.
     let signal = Errno::result(signal)? as i32;
     // SAFETY: the call succeeded, so it has been written.
     let info = unsafe { info.assume_init() };
-    // SAFETY: signals with another code have other fields in this place, all of which are integers.
+    // SAFETY: with any code, the union has integers in this place.
     let sender = unsafe { info.si_pid() };
     Ok(Received { signal, code: info.si_code, sender })
 }
 
-/// Makes this process the one that gets SIGIO (with the code `SI_KERNEL`, which no process can send) while a descriptor
-/// has O_ASYNC and becomes readable, F_SETOWN of fcntl(2). A process that is forked has the descriptor and not the signal.
+/// Sends SIGIO to this process when a descriptor with O_ASYNC becomes readable, F_SETOWN of fcntl(2). The code is
+/// `SI_KERNEL`, which no process can send. Forked processes inherit the descriptor, but do not get the signal.
 pub fn own_signals_of(descriptor: BorrowedFd) -> nix::Result<()> {
     // SAFETY: takes numbers only.
     Errno::result(unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETOWN, libc::getpid()) }).map(drop)
 }
 
-/// How many bytes can be read from a descriptor at once, FIONREAD (inotify(7)).
+/// The number of bytes that can be read from a descriptor without waiting, FIONREAD (inotify(7)).
 pub fn readable_bytes(descriptor: BorrowedFd) -> nix::Result<usize> {
     let mut bytes: c_int = 0;
-    // SAFETY: the kernel writes one integer, which lives during the call.
+    // SAFETY: the kernel writes one integer, which outlives the call.
     Errno::result(unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
     Ok(usize::try_from(bytes).unwrap_or_default())
 }
 
-/// Takes news of one child, waitpid(2), without waiting: which one, and how it ended or what stopped it. One that has
-/// ended is off the kernel's table then. `None` where there is no news, or no child.
+/// Reaps one ended child, or reports a stopped one, waitpid(2), without waiting. `None` if no child has changed, or
+/// there is no child.
 ///
-/// nix's `waitpid` loses the process id of a child that a real-time signal ended.
+/// nix's `waitpid` loses the process id of a child that a real-time signal killed.
 pub fn reap() -> nix::Result<Option<(Pid, ExitStatus)>> {
     let mut status = 0;
     // SAFETY: `status` is a live integer for the kernel to write to.
@@ -149,42 +149,44 @@ pub fn reap() -> nix::Result<Option<(Pid, ExitStatus)>> {
     }
 }
 
-/// Lets every descriptor from `first` on close itself at the next `exec`, close_range(2) (Linux 5.11).
+/// Marks every descriptor from `first` on as close-on-exec, close_range(2) (Linux 5.11).
 pub fn close_on_exec_from(first: u32) -> nix::Result<()> {
-    // SAFETY: changes a flag only; no descriptor that somebody owns is closed.
+    // SAFETY: changes a flag only, and closes nothing.
     Errno::result(unsafe { libc::close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) })
         .map(drop)
 }
 
-/// Lets one descriptor close itself at the next `exec`, fcntl(2).
+/// Marks one descriptor as close-on-exec, fcntl(2).
 pub fn close_on_exec(descriptor: RawFd) -> nix::Result<()> {
-    // SAFETY: changes a flag only; a number that is no descriptor gives EBADF.
+    // SAFETY: changes a flag only. An invalid descriptor gives EBADF.
     Errno::result(unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
-/// Asks for a signal to this process when its parent ends, PR_SET_PDEATHSIG(2const).
+/// Requests a signal to this process when its parent ends, PR_SET_PDEATHSIG(2const).
 pub fn signal_on_parents_death(signal: i32) -> nix::Result<()> {
-    // The kernel takes a number that is no signal for an error.
-    // SAFETY: takes numbers only.
+    // SAFETY: takes numbers only, and the kernel refuses invalid signals.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as c_ulong, 0, 0, 0) }).map(drop)
 }
 
-/// Takes a capability out of the bounding set, PR_CAPBSET_DROP(2const). EPERM without CAP_SETPCAP where it is in, EINVAL
-/// beyond the last capability that the kernel knows.
+/// Removes a capability from the bounding set, PR_CAPBSET_DROP(2const).
+///
+/// # Errors
+///
+/// EPERM without CAP_SETPCAP if the set has it; EINVAL for capabilities that the kernel does not know.
 pub fn drop_from_bounding_set(capability: c_ulong) -> nix::Result<()> {
-    // Most are out already in a container, and dropping one copies the credentials all the same.
-    // SAFETY: takes numbers only; the unused arguments are zero, as the kernel asks.
+    // A container's set lacks most already, and each call of PR_CAPBSET_DROP copies the credentials.
+    // SAFETY: takes numbers only; the unused arguments are zero, as the kernel requires.
     if Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) })? == 0 {
         return Ok(());
     }
-    // SAFETY: takes numbers only; the unused arguments are zero, as the kernel asks.
+    // SAFETY: takes numbers only; the unused arguments are zero, as the kernel requires.
     Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }).map(drop)
 }
 
 /// A set of capabilities: capability `n` of capabilities(7) is bit `n`.
 pub type Capabilities = u64;
 
-/// `_LINUX_CAPABILITY_VERSION_3`: two words a set, the low one first (capset(2)).
+/// `_LINUX_CAPABILITY_VERSION_3`: two words per set, the low one first (capset(2)).
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
 
 #[repr(C)]
@@ -205,37 +207,42 @@ struct CapabilityWords {
 pub fn effective_capabilities() -> nix::Result<Capabilities> {
     let mut header = CapabilityHeader { version: CAPABILITY_VERSION, process: 0 };
     let mut words = [CapabilityWords::default(); 2];
-    // SAFETY: both are laid out as in <linux/capability.h> and live during the call, which writes them. The C library
-    // has no wrapper.
+    // SAFETY: both have the layout of <linux/capability.h> and outlive the call, which writes them. The C library has
+    // no wrapper.
     Errno::result(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut words) })?;
     Ok(u64::from(words[1].effective) << 32 | u64::from(words[0].effective))
 }
 
-/// Makes this the effective and the permitted set, and empties the inheritable one, capset(2), and the ambient one with
-/// it (capabilities(7)). EPERM where something in it is not permitted now.
+/// Sets the effective and permitted sets, and empties the inheritable set, capset(2), and so the ambient set
+/// (capabilities(7)).
+///
+/// # Errors
+///
+/// EPERM if a capability is not in the permitted set.
 pub fn set_capabilities(capabilities: Capabilities) -> nix::Result<()> {
     let header = CapabilityHeader { version: CAPABILITY_VERSION, process: 0 };
-    // Each word takes its half.
+    // Each word has one half.
     let words = [capabilities as u32, (capabilities >> 32) as u32].map(|word| CapabilityWords {
         effective: word,
         permitted: word,
         inheritable: 0,
     });
-    // SAFETY: both are laid out as in <linux/capability.h> and live during the call, which writes to the header only
-    // where the version is unknown; this one has been known since Linux 2.6.26. The C library has no wrapper.
+    // SAFETY: both have the layout of <linux/capability.h> and outlive the call. It writes to the header only if the
+    // version is unknown; Linux knows it since 2.6.26. The C library has no wrapper.
     Errno::result(unsafe {
         libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), std::ptr::from_ref(&words))
     })
     .map(drop)
 }
-/// Has names of hosts resolved by `/etc/hosts` and DNS, whatever `nsswitch.conf` says: its other services are libraries of
-/// the image's own C library, which this program, linked statically, could load and would be harmed by.
+
+/// Resolves host names only with `/etc/hosts` and DNS, and ignores `nsswitch.conf`. Its other services are libraries
+/// for the image's C library, which would harm this static program.
 pub fn resolve_names_with_files_and_dns() {
     unsafe extern "C" {
         fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
     }
-    // SAFETY: glibc's (nss.h, stdlib.h), with strings that end and that it copies. No other thread runs. A server of
-    // names that is silent is asked once, for a second (resolv.conf(5)): who waits asks again.
+    // A silent name server is asked once, for a second (resolv.conf(5)): our callers retry.
+    // SAFETY: glibc's functions (nss.h, stdlib.h), with terminated strings, which they copy. No other thread runs.
     unsafe {
         __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr());
         libc::setenv(c"RES_OPTIONS".as_ptr(), c"timeout:1 attempts:1".as_ptr(), 0);

@@ -1,7 +1,7 @@
-//! Files and directories that others may have replaced: one bounded opener, one link walker.
+//! Opens files and directories that other users may have replaced.
 //!
-//! Opening never waits, whatever is there, and reading ends at a limit. The owner of a link could have root read or write
-//! what the owner itself may not. So each caller says which links may lead to the file.
+//! Opening never waits, and reading stops at a limit. The owner of a link could make root read or write files that the
+//! owner cannot. So each caller chooses which links are followed.
 
 use std::ffi::OsString;
 use std::io;
@@ -14,39 +14,39 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::geteuid;
 
-/// More than there is in any file that is read whole, in bytes.
+/// The size limit for files that are read whole, in bytes. It is far above any expected size.
 pub const LARGEST: u64 = 16 * 1024 * 1024;
 
-/// How much is read at once where the size is not known.
+/// The number of bytes per read if the size is unknown.
 const CHUNK: usize = 8 * 1024;
 
-/// How many links one path may lead through (path_resolution(7)).
+/// The limit of links in one path (path_resolution(7)).
 pub(super) const MAX_LINKS: usize = 40;
 
-/// To read a directory.
+/// Flags to read a directory.
 pub const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
-/// To read a file. Without `O_NONBLOCK` a FIFO would keep us waiting for ever (open(2)).
+/// Flags to read a file. Without `O_NONBLOCK`, opening a FIFO would wait for a writer (open(2)).
 const FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
-/// To look at something, be it a link.
+/// Flags to get the status of any entry, even a link.
 const STEP: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// Which links may lead to something. Nobody but root has privileges that a link could turn against others.
+/// The links to follow. Only root has privileges that a link could abuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
     /// Every link.
     All,
-    /// For root, its own links, and those whose owner may read what they lead to. For anybody else, every link.
+    /// For root, its own links, and links whose owner may read the target. For other users, every link.
     OfReaders,
-    /// For root, links that only root can have made. The last name is no link, whoever opens it.
+    /// For root, links that only root can have created. For all users, the last name must not be a link.
     OfRoot,
 }
 
-/// The users, other than root, who own links on the way to something; nobody where that does not matter.
+/// The uids of the owners of followed links, except root. Empty if they do not matter.
 pub type Owners = Vec<u32>;
 
-/// What something is.
+/// The type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Regular,
@@ -57,27 +57,27 @@ pub enum Kind {
     Device,
 }
 
-/// Why a file is not read.
+/// The reason why a file is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// It is not a regular file.
     Irregular(Kind),
-    /// It is larger than it may be.
+    /// It is larger than the limit.
     TooLarge,
-    /// A link of this user leads to it, and this user may not read it.
+    /// A link of this uid leads to it, but this uid may not read it.
     Untrusted(u32),
-    /// The kernel refuses it: also a link to nothing, with ENOENT, and a socket, with ENXIO (open(2)).
+    /// The kernel refuses it. This includes dangling links (ENOENT) and sockets (ENXIO, open(2)).
     Refused(Errno),
 }
 
-/// An open file, and what the kernel says about it.
+/// An open file and its status.
 #[derive(Debug)]
 pub struct Opened {
     file: OwnedFd,
     pub stat: FileStat,
 }
 
-/// Opens whatever is at a path.
+/// Opens any type of file.
 pub fn open(path: &Path, links: Links) -> Result<Opened, Error> {
     let (descriptor, owners) = descriptor(path, FILE, links)?;
     let opened = Opened::of(descriptor)?;
@@ -85,7 +85,7 @@ pub fn open(path: &Path, links: Links) -> Result<Opened, Error> {
     Ok(opened)
 }
 
-/// Opens whatever has a name in a directory; with `O_NOFOLLOW` among the flags no link.
+/// Opens any type of file by its name in a directory. With `O_NOFOLLOW` in `flags`, links are refused.
 pub fn open_below(
     directory: impl AsFd,
     name: &(impl NixPath + ?Sized),
@@ -94,12 +94,12 @@ pub fn open_below(
     Ok(Opened::of(openat(directory, name, FILE | flags, Mode::empty())?)?)
 }
 
-/// The content of a regular file of at most `limit` bytes.
+/// Reads a regular file of at most `limit` bytes.
 pub fn read(path: &Path, links: Links, limit: u64) -> Result<Vec<u8>, Error> {
     open(path, links)?.regular()?.read(limit)
 }
 
-/// The first `limit` bytes of whatever is at a path.
+/// Reads the first `limit` bytes of any type of file.
 pub fn beginning(path: &Path, links: Links, limit: u64) -> Result<Vec<u8>, Error> {
     open(path, links)?.beginning(limit)
 }
@@ -109,12 +109,12 @@ impl Opened {
         Ok(Self { stat: fstat(&descriptor)?, file: descriptor })
     }
 
-    /// What it is.
+    /// Its type.
     pub fn kind(&self) -> Kind {
         Kind::of(&self.stat)
     }
 
-    /// Itself, if it is a regular file.
+    /// Returns itself if it is a regular file.
     pub fn regular(self) -> Result<Self, Error> {
         match self.kind() {
             Kind::Regular => Ok(self),
@@ -122,7 +122,7 @@ impl Opened {
         }
     }
 
-    /// All that is in it, which is at most `limit` bytes.
+    /// Reads the whole content, of at most `limit` bytes.
     pub fn read(self, limit: u64) -> Result<Vec<u8>, Error> {
         if self.size() > limit {
             return Err(Error::TooLarge);
@@ -131,9 +131,9 @@ impl Opened {
         if content.len() as u64 > limit { Err(Error::TooLarge) } else { Ok(content) }
     }
 
-    /// What is in it, but no more than the first `limit` bytes.
+    /// Reads the first `limit` bytes.
     pub fn beginning(self, limit: u64) -> Result<Vec<u8>, Error> {
-        // Where the size is known, no further read has to find the end. In /proc every size is 0.
+        // A known size saves the read that finds the end. In /proc, every size is 0.
         let length = if self.size() > 0 { self.size().min(limit) } else { limit };
         let mut content = Vec::new();
         self.read_on(&mut content, length as usize)?;
@@ -156,14 +156,14 @@ impl Opened {
         Ok(())
     }
 
-    /// The size of a regular file; of anything else 0.
+    /// The size of a regular file; 0 for other types.
     pub fn size(&self) -> u64 {
         if self.kind() == Kind::Regular { u64::try_from(self.stat.st_size).unwrap_or(0) } else { 0 }
     }
 }
 
 impl Kind {
-    /// What `stat` is of.
+    /// The type in `stat`.
     pub fn of(stat: &FileStat) -> Self {
         match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
             SFlag::S_IFREG => Self::Regular,
@@ -193,7 +193,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// Refuses what links of these users lead to, unless it is their own, or everybody has these permissions.
+/// Refuses the target of links of these `owners`, unless each of them owns it or all users have `permissions` for it.
 pub fn trust(stat: &FileStat, owners: &[u32], permissions: u32) -> Result<(), Error> {
     let may_read = |owner: u32| stat.st_uid == owner || stat.st_mode & permissions == permissions;
     match owners.iter().find(|owner| !may_read(**owner)) {
@@ -202,9 +202,11 @@ pub fn trust(stat: &FileStat, owners: &[u32], permissions: u32) -> Result<(), Er
     }
 }
 
-/// Opens a file or directory by its path. With [`Links::OfReaders`] the caller has to [`trust`] the owners of the links.
+/// Opens a file or directory by its path. With [`Links::OfReaders`], the caller must check the owners with [`trust`].
 ///
-/// ELOOP where a link is on the way that may not lead there.
+/// # Errors
+///
+/// ELOOP if a link must not be followed.
 pub fn descriptor(path: &Path, flags: OFlag, links: Links) -> nix::Result<(OwnedFd, Owners)> {
     if links == Links::All || (links == Links::OfReaders && !geteuid().is_root()) {
         return Ok((openat(AT_FDCWD, path, flags, Mode::empty())?, Owners::new()));
@@ -213,7 +215,7 @@ pub fn descriptor(path: &Path, flags: OFlag, links: Links) -> nix::Result<(Owned
         Err(Errno::ELOOP) if links == Links::OfReaders => {
             through_last_link(path, flags).or_else(|_| walk(path, flags, links))
         }
-        // There is a link; or an older kernel, or an engine whose filter does not know the call.
+        // There is a link, or an older kernel or the engine's seccomp filter lacks openat2(2).
         Err(Errno::ELOOP | Errno::ENOSYS | Errno::EPERM) => walk(path, flags, links),
         opened => Ok((opened?, Owners::new())),
     }
@@ -223,11 +225,11 @@ fn without_links(flags: OFlag) -> OpenHow {
     OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS)
 }
 
-/// [`walk`] where the only link is the last name, as with certbot: a tenth of the calls.
+/// Like [`walk`], if only the last name is a link, as with certbot. It needs a tenth of the system calls.
 fn through_last_link(path: &Path, flags: OFlag) -> nix::Result<(OwnedFd, Owners)> {
     let (parent, name) = path.parent().zip(path.file_name()).ok_or(Errno::EINVAL)?;
     let parent = openat2(AT_FDCWD, parent, without_links(OFlag::O_PATH | OFlag::O_CLOEXEC))?;
-    // The link itself, so that its owner and its text are of one and the same.
+    // Open the link itself, so that owner and target belong to the same link.
     let link = openat(&parent, name, STEP, Mode::empty())?;
     let owner = fstat(&link)?.st_uid;
     let target = readlinkat(&link, "")?;
@@ -235,11 +237,11 @@ fn through_last_link(path: &Path, flags: OFlag) -> nix::Result<(OwnedFd, Owners)
     Ok((opened, if owner == 0 { Owners::new() } else { vec![owner] }))
 }
 
-/// [`descriptor`], name by name.
+/// Like [`descriptor`], name by name.
 fn walk(path: &Path, flags: OFlag, links: Links) -> nix::Result<(OwnedFd, Owners)> {
-    let (mut here, mut left, mut owners, mut count) = (None, Vec::new(), Owners::new(), 0);
-    push(&mut left, path);
-    while let Some(name) = left.pop() {
+    let (mut here, mut rest, mut owners, mut count) = (None, Vec::new(), Owners::new(), 0);
+    push(&mut rest, path);
+    while let Some(name) = rest.pop() {
         let directory = here.as_ref().map_or(AT_FDCWD, OwnedFd::as_fd);
         let next = openat(directory, &*name, STEP, Mode::empty())?;
         if name == "/" {
@@ -248,7 +250,7 @@ fn walk(path: &Path, flags: OFlag, links: Links) -> nix::Result<(OwnedFd, Owners
         }
         let stat = fstat(&next)?;
         if Kind::of(&stat) != Kind::Link {
-            if left.is_empty() {
+            if rest.is_empty() {
                 let opened = openat(directory, &*name, flags | OFlag::O_NOFOLLOW, Mode::empty())?;
                 return Ok((opened, owners));
             }
@@ -256,28 +258,28 @@ fn walk(path: &Path, flags: OFlag, links: Links) -> nix::Result<(OwnedFd, Owners
             continue;
         }
         count += 1;
-        let may_lead = links != Links::OfRoot
-            || (!left.is_empty() && is_of_root(&stat, &fstatat(directory, ".", AtFlags::empty())?));
-        if count > MAX_LINKS || !may_lead {
+        let is_allowed = links != Links::OfRoot
+            || (!rest.is_empty() && is_of_root(&stat, &fstatat(directory, ".", AtFlags::empty())?));
+        if count > MAX_LINKS || !is_allowed {
             return Err(Errno::ELOOP);
         }
         if stat.st_uid != 0 && !owners.contains(&stat.st_uid) {
             owners.push(stat.st_uid);
         }
-        push(&mut left, Path::new(&readlinkat(&next, "")?));
+        push(&mut rest, Path::new(&readlinkat(&next, "")?));
     }
     Ok((openat(here.as_ref().map_or(AT_FDCWD, OwnedFd::as_fd), ".", flags, Mode::empty())?, owners))
 }
 
-/// Whether only root can have made a link: it is root's, in a directory of root's that nobody else may write to.
+/// Whether only root can have created a link: root owns it, and only root can write to its directory.
 fn is_of_root(link: &FileStat, directory: &FileStat) -> bool {
     !geteuid().is_root() || (link.st_uid == 0 && directory.st_uid == 0 && directory.st_mode & 0o022 == 0)
 }
 
-/// Puts the names of a path, `/` among them, before those that are left. The next one is the last in the list.
-pub(super) fn push(left: &mut Vec<OsString>, path: &Path) {
+/// Adds the names of a path, including `/`, to the remaining names. The last in the list is the next one.
+pub(super) fn push(rest: &mut Vec<OsString>, path: &Path) {
     let names = path.components().rev().filter(|name| *name != Component::CurDir);
-    left.extend(names.map(|name| name.as_os_str().to_owned()));
+    rest.extend(names.map(|name| name.as_os_str().to_owned()));
 }
 
 #[cfg(test)]
@@ -296,7 +298,7 @@ mod tests {
         Ok(fstat(opened?.0)?.st_ino)
     }
 
-    /// The inode of a directory that only root's links may lead to, or the error, whichever way it is looked for.
+    /// Opens a directory with [`Links::OfRoot`] in both ways. Returns the inode or the error, which must be the same.
     fn directory(path: &Path) -> Result<u64, Errno> {
         let found = inode(descriptor(path, DIRECTORY, Links::OfRoot));
         assert_eq!(found, inode(walk(path, DIRECTORY, Links::OfRoot)), "{}", path.display());
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_told_and_not_waited_for() {
+    fn irregular_files_are_refused_without_waiting() {
         let place = TestDir::new();
         let at = |name: &str| place.path().join(name);
         mkfifo(&at("fifo"), Mode::S_IRWXU).unwrap();
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_read_than_the_limit() {
+    fn reading_stops_at_the_limit() {
         let place = TestDir::new();
         place.write("file", "0123456789");
         let path = place.path().join("file");
@@ -349,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_or_shrinks_meanwhile_is_read_as_far_as_it_was_and_is() {
+    fn files_that_grow_or_shrink_are_read_to_the_old_or_new_end() {
         let place = TestDir::new();
         place.write("file", "01234");
         let path = place.path().join("file");
@@ -368,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn below_a_directory_no_link_is_followed_where_that_is_said() {
+    fn open_below_can_refuse_links() {
         let place = TestDir::new();
         place.write("file", "text");
         symlink("file", place.path().join("link")).unwrap();
@@ -380,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn the_link_of_a_user_who_may_not_read_the_file_is_not_followed_as_root() {
+    fn root_follows_links_only_if_their_owner_may_read_the_file() {
         let place = TestDir::new();
         let at = |name: &str| place.path().join(name);
         place.write("real/file", "text");
@@ -412,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_name_is_never_a_link_where_only_those_of_root_may_lead() {
+    fn with_links_of_root_the_last_name_is_never_a_link() {
         let place = TestDir::new();
         fs::create_dir(place.path().join("real")).unwrap();
         symlink("real", place.path().join("link")).unwrap();
@@ -431,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_on_the_way_is_followed_where_root_alone_can_have_made_it() {
+    fn a_link_on_the_way_is_followed_if_only_root_can_have_created_it() {
         let place = TestDir::new();
         fs::create_dir_all(place.path().join("real/below")).unwrap();
         symlink("real", place.path().join("link")).unwrap();
@@ -450,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_round_in_circles_are_an_error() {
+    fn circular_links_are_an_error() {
         let place = TestDir::new();
         symlink("b", place.path().join("a")).unwrap();
         symlink("a", place.path().join("b")).unwrap();

@@ -1,8 +1,8 @@
-//! Watching files and directories: the kernel tells when something about them changes (inotify(7)).
+//! Watches files and directories for changes (inotify(7)).
 //!
-//! A [`Watch`] belongs to PID 1 and to what it forks: all of them have the same queue of events. PID 1 asks the kernel for a
-//! signal when something comes, and reads nothing; its first child says what is watched, and the child that it forks for a
-//! reload reads what has happened. Which watch is for what is nowhere kept: to add the same again gives the same.
+//! PID 1 and its forked children share a [`Watch`] and its queue of events. PID 1 gets a signal for events, but reads
+//! none. Its first child adds the watched places. A child for a reload reads the events. Nothing records the watch
+//! descriptors: adding the same place again returns the same descriptor.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -23,38 +23,38 @@ use crate::os::system;
 use crate::os::trusted_file::{MAX_LINKS, push};
 use crate::text::several;
 
-/// What comes and goes in a directory, and the directory itself.
+/// Entries appear in or vanish from a directory, or the directory itself vanishes.
 const COMING_AND_GOING: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_DELETE)
     .union(AddWatchFlags::IN_MOVED_FROM)
     .union(AddWatchFlags::IN_MOVED_TO)
     .union(ITSELF_GONE);
 
-/// A directory that is not where it was, or not any more.
+/// A directory was moved or deleted.
 const ITSELF_GONE: AddWatchFlags = AddWatchFlags::IN_DELETE_SELF.union(AddWatchFlags::IN_MOVE_SELF);
 
-/// What the kernel tells unasked. After the overflow of its queue anything can have been.
+/// Events that the kernel always reports. After an overflow, any event may be lost.
 const WITHOUT_ASKING: AddWatchFlags = AddWatchFlags::IN_UNMOUNT.union(AddWatchFlags::IN_Q_OVERFLOW);
 
-/// What files are: a writer is finished, or they are readable to others than before.
+/// Content of files: a writer has closed one, or permissions changed.
 const CONTENT: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE.union(AddWatchFlags::IN_ATTRIB);
 
-/// Leaves what a watch is for already: one directory may be in two places. (nix has no name for it.)
+/// Adds to an existing watch's events, because two paths may lead to one directory. nix lacks this constant.
 const MASK_ADD: AddWatchFlags = AddWatchFlags::from_bits_retain(libc::IN_MASK_ADD);
 
-/// How often is looked again at links that change while watches are added. Then events of their own tell of it.
+/// Limit of retries for links that change while watches are added. Later changes cause events.
 const ATTEMPTS: usize = 5;
 
-/// The kernel's queue of what happens to what is watched.
+/// The kernel's queue of events for the watched places.
 pub struct Watch(Inotify);
 
 impl Watch {
-    /// Makes the queue, with nothing watched yet. From here on the kernel sends SIGIO to this process, and to none that it
-    /// forks, for what comes into it. No program that is executed inherits it.
+    /// Creates an empty queue. For each event, the kernel sends SIGIO to this process, but not to forked processes.
+    /// Executed programs do not inherit the queue.
     ///
     /// # Errors
     ///
-    /// EMFILE where the user has too many of them, and others where the kernel has none: see [`refused`].
+    /// EMFILE if the user has too many queues, or others if the kernel lacks inotify: see [`refused`].
     pub fn new() -> nix::Result<Self> {
         let watch = Self(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
         system::own_signals_of(watch.0.as_fd())?;
@@ -62,15 +62,15 @@ impl Watch {
         Ok(watch)
     }
 
-    /// No signal tells of what comes from here on.
+    /// Stops signals for events.
     pub fn pause(&self) {
-        // It has succeeded before.
+        // `new` has done the same with success.
         let _ = self.set_flags(OFlag::O_NONBLOCK);
     }
 
-    /// The opposite of [`Watch::pause`]. What came meanwhile is to be asked for.
+    /// Resumes signals for events. Earlier events cause none: check [`Watch::has_events`].
     pub fn resume(&self) {
-        // It has succeeded before.
+        // `new` has done the same with success.
         let _ = self.set_flags(OFlag::O_NONBLOCK | OFlag::O_ASYNC);
     }
 
@@ -78,22 +78,21 @@ impl Watch {
         fcntl(&self.0, FcntlArg::F_SETFL(flags)).map(drop)
     }
 
-    /// Whether there is something to read.
+    /// Whether there are events to read.
     pub fn has_events(&self) -> bool {
         system::readable_bytes(self.0.as_fd()).is_ok_and(|bytes| bytes > 0)
     }
 
-    /// Forgets what has come. PID 1 does this too, so it allocates nothing.
+    /// Discards all events. It allocates nothing, because PID 1 calls it.
     pub fn discard(&self) {
         let mut events = [0; 4096];
         while read(&self.0, &mut events).is_ok_and(|length| length > 0) {}
     }
 
-    /// Watches what `find` shows, by absolute paths: of a directory all that is in it, of a file that file alone; of what
-    /// is not there that it appears; of links, wherever in a path they are, that they lead elsewhere.
+    /// Watches the absolute paths that `find` passes to its argument. A directory is watched with all its entries, a
+    /// file alone. A missing path is watched until it appears, and each link in a path for changes.
     ///
-    /// What is shown is watched from that moment on, so whoever reads it afterwards has what is there, or an event tells
-    /// of it. What is watched already stays so.
+    /// The watch begins when a path is passed: every change after a later read causes an event. Existing watches stay.
     pub fn add(&self, find: impl FnOnce(&mut dyn FnMut(&Path))) -> Watched {
         let mut adding =
             Adding { watch: self, places: Places::default(), watched: HashMap::new(), is_full: false };
@@ -107,15 +106,14 @@ impl Watch {
         Watched { directories, problems: not_watched(adding.places.problems) }
     }
 
-    /// Has the next thing that appears in a directory be an event: for who knows that something will, and wants to be asked
-    /// again after it.
+    /// Makes the next new entry in a directory an event, for a caller that will create one to cause another reload.
     pub fn remind(&self, directory: &Path) {
-        // Where the kernel has no more watches for us, the next real event comes.
+        // If the kernel's limit of watches is reached, the next real event does the same.
         let _ = self.0.add_watch(directory, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ONESHOT);
     }
 
-    /// Reads what has come until nothing did for a time of `quiet`, or a time of `at_most` is over: whoever writes files
-    /// is finished then, or never is. Tells whether any of it is about what is watched.
+    /// Reads events until none has come for `quiet`, so that writers have finished, but no longer than `at_most`.
+    /// Returns whether any event is about a watched place.
     pub fn settle(&self, watched: &Watched, quiet: Duration, at_most: Duration) -> bool {
         let end = Instant::now() + at_most;
         let mut is_relevant = false;
@@ -128,22 +126,22 @@ impl Watch {
         }
     }
 
-    /// Waits until something comes, or a time of `limit` is over. True where there is something to read.
+    /// Waits for events, no longer than `limit`. Returns whether there are events to read.
     pub fn wait(&self, limit: Duration) -> bool {
         let mut queue = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
         poll(&mut queue, limit).is_ok_and(|ready| ready > 0)
     }
 
-    /// Reads all that is there.
+    /// Reads all queued events. Returns whether any is about a watched place.
     fn take(&self, watched: &Watched) -> bool {
         let mut is_relevant = false;
         while let Ok(events) = self.0.read_events() {
             for event in events {
                 is_relevant |= watched.is_relevant(&event);
-                // Nobody has to hear of it again.
+                // This directory needs no further events.
                 if watched.is_foreign(&event) {
-                    // It may be gone already.
+                    // The watch may have been removed already.
                     let _ = self.0.rm_watch(event.wd);
                 }
             }
@@ -152,12 +150,12 @@ impl Watch {
     }
 }
 
-/// What is being watched.
+/// The work of [`Watch::add`].
 struct Adding<'a> {
     watch: &'a Watch,
     places: Places,
     watched: HashMap<PathBuf, WatchDescriptor>,
-    /// Whether the kernel has no more watches for us.
+    /// Whether the kernel's limit of watches is reached.
     is_full: bool,
 }
 
@@ -166,7 +164,7 @@ impl Adding<'_> {
         if self.places.directories.get(path).is_some_and(|interest| interest.in_everything) {
             return;
         }
-        // A link may have come to lead elsewhere just before its directory was watched: so it is looked at again.
+        // Follow the path again, because a link may have changed just before its directory was watched.
         for _ in 0..ATTEMPTS {
             if let Err(problem) = self.places.follow(path) {
                 self.problem(problem);
@@ -189,7 +187,7 @@ impl Adding<'_> {
         }
         match self.watch.0.add_watch(&directory, flags) {
             Ok(descriptor) => drop(self.watched.insert(directory, descriptor)),
-            // It has gone since it was looked at.
+            // It has vanished since `follow` found it.
             Err(Errno::ENOENT | Errno::ENOTDIR) => {}
             Err(error) => {
                 self.is_full = error == Errno::ENOSPC;
@@ -205,16 +203,16 @@ impl Adding<'_> {
     }
 }
 
-/// What is watched, and what could not be.
+/// The watched directories.
 pub struct Watched {
     directories: BTreeMap<WatchDescriptor, Interest>,
-    /// What is not watched and why, a sentence each, with what to do.
+    /// The places that cannot be watched, one sentence per reason, with a remedy.
     pub problems: Vec<String>,
 }
 
 impl Watched {
     fn is_relevant(&self, event: &InotifyEvent) -> bool {
-        // It follows on something that was relevant, or on our own call.
+        // It follows a relevant event, or our own call.
         if event.mask.contains(AddWatchFlags::IN_IGNORED) {
             return false;
         }
@@ -226,24 +224,24 @@ impl Watched {
                 interest.in_everything
                     || event.name.as_ref().is_some_and(|name| interest.in_names.contains(name))
             }
-            // It was watched, until just this happened.
+            // This event has changed the set of watched directories.
             None => true,
         }
     }
 
-    /// Whether an event is of a directory that need not be watched any more.
+    /// Whether an event's directory no longer needs its watch.
     fn is_foreign(&self, event: &InotifyEvent) -> bool {
         let is_over = event.mask.intersects(AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_Q_OVERFLOW);
         !is_over && !self.directories.contains_key(&event.wd)
     }
 }
 
-/// What of a directory counts.
+/// The relevant entries of a directory.
 #[derive(Debug, Default, PartialEq)]
 struct Interest {
     in_everything: bool,
     in_names: BTreeSet<OsString>,
-    /// Whether what is written into its files counts, and not only that they come and go.
+    /// Whether changed content of files is relevant, and not only their names.
     in_content: bool,
 }
 
@@ -255,21 +253,21 @@ impl Interest {
     }
 }
 
-/// The directories that have to be watched for some paths.
+/// The directories to watch for some paths.
 #[derive(Debug, Default, PartialEq)]
 struct Places {
     /// By their paths without links.
     directories: HashMap<PathBuf, Interest>,
-    /// What could not be looked at.
+    /// Paths without access.
     problems: Vec<(PathBuf, Errno)>,
-    /// What was seen to be a directory.
+    /// Known directories.
     known: HashSet<PathBuf>,
-    /// The directories of which more is to be watched than before.
+    /// New directories, and directories that now need more events.
     changed: Vec<PathBuf>,
 }
 
 impl Places {
-    /// Goes along a path as the kernel does, and notes each place where it could come to lead elsewhere.
+    /// Follows a path like the kernel, and records each place where a change could redirect it.
     fn follow(&mut self, path: &Path) -> Result<(), (PathBuf, Errno)> {
         let mut directory = PathBuf::from("/");
         let mut links = 0;
@@ -314,7 +312,7 @@ impl Places {
         Ok(())
     }
 
-    /// Notes a name in a directory.
+    /// Records a name in a directory.
     fn name(&mut self, directory: &Path, name: &OsStr, in_content: bool) {
         self.note(directory.to_owned(), |interest| {
             interest.in_names.insert(name.to_owned());
@@ -336,7 +334,7 @@ fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }
 
-/// Why nothing is watched where [`Watch::new`] fails, and what to do.
+/// The warning if [`Watch::new`] fails, with a remedy.
 pub fn refused(error: Errno) -> String {
     match error {
         Errno::EMFILE => {
@@ -351,11 +349,11 @@ pub fn refused(error: Errno) -> String {
     }
 }
 
-/// Which places are not watched and why, a sentence for each reason, with what to do.
+/// The warnings for places that cannot be watched: one sentence per reason, with a remedy.
 fn not_watched(mut places: Vec<(PathBuf, Errno)>) -> Vec<String> {
     places.sort_unstable_by(|one, other| (one.1 as i32, &one.0).cmp(&(other.1 as i32, &other.0)));
     places.dedup();
-    let say = |places: &[(PathBuf, Errno)]| {
+    let describe = |places: &[(PathBuf, Errno)]| {
         let paths: Vec<String> = places.iter().map(|(path, _)| path.display().to_string()).collect();
         let what = several(&paths);
         match places[0].1 {
@@ -370,7 +368,7 @@ fn not_watched(mut places: Vec<(PathBuf, Errno)>) -> Vec<String> {
             error => format!("Not watched: {what}: {}: send SIGHUP after a renewal", error.desc()),
         }
     };
-    places.chunk_by(|one, other| one.1 == other.1).map(say).collect()
+    places.chunk_by(|one, other| one.1 == other.1).map(describe).collect()
 }
 
 #[cfg(test)]
@@ -383,14 +381,14 @@ mod tests {
     const QUIET: Duration = Duration::from_millis(50);
     const AT_MOST: Duration = Duration::from_secs(20);
 
-    /// A queue of events that the test harness gets no signal for.
+    /// A queue of events that sends no signals to the test harness.
     fn watch() -> Watch {
         let watch = Watch::new().unwrap();
         watch.pause();
         watch
     }
 
-    /// A directory, and what watches a path below it.
+    /// A directory, and a watch for a path below it.
     struct Case {
         root: TestDir,
         path: PathBuf,
@@ -398,7 +396,7 @@ mod tests {
     }
 
     impl Case {
-        /// `prepare` makes what is there when watching begins.
+        /// Creates the case. `prepare` creates the initial files.
         fn new(path: &str, prepare: impl FnOnce(&TestDir)) -> Self {
             let root = TestDir::new();
             prepare(&root);
@@ -416,7 +414,7 @@ mod tests {
             self.root.path().join(path)
         }
 
-        /// Whether what happens is seen, as a forked child would: it does not know what was watched before.
+        /// Whether `happen` causes relevant events. Like a forked child, this adds all watches again.
         fn sees(&self, happen: impl FnOnce(&TestDir)) -> bool {
             happen(&self.root);
             let is_relevant = self.watch.settle(&self.add(), QUIET, AT_MOST);
@@ -426,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_a_directory_are_seen() {
+    fn changes_in_a_directory_are_relevant() {
         let case = Case::new("certs", |root| root.write("certs/a.pem", "one"));
         assert!(!case.sees(|_| ()));
         assert!(!case.sees(|root| drop(fs::read(root.path().join("certs/a.pem")).unwrap())));
@@ -440,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_file_the_others_beside_it_are_not() {
+    fn for_a_file_its_neighbours_are_not_relevant() {
         let case = Case::new("certs/a.pem", |root| root.write("certs/a.pem", "one"));
         assert!(!case.sees(|root| root.write("certs/b.pem", "")));
         assert!(case.sees(|root| root.write("certs/a.pem", "two")));
@@ -451,14 +449,14 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_appears_later_is_seen_and_then_watched() {
+    fn a_new_directory_is_relevant_and_then_watched() {
         let case = Case::new("a/b/certs", |_| ());
         assert!(!case.sees(|root| root.write("other/file", "")));
         assert!(case.sees(|_| fs::create_dir(case.at("a")).unwrap()));
         assert!(!case.sees(|root| root.write("a/other", "")));
         assert!(case.sees(|root| root.write("a/b/certs/a.pem", "")));
         assert!(case.sees(|root| root.write("a/b/certs/b.pem", "")));
-        // Of the directories above there is nothing more to hear.
+        // The directories above are no longer watched.
         case.sees(|root| root.write("a/once", ""));
         case.sees(|root| root.write("once", ""));
         assert!(!case.sees(|root| root.write("a/twice", "")));
@@ -467,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_replaced_is_watched_again() {
+    fn a_replaced_directory_is_watched_again() {
         let case = Case::new("certs", |root| root.write("certs/a.pem", ""));
         assert!(case.sees(|_| fs::rename(case.at("certs"), case.at("old")).unwrap()));
         assert!(case.sees(|root| root.write("certs/a.pem", "")));
@@ -477,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_swapped_by_rename_is_seen_wherever_it_is() {
+    fn a_replaced_link_is_relevant_anywhere_in_a_path() {
         let prepare = |root: &TestDir| {
             for version in ["one", "two"] {
                 root.write(&format!("{version}/live/a.pem"), version);
@@ -497,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_as_certbot_does_it_is_seen() {
+    fn a_renewal_by_certbot_is_relevant() {
         let case = Case::new("live/a.example/fullchain.pem", |root| {
             root.write("archive/a.example/fullchain1.pem", "one");
             root.write("live/a.example/README", "");
@@ -514,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_of_kubernetes_is_seen_when_it_is_replaced() {
+    fn an_updated_kubernetes_volume_is_relevant() {
         let case = Case::new("certs/tls.crt", |root| {
             root.write("certs/..2030_01/tls.crt", "one");
             symlink("..2030_01", root.path().join("certs/..data")).unwrap();
@@ -532,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_is_over_in_one_go() {
+    fn many_events_are_read_at_once() {
         let case = Case::new("certs", |root| root.write("certs/0.pem", ""));
         let storm = case.sees(|root| {
             (0..10_000).for_each(|number| root.write(&format!("certs/{}.pem", number % 7), ""));
@@ -541,12 +539,12 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_overflows_counts() {
+    fn an_overflow_of_the_queue_is_relevant() {
         let case = Case::new("certs/a.pem", |root| root.write("certs/a.pem", ""));
         let limit: usize =
             fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
         let overflow = case.sees(|root| {
-            // What is the same as the last is not queued.
+            // The kernel does not queue an event that equals the previous one.
             (0..=limit).for_each(|number| root.write(&format!("certs/{}", number % 2), ""));
         });
         assert!(overflow);
@@ -554,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_until_the_writer_is_finished_but_not_for_ever() {
+    fn settle_waits_for_writers_but_not_forever() {
         let case = Case::new("certs", |root| root.write("certs/a.pem", ""));
         let (path, quiet) = (case.at("certs/a.pem"), Duration::from_millis(200));
         let writer = std::thread::spawn(move || {
@@ -585,13 +583,13 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_watches_are_added_is_found() {
+    fn changes_while_watches_are_added_are_not_missed() {
         let root = TestDir::new();
         let path = root.path().join("certs");
         let watch = watch();
         let watched = watch.add(|show| {
             show(&path);
-            // Whoever reads it now has it, and whoever has read it before hears of it.
+            // A later reader sees the directory, and an earlier one gets an event.
             fs::create_dir(&path).unwrap();
             assert!(watch.has_events());
             show(&path);
@@ -615,26 +613,26 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_watched_is_said_with_what_to_do() {
-        let say = |errors: &[Errno]| {
+    fn unwatched_places_are_reported_with_a_remedy() {
+        let describe = |errors: &[Errno]| {
             let places = errors.iter().enumerate();
             not_watched(places.map(|(number, error)| (format!("/certs/{number}").into(), *error)).collect())
         };
         for (sentences, words) in [
-            (say(&[Errno::ENOSPC]), ["/certs/0", "raise fs.inotify.max_user_watches"]),
-            (say(&[Errno::EACCES; 9]), ["/certs/0, /certs/1", "may not read"]),
-            (say(&[Errno::EIO]), ["/certs/0", "send SIGHUP"]),
+            (describe(&[Errno::ENOSPC]), ["/certs/0", "raise fs.inotify.max_user_watches"]),
+            (describe(&[Errno::EACCES; 9]), ["/certs/0, /certs/1", "may not read"]),
+            (describe(&[Errno::EIO]), ["/certs/0", "send SIGHUP"]),
             (vec![refused(Errno::EMFILE)], ["are not watched", "raise fs.inotify.max_user_instances"]),
             (vec![refused(Errno::ENOSYS)], ["are not watched", "send SIGHUP"]),
         ] {
             assert_eq!(sentences.len(), 1, "{sentences:?}");
             assert!(words.iter().all(|word| sentences[0].contains(word)), "{sentences:?}");
         }
-        assert_eq!(say(&[Errno::EACCES, Errno::EIO, Errno::EACCES]).len(), 2);
+        assert_eq!(describe(&[Errno::EACCES, Errno::EIO, Errno::EACCES]).len(), 2);
     }
 
     #[test]
-    fn what_may_not_be_read_is_a_problem_and_the_rest_is_watched() {
+    fn unreadable_places_are_reported_and_others_watched() {
         if !geteuid().is_root() {
             return;
         }
