@@ -1,21 +1,21 @@
-//! Digests that stay the same for all time: SHA-256, cut to 64 bits.
+//! Digests that never change between versions: the first 64 bits of SHA-256.
 
 use std::fmt;
 
 use ring::digest::{Context, SHA256};
 
-/// The digest of some bytes.
+/// The digest of `content`.
 pub fn of(content: &[u8]) -> u64 {
     let mut digest = Digest::new();
     digest.add(content);
     digest.finish()
 }
 
-/// A digest of what is added to it piece by piece, wherever one piece ends.
+/// A digest of bytes that are added in pieces. The borders between pieces do not matter.
 pub struct Digest(Context);
 
 impl Digest {
-    /// The digest of nothing, so far.
+    /// Starts an empty digest.
     pub fn new() -> Self {
         Self(Context::new(&SHA256))
     }
@@ -25,7 +25,7 @@ impl Digest {
         self.0.update(content);
     }
 
-    /// The digest.
+    /// Returns the digest.
     pub fn finish(self) -> u64 {
         let digest = self.0.finish();
         digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))

@@ -1,32 +1,32 @@
-//! Names and places: what is called what, in the image, in the runtime directory and in a generation.
+//! Names and paths in the image, in the runtime directory and in a generation.
 
 use std::path::{Path, PathBuf};
 
-/// The configuration directory, where no setting says otherwise.
+/// The default configuration directory.
 pub const CONFIG_DIR: &str = "/etc/prosody";
 
-/// The data directory, where no setting says otherwise.
+/// The default data directory.
 pub const DATA_DIR: &str = "/var/lib/prosody";
 
-/// The runtime directory, where no setting says otherwise.
+/// The default runtime directory.
 pub const RUNTIME_DIR: &str = "/run/prosody";
 
-/// The directory that Prosody's own default configuration writes log files to, and other images have a volume for.
+/// The log directory in Prosody's default configuration. Other images have a volume for it.
 pub const LOG_DIR: &str = "/var/log/prosody";
 
-/// The main file's name, and the name of a custom configuration file.
+/// The name of the main file, rendered or custom.
 pub const MAIN_FILE: &str = "prosody.cfg.lua";
 
-/// The link in the runtime directory that names the generation in force.
+/// The link in the runtime directory to the current generation.
 pub const CURRENT: &str = "current";
 
-/// The directory for Prosody's process id and its admin socket: the only one in the runtime directory that Prosody writes to.
+/// The directory for Prosody's process id and its admin socket. Prosody writes nowhere else in the runtime directory.
 pub const SERVER_DIR: &str = "server";
 
-/// The addresses for the health check to try, in the runtime directory and in each generation.
+/// The addresses for the health check, in the runtime directory and in each generation.
 pub const HEALTH_FILE: &str = "health";
 
-/// Our process id, for whoever signals us where we are not process 1.
+/// Our process id, for signals when we are not process 1.
 pub const PID_FILE: &str = "entrypoint.pid";
 
 /// The state that the server was started with, in the runtime directory.
@@ -38,36 +38,36 @@ pub const STATE_FILE: &str = "state";
 /// The folder of certificates in a generation.
 pub const CERTIFICATES_DIR: &str = "certificates";
 
-/// The folder of a generation that modules of the collection are linked into.
+/// The folder of a generation with links to modules of the collection.
 pub const MODULES_DIR: &str = "community-modules";
 
-/// The module that creates accounts, without `mod_`.
+/// The name of the module that creates accounts, without `mod_`.
 pub const ACCOUNTS_MODULE: &str = "entrypoint_accounts";
 
-/// The accounts to create, in the server's directory.
+/// The accounts to create, in [`SERVER_DIR`].
 pub const ACCOUNTS_FILE: &str = "accounts";
 
-/// The folder of certificates in the configuration directory, where no setting says otherwise. Prosody looks there by itself
-/// with a custom configuration file.
+/// The default folder of certificates in the configuration directory. With a custom main file, Prosody itself searches
+/// it.
 pub const DEFAULT_CERTIFICATES: &str = "certs";
 
-/// The folder that some images in use today fill with modules for their users.
+/// A folder of modules for users in some other images.
 pub const MODULES_ENABLED_DIR: &str = "/opt/prosody-modules-enabled";
 
-/// The collection of community modules, where no setting says otherwise.
+/// The default collection of community modules.
 pub const COLLECTION_DIR: &str = "/opt/prosody-modules-available";
 
-/// The SQLite file that the storage `sqlite` uses, in the data directory.
+/// The SQLite file of the storage `sqlite`, in the data directory.
 pub const SQLITE_FILE: &str = "prosody.sqlite";
 
-/// DNSSEC's trust anchor, from Debian's `dns-root-data`.
+/// The DNSSEC trust anchor, from Debian's `dns-root-data`.
 pub const ROOT_ANCHOR: &str = "/usr/share/dns/root.ds";
 
-/// The directory of self-signed certificates in the data directory. No host's own directory can have this name: Prosody
-/// (`util/datamanager.lua`) percent-encodes everything in a host's name but ASCII letters and digits.
+/// The directory of self-signed certificates in the data directory. A host's directory cannot have this name: Prosody
+/// (`util/datamanager.lua`) percent-encodes all characters in it except ASCII letters and digits.
 pub const SELF_SIGNED_DIR: &str = "self-signed";
 
-/// The prefix of generations' names.
+/// The prefix of a generation's name.
 const GENERATION: &str = "generation-";
 
 /// The name of a generation.
@@ -75,13 +75,13 @@ pub fn generation(number: u64) -> String {
     format!("{GENERATION}{number}")
 }
 
-/// The number of the generation that has this name.
+/// The number in a generation's name; `None` for other names.
 pub fn generation_number(name: &str) -> Option<u64> {
-    // Beyond this there would soon be no next one.
+    // Leave room for the next numbers.
     name.strip_prefix(GENERATION)?.parse().ok().filter(|&number: &u64| number < u64::MAX / 2)
 }
 
-/// The accounts' file in a runtime directory.
+/// The file of accounts in a runtime directory.
 pub fn accounts_file(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join(SERVER_DIR).join(ACCOUNTS_FILE)
 }
@@ -96,12 +96,12 @@ pub fn self_signed_dir(data_dir: &Path) -> PathBuf {
     data_dir.join(SELF_SIGNED_DIR)
 }
 
-/// The self-signed certificate of `host` (in ASCII), below its directory. Prosody takes the key from [`self_signed_key`].
+/// The self-signed certificate of `host` (in ASCII), below [`SELF_SIGNED_DIR`].
 pub fn self_signed_certificate(host: &str) -> String {
     format!("{host}.crt")
 }
 
-/// The key of the self-signed certificate of `host` (in ASCII), below the same directory.
+/// The key of the self-signed certificate of `host` (in ASCII), below [`SELF_SIGNED_DIR`]. Prosody expects it there.
 pub fn self_signed_key(host: &str) -> String {
     format!("{host}.key")
 }

@@ -1,6 +1,7 @@
-//! The parts of `prosody-entrypoint`, as a library: what the binary, the tests and the fuzz targets share.
+//! The library of `prosody-entrypoint`, for the binary, the tests and the fuzz targets.
 //!
-//! The way of a start: [`commands`] → [`mod@settings`] → [`facts`] → [`plan`] → [`apply`] → [`init`].
+//! The order of a start: [`commands`] → [`init`] → [`mod@configure`], with the stages [`mod@settings`] → [`facts`] →
+//! [`intent`] → [`survey`] → [`plan`] → [`apply`].
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::string_slice))]
 

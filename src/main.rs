@@ -14,19 +14,19 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     let mut arguments: Vec<OsString> = arguments.collect();
-    let called = Path::new(&name).file_name().and_then(OsStr::to_str);
+    let program_name = Path::new(&name).file_name().and_then(OsStr::to_str);
     let first = arguments.first().and_then(|first| first.to_str());
-    let result = match (called, first) {
-        // To programs under it, /proc/1 is open as it is with tini.
+    let result = match (program_name, first) {
+        // As with tini, other programs can read /proc/1.
         (Some("tini"), _) => commands::init::run("tini", arguments),
-        (called, Some("init")) if called != Some("prosodyctl") => {
+        (program_name, Some("init")) if program_name != Some("prosodyctl") => {
             commands::init::run("prosody-entrypoint init", arguments.split_off(1))
         }
-        (called, first) => {
+        (program_name, first) => {
             privileges::hide_environment();
             match first {
-                _ if called == Some("prosodyctl") => commands::prosodyctl::run(arguments),
-                // Only our own commands are worth a parser: PID 1 is to stay small.
+                _ if program_name == Some("prosodyctl") => commands::prosodyctl::run(arguments),
+                // Only our own commands use the parser, to keep PID 1 small.
                 Some(first) if COMMANDS.contains(&first) || first.starts_with('-') => own_command(),
                 _ => commands::run::run(arguments),
             }
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     ExitCode::from(status.code())
 }
 
-/// One of our own commands. Runs in this process: nothing is supervised.
+/// Runs one of our own commands in this process, without supervision.
 fn own_command() -> Result<ExitStatus, Failure> {
     match Cli::try_parse() {
         Ok(cli) => match cli.command {
@@ -49,7 +49,7 @@ fn own_command() -> Result<ExitStatus, Failure> {
             Command::Init { arguments } => commands::init::run("prosody-entrypoint init", arguments),
         },
         Err(message) => {
-            // A reader that went away is no failure of ours.
+            // A closed pipe is not a failure.
             let _ = message.print();
             Ok(if message.use_stderr() { ExitStatus::USAGE } else { ExitStatus::SUCCESS })
         }

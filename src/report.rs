@@ -1,8 +1,8 @@
-//! Everything that a start has to say: errors, warnings, information, all in one place.
+//! The messages of a start: errors, warnings, information and debug output.
 
 use std::fmt;
 
-/// One thing that a person has to change before the server can start.
+/// An error that the user must fix before the server can start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SettingError {
     variable: String,
@@ -11,17 +11,17 @@ pub struct SettingError {
 }
 
 impl SettingError {
-    /// An error in the setting `variable`; `why` says what was expected, and never holds a secret.
+    /// An error in the setting `variable`. `why` is the reason, without secrets.
     pub fn new(variable: &str, why: &str) -> Self {
         Self { variable: variable.to_owned(), value: None, why: why.to_owned() }
     }
 
-    /// An error in a file or in several settings; `text` begins with their names.
+    /// An error in a file or in several settings. `text` begins with their names.
     pub fn about(text: &str) -> Self {
         Self { variable: String::new(), value: None, why: text.to_owned() }
     }
 
-    /// Shows the value as well. Not for secrets.
+    /// Adds the value to the message, truncated to 80 characters. Not for secrets.
     pub fn with_value(mut self, value: &str) -> Self {
         const SHOWN: usize = 80;
         let mut text: String = value.chars().take(SHOWN).flat_map(char::escape_debug).collect();
@@ -43,7 +43,7 @@ impl fmt::Display for SettingError {
     }
 }
 
-/// What was found while reading and planning.
+/// All messages of a start.
 #[derive(Debug, Default)]
 pub struct Report {
     errors: Vec<SettingError>,
@@ -54,39 +54,39 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds an error, once.
+    /// Adds an error, unless the report has it already.
     pub fn error(&mut self, error: SettingError) {
         if !self.errors.contains(&error) {
             self.errors.push(error);
         }
     }
 
-    /// Keeps only the errors about variables that matter.
+    /// Keeps only errors whose variable `matters`. The variable is empty for errors without one.
     pub fn retain(&mut self, matters: impl Fn(&str) -> bool) {
         self.errors.retain(|error| matters(&error.variable));
     }
 
-    /// Adds a warning about a setting, `PROSODY_X: why`. It is logged; under `PROSODY_ENTRYPOINT_STRICT` it is an error.
+    /// Adds a warning about a setting, `PROSODY_X: why`. With `PROSODY_ENTRYPOINT_STRICT` it is an error.
     pub fn setting_warning(&mut self, warning: String) {
         self.setting_warnings.push(warning);
     }
 
-    /// Adds a warning that no setting is to blame for. It is logged and never an error.
+    /// Adds a warning that no setting causes. It is never an error.
     pub fn warning(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 
-    /// Drops the warnings that no setting is to blame for, for a command whose output has the same information.
+    /// Drops the warnings that no setting causes, for a command whose output has the same information.
     pub fn forget_warnings(&mut self) {
         self.warnings.clear();
     }
 
-    /// Adds a line for the log.
+    /// Adds information for the log.
     pub fn info(&mut self, info: String) {
         self.infos.push(info);
     }
 
-    /// Adds a line for the log at debug.
+    /// Adds debug output for the log.
     pub fn debug(&mut self, debug: String) {
         self.debugs.push(debug);
     }
@@ -101,24 +101,24 @@ impl Report {
         self.setting_warnings.iter().chain(&self.warnings).map(String::as_str)
     }
 
-    /// The lines for the log so far.
+    /// The information so far.
     pub fn infos(&self) -> &[String] {
         &self.infos
     }
 
-    /// The lines for the log at debug so far.
+    /// The debug output so far.
     pub fn debugs(&self) -> &[String] {
         &self.debugs
     }
 
-    /// Turns warnings about settings into errors, as `PROSODY_ENTRYPOINT_STRICT` asks.
+    /// Turns warnings about settings into errors, for `PROSODY_ENTRYPOINT_STRICT`.
     pub fn make_strict(&mut self) {
         self.errors.extend(self.setting_warnings.drain(..).map(|warning| SettingError::about(&warning)));
     }
 }
 
 impl fmt::Display for Report {
-    /// All errors, one a line, under a line that counts them, and the warnings about settings below them.
+    /// The number of errors, each error on its own line, and then the warnings about settings.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.errors.len() {
             1 => f.write_str("One thing is wrong, nothing was started:")?,
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strict_turns_warnings_about_settings_alone_into_errors() {
+    fn strict_turns_only_warnings_about_settings_into_errors() {
         let mut report = Report::default();
         report.setting_warning("PROSODY_DOMIAN: there is no such setting".to_owned());
         report.warning("No certificate for PROSODY_X: self-signed".to_owned());
@@ -155,9 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_shown_on_one_line_and_cut_short() {
-        let mistake = SettingError::new("PROSODY_X", "wrong").with_value("a\n\"b\"");
-        assert_eq!(mistake.to_string(), r#"PROSODY_X="a\n\"b\"": wrong"#);
+    fn a_value_is_shown_on_one_line_and_truncated() {
+        let error = SettingError::new("PROSODY_X", "wrong").with_value("a\n\"b\"");
+        assert_eq!(error.to_string(), r#"PROSODY_X="a\n\"b\"": wrong"#);
         let long = SettingError::new("PROSODY_X", "wrong").with_value(&"ü".repeat(100_000)).to_string();
         assert_eq!(long, format!("PROSODY_X=\"{}…\": wrong", "ü".repeat(80)));
     }

@@ -1,4 +1,4 @@
-//! Text for people: lists in a sentence, reasons of errors, the nearest of several names.
+//! Text for messages: lists in a sentence, reasons for errors, the nearest of several names.
 
 mod nearest;
 
@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 pub use self::nearest::nearest;
 
-/// Names in a sentence, the first few of them.
+/// Lists names in a sentence: the first five, and the number of the others.
 pub fn several<N: AsRef<str>>(names: &[N]) -> String {
     const SHOWN: usize = 5;
     let join = |names: &[N]| names.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ");
@@ -18,7 +18,7 @@ pub fn several<N: AsRef<str>>(names: &[N]) -> String {
     }
 }
 
-/// The reason of an I/O error without Rust's `(os error 2)` behind it.
+/// The reason for an I/O error, without Rust's `(os error 2)`.
 pub fn reason(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => Errno::from_raw(number).desc().to_owned(),
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_list_is_cut() {
+    fn a_long_list_is_truncated() {
         assert_eq!(several(&["a", "b"]), "a, b");
         assert_eq!(several(&["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more");
     }

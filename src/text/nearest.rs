@@ -1,21 +1,22 @@
 //! The nearest known word, for "did you mean".
 
-/// The choice that is nearest to `word`, if one is near enough to be what was meant: at most a third of the
-/// word's letters (one at least) were dropped, added, changed or swapped with their neighbour. Case makes no
-/// difference. Of equally near choices the first one is taken. Where none is near, the only choice that is the
-/// beginning of the word or begins with it: `warning` for `warn`.
+/// Finds the choice that is nearest to `word`, ignoring case, or none.
+///
+/// A choice is near if it differs by at most a third of the word's letters (at least one) that are dropped, added,
+/// changed or swapped with their neighbour. The first of equally near choices wins. If none is near, a single choice
+/// is returned that begins with the word or vice versa: `warning` for `warn`.
 pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     let letters = word.chars().count();
     let limit = (letters / 3).max(1);
     let mut best: Option<(usize, &str)> = None;
-    let mut alike: Vec<&str> = Vec::new();
+    let mut prefixed: Vec<&str> = Vec::new();
     for choice in choices {
         let known = choice.to_ascii_lowercase();
         if is_short_for(&known, &word) || is_short_for(&word, &known) {
-            alike.push(choice);
+            prefixed.push(choice);
         }
-        // The difference in length alone rules a choice out, so that a word of 100 kB costs nothing.
+        // Skip choices with a very different length, so that a word of 100 kB is cheap.
         if known.chars().count().abs_diff(letters) > limit {
             continue;
         }
@@ -24,14 +25,15 @@ pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option
             best = Some((edits, choice));
         }
     }
-    match (best, &alike[..]) {
+    match (best, &prefixed[..]) {
         (Some((_, choice)), _) => Some(choice),
         (None, [only]) => Some(only),
         (None, _) => None,
     }
 }
 
-/// Whether three letters or more are the beginning of a word. In `muc_mam` and `muc` a word of its own follows.
+/// Whether `short`, of three letters or more, is the beginning of `long`. `muc` does not match `muc_mam`, because `_`
+/// begins another word.
 fn is_short_for(short: &str, long: &str) -> bool {
     short.chars().count() >= 3
         && long.strip_prefix(short).is_some_and(|rest| !rest.is_empty() && !rest.starts_with('_'))
@@ -47,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_each_kind_of_slip() {
+    fn finds_each_kind_of_typing_error() {
         assert_eq!(near("debg"), Some("debug"));
         assert_eq!(near("infoo"), Some("info"));
         assert_eq!(near("wArm"), Some("warn"));
@@ -55,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn stays_silent_where_nothing_is_near() {
+    fn finds_nothing_if_nothing_is_near() {
         assert_eq!(near("verbose"), None);
         assert_eq!(near("i"), None);
         assert_eq!(near(""), None);
