@@ -18,8 +18,8 @@ LABELS := $(addprefix --label org.opencontainers.image., version=$(VERSION) \
 # Tests run with cargo-nextest if it is installed. .config/nextest.toml has the profile for the container tests.
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 RUN_TESTS := $(if $(NEXTEST),cargo nextest run --locked --no-fail-fast,cargo test --locked --no-fail-fast)
-RUN_CONTAINER_TESTS := $(if $(NEXTEST),cargo nextest run --locked --test containers --run-ignored only --profile containers,\
-	cargo test --locked --test containers -- --ignored)
+RUN_CONTAINER_TESTS := $(if $(NEXTEST),cargo nextest run --locked --test containers --run-ignored only --profile containers \
+	--no-fail-fast,cargo test --locked --no-fail-fast --test containers -- --ignored)
 JUNIT := $(or $(CARGO_TARGET_DIR),target)/nextest/containers/junit.xml
 
 .PHONY: help

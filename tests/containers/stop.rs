@@ -3,6 +3,7 @@
 //! The moments are random. A failure prints the seed; `STOP_SEED=N` repeats its waits (not the machine's load).
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -83,6 +84,19 @@ impl Server {
         docker(["start", &self.container.name]).ok();
     }
 
+    /// Waits until the first process has forked, or has ended: it blocks signals before that. Until then, the kernel drops
+    /// signals for the first process of a PID namespace (pid_namespaces(7)).
+    fn wait_until_it_takes_signals(&self) {
+        let pid = self.container.inspect("{{.State.Pid}}");
+        let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}"));
+        eventually("PID 1 forks", PATIENCE, || match (read("comm"), read(&format!("task/{pid}/children"))) {
+            (Ok(name), Ok(children)) if children.is_empty() || !name.starts_with("prosody-entry") => {
+                Err(format!("{name}: {children}"))
+            }
+            _ => Ok(()),
+        });
+    }
+
     /// Stops the server. Says what is wrong about how it ended.
     fn stop(&self) -> Result<(), String> {
         let began = Instant::now();
@@ -155,8 +169,10 @@ fn stops_at_random_moments() {
         }
         let wait = random.below(LONGEST_WAIT);
         server.start();
+        let started = Instant::now();
+        server.wait_until_it_takes_signals();
         // The random moment is what is tested.
-        thread::sleep(Duration::from_millis(wait));
+        thread::sleep(Duration::from_millis(wait).saturating_sub(started.elapsed()));
         match server.stop().and_then(|()| server.look()) {
             Ok(Some(names)) => drop(seen.entry(names).or_insert(wait)),
             Ok(None) => nothing_yet += 1,
