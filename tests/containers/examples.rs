@@ -205,7 +205,7 @@ fn messages_survive_down_and_up(example: &Example, sql: &[&str]) {
     fs::rename(example.file("secrets/database-password"), example.file("kept")).unwrap();
     let answer = example.server(&["up"]);
     assert_ne!(answer.status, 0, "{answer:?}");
-    assert!(answer.stderr.contains("put it back"), "{answer:?}");
+    assert!(answer.stderr.contains("restore the file"), "{answer:?}");
     assert_eq!(example.volumes(), kept);
 
     let down = example.server(&["down", "--volumes"]);

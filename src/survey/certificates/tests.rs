@@ -385,9 +385,9 @@ fn names_in_upper_case_and_in_punycode() {
 #[test]
 fn two_hosts_share_one_certificate() {
     let issued = issued(&["a.example", "b.example"]);
-    let certificates = scan_in(&with(&[("a.pem", &(issued.full() + &issued.key))]));
-    let pair = |name| certificates.choose(name, Service::Xmpp).pair;
-    // The directory is deleted by now.
+    let directory = with(&[("a.pem", &(issued.full() + &issued.key))]);
+    let certificates = scan_in(&directory);
+    let pair = |name| certificates.choose(name, Service::Xmpp).pair.unwrap();
     assert_eq!(pair("a.example"), pair("b.example"));
 }
 
