@@ -45,6 +45,16 @@ pub struct Settings {
 /// The prefix of the official image's database settings.
 const SQL_FAMILY: &str = "PROSODY_SQL_";
 
+/// The settings that together describe a database.
+pub const DATABASE_FIELDS: [Field; 6] = [
+    Field::db_driver,
+    Field::db_host,
+    Field::db_port,
+    Field::db_name,
+    Field::db_username,
+    Field::db_password,
+];
+
 impl Settings {
     /// Reads the settings from an environment. The report has all errors; the settings lack invalid values.
     pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>) -> (Self, Report) {
@@ -140,14 +150,7 @@ impl Settings {
             }
         };
         both(Field::archive_expires_after, Field::archive_expiry_days, "both say how long archives are kept");
-        for field in [
-            Field::db_driver,
-            Field::db_host,
-            Field::db_port,
-            Field::db_name,
-            Field::db_username,
-            Field::db_password,
-        ] {
+        for field in DATABASE_FIELDS {
             both(Field::database_url, field, "the URL says all of it");
         }
 

@@ -10,7 +10,7 @@ use crate::settings::types::{DbDriver, Lua};
 use crate::text::nearest;
 
 use crate::report::{Report, SettingError};
-use crate::settings::Settings;
+use crate::settings::{DATABASE_FIELDS, Settings};
 
 /// The stores of Prosody 13.0 and 0.12, and of the modules in Debian's collection. They are opened with `open_store` or
 /// the older `datamanager`, or are names under which modules look up a driver for many stores.
@@ -184,16 +184,6 @@ impl Family {
 fn sqlite_table() -> Value {
     Value::table([("driver", Value::from("SQLite3")), ("database", Value::from(SQLITE_FILE))])
 }
-
-/// The settings that together describe a database.
-const DATABASE_FIELDS: [Field; 6] = [
-    Field::db_driver,
-    Field::db_host,
-    Field::db_port,
-    Field::db_name,
-    Field::db_username,
-    Field::db_password,
-];
 
 /// The default backend. As in the official image, `PROSODY_STORAGE=sql` without a database is SQLite, and
 /// `PROSODY_SQL_DRIVER` always selects `sql`.

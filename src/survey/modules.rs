@@ -629,17 +629,18 @@ mod tests {
     }
 
     // The places and their order were compared with Prosody's `pluginloader.load_resource` and `load_code_ext`.
+    const PLACES: [&str; 6] = [
+        "mod_x/x/mod_x.lua",
+        "mod_x/mod_x.lua",
+        "x/mod_x.lua",
+        "mod_x.lua",
+        "share/lua/5.4/mod_x.lua",
+        "share/lua/5.4/mod_x/mod_x.lua",
+    ];
 
     #[test]
     fn a_module_is_found_in_each_place() {
-        for file in [
-            "mod_x/x/mod_x.lua",
-            "mod_x/mod_x.lua",
-            "x/mod_x.lua",
-            "mod_x.lua",
-            "share/lua/5.4/mod_x.lua",
-            "share/lua/5.4/mod_x/mod_x.lua",
-        ] {
+        for file in PLACES {
             for folder in FOLDERS {
                 let place = TestDir::new();
                 let file = format!("{folder}/{file}");
@@ -665,14 +666,7 @@ mod tests {
     fn the_first_place_of_the_first_folder_wins() {
         let mut all = Vec::new();
         for folder in FOLDERS {
-            for file in [
-                "mod_x/x/mod_x.lua",
-                "mod_x/mod_x.lua",
-                "x/mod_x.lua",
-                "mod_x.lua",
-                "share/lua/5.4/mod_x.lua",
-                "share/lua/5.4/mod_x/mod_x.lua",
-            ] {
+            for file in PLACES {
                 all.push(format!("{folder}/{file}"));
             }
         }
