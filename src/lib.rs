@@ -30,6 +30,4 @@ pub mod templates;
 pub mod text;
 
 #[cfg(test)]
-mod test_child;
-#[cfg(test)]
-mod test_dir;
+mod tests;

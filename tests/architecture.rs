@@ -146,8 +146,7 @@ fn collect(folder: &Path, prefix: &str, modules: &mut Modules) {
         };
         if path.is_dir() {
             collect(&path, &format!("{name}::"), modules);
-        } else if path.extension().is_some_and(|end| end == "rs")
-            && !["lib", "main", "tests", "test_child", "test_dir"].contains(&stem)
+        } else if path.extension().is_some_and(|end| end == "rs") && !["lib", "main", "tests"].contains(&stem)
         {
             modules.insert(name, code(&fs::read_to_string(&path).unwrap()));
         }

@@ -117,7 +117,7 @@ mod tests {
     use crate::os::privileges;
     use crate::os::users::User;
     use crate::survey::certificates::self_signed::Store;
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
     use nix::unistd::Uid;
     use ring::rand::SystemRandom;
     use ring::signature::{

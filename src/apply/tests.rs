@@ -15,8 +15,8 @@ use nix::sys::statvfs::statvfs;
 use crate::layout;
 use crate::plan::certificates::{CertificatePlan, SelfSignedRequest};
 use crate::survey::certificates::Pair;
-use crate::test_child::as_somebody;
-use crate::test_dir::TestDir;
+use crate::tests::TestDir;
+use crate::tests::as_somebody;
 
 const SOMEBODY: User = User { name: None, uid: 12345, gid: 1234 };
 

@@ -302,7 +302,7 @@ fn reason(path: &Path, error: Error) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 

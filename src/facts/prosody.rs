@@ -259,7 +259,7 @@ impl Prosody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
 
     /// Prosody's files in Debian's layout, below a temporary directory.
     fn install(directory: &TestDir, version: Option<&str>) {

@@ -89,7 +89,7 @@ fn owner(path: &Path) -> Option<User> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
     use std::path::PathBuf;
 
     fn user(id: u32) -> User {

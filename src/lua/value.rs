@@ -125,52 +125,26 @@ impl Value {
     }
 }
 
-impl From<bool> for Value {
-    fn from(boolean: bool) -> Value {
-        Value::Boolean(boolean)
-    }
+/// Implements `From` for the Rust types that correspond to a Lua type.
+macro_rules! from {
+    ($($type:ty: $value:ident => $lua:expr;)+) => {$(
+        impl From<$type> for Value {
+            fn from($value: $type) -> Value {
+                $lua
+            }
+        }
+    )+};
 }
 
-impl From<i32> for Value {
-    fn from(integer: i32) -> Value {
-        Value::Integer(integer.into())
-    }
-}
-
-impl From<i64> for Value {
-    fn from(integer: i64) -> Value {
-        Value::Integer(integer)
-    }
-}
-
-impl From<f64> for Value {
-    fn from(float: f64) -> Value {
-        Value::Float(float)
-    }
-}
-
-impl From<&str> for Value {
-    fn from(text: &str) -> Value {
-        Value::Text(text.to_owned())
-    }
-}
-
-impl From<String> for Value {
-    fn from(text: String) -> Value {
-        Value::Text(text)
-    }
-}
-
-impl From<Cow<'_, str>> for Value {
-    fn from(text: Cow<'_, str>) -> Value {
-        Value::Text(text.into_owned())
-    }
-}
-
-impl From<Secret> for Value {
-    fn from(secret: Secret) -> Value {
-        Value::Secret(secret)
-    }
+from! {
+    bool: boolean => Value::Boolean(boolean);
+    i32: integer => Value::Integer(integer.into());
+    i64: integer => Value::Integer(integer);
+    f64: float => Value::Float(float);
+    &str: text => Value::Text(text.to_owned());
+    String: text => Value::Text(text);
+    Cow<'_, str>: text => Value::Text(text.into_owned());
+    Secret: secret => Value::Secret(secret);
 }
 
 impl<V: Into<Value>> From<Vec<V>> for Value {

@@ -88,7 +88,7 @@ pub fn errno(error: &anyhow::Error) -> Option<Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
     use std::fs;
     use std::os::unix::fs::MetadataExt;
 

@@ -234,8 +234,8 @@ fn refused(user: &User, error: Errno) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_child::{as_somebody, in_child};
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
+    use crate::tests::{as_somebody, in_child};
     use std::io::ErrorKind;
     use std::os::unix::fs::MetadataExt;
 

@@ -285,7 +285,7 @@ pub(super) fn push(rest: &mut Vec<OsString>, path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
     use nix::unistd::mkfifo;
     use std::fs;
     use std::io::Write as _;

@@ -374,7 +374,7 @@ fn not_watched(mut places: Vec<(PathBuf, Errno)>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
     use std::io::Write;
     use std::os::unix::fs::symlink;
 

@@ -267,7 +267,7 @@ mod tests {
     use crate::os::users::User;
     use crate::survey::certificates::assign::assign;
     use crate::survey::certificates::scan;
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
 
     /// A directory of certificates, and a running server's.
     struct Directories {

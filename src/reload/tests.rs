@@ -8,7 +8,7 @@ use crate::plan::certificates::CertificatePlan;
 use crate::plan::{File, Link};
 use crate::survey::certificates::assign::Assignments;
 use crate::survey::certificates::{Pair, PassedOver};
-use crate::test_dir::TestDir;
+use crate::tests::TestDir;
 
 /// A plan with these files, for a generation that does not exist.
 fn plan(generation: &Path, files: &[(&str, &str)]) -> Plan {

@@ -20,7 +20,7 @@ pub struct Setting {
     /// The name of its type in the reference.
     pub type_name: fn() -> Cow<'static, str>,
     /// A valid value.
-    pub example: fn() -> &'static str,
+    pub example: &'static str,
     /// The default in Markdown for the reference. Empty if there is none.
     pub default: &'static str,
     /// Its meaning in Markdown for the reference.
@@ -93,7 +93,9 @@ macro_rules! section {
         $(#[$doc])*
         #[derive(Debug, Default, Deserialize)]
         #[serde(default)]
-        pub struct $section { $( #[doc = $meaning] pub $field: Option<$type>, )* }
+        pub struct $section {
+            $( #[doc = $meaning] #[serde(deserialize_with = "types::parse_given")] pub $field: Option<$type>, )*
+        }
 
         #[allow(non_upper_case_globals)]
         impl Field {
@@ -107,7 +109,7 @@ macro_rules! section {
                 settings: &[ $( Setting {
                     field: Field::$field,
                     type_name: <$type as SettingType>::type_name,
-                    example: <$type as SettingType>::example,
+                    example: <$type as SettingType>::EXAMPLE,
                     default: $default,
                     meaning: $meaning,
                     aliases: &[$($($alias),+)?],
@@ -287,12 +289,6 @@ section! {
     entrypoint_log: LogLevel = "`info`", "How much the entrypoint says, on standard error.";
     entrypoint_log_format: LogFormat = "`text`", "`text` is Prosody's own console layout; `json` is one object a line.";
     entrypoint_strict: Boolean = "`false`", "Warnings about settings become errors.";
-}
-
-impl Lua for Secret {
-    fn lua(&self) -> Value {
-        self.clone().into()
-    }
 }
 
 /// All sections, in the order of the reference.

@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_password_may_be_in_a_file() {
-        let directory = crate::test_dir::TestDir::new();
+        let directory = crate::tests::TestDir::new();
         let file = directory.path().join("password");
         directory.write("password", "juliet4ever\n");
         let file = file.to_str().unwrap();

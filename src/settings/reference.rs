@@ -118,7 +118,7 @@ pub fn json_schema() -> String {
             "type": "string",
             "title": type_name(setting),
             "description": setting.meaning,
-            "examples": [(setting.example)()],
+            "examples": [setting.example],
         });
         if !setting.default.is_empty() {
             property["x-default"] = setting.default.into();
@@ -146,7 +146,7 @@ pub fn env_file() -> String {
     for section in SECTIONS {
         let _ = writeln!(text, "\n# --- {} ---", section.title);
         for setting in section.settings {
-            let _ = writeln!(text, "\n# {}\n#{}={}", setting.meaning, setting.name(), (setting.example)());
+            let _ = writeln!(text, "\n# {}\n#{}={}", setting.meaning, setting.name(), setting.example);
         }
     }
     text

@@ -39,20 +39,23 @@ use std::borrow::Cow;
 
 /// A value that an environment variable can hold.
 pub trait SettingType: Sized {
-    /// The type's name in the reference: `list of domains`, `duration`, `boolean`.
-    fn type_name() -> Cow<'static, str>;
+    /// The type's name in the reference: `duration`, `boolean`. Empty if [`SettingType::type_name`] composes it.
+    const NAME: &'static str = "";
+    /// The plural of the name, if it does not just end in `s`.
+    const PLURAL: Option<&'static str> = None;
+    /// A valid value, for messages and the reference.
+    const EXAMPLE: &'static str;
+    /// All valid words, if the type is a fixed choice.
+    const CHOICES: &'static [&'static str] = &[];
+
+    /// The type's name in the reference: [`SettingType::NAME`], the words of a choice, or `list of domains`.
+    fn type_name() -> Cow<'static, str> {
+        if Self::NAME.is_empty() { alternatives(Self::CHOICES).into() } else { Self::NAME.into() }
+    }
 
     /// The plural of the name, for use after `list of`.
     fn plural() -> Cow<'static, str> {
-        format!("{}s", Self::type_name()).into()
-    }
-
-    /// A valid value, for messages and the reference.
-    fn example() -> &'static str;
-
-    /// All valid words, if the type is a fixed choice.
-    fn choices() -> &'static [&'static str] {
-        &[]
+        Self::PLURAL.map_or_else(|| format!("{}s", Self::type_name()).into(), Cow::from)
     }
 
     /// Parses the text, which is never empty.
@@ -75,22 +78,28 @@ pub trait Lua {
     fn lua(&self) -> Value;
 }
 
-/// Deserialises with [`SettingType::parse`] from the string that `envy` provides.
-fn from_text<'de, D: Deserializer<'de>, T: SettingType>(deserializer: D) -> Result<T, D::Error> {
-    T::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
-}
-
-/// Implements `Deserialize` with [`SettingType::parse`].
-macro_rules! deserialize {
-    ($($type:ty),+ $(,)?) => {$(
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                $crate::settings::types::from_text(deserializer)
+/// Implements [`Lua`] with an expression for the value.
+macro_rules! lua {
+    ($( $(#[$meta:meta])* $type:ty: $self:ident => $value:expr; )+) => {$(
+        impl $crate::settings::types::Lua for $type {
+            fn lua(&$self) -> $crate::lua::Value {
+                $crate::lua::Value::from($value)
             }
         }
     )+};
 }
-use deserialize;
+use lua;
+
+/// Deserialises a setting that is given, with [`SettingType::parse`], from the string that `envy` provides.
+///
+/// # Errors
+///
+/// Those of [`SettingType::parse`].
+pub fn parse_given<'de, D: Deserializer<'de>, T: SettingType>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::parse(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
+}
 
 /// Quotes a piece of a value for a message: on one line, with control characters escaped, and truncated if it is long.
 pub fn shown(piece: &str) -> String {
@@ -120,13 +129,8 @@ fn did_you_mean(word: &str, choices: &[&'static str]) -> String {
 }
 
 impl SettingType for Secret {
-    fn type_name() -> Cow<'static, str> {
-        "text".into()
-    }
-
-    fn example() -> &'static str {
-        "correct horse battery staple"
-    }
+    const NAME: &'static str = "text";
+    const EXAMPLE: &'static str = "correct horse battery staple";
 
     fn parse(text: &str) -> Result<Self, String> {
         Ok(Secret::new(text.to_owned()))
@@ -137,7 +141,9 @@ impl SettingType for Secret {
     }
 }
 
-deserialize!(Secret);
+lua! {
+    Secret: self => self.clone();
+}
 
 #[cfg(test)]
 mod tests {
@@ -314,11 +320,11 @@ mod tests {
 
     #[test]
     fn every_example_is_valid_and_deserialises() {
-        fn check<T: SettingType + serde::de::DeserializeOwned>() {
+        fn check<T: SettingType>() {
             assert!(!T::type_name().is_empty());
-            for text in T::choices().iter().chain([&T::example()]) {
+            for text in T::CHOICES.iter().chain([&T::EXAMPLE]) {
                 let deserializer: StringDeserializer<Error> = text.to_string().into_deserializer();
-                if let Err(error) = T::deserialize(deserializer) {
+                if let Err(error) = parse_given::<_, T>(deserializer) {
                     panic!("{}: {text}: {error}", T::type_name());
                 }
             }
@@ -330,8 +336,11 @@ mod tests {
     fn envy_fills_a_section_and_passes_errors_on() {
         #[derive(Deserialize)]
         struct Section {
+            #[serde(default, deserialize_with = "parse_given")]
             prosody_domain: Option<Domain>,
+            #[serde(default, deserialize_with = "parse_given")]
             prosody_c2s_ports: Option<Set<Port>>,
+            #[serde(default, deserialize_with = "parse_given")]
             prosody_log_level: Option<LogLevel>,
         }
         let read =

@@ -568,7 +568,7 @@ mod tests {
     use crate::facts::prosody::Version;
     use crate::os::privileges::as_user;
     use crate::os::users::User;
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
     use std::os::unix::fs::symlink;

@@ -1,6 +1,6 @@
 //! Values from a fixed set of words, in upper or lower case.
 
-use super::{Lua, SettingType, alternatives, deserialize, did_you_mean};
+use super::{Lua, SettingType, alternatives, did_you_mean, lua};
 use crate::lua::Value;
 use std::borrow::Cow;
 
@@ -23,17 +23,9 @@ fn wrong_choice(text: &str, choices: &[&'static str]) -> String {
 pub struct Boolean(pub bool);
 
 impl SettingType for Boolean {
-    fn type_name() -> Cow<'static, str> {
-        "boolean".into()
-    }
-
-    fn example() -> &'static str {
-        "true"
-    }
-
-    fn choices() -> &'static [&'static str] {
-        &BOOLEANS
-    }
+    const NAME: &'static str = "boolean";
+    const EXAMPLE: &'static str = "true";
+    const CHOICES: &'static [&'static str] = &BOOLEANS;
 
     fn parse(text: &str) -> Result<Self, String> {
         boolean(text)
@@ -41,14 +33,6 @@ impl SettingType for Boolean {
             .ok_or_else(|| format!("expected a boolean, `true` or `false`{}", did_you_mean(text, &BOOLEANS)))
     }
 }
-
-impl Lua for Boolean {
-    fn lua(&self) -> Value {
-        Value::from(self.0)
-    }
-}
-
-deserialize!(Boolean);
 
 /// Declares an enum with one word for each variant.
 macro_rules! choices {
@@ -69,20 +53,15 @@ macro_rules! choices {
 
         impl SettingType for $name {
             fn type_name() -> Cow<'static, str> {
-                alternatives(Self::choices()).into()
+                alternatives(Self::CHOICES).into()
             }
 
-            fn example() -> &'static str {
-                Self::choices()[0]
-            }
-
-            fn choices() -> &'static [&'static str] {
-                &[ $( $word ),+ ]
-            }
+            const EXAMPLE: &'static str = Self::CHOICES[0];
+            const CHOICES: &'static [&'static str] = &[ $( $word ),+ ];
 
             fn parse(text: &str) -> Result<Self, String> {
                 $( if text.eq_ignore_ascii_case($word) { return Ok($name::$variant); } )+
-                Err(wrong_choice(text, Self::choices()))
+                Err(wrong_choice(text, Self::CHOICES))
             }
         }
 
@@ -91,8 +70,6 @@ macro_rules! choices {
                 Value::from(self.as_str())
             }
         }
-
-        deserialize!($name);
     )+};
 }
 
@@ -194,24 +171,16 @@ macro_rules! boolean_or {
         }
 
         impl SettingType for $name {
-            fn type_name() -> Cow<'static, str> {
-                concat!("`true`, `false` or `", $word, "`").into()
-            }
-
-            fn example() -> &'static str {
-                $word
-            }
-
-            fn choices() -> &'static [&'static str] {
-                &["true", "false", "1", "0", "yes", "no", "on", "off", $word]
-            }
+            const NAME: &'static str = concat!("`true`, `false` or `", $word, "`");
+            const EXAMPLE: &'static str = $word;
+            const CHOICES: &'static [&'static str] = &["true", "false", "1", "0", "yes", "no", "on", "off", $word];
 
             fn parse(text: &str) -> Result<Self, String> {
                 if text.eq_ignore_ascii_case($word) {
                     return Ok($name::$variant);
                 }
                 boolean(text).map($name::Boolean).ok_or_else(|| {
-                    format!("expected {}{}", Self::type_name(), did_you_mean(text, Self::choices()))
+                    format!("expected {}{}", Self::type_name(), did_you_mean(text, Self::CHOICES))
                 })
             }
         }
@@ -224,8 +193,6 @@ macro_rules! boolean_or {
                 }
             }
         }
-
-        deserialize!($name);
     )+};
 }
 
@@ -241,6 +208,10 @@ boolean_or! {
         /// Only messages from and to contacts.
         Roster = "roster"
     }
+}
+
+lua! {
+    Boolean: self => self.0;
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Domains and JIDs.
 
-use super::{Lua, SettingType, deserialize};
-use crate::lua::Value;
+use super::{SettingType, lua};
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use std::borrow::Cow;
 use std::fmt;
@@ -108,24 +107,13 @@ fn check_labels(ascii: &str) -> Result<(), String> {
 }
 
 impl SettingType for Domain {
-    fn type_name() -> Cow<'static, str> {
-        "domain".into()
-    }
-
-    fn example() -> &'static str {
-        "chat.example"
-    }
+    const NAME: &'static str = "domain";
+    const EXAMPLE: &'static str = "chat.example";
 
     fn parse(text: &str) -> Result<Self, String> {
         domain(text)
             .map(Domain)
             .map_err(|reason| format!("expected a domain, such as `chat.example`: {reason}"))
-    }
-}
-
-impl Lua for Domain {
-    fn lua(&self) -> Value {
-        Value::from(self.as_str())
     }
 }
 
@@ -175,22 +163,11 @@ fn jid(text: &str) -> Result<Jid, String> {
 }
 
 impl SettingType for Jid {
-    fn type_name() -> Cow<'static, str> {
-        "JID".into()
-    }
-
-    fn example() -> &'static str {
-        "alice@chat.example"
-    }
+    const NAME: &'static str = "JID";
+    const EXAMPLE: &'static str = "alice@chat.example";
 
     fn parse(text: &str) -> Result<Self, String> {
         jid(text).map_err(|reason| format!("expected a JID, such as `alice@chat.example`: {reason}"))
-    }
-}
-
-impl Lua for Jid {
-    fn lua(&self) -> Value {
-        Value::from(self.to_string())
     }
 }
 
@@ -213,17 +190,9 @@ impl fmt::Display for BareOrDomain {
 }
 
 impl SettingType for BareOrDomain {
-    fn type_name() -> Cow<'static, str> {
-        "JID or domain".into()
-    }
-
-    fn plural() -> Cow<'static, str> {
-        "JIDs".into()
-    }
-
-    fn example() -> &'static str {
-        "alice@chat.example"
-    }
+    const NAME: &'static str = "JID or domain";
+    const PLURAL: Option<&'static str> = Some("JIDs");
+    const EXAMPLE: &'static str = "alice@chat.example";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.contains('@') {
@@ -236,17 +205,15 @@ impl SettingType for BareOrDomain {
     }
 }
 
-impl Lua for BareOrDomain {
-    fn lua(&self) -> Value {
-        Value::from(self.to_string())
-    }
-}
-
-deserialize!(Domain, Jid, BareOrDomain);
-
 /// A host name as certificates contain it: in ASCII and lower case. `None` if it is not a valid domain.
 pub fn ascii(name: &str) -> Option<String> {
     Some(Domain::parse(name).ok()?.ascii().to_ascii_lowercase())
+}
+
+lua! {
+    Domain: self => self.as_str();
+    Jid: self => self.to_string();
+    BareOrDomain: self => self.to_string();
 }
 
 #[cfg(test)]

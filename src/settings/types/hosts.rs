@@ -5,10 +5,9 @@ use super::json::Json;
 use super::lists::{Set, is_none, may_be_array, pieces};
 use super::names::Name;
 use super::options::{CustomOptions, global_only, unknown_member};
-use super::{Lua, SettingType, deserialize, shown};
+use super::{Lua, SettingType, shown};
 use crate::lua::Secret;
 use crate::lua::Value;
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -248,13 +247,8 @@ impl From<Domain> for VirtualHost {
 pub struct VirtualHosts(pub Vec<VirtualHost>);
 
 impl SettingType for VirtualHosts {
-    fn type_name() -> Cow<'static, str> {
-        "list of domains, or JSON".into()
-    }
-
-    fn example() -> &'static str {
-        "chat.example"
-    }
+    const NAME: &'static str = "list of domains, or JSON";
+    const EXAMPLE: &'static str = "chat.example";
 
     fn parse(text: &str) -> Result<Self, String> {
         if !may_be_json(text) {
@@ -312,13 +306,8 @@ pub struct Component {
 pub struct Components(pub Vec<Component>);
 
 impl SettingType for Components {
-    fn type_name() -> Cow<'static, str> {
-        "list of `host:module`, or JSON".into()
-    }
-
-    fn example() -> &'static str {
-        "conference.chat.example:muc"
-    }
+    const NAME: &'static str = "list of `host:module`, or JSON";
+    const EXAMPLE: &'static str = "conference.chat.example:muc";
 
     fn parse(text: &str) -> Result<Self, String> {
         let entries =
@@ -382,13 +371,8 @@ pub struct ExternalComponents(pub Vec<ExternalComponent>);
 const JSON_ADVICE: &str = "write the list as JSON where a secret holds a comma or a space";
 
 impl SettingType for ExternalComponents {
-    fn type_name() -> Cow<'static, str> {
-        "list of `host` or `host:secret`, or JSON".into()
-    }
-
-    fn example() -> &'static str {
-        "irc.chat.example:secret"
-    }
+    const NAME: &'static str = "list of `host` or `host:secret`, or JSON";
+    const EXAMPLE: &'static str = "irc.chat.example:secret";
 
     fn parse(text: &str) -> Result<Self, String> {
         let entries = Entries { expected: "`host` or `host:secret`", hidden: true };
@@ -466,13 +450,8 @@ const MAX_PASSWORD_BYTES: usize = 1023;
 pub struct Password(pub Secret);
 
 impl SettingType for Password {
-    fn type_name() -> Cow<'static, str> {
-        "password of at most 1023 bytes without control characters".into()
-    }
-
-    fn example() -> &'static str {
-        "password"
-    }
+    const NAME: &'static str = "password of at most 1023 bytes without control characters";
+    const EXAMPLE: &'static str = "password";
 
     fn parse(text: &str) -> Result<Self, String> {
         let is_assigned = |c: &char| !stringprep::tables::unassigned_code_point(*c);
@@ -502,13 +481,8 @@ impl Role {
 }
 
 impl SettingType for Role {
-    fn type_name() -> Cow<'static, str> {
-        "role's name, such as `prosody:admin`".into()
-    }
-
-    fn example() -> &'static str {
-        "prosody:admin"
-    }
+    const NAME: &'static str = "role's name, such as `prosody:admin`";
+    const EXAMPLE: &'static str = "prosody:admin";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -524,13 +498,8 @@ impl SettingType for Role {
 pub struct Accounts(pub Vec<Account>);
 
 impl SettingType for Accounts {
-    fn type_name() -> Cow<'static, str> {
-        "list of `jid:password`, or JSON".into()
-    }
-
-    fn example() -> &'static str {
-        "alice@chat.example:password"
-    }
+    const NAME: &'static str = "list of `jid:password`, or JSON";
+    const EXAMPLE: &'static str = "alice@chat.example:password";
 
     fn parse(text: &str) -> Result<Self, String> {
         let entries = Entries { expected: "`jid:password`", hidden: true };
@@ -591,13 +560,8 @@ pub struct DiscoItem {
 pub struct DiscoItems(pub Vec<DiscoItem>);
 
 impl SettingType for DiscoItems {
-    fn type_name() -> Cow<'static, str> {
-        "list of domains, or JSON pairs".into()
-    }
-
-    fn example() -> &'static str {
-        "rooms.example"
-    }
+    const NAME: &'static str = "list of domains, or JSON pairs";
+    const EXAMPLE: &'static str = "rooms.example";
 
     fn parse(text: &str) -> Result<Self, String> {
         let entries = Entries {
@@ -629,8 +593,6 @@ impl Lua for DiscoItems {
         self.0.iter().map(pair).collect()
     }
 }
-
-deserialize!(VirtualHosts, Components, ExternalComponents, Accounts, DiscoItems);
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,8 @@
 //! Lists: pieces separated by commas and white space, or a JSON array.
 
 use super::json::Json;
-use super::{Lua, SettingType, from_text, shown};
+use super::{Lua, SettingType, shown};
 use crate::lua::Value;
-use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -62,7 +61,7 @@ fn read_pieces<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
         return Err(format!(
             "expected a list of {}, such as `{}`; `none` is an empty list",
             T::plural(),
-            T::example()
+            T::EXAMPLE
         ));
     }
     rejected.into_result(values)
@@ -135,9 +134,7 @@ impl<T: SettingType> SettingType for List<T> {
         format!("list of {}", T::plural()).into()
     }
 
-    fn example() -> &'static str {
-        T::example()
-    }
+    const EXAMPLE: &'static str = T::EXAMPLE;
 
     fn parse(text: &str) -> Result<Self, String> {
         read(text).map(List)
@@ -149,9 +146,7 @@ impl<T: SettingType + Eq + Hash> SettingType for Set<T> {
         format!("list of {}", T::plural()).into()
     }
 
-    fn example() -> &'static str {
-        T::example()
-    }
+    const EXAMPLE: &'static str = T::EXAMPLE;
 
     fn parse(text: &str) -> Result<Self, String> {
         read(text).map(deduplicated).map(Set)
@@ -179,7 +174,7 @@ impl<T: Eq + Hash> FromIterator<T> for Set<T> {
 
 /// Implements the traits that lists and sets have in common.
 macro_rules! list {
-    ($($name:ident: $($bound:path),*;)+) => {$(
+    ($($name:ident),+) => {$(
         impl<T> Deref for $name<T> {
             type Target = [T];
 
@@ -202,19 +197,10 @@ macro_rules! list {
                 self.0.iter().map(Lua::lua).collect()
             }
         }
-
-        impl<'de, T: SettingType $(+ $bound)*> Deserialize<'de> for $name<T> {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                from_text(deserializer)
-            }
-        }
     )+};
 }
 
-list! {
-    List: ;
-    Set: Eq, Hash;
-}
+list!(List, Set);
 
 #[cfg(test)]
 mod tests {

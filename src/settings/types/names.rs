@@ -1,8 +1,6 @@
 //! Names and plain text.
 
-use super::{Lua, SettingType, deserialize};
-use crate::lua::Value;
-use std::borrow::Cow;
+use super::{SettingType, lua};
 use std::fmt;
 
 /// Declares a string type. Its `read` function validates and normalises the text.
@@ -29,17 +27,9 @@ macro_rules! texts {
         }
 
         impl $crate::settings::types::SettingType for $name {
-            fn type_name() -> std::borrow::Cow<'static, str> {
-                $type_name.into()
-            }
-
-            fn plural() -> std::borrow::Cow<'static, str> {
-                $plural.into()
-            }
-
-            fn example() -> &'static str {
-                $example
-            }
+            const NAME: &'static str = $type_name;
+            const PLURAL: Option<&'static str> = Some($plural);
+            const EXAMPLE: &'static str = $example;
 
             fn parse(text: &str) -> Result<Self, String> {
                 let read: fn(&str) -> Result<String, String> = $read;
@@ -52,8 +42,6 @@ macro_rules! texts {
                 crate::lua::Value::from(self.as_str())
             }
         }
-
-        $crate::settings::types::deserialize!($name);
     )+};
 }
 pub(super) use texts;
@@ -120,13 +108,8 @@ impl fmt::Display for Id {
 }
 
 impl SettingType for Id {
-    fn type_name() -> Cow<'static, str> {
-        "number".into()
-    }
-
-    fn example() -> &'static str {
-        "1000"
-    }
+    const NAME: &'static str = "number";
+    const EXAMPLE: &'static str = "1000";
 
     fn parse(text: &str) -> Result<Self, String> {
         super::numbers::digits(text)
@@ -137,13 +120,9 @@ impl SettingType for Id {
     }
 }
 
-impl Lua for Id {
-    fn lua(&self) -> Value {
-        Value::from(i64::from(self.0))
-    }
+lua! {
+    Id: self => i64::from(self.0);
 }
-
-deserialize!(Id);
 
 #[cfg(test)]
 mod tests {

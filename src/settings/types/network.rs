@@ -3,9 +3,8 @@
 use super::domains::Domain;
 use super::lists::Set;
 use super::numbers::digits;
-use super::{Lua, SettingType, deserialize};
+use super::{Lua, SettingType, lua};
 use crate::lua::Value;
-use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -21,13 +20,8 @@ impl Port {
 }
 
 impl SettingType for Port {
-    fn type_name() -> Cow<'static, str> {
-        "port".into()
-    }
-
-    fn example() -> &'static str {
-        "5222"
-    }
+    const NAME: &'static str = "port";
+    const EXAMPLE: &'static str = "5222";
 
     fn parse(text: &str) -> Result<Self, String> {
         digits(text)
@@ -35,12 +29,6 @@ impl SettingType for Port {
             .filter(|&number| number != 0)
             .map(Port)
             .ok_or_else(|| "expected a port, a whole number from 1 to 65535".into())
-    }
-}
-
-impl Lua for Port {
-    fn lua(&self) -> Value {
-        Value::from(i64::from(self.0))
     }
 }
 
@@ -64,28 +52,14 @@ fn no_host_name(text: &str) -> &'static str {
 pub struct Address(pub IpAddr);
 
 impl SettingType for Address {
-    fn type_name() -> Cow<'static, str> {
-        "address".into()
-    }
-
-    fn plural() -> Cow<'static, str> {
-        "addresses".into()
-    }
-
-    fn example() -> &'static str {
-        "192.0.2.1"
-    }
+    const NAME: &'static str = "address";
+    const PLURAL: Option<&'static str> = Some("addresses");
+    const EXAMPLE: &'static str = "192.0.2.1";
 
     fn parse(text: &str) -> Result<Self, String> {
         ip(text).map(Address).ok_or_else(|| {
             format!("expected an IP address, such as `192.0.2.1` or `2001:db8::1`{}", no_host_name(text))
         })
-    }
-}
-
-impl Lua for Address {
-    fn lua(&self) -> Value {
-        Value::from(self.0.to_string())
     }
 }
 
@@ -99,17 +73,9 @@ pub enum Interface {
 }
 
 impl SettingType for Interface {
-    fn type_name() -> Cow<'static, str> {
-        "address or `*`".into()
-    }
-
-    fn plural() -> Cow<'static, str> {
-        "addresses, `*` or `::`".into()
-    }
-
-    fn example() -> &'static str {
-        "*"
-    }
+    const NAME: &'static str = "address or `*`";
+    const PLURAL: Option<&'static str> = Some("addresses, `*` or `::`");
+    const EXAMPLE: &'static str = "*";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text == "*" {
@@ -158,17 +124,9 @@ fn bits(address: IpAddr) -> u8 {
 }
 
 impl SettingType for Network {
-    fn type_name() -> Cow<'static, str> {
-        "address or network".into()
-    }
-
-    fn plural() -> Cow<'static, str> {
-        "addresses or networks".into()
-    }
-
-    fn example() -> &'static str {
-        "10.0.0.0/8"
-    }
+    const NAME: &'static str = "address or network";
+    const PLURAL: Option<&'static str> = Some("addresses or networks");
+    const EXAMPLE: &'static str = "10.0.0.0/8";
 
     fn parse(text: &str) -> Result<Self, String> {
         let (address, prefix) = match text.split_once('/') {
@@ -202,34 +160,17 @@ impl fmt::Display for Network {
     }
 }
 
-impl Lua for Network {
-    fn lua(&self) -> Value {
-        Value::from(self.to_string())
-    }
-}
-
 /// One network. A single address becomes a network with the longest prefix (`/32` or `/128`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr(Network);
 
 impl SettingType for Cidr {
-    fn type_name() -> Cow<'static, str> {
-        "network".into()
-    }
-
-    fn example() -> &'static str {
-        "10.0.0.0/8"
-    }
+    const NAME: &'static str = "network";
+    const EXAMPLE: &'static str = "10.0.0.0/8";
 
     fn parse(text: &str) -> Result<Self, String> {
         let network = Network::parse(text)?;
         Ok(Cidr(Network { prefix: network.prefix.or(Some(bits(network.address))), ..network }))
-    }
-}
-
-impl Lua for Cidr {
-    fn lua(&self) -> Value {
-        self.0.lua()
     }
 }
 
@@ -241,17 +182,9 @@ pub struct Resolver {
 }
 
 impl SettingType for Resolver {
-    fn type_name() -> Cow<'static, str> {
-        "`IP` or `IP@port`".into()
-    }
-
-    fn plural() -> Cow<'static, str> {
-        Self::type_name()
-    }
-
-    fn example() -> &'static str {
-        "192.0.2.53@53"
-    }
+    const NAME: &'static str = "`IP` or `IP@port`";
+    const PLURAL: Option<&'static str> = Some(Self::NAME);
+    const EXAMPLE: &'static str = "192.0.2.53@53";
 
     fn parse(text: &str) -> Result<Self, String> {
         let (address, port) = match text.split_once('@') {
@@ -289,13 +222,8 @@ pub enum TurnHost {
 }
 
 impl SettingType for TurnHost {
-    fn type_name() -> Cow<'static, str> {
-        "domain or address".into()
-    }
-
-    fn example() -> &'static str {
-        "turn.example"
-    }
+    const NAME: &'static str = "domain or address";
+    const EXAMPLE: &'static str = "turn.example";
 
     fn parse(text: &str) -> Result<Self, String> {
         if let Some(address) = ip(text) {
@@ -329,17 +257,9 @@ pub struct Origin(String);
 pub type Origins = Set<Origin>;
 
 impl SettingType for Origin {
-    fn type_name() -> Cow<'static, str> {
-        "origin, or `*`".into()
-    }
-
-    fn plural() -> Cow<'static, str> {
-        "origins, or `*`".into()
-    }
-
-    fn example() -> &'static str {
-        "https://chat.example"
-    }
+    const NAME: &'static str = "origin, or `*`";
+    const PLURAL: Option<&'static str> = Some("origins, or `*`");
+    const EXAMPLE: &'static str = "https://chat.example";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text == "*" {
@@ -379,13 +299,13 @@ impl SettingType for Origin {
     }
 }
 
-impl Lua for Origin {
-    fn lua(&self) -> Value {
-        Value::from(self.0.as_str())
-    }
+lua! {
+    Port: self => i64::from(self.0);
+    Address: self => self.0.to_string();
+    Network: self => self.to_string();
+    Cidr: self => self.0.to_string();
+    Origin: self => self.0.as_str();
 }
-
-deserialize!(Port, Address, Interface, Network, Cidr, Resolver, TurnHost, Origin);
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,7 @@
 //! Numbers with a unit: rates and sizes.
 
-use super::{Lua, SettingType, deserialize};
+use super::{Lua, SettingType};
 use crate::lua::Value;
-use std::borrow::Cow;
 
 /// Parses an integer of ASCII digits, without sign or space. `None` if it does not fit into 64 bits.
 pub(super) fn digits(text: &str) -> Option<u64> {
@@ -64,13 +63,8 @@ pub enum Rate {
 }
 
 impl SettingType for Rate {
-    fn type_name() -> Cow<'static, str> {
-        "rate".into()
-    }
-
-    fn example() -> &'static str {
-        "10kb/s"
-    }
+    const NAME: &'static str = "rate";
+    const EXAMPLE: &'static str = "10kb/s";
 
     fn parse(text: &str) -> Result<Self, String> {
         let refuse = |reason: &str| {
@@ -115,8 +109,6 @@ impl Rate {
     }
 }
 
-deserialize!(Rate);
-
 /// Parses a size, in bytes: a number with a unit, or a number in `default_unit` bytes. Units are binary, as in Prosody:
 /// `MB` and `MiB` are both 2^20 bytes. The error is only the reason, and may be empty.
 fn bytes(text: &str, default_unit: u64) -> Result<u64, String> {
@@ -160,13 +152,8 @@ macro_rules! sizes {
         }
 
         impl SettingType for $name {
-            fn type_name() -> Cow<'static, str> {
-                concat!("number of ", $words).into()
-            }
-
-            fn example() -> &'static str {
-                $example
-            }
+            const NAME: &'static str = concat!("number of ", $words);
+            const EXAMPLE: &'static str = $example;
 
             fn parse(text: &str) -> Result<Self, String> {
                 bytes(text, $unit).map($name).map_err(|reason| {
@@ -181,8 +168,6 @@ macro_rules! sizes {
                 Value::from(self.0 as i64)
             }
         }
-
-        deserialize!($name);
     )+};
 }
 

@@ -1,10 +1,9 @@
 //! Custom Prosody options, as a JSON object.
 
 use super::json::Json;
-use super::{SettingType, deserialize, did_you_mean, shown};
+use super::{SettingType, did_you_mean, shown};
 use crate::lua::Value;
 use crate::lua::is_identifier;
-use std::borrow::Cow;
 use std::fmt;
 
 /// Custom options in their order, as in `PROSODY_OPTIONS`. The value `None` (`null` in JSON) leaves an option out of
@@ -120,16 +119,11 @@ pub(super) fn global_only(name: &str) -> Option<String> {
 }
 
 impl SettingType for CustomOptions {
-    fn type_name() -> Cow<'static, str> {
-        "JSON object".into()
-    }
-
-    fn example() -> &'static str {
-        r#"{"max_resources": 5}"#
-    }
+    const NAME: &'static str = "JSON object";
+    const EXAMPLE: &'static str = r#"{"max_resources": 5}"#;
 
     fn parse(text: &str) -> Result<Self, String> {
-        let expected = format!("expected a JSON object, such as `{}`", Self::example());
+        let expected = format!("expected a JSON object, such as `{}`", Self::EXAMPLE);
         match Json::read(text) {
             Err(syntax) => Err(format!("{expected}: {syntax}")),
             Ok(Json::Object(members)) => {
@@ -143,8 +137,6 @@ impl SettingType for CustomOptions {
         true
     }
 }
-
-deserialize!(CustomOptions);
 
 /// The error for an unknown member, with the nearest known name.
 pub(super) fn unknown_member(name: &str, known: &[&'static str]) -> String {

@@ -1,9 +1,8 @@
 //! Durations, in the units of Prosody's manual (<https://prosody.im/doc/configure>).
 
 use super::numbers::{Decimal, digits, split_unit};
-use super::{Lua, SettingType, deserialize, did_you_mean};
+use super::{Lua, SettingType, did_you_mean, lua};
 use crate::lua::Value;
-use std::borrow::Cow;
 use std::time::Duration;
 
 const DAY: u64 = 86_400;
@@ -144,13 +143,8 @@ impl Expiry {
 pub struct ArchiveDuration(pub Expiry);
 
 impl SettingType for ArchiveDuration {
-    fn type_name() -> Cow<'static, str> {
-        "duration".into()
-    }
-
-    fn example() -> &'static str {
-        "1w"
-    }
+    const NAME: &'static str = "duration";
+    const EXAMPLE: &'static str = "1w";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.eq_ignore_ascii_case("never") {
@@ -165,24 +159,13 @@ impl SettingType for ArchiveDuration {
     }
 }
 
-impl Lua for ArchiveDuration {
-    fn lua(&self) -> Value {
-        self.0.archive()
-    }
-}
-
 /// How long to wait. Zero means not to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait(pub Duration);
 
 impl SettingType for Wait {
-    fn type_name() -> Cow<'static, str> {
-        "duration".into()
-    }
-
-    fn example() -> &'static str {
-        "60s"
-    }
+    const NAME: &'static str = "duration";
+    const EXAMPLE: &'static str = "60s";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.eq_ignore_ascii_case("never") {
@@ -199,17 +182,9 @@ impl SettingType for Wait {
 pub struct Days(pub Expiry);
 
 impl SettingType for Days {
-    fn type_name() -> Cow<'static, str> {
-        "days".into()
-    }
-
-    fn plural() -> Cow<'static, str> {
-        "days".into()
-    }
-
-    fn example() -> &'static str {
-        "30"
-    }
+    const NAME: &'static str = "days";
+    const PLURAL: Option<&'static str> = Some("days");
+    const EXAMPLE: &'static str = "30";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.eq_ignore_ascii_case("never") {
@@ -249,30 +224,15 @@ impl Seconds {
 }
 
 impl SettingType for Seconds {
-    fn type_name() -> Cow<'static, str> {
-        "whole seconds".into()
-    }
-
-    fn plural() -> Cow<'static, str> {
-        "whole seconds".into()
-    }
-
-    fn example() -> &'static str {
-        "3600"
-    }
+    const NAME: &'static str = "whole seconds";
+    const PLURAL: Option<&'static str> = Some("whole seconds");
+    const EXAMPLE: &'static str = "3600";
 
     fn parse(text: &str) -> Result<Self, String> {
         match digits(text) {
             Some(seconds @ 1..=LONGEST) => Ok(Seconds(seconds)),
             _ => Err(wrong_seconds(text, "")),
         }
-    }
-}
-
-impl Lua for Seconds {
-    fn lua(&self) -> Value {
-        // At most `LONGEST`.
-        Value::from(self.0 as i64)
     }
 }
 
@@ -286,17 +246,9 @@ pub enum Interval {
 }
 
 impl SettingType for Interval {
-    fn type_name() -> Cow<'static, str> {
-        "whole seconds or `manual`".into()
-    }
-
-    fn plural() -> Cow<'static, str> {
-        Self::type_name()
-    }
-
-    fn example() -> &'static str {
-        "60"
-    }
+    const NAME: &'static str = "whole seconds or `manual`";
+    const PLURAL: Option<&'static str> = Some(Self::NAME);
+    const EXAMPLE: &'static str = "60";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.eq_ignore_ascii_case("manual") {
@@ -319,7 +271,11 @@ impl Lua for Interval {
     }
 }
 
-deserialize!(ArchiveDuration, Wait, Days, Seconds, Interval);
+lua! {
+    ArchiveDuration: self => self.0.archive();
+    // At most `LONGEST`.
+    Seconds: self => self.0 as i64;
+}
 
 #[cfg(test)]
 mod tests {

@@ -2,9 +2,8 @@
 
 use super::names::texts;
 use super::network::{Port, TurnHost};
-use super::{DbDriver, Lua, SettingType, deserialize};
+use super::{DbDriver, SettingType, lua};
 use crate::lua::Secret;
-use crate::lua::Value;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use url::Url;
@@ -57,13 +56,8 @@ impl HttpUrl {
 }
 
 impl SettingType for HttpUrl {
-    fn type_name() -> Cow<'static, str> {
-        "URL with its scheme".into()
-    }
-
-    fn example() -> &'static str {
-        "https://chat.example"
-    }
+    const NAME: &'static str = "URL with its scheme";
+    const EXAMPLE: &'static str = "https://chat.example";
 
     fn parse(given: &str) -> Result<Self, String> {
         let refuse = |reason: &str| {
@@ -104,12 +98,6 @@ impl SettingType for HttpUrl {
     }
 }
 
-impl Lua for HttpUrl {
-    fn lua(&self) -> Value {
-        Value::from(self.as_str())
-    }
-}
-
 /// The location of a database and its login.
 #[derive(Debug)]
 pub struct DatabaseUrl {
@@ -129,13 +117,8 @@ pub struct DatabaseUrl {
 }
 
 impl SettingType for DatabaseUrl {
-    fn type_name() -> Cow<'static, str> {
-        "URL".into()
-    }
-
-    fn example() -> &'static str {
-        "postgresql://prosody:secret@db.example:5432/prosody"
-    }
+    const NAME: &'static str = "URL";
+    const EXAMPLE: &'static str = "postgresql://prosody:secret@db.example:5432/prosody";
 
     fn parse(text: &str) -> Result<Self, String> {
         database_url(text).map_err(|reason| {
@@ -294,7 +277,9 @@ fn non_empty(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-deserialize!(HttpUrl, DatabaseUrl);
+lua! {
+    HttpUrl: self => self.as_str();
+}
 
 #[cfg(test)]
 mod tests {

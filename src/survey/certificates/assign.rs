@@ -285,7 +285,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair, SanType};
 
     use super::*;
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
 
     #[test]
     fn only_hosts_with_a_pair_get_a_name_in_ascii() {

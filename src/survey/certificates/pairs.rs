@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::apply::self_signed::{Writer, make};
     use crate::layout;
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
 
     fn path_of(data: &TestDir, host: &str) -> PathBuf {
         layout::self_signed_dir(data.path()).join(layout::self_signed_certificate(host))

@@ -13,7 +13,7 @@ use rcgen::{
 use time::Duration;
 
 use super::*;
-use crate::test_dir::TestDir;
+use crate::tests::TestDir;
 
 fn now() -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()

@@ -78,7 +78,7 @@ pub fn cut(line: &str, characters: usize) -> String {
 mod tests {
     use super::*;
 
-    use crate::test_dir::TestDir;
+    use crate::tests::TestDir;
 
     #[test]
     fn the_summary_comes_from_the_front_matter() {
