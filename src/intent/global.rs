@@ -7,7 +7,7 @@ use crate::lua::Value;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
-use crate::settings::types::{Interface, List, LogLevel, Lua, Rate};
+use crate::settings::types::{LogLevel, Lua, Rate};
 
 /// The size that encryption adds to a file, in bytes: the tag of AES-GCM (XEP-0454).
 const ENCRYPTION_OVERHEAD: u64 = 16;
@@ -80,19 +80,6 @@ fn contacts(settings: &Settings, options: &mut Options) {
 
 fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
     let network = &settings.network;
-    for (name, ports) in [
-        ("c2s_ports", &network.c2s_ports),
-        ("c2s_direct_tls_ports", &network.c2s_direct_tls_ports),
-        ("s2s_ports", &network.s2s_ports),
-        ("s2s_direct_tls_ports", &network.s2s_direct_tls_ports),
-        ("http_ports", &network.http_ports),
-        ("https_ports", &network.https_ports),
-        ("component_ports", &network.component_ports),
-    ] {
-        if let Some(ports) = ports {
-            options.insert(name.into(), ports.lua());
-        }
-    }
     options.entry("c2s_direct_tls_ports".into()).or_insert_with(|| Value::from(vec![5223]));
 
     // By default, Prosody binds plain HTTP and components to loopback, which other containers cannot reach.
@@ -101,15 +88,11 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
         None if facts.ipv6 && network.use_ipv6.is_none_or(|on| on.0) => Value::from(vec!["*", "::"]),
         None => Value::from(vec!["*"]),
     };
-    let interfaces = |set: &Option<List<Interface>>| set.as_ref().map(|list| list.lua());
-    options.insert("http_interfaces".into(), interfaces(&network.http_interfaces).unwrap_or_else(everywhere));
-    options
-        .insert("https_interfaces".into(), interfaces(&network.https_interfaces).unwrap_or_else(everywhere));
     let external = settings.hosts.external_components.as_ref().is_some_and(|list| !list.0.is_empty());
-    match interfaces(&network.component_interfaces) {
-        Some(list) => drop(options.insert("component_interfaces".into(), list)),
-        None if external => drop(options.insert("component_interfaces".into(), everywhere())),
-        None => {}
+    for (service, is_served) in [("http", true), ("https", true), ("component", external)] {
+        if is_served {
+            options.entry(format!("{service}_interfaces")).or_insert_with(everywhere);
+        }
     }
 
     let is_select = network.network_backend.is_some_and(|backend| backend.as_str() == "select");
@@ -219,10 +202,8 @@ fn resolver(settings: &Settings, facts: &Facts, options: &mut Options, report: &
 fn registration(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
     let authentication = &settings.authentication;
     let is_open = authentication.allow_registration.is_some_and(|on| on.0);
-    if let Some(invite_only) = authentication.registration_invite_only {
-        options.insert("registration_invite_only".into(), Value::from(invite_only.0));
-    } else if is_open {
-        options.insert("registration_invite_only".into(), Value::from(false));
+    if is_open {
+        options.entry("registration_invite_only".into()).or_insert(Value::from(false));
     }
     if is_open && authentication.registration_invite_only.is_none_or(|on| !on.0) {
         report.setting_warning(format!(
@@ -295,12 +276,6 @@ fn uploads(settings: &Settings, options: &mut Options) {
     let mut set = |name: &str, value: Value| drop(options.insert(name.to_owned(), value));
     if let Some(limit) = &storage.upload_limit_mb {
         set("http_file_share_size_limit", Value::from((limit.bytes() + ENCRYPTION_OVERHEAD) as i64));
-    }
-    if let Some(quota) = &storage.upload_daily_quota_mb {
-        set("http_file_share_daily_quota", Value::from(quota.bytes() as i64));
-    }
-    if let Some(quota) = &storage.upload_storage_gb {
-        set("http_file_share_global_quota", Value::from(quota.bytes() as i64));
     }
     if let Some(days) = storage.upload_expiry_days.as_ref().or(storage.retention_days.as_ref()) {
         set("http_file_share_expires_after", days.0.files());

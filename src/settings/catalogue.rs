@@ -181,7 +181,7 @@ section! {
     ldap_mode: LdapMode = "`bind`", "How a password is checked.", option ldap_mode;
     ldap_admin_filter: Text = "", "Which users are administrators; Prosody 0.12 only.", decides [ldap_admin_filter];
     allow_registration: Boolean = "`false`", "Open registration: everyone may make an account. Renders `registration_invite_only = false` unless that is set.", option allow_registration;
-    registration_invite_only: Boolean = "", "Whether registration needs an invitation; `true` enables `invites_register` too.", decides [registration_invite_only];
+    registration_invite_only: Boolean = "", "Whether registration needs an invitation; `true` enables `invites_register` too.", option registration_invite_only;
 }
 
 section! {
@@ -207,22 +207,22 @@ section! {
     network_backend: NetworkBackend = "`epoll`", "How Prosody waits for the network; `select` is refused on 13.0, where it ignores SIGTERM and SIGHUP.", option network_backend;
     interfaces: List<Interface> = "all", "The addresses to bind.", option interfaces;
     use_ipv6: Boolean = "`true`", "Whether IPv6 is used.", option use_ipv6;
-    c2s_ports: Set<Port> = "`5222`", "For clients.", decides [c2s_ports];
-    c2s_direct_tls_ports: Set<Port> = "`5223`", "For clients that begin with TLS.", decides [c2s_direct_tls_ports];
-    s2s_ports: Set<Port> = "`5269`", "For other servers.", decides [s2s_ports];
-    s2s_direct_tls_ports: Set<Port> = "none", "For other servers that begin with TLS.", decides [s2s_direct_tls_ports];
-    http_ports: Set<Port> = "`5280`", "For HTTP.", decides [http_ports];
-    https_ports: Set<Port> = "`5281`", "For HTTPS.", decides [https_ports];
-    http_interfaces: List<Interface> = "`*` and, where there is IPv6, `::`", "The addresses to bind for HTTP.", decides [http_interfaces];
-    https_interfaces: List<Interface> = "`*` and, where there is IPv6, `::`", "The addresses to bind for HTTPS.", decides [https_interfaces];
+    c2s_ports: Set<Port> = "`5222`", "For clients.", option c2s_ports;
+    c2s_direct_tls_ports: Set<Port> = "`5223`", "For clients that begin with TLS.", option c2s_direct_tls_ports;
+    s2s_ports: Set<Port> = "`5269`", "For other servers.", option s2s_ports;
+    s2s_direct_tls_ports: Set<Port> = "none", "For other servers that begin with TLS.", option s2s_direct_tls_ports;
+    http_ports: Set<Port> = "`5280`", "For HTTP.", option http_ports;
+    https_ports: Set<Port> = "`5281`", "For HTTPS.", option https_ports;
+    http_interfaces: List<Interface> = "`*` and, where there is IPv6, `::`", "The addresses to bind for HTTP.", option http_interfaces;
+    https_interfaces: List<Interface> = "`*` and, where there is IPv6, `::`", "The addresses to bind for HTTPS.", option https_interfaces;
     consider_bosh_secure: Boolean = "`false`", "Whether BOSH over plain HTTP counts as encrypted: behind a proxy that ends TLS.", option consider_bosh_secure;
     consider_websocket_secure: Boolean = "`false`", "The same for WebSocket.", option consider_websocket_secure;
     access_control_allow_origins: Origins = "", "Which web pages may use BOSH, WebSocket and HTTP services: origins, or `*`.", option access_control_allow_origins;
     external_addresses: List<Address> = "", "What the world sees behind NAT, for `prosodyctl check dns`.", option external_addresses;
     http_external_url: HttpUrl = "", "The URL under which a proxy serves HTTP; its host becomes `http_host` where none is set.", option http_external_url;
     trusted_proxies: List<types::Network> = "`127.0.0.1`, `::1`", "Proxies whose `X-Forwarded-For` is believed.", option trusted_proxies;
-    component_ports: Set<Port> = "`5347`", "For external components.", decides [component_ports];
-    component_interfaces: List<Interface> = "every interface once an external component exists", "The addresses to bind for external components.", decides [component_interfaces];
+    component_ports: Set<Port> = "`5347`", "For external components.", option component_ports;
+    component_interfaces: List<Interface> = "every interface once an external component exists", "The addresses to bind for external components.", option component_interfaces;
     proxy65_ports: Set<Port> = "`5000`", "For the file transfer proxy.", option proxy65_ports;
     c2s_rate_limit: Rate = "`10kb/s`", "How much a client may send.", decides [limits];
     s2s_rate_limit: Rate = "`30kb/s`", "How much another server may send.", decides [limits];
@@ -254,8 +254,8 @@ section! {
     archive_expiry_days: Days = "", "Overrides `PROSODY_RETENTION_DAYS` for archives; enables `mam`.", decides [archive_expires_after, muc_log_expires_after];
     upload_expiry_days: Days = "", "Overrides `PROSODY_RETENTION_DAYS` for shared files.", decides [http_file_share_expires_after];
     upload_limit_mb: Megabytes = "`10`", "The largest file that may be shared, in MiB.", decides [http_file_share_size_limit];
-    upload_storage_gb: Gigabytes = "no limit", "How much all shared files may take, in GiB.", decides [http_file_share_global_quota];
-    upload_daily_quota_mb: Megabytes = "ten times the limit of one file", "How much one user may upload in a day, in MiB.", decides [http_file_share_daily_quota];
+    upload_storage_gb: Gigabytes = "no limit", "How much all shared files may take, in GiB.", option http_file_share_global_quota;
+    upload_daily_quota_mb: Megabytes = "ten times the limit of one file", "How much one user may upload in a day, in MiB.", option http_file_share_daily_quota;
 }
 
 section! {

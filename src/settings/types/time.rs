@@ -11,37 +11,19 @@ const DAY: u64 = 86_400;
 const LONGEST: u64 = 36_525 * DAY;
 
 /// The units of Prosody 13.0 and their seconds (`util.human.io`): a month is 31 days.
-const UNITS: [(&str, u64); 26] = [
-    ("s", 1),
-    ("sec", 1),
-    ("secs", 1),
-    ("second", 1),
-    ("seconds", 1),
-    ("min", 60),
-    ("mins", 60),
-    ("minute", 60),
-    ("minutes", 60),
-    ("h", 3600),
-    ("hr", 3600),
-    ("hour", 3600),
-    ("hours", 3600),
-    ("d", DAY),
-    ("day", DAY),
-    ("days", DAY),
-    ("w", 7 * DAY),
-    ("week", 7 * DAY),
-    ("weeks", 7 * DAY),
-    ("mon", 31 * DAY),
-    ("month", 31 * DAY),
-    ("months", 31 * DAY),
-    ("y", 31_556_952),
-    ("yr", 31_556_952),
-    ("year", 31_556_952),
-    ("years", 31_556_952),
+const UNITS: [(&[&str], u64); 7] = [
+    (&["s", "sec", "secs", "second", "seconds"], 1),
+    (&["min", "mins", "minute", "minutes"], 60),
+    (&["h", "hr", "hour", "hours"], 3600),
+    (&["d", "day", "days"], DAY),
+    (&["w", "week", "weeks"], 7 * DAY),
+    (&["mon", "month", "months"], 31 * DAY),
+    (&["y", "yr", "year", "years"], 31_556_952),
 ];
 
 fn unit_seconds(unit: &str) -> Option<u64> {
-    UNITS.iter().find(|(word, _)| unit.eq_ignore_ascii_case(word)).map(|&(_, seconds)| seconds)
+    let is_unit = |words: &&[&str]| words.iter().any(|word| unit.eq_ignore_ascii_case(word));
+    UNITS.iter().find(|(words, _)| is_unit(words)).map(|&(_, seconds)| seconds)
 }
 
 /// Formats seconds in the largest unit that divides them.
@@ -64,8 +46,7 @@ fn seconds(text: &str) -> Result<u64, String> {
         return Err(match total(text) {
             Some(total) => format!("write one number with one unit, `{}`", spelled(total)),
             None if unit.chars().all(|c| c.is_ascii_alphabetic()) && !number.is_empty() => {
-                let words = UNITS.map(|(word, _)| word);
-                format!("the unit is unknown{}", did_you_mean(unit, &words))
+                format!("the unit is unknown{}", did_you_mean(unit, &UNITS.map(|(words, _)| words).concat()))
             }
             None => String::new(),
         });
