@@ -58,7 +58,7 @@ pub fn decide(settings: &Settings, facts: &Facts, with_autoloaded: bool, report:
     storage::options(settings, &mut options, report);
     let mut modules = modules::wanted(settings, facts, &mut options, report);
     let written = settings.anything.options.clone().unwrap_or_default();
-    hosts::merge(&mut options, &written, Clone::clone);
+    hosts::merge(&mut options, &written, |_, value| value.clone());
     modules.request(settings, &hosts, &options, with_autoloaded, report);
     if written.get(modules::ENABLED).is_none() {
         options.remove(modules::ENABLED);

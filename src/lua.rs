@@ -9,7 +9,7 @@ mod value;
 
 use std::fmt::{self, Write as _};
 
-pub use self::value::{HiddenScalar, Secret, Value};
+pub use self::value::{Secret, Value};
 
 /// The version of Lua that reads the literals. Prosody 0.12 and 13.0 run on 5.2 to 5.4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,7 +164,7 @@ pub fn hide_secrets(rendered: &str) -> String {
     while let Some((before, literal)) = rest.split_once(SECRET_MARK) {
         text.push_str(before);
         text.push_str(&format!("\"{PLACEHOLDER}\""));
-        // Numbers and booleans end with the line. So do strings that a template changed, because their end is unknown.
+        // A string that a template changed ends with the line, because its end is unknown.
         let after = literal.strip_prefix('"').and_then(end_of_string);
         let after = after.or_else(|| literal.find('\n').and_then(|end| literal.get(end..)));
         rest = after.unwrap_or_default();
@@ -209,13 +209,6 @@ fn write_value(
                 write_string(out, secret.expose().as_bytes())
             }
             (None, Secrets::Hidden) => write_string(out, PLACEHOLDER.as_bytes()),
-        },
-        Value::Hidden(HiddenScalar(scalar)) => match dialect.secrets {
-            Secrets::Written => {
-                out.write_str(SECRET_MARK)?;
-                write_value(out, scalar, dialect, nesting)
-            }
-            Secrets::Hidden => write_string(out, PLACEHOLDER.as_bytes()),
         },
         Value::List(items) => {
             let entries: Vec<Entry> = items.iter().map(|value| Entry { key: None, value }).collect();

@@ -19,7 +19,7 @@ pub use self::catalogue::{
 use self::catalogue::{Section, Setting};
 use self::input::Input;
 pub use self::input::{Given, Source};
-use self::types::{Account, Name, SettingType};
+use self::types::{Account, HostSection, Name, SettingType};
 use crate::report::{Report, SettingError};
 
 /// All settings. An unset one is `None`: later stages choose defaults, because some depend on other settings.
@@ -54,6 +54,16 @@ pub const DATABASE_FIELDS: [Field; 6] = [
     Field::db_username,
     Field::db_password,
 ];
+
+impl Hosts {
+    /// The sections of all hosts that the settings describe.
+    pub fn sections(&self) -> impl Iterator<Item = &HostSection> {
+        let hosts = self.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.section);
+        let components = self.components.iter().flat_map(|list| &list.0).map(|host| &host.section);
+        let external = self.external_components.iter().flat_map(|list| &list.0).map(|host| &host.section);
+        hosts.chain(components).chain(external)
+    }
+}
 
 impl Settings {
     /// Reads the settings from an environment. The report has all errors; the settings lack invalid values.

@@ -123,9 +123,8 @@ fn http_names(settings: &Settings, facts: &Facts) -> BTreeSet<String> {
     names.extend(network_hostname(settings, &facts.custom_files).map(|name| name.ascii().into_owned()));
     names.extend(settings.hosts.http_host.iter().map(|name| name.ascii().into_owned()));
     names.extend(settings.network.http_external_url.iter().map(|url| url.host().to_owned()));
-    let of_hosts = settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.options);
-    let of_components = settings.hosts.components.iter().flat_map(|list| &list.0).map(|host| &host.options);
-    for options in of_hosts.chain(of_components).chain(&settings.anything.options) {
+    let of_hosts = settings.hosts.sections().map(|section| &section.options);
+    for options in of_hosts.chain(&settings.anything.options) {
         let name = options.get("http_host").flatten().and_then(|value| value.as_str());
         names.extend(name.map(str::to_owned));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::modules::{ENABLED, names};
 use crate::facts::Facts;
 use crate::facts::custom_files::CustomFiles;
 use crate::lua::Value;
@@ -9,10 +10,18 @@ use crate::settings::catalogue::Field;
 
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
-use crate::settings::types::{Domain, Lua, SettingType, VirtualHost as VirtualHostSetting, ascii};
+use crate::settings::types::{
+    Component as ComponentSetting, Domain, HostSection, Lua, Name, SettingType, ascii,
+};
 
 /// The options of a section, sorted by name.
 pub type Options = BTreeMap<String, Value>;
+
+/// The label of the chat rooms of `PROSODY_DOMAIN`.
+const ROOMS: &str = "conference";
+
+/// The module that archives the messages of rooms.
+const ROOM_ARCHIVE: &str = "muc_mam";
 
 /// A virtual host's section.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +45,15 @@ pub struct Component {
     pub options: Options,
     /// Like [`VirtualHost::names_certificate`].
     pub names_certificate: bool,
+    /// The setting that it follows from.
+    pub field: Field,
+}
+
+impl Component {
+    /// Whether it follows from the domain, and no setting describes it.
+    pub fn is_default(&self) -> bool {
+        !matches!(self.field, Field::components | Field::external_components)
+    }
 }
 
 /// All hosts: virtual hosts and components.
@@ -116,11 +134,9 @@ impl ServedHosts {
         self.virtual_hosts
             .extend(domain(settings, &facts.custom_files).map(|domain| plain(domain.to_string())));
         for described in settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0) {
-            let host = VirtualHost {
-                name: described.host.to_string(),
-                options: host_options(described),
-                names_certificate: described.options.get("certificate").is_some(),
-            };
+            let mut options = Options::new();
+            let names_certificate = add_section(&mut options, &described.section);
+            let host = VirtualHost { name: described.host.to_string(), options, names_certificate };
             match self.virtual_hosts.first_mut().filter(|first| first.name == host.name) {
                 // PROSODY_VIRTUAL_HOSTS may have more options for the host of PROSODY_DOMAIN.
                 Some(first) => *first = host,
@@ -135,89 +151,103 @@ impl ServedHosts {
     }
 
     fn add_components(&mut self, settings: &Settings, facts: &Facts, report: &mut Report) {
-        let domain = domain(settings, &facts.custom_files);
-        let own_hosts = match (&settings.hosts.domain, domain) {
-            (Some(_), None) => &[],
-            _ => settings.source.legacy.components.as_slice(),
-        };
-        let muc_modules = || {
-            settings.hosts.muc_modules.iter().flat_map(|set| set.iter()).map(|name| name.as_str().to_owned())
-        };
-        // By default, Prosody lets anyone on the network create rooms.
-        let restriction = match &settings.hosts.restrict_room_creation {
-            Some(choice) => Some(choice.lua()),
-            None if domain.is_some() || !own_hosts.is_empty() => Some(Value::from("local")),
-            None => None,
-        };
-        let restricted =
-            || restriction.iter().map(|value| ("restrict_room_creation".to_owned(), value.clone()));
-        if let Some(list) = &settings.hosts.components {
-            let shares =
-                list.0.iter().filter(|component| component.module.as_str() == "http_file_share").count();
-            for component in &list.0 {
-                let module = component.module.as_str();
-                let mut options: Options = restricted().filter(|_| module == "muc").collect();
-                let mut enabled: Vec<String> =
-                    component.modules_enabled.iter().map(|name| name.as_str().to_owned()).collect();
-                if module == "muc" {
-                    enabled
-                        .extend(muc_modules().filter(|name| {
-                            !component.modules_enabled.iter().any(|own| own.as_str() == name)
-                        }));
-                }
-                if module == "http_file_share" {
+        let list = settings.hosts.components.as_ref();
+        if !settings.is_given(Field::components) || list.is_some_and(|list| !list.replaces_those_of_domain())
+        {
+            self.add_components_of_domain(settings, facts, report);
+        }
+        let list: &[ComponentSetting] = list.map_or(&[], |list| &list.0);
+        let shares = list.iter().filter(|component| component.module.as_str() == "http_file_share").count();
+        for described in list {
+            let module = described.module.as_str();
+            let mut options = Options::new();
+            match module {
+                "muc" => options = rooms(settings, facts, &[]),
+                "http_file_share" => {
                     // The official image's path: links to files stay valid after a migration.
                     let one_name = settings.hosts.http_host.is_some()
                         || network_hostname(settings, &facts.custom_files).is_some();
                     let path = if shares > 1 && one_name { "/share/$host" } else { "/share" };
                     options.insert("http_paths".into(), Value::table([("file_share", path)]));
                 }
-                if !enabled.is_empty() {
-                    options.insert("modules_enabled".into(), Value::from(enabled));
-                }
-                merge(&mut options, &component.options, Value::hidden);
-                self.components.push(Component {
-                    name: component.host.to_string(),
-                    module: Some(module.to_owned()),
-                    options,
-                    names_certificate: component.options.get("certificate").is_some(),
-                });
+                _ => {}
             }
-        } else if !settings.is_given(Field::components) {
-            let mut rooms = vec!["muc_mam".to_owned()];
-            rooms.extend(muc_modules().filter(|name| name != "muc_mam"));
-            let rooms: Options =
-                restricted().chain([("modules_enabled".to_owned(), Value::from(rooms))]).collect();
-            for (label, module, options) in [
-                ("conference", "muc", rooms),
-                ("upload", "http_file_share", Options::new()),
-                ("proxy", "proxy65", Options::new()),
-                ("", "pubsub", Options::new()),
-            ] {
-                let own = own_hosts.iter().find(|(of, _)| *of == module).map(|(_, host)| Ok(host.clone()));
-                let below = domain.filter(|_| !label.is_empty());
-                let below = || below.map(|domain| Domain::parse(&format!("{label}.{domain}")));
-                match own.or_else(below) {
-                    Some(Ok(host)) => self.components.push(Component {
-                        name: host.to_string(),
-                        module: Some(module.to_owned()),
-                        options,
-                        names_certificate: false,
-                    }),
-                    Some(Err(why)) => {
-                        report.error(SettingError::new(&settings.variable(Field::domain), &why))
-                    }
-                    None => {}
-                }
+            let names_certificate = add_section(&mut options, &described.section);
+            let component = Component {
+                name: described.host.to_string(),
+                module: Some(module.to_owned()),
+                options,
+                names_certificate,
+                field: Field::components,
+            };
+            self.report_missing_archive(&component, settings, facts, report);
+            // An entry may describe a component of PROSODY_DOMAIN in its own way.
+            match self.components.iter_mut().find(|other| other.name == component.name && described.adds) {
+                Some(other) => *other = component,
+                None => self.components.push(component),
             }
         }
     }
 
-    fn add_external_components(&mut self, settings: &Settings, report: &mut Report) {
-        let Some(list) = &settings.hosts.external_components else {
-            return;
+    /// Adds the components that follow from `PROSODY_DOMAIN`, or from another image's `DOMAIN_*`.
+    fn add_components_of_domain(&mut self, settings: &Settings, facts: &Facts, report: &mut Report) {
+        let domain = domain(settings, &facts.custom_files);
+        let named = legacy_components(settings, domain);
+        let field = if settings.is_given(Field::domain) { Field::domain } else { Field::virtual_hosts };
+        for (label, module, options) in [
+            (ROOMS, "muc", rooms(settings, facts, &[ROOM_ARCHIVE])),
+            ("upload", "http_file_share", Options::new()),
+            ("proxy", "proxy65", Options::new()),
+            ("", "pubsub", Options::new()),
+        ] {
+            let named = named.iter().find(|(of, _)| *of == module).map(|(_, host)| Ok(host.clone()));
+            let below = domain.filter(|_| !label.is_empty());
+            let below = || below.map(|domain| Domain::parse(&format!("{label}.{domain}")));
+            match named.or_else(below) {
+                Some(Ok(host)) => self.components.push(Component {
+                    name: host.to_string(),
+                    module: Some(module.to_owned()),
+                    options,
+                    names_certificate: false,
+                    field,
+                }),
+                Some(Err(why)) => report.error(SettingError::new(&settings.variable(Field::domain), &why)),
+                None => {}
+            }
+        }
+    }
+
+    /// Notes that the chat rooms of `PROSODY_DOMAIN` have no archive, because an entry of `PROSODY_COMPONENTS` describes
+    /// them anew.
+    fn report_missing_archive(
+        &self,
+        component: &Component,
+        settings: &Settings,
+        facts: &Facts,
+        report: &mut Report,
+    ) {
+        let domain = domain(settings, &facts.custom_files);
+        let is_of_domain = domain.is_some_and(|domain| component.name == format!("{ROOMS}.{domain}"));
+        let has = |list: Option<&Value>| {
+            let names = list.map(Value::items).unwrap_or_default();
+            names.iter().any(|name| name.as_str() == Some(ROOM_ARCHIVE))
         };
-        for component in &list.0 {
+        let for_all = names(&settings.modules.modules_enabled);
+        if is_of_domain
+            && component.module.as_deref() == Some("muc")
+            && !has(component.options.get(ENABLED))
+            && !for_all.contains(&ROOM_ARCHIVE)
+        {
+            report.info(format!(
+                "{}: the rooms of {} keep no archive: PROSODY_MUC_MODULES={ROOM_ARCHIVE} adds it",
+                settings.variable(Field::components),
+                component.name
+            ));
+        }
+    }
+
+    fn add_external_components(&mut self, settings: &Settings, report: &mut Report) {
+        for component in settings.hosts.external_components.iter().flat_map(|list| &list.0) {
             let mut options = Options::new();
             match component.secret.as_ref().or(settings.hosts.component_secret.as_ref()) {
                 Some(secret) => drop(options.insert("component_secret".into(), secret.clone().into())),
@@ -230,11 +260,13 @@ impl ServedHosts {
                     ),
                 )),
             }
+            let names_certificate = add_section(&mut options, &component.section);
             self.components.push(Component {
                 name: component.host.to_string(),
                 module: None,
                 options,
-                names_certificate: false,
+                names_certificate,
+                field: Field::external_components,
             });
         }
     }
@@ -247,15 +279,9 @@ impl ServedHosts {
             let field = if is_domain(&host.name) { Field::domain } else { Field::virtual_hosts };
             (host.name.as_str(), field, "a virtual host")
         });
-        let components = self.components.iter().map(|component| {
-            let field = match component.module {
-                None => Field::external_components,
-                Some(_) if settings.is_given(Field::components) => Field::components,
-                Some(_) if settings.is_given(Field::domain) => Field::domain,
-                Some(_) => Field::virtual_hosts,
-            };
-            (component.name.as_str(), field, "a component")
-        });
+        let components = self.components.iter();
+        let components =
+            components.map(|component| (component.name.as_str(), component.field, "a component"));
         let mut seen: HashMap<&str, (Field, &str)> = HashMap::new();
         for (name, field, what) in virtual_hosts.chain(components) {
             let Some((other_field, other)) = seen.insert(name, (field, what)) else {
@@ -296,7 +322,7 @@ pub fn network_hostname(settings: &Settings, custom_files: &CustomFiles) -> Opti
     if let Some(name) = &settings.hosts.network_hostname {
         return Some(name.clone());
     }
-    settings.hosts.components.as_ref()?;
+    settings.hosts.components.as_ref().filter(|list| list.replaces_those_of_domain())?;
     let mut named: Vec<&Domain> = domain(settings, custom_files).into_iter().collect();
     named.extend(settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.host));
     named.dedup();
@@ -306,31 +332,73 @@ pub fn network_hostname(settings: &Settings, custom_files: &CustomFiles) -> Opti
     }
 }
 
-fn host_options(host: &VirtualHostSetting) -> Options {
+/// The hosts that another image's `DOMAIN_*` name for components, each with the component's module.
+fn legacy_components<'a>(settings: &'a Settings, domain: Option<&Domain>) -> &'a [(&'static str, Domain)] {
+    match (&settings.hosts.domain, domain) {
+        (Some(_), None) => &[],
+        _ => &settings.source.legacy.components,
+    }
+}
+
+/// The options of chat rooms, which load `more` modules besides those of the settings.
+fn rooms(settings: &Settings, facts: &Facts, more: &[&str]) -> Options {
     let mut options = Options::new();
-    for (name, list) in
-        [("modules_enabled", &host.modules_enabled), ("modules_disabled", &host.modules_disabled)]
-    {
-        if !list.is_empty() {
-            options.insert(name.into(), list.iter().map(|module| Value::from(module.as_str())).collect());
-        }
-    }
-    if !host.admins.is_empty() {
-        options.insert("admins".into(), host.admins.iter().map(|jid| Value::from(jid.to_string())).collect());
-    }
-    merge(&mut options, &host.options, Value::hidden);
+    let domain = domain(settings, &facts.custom_files);
+    // By default, Prosody lets anyone on the network create rooms.
+    let restriction = match &settings.hosts.restrict_room_creation {
+        Some(choice) => Some(choice.lua()),
+        None if domain.is_some() || !legacy_components(settings, domain).is_empty() => Some("local".into()),
+        None => None,
+    };
+    options.extend(restriction.map(|value| ("restrict_room_creation".to_owned(), value)));
+    let modules = more.iter().copied().chain(names(&settings.hosts.muc_modules));
+    add_names(&mut options, ENABLED, modules);
     options
 }
 
-/// Merges custom options, which replace ours. `null` removes one of ours. `as_written` converts each value.
+/// Adds a host's members and custom options to its section. Returns whether they decide its certificate.
+fn add_section(options: &mut Options, section: &HostSection) -> bool {
+    // The modules of an entry come first.
+    let ours = options.remove(ENABLED);
+    add_names(options, ENABLED, section.modules_enabled.iter().map(Name::as_str));
+    add_names(options, ENABLED, ours.iter().flat_map(Value::items).filter_map(Value::as_str));
+    add_names(options, "modules_disabled", section.modules_disabled.iter().map(Name::as_str));
+    let admins: Vec<String> = section.admins.iter().map(ToString::to_string).collect();
+    add_names(options, "admins", admins.iter().map(String::as_str));
+    merge(options, &section.options, hide_texts);
+    section.options.get("certificate").is_some()
+}
+
+/// Adds names to an option that is a list, each once.
+fn add_names<'a>(options: &mut Options, option: &str, names: impl Iterator<Item = &'a str>) {
+    for name in names {
+        let list = options.entry(option.to_owned()).or_insert_with(|| Value::List(Vec::new()));
+        if let Value::List(list) = list {
+            if !list.iter().any(|other| other.as_str() == Some(name)) {
+                list.push(name.into());
+            }
+        }
+    }
+}
+
+/// Prosody's options that name modules.
+const OPTIONS_WITH_MODULES: [&str; 6] =
+    ["authentication", "authorization", "default_storage", "modules_disabled", "modules_enabled", "storage"];
+
+/// A custom option's value, whose texts may be secrets, unless the option names modules.
+pub fn hide_texts(name: &str, value: &Value) -> Value {
+    if OPTIONS_WITH_MODULES.contains(&name) { value.clone() } else { value.hidden() }
+}
+
+/// Merges custom options, which replace ours. `null` removes one of ours. `as_written` converts each option's value.
 pub fn merge(
     options: &mut Options,
     written: &crate::settings::types::CustomOptions,
-    as_written: fn(&Value) -> Value,
+    as_written: fn(&str, &Value) -> Value,
 ) {
     for (name, value) in written.iter() {
         match value {
-            Some(value) => drop(options.insert(name.to_owned(), as_written(value))),
+            Some(value) => drop(options.insert(name.to_owned(), as_written(name, value))),
             None => drop(options.remove(name)),
         }
     }

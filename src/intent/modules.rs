@@ -403,24 +403,15 @@ impl Requested<'_> {
         for host in &self.hosts.virtual_hosts {
             self.add_host(&host.name, &host.options, &variable(Field::virtual_hosts), false, &mut add);
         }
-        let is_domains = settings.hosts.components.is_none();
-        let by = match is_domains {
-            true if settings.is_given(Field::domain) => variable(Field::domain),
-            true => variable(Field::virtual_hosts),
-            false => variable(Field::components),
-        };
         for component in &self.hosts.components {
+            let (by, is_default) = (variable(component.field), component.is_default());
+            let role = Role::Component(component.name.clone());
             match &component.module {
-                Some(module) => {
-                    add(module.clone(), &by, Role::Component(component.name.clone()), is_domains, false)
-                }
-                None if is_whole => {
-                    let by = variable(Field::external_components);
-                    add("component".to_owned(), &by, Role::Component(component.name.clone()), true, false);
-                }
+                Some(module) => add(module.clone(), &by, role, is_default, false),
+                None if is_whole => add("component".to_owned(), &by, role, true, false),
                 None => {}
             }
-            self.add_host(&component.name, &component.options, &by, is_domains, &mut add);
+            self.add_host(&component.name, &component.options, &by, is_default, &mut add);
         }
         requests
     }

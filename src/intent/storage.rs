@@ -6,7 +6,7 @@ use crate::layout::SQLITE_FILE;
 use crate::lua::Secret;
 use crate::lua::Value;
 use crate::settings::catalogue::Field;
-use crate::settings::types::{DbDriver, Lua};
+use crate::settings::types::{DbDriver, Lua, Name};
 use crate::text::nearest;
 
 use crate::report::{Report, SettingError};
@@ -79,10 +79,8 @@ fn find_unknown_stores(settings: &Settings, report: &mut Report) {
     let mut of_modules = names(&modules.modules_enabled);
     of_modules.extend(names(&modules.modules_available));
     of_modules.extend(names(&hosts.muc_modules));
-    let of_hosts = hosts.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.modules_enabled);
-    let of_components =
-        hosts.components.iter().flat_map(|list| &list.0).map(|component| &component.modules_enabled);
-    of_modules.extend(of_hosts.chain(of_components).flat_map(|set| set.iter()).map(|name| name.as_str()));
+    let of_hosts = hosts.sections().flat_map(|section| section.modules_enabled.iter());
+    of_modules.extend(of_hosts.map(Name::as_str));
     for store in settings.stores.keys().map(String::as_str) {
         if STORES.contains(&store) || of_modules.contains(&store) {
             continue;
@@ -129,15 +127,9 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
     // Custom options in settings may name `sql` too.
     let named =
         stores.iter().map(|(_, backend)| *backend).chain(default).chain(by_url).any(|name| name == "sql");
-    let in_host =
-        settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0).any(|host| names_sql(&host.options))
-            || settings
-                .hosts
-                .components
-                .iter()
-                .flat_map(|list| &list.0)
-                .any(|component| names_sql(&component.options))
-            || settings.anything.options.as_ref().is_some_and(names_sql);
+    let mut custom =
+        settings.hosts.sections().map(|section| &section.options).chain(&settings.anything.options);
+    let in_host = custom.any(names_sql);
     let field = DATABASE_FIELDS.iter().find(|field| settings.is_given(**field));
     if !sqlite && (named || in_host) {
         options.insert("sql".into(), sql_table(settings, family, report));

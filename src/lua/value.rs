@@ -23,22 +23,10 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// A secret string.
     Secret(Secret),
-    /// A secret number or boolean.
-    Hidden(HiddenScalar),
     /// A sequence.
     List(Vec<Value>),
     /// A table. Its fields are written in this order.
     Table(Vec<(Value, Value)>),
-}
-
-/// A secret number or boolean. Nothing but [`super::write`] shows it.
-#[derive(Clone, PartialEq)]
-pub struct HiddenScalar(pub(crate) Box<Value>);
-
-impl fmt::Debug for HiddenScalar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PLACEHOLDER)
-    }
 }
 
 impl Value {
@@ -101,13 +89,10 @@ impl Value {
         }
     }
 
-    /// The value with every scalar in it made secret, for values that may contain secrets.
+    /// The value with every text in it made secret, for values that may contain secrets.
     pub fn hidden(&self) -> Value {
         self.map(&|scalar| match scalar {
             Value::Text(text) => Value::Secret(Secret::new(text.clone())),
-            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => {
-                Value::Hidden(HiddenScalar(Box::new(scalar.clone())))
-            }
             other => other.clone(),
         })
     }

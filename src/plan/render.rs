@@ -9,7 +9,7 @@ use minijinja::Value;
 use super::File;
 use crate::facts::Facts;
 use crate::facts::custom_files::CustomFile;
-use crate::intent::hosts::{Component, Options, ServedHosts};
+use crate::intent::hosts::{Component, Options, ServedHosts, hide_texts};
 use crate::layout::MAIN_FILE;
 use crate::lua::{self, Dialect, Secrets};
 use crate::report::{Report, SettingError};
@@ -57,8 +57,8 @@ impl<'a> Renderer<'a> {
         let (mut mentioned, mut other_options) = (Options::new(), Options::new());
         for (name, option) in options {
             match written.get(name).is_some() {
-                true if is_mentioned(name) => drop(mentioned.insert(name.clone(), option.hidden())),
-                true => drop(other_options.insert(name.clone(), option.hidden())),
+                true if is_mentioned(name) => drop(mentioned.insert(name.clone(), hide_texts(name, option))),
+                true => drop(other_options.insert(name.clone(), hide_texts(name, option))),
                 false => drop(mentioned.insert(name.clone(), option.with_file_references(&secret_files))),
             }
         }

@@ -137,8 +137,8 @@ section! {
     Hosts "Hosts"
     domain: Domain = "", "The one-variable set-up: a virtual host for the domain, the modules that clients expect today, and, unless `PROSODY_COMPONENTS` is set, `conference.` (chat rooms with an archive), `upload.` (file sharing) and `proxy.` (file transfer) below it.";
     virtual_hosts: VirtualHosts = "`PROSODY_DOMAIN`; else none where files of your own define a host; else the container's host name where it has a dot or the data directory has its data; else `localhost`", "Virtual hosts. JSON: `[{\"host\":\"a.example\",\"admins\":[…],\"modules_enabled\":[…],\"modules_disabled\":[…],\"options\":{…}}]`.";
-    components: Components = "", "Internal components (`muc`, `http_file_share`, `proxy65`, `pubsub`, any other). JSON: `[{\"host\":…,\"module\":…,\"modules_enabled\":[…],\"options\":{…}}]`.";
-    external_components: ExternalComponents = "", "External components.", secret: true;
+    components: Components = "", "Internal components (`muc`, `http_file_share`, `proxy65`, `pubsub`, any other). They replace those of `PROSODY_DOMAIN`; an entry `+host:module`, or one with `\"add\":true`, is added to them. JSON: `[{\"host\":…,\"module\":…,\"add\":true,\"admins\":[…],\"modules_enabled\":[…],\"options\":{…}}]`.";
+    external_components: ExternalComponents = "", "External components. JSON: `[{\"host\":…,\"secret\":…,\"modules_enabled\":[…],\"options\":{…}}]`.", secret: true;
     component_secret: Secret = "", "For external components that name no secret of their own.", secret: true;
     muc_modules: Set<Name> = "", "Modules for every `muc` component of `PROSODY_COMPONENTS`, and more modules for that of `PROSODY_DOMAIN`.";
     network_hostname: Domain = "where `PROSODY_COMPONENTS` is set, the only virtual host that a setting names", "`http_host`, `proxy65_address`, and the TURN host where none is set. One `http_host` for all means that `https://upload.…` is no longer answered.", decides [http_host, proxy65_address];

@@ -21,7 +21,7 @@ pub use choices::{
 pub use domains::{BareOrDomain, Domain, Jid, ascii};
 pub use hosts::{
     Account, Accounts, Component, Components, DiscoItem, DiscoItems, ExternalComponent, ExternalComponents,
-    Password, VirtualHost, VirtualHosts,
+    HostSection, Password, VirtualHost, VirtualHosts,
 };
 pub use lists::{List, Set};
 pub use names::{Id, Name, Text, UserName};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use minijinja::value::{DynObject, Object, ObjectRepr, ValueKind};
 use minijinja::{ErrorKind, Value};
 
-use crate::lua::{self, Dialect, Error, HiddenScalar, PLACEHOLDER, Secret, is_identifier};
+use crate::lua::{self, Dialect, Error, Secret, is_identifier};
 
 /// The maximum depth of a conversion. It exceeds the limit of [`lua::write`], which reports the error.
 const DEEPEST: usize = 200;
@@ -22,7 +22,6 @@ pub fn to_template(value: &lua::Value) -> Value {
         lua::Value::Text(text) => Value::from(text.as_str()),
         lua::Value::Bytes(bytes) => Value::from_bytes(bytes.clone()),
         lua::Value::Secret(secret) => Value::from_object(secret.clone()),
-        lua::Value::Hidden(scalar) => Value::from_object(scalar.clone()),
         lua::Value::List(items) => items.iter().map(to_template).collect(),
         lua::Value::Table(fields) => {
             Value::from_pairs(fields.iter().map(|(key, value)| (to_template(key), to_template(value))))
@@ -49,9 +48,6 @@ pub fn write(out: &mut dyn fmt::Write, value: &Value, dialect: Dialect) -> Resul
 fn from_template(value: &Value, depth: usize) -> Result<lua::Value, Error> {
     if let Some(secret) = value.downcast_object_ref::<Secret>() {
         return Ok(lua::Value::Secret(secret.clone()));
-    }
-    if let Some(scalar) = value.downcast_object_ref::<HiddenScalar>() {
-        return Ok(lua::Value::Hidden(scalar.clone()));
     }
     if depth > DEEPEST {
         return Ok(lua::Value::Nil);
@@ -106,16 +102,6 @@ impl Object for Secret {
 
     fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
         Some(self.expose().cmp(other.downcast_ref::<Self>()?.expose()))
-    }
-}
-
-impl Object for HiddenScalar {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PLACEHOLDER)
     }
 }
 
@@ -336,21 +322,13 @@ mod tests {
     }
 
     #[test]
-    fn scalars_of_a_hidden_value_are_written_but_never_shown() {
+    fn texts_of_a_hidden_value_are_written_but_never_shown() {
         let value = context! { a => 4711, b => vec![Value::from(true), Value::from("x")] };
         let rendered = written(hidden(&value));
-        assert_eq!(
-            rendered,
-            "{\n\ta = --[[secret]] 4711;\n\tb = { --[[secret]] true, --[[secret]] \"x\" };\n}"
-        );
-        assert_eq!(
-            literal(hidden(&value), HIDDEN).unwrap(),
-            "{\n\ta = \"<secret>\";\n\tb = { \"<secret>\", \"<secret>\" };\n}"
-        );
-        let shown = hide_secrets(&rendered);
-        assert!(!shown.contains("4711") && !shown.contains("true") && !shown.contains('x'), "{shown}");
-        assert_eq!(hidden(&Value::from(4711)).to_string(), "<secret>");
-        assert_eq!(format!("{:?}", hidden(&Value::from(4711))), "<secret>");
+        assert_eq!(rendered, "{\n\ta = 4711;\n\tb = { true, --[[secret]] \"x\" };\n}");
+        let shown = "{\n\ta = 4711;\n\tb = { true, \"<secret>\" };\n}";
+        assert_eq!(literal(hidden(&value), HIDDEN).unwrap(), shown);
+        assert_eq!(hide_secrets(&rendered), shown);
     }
 
     #[test]

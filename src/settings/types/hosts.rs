@@ -5,7 +5,7 @@ use super::json::Json;
 use super::lists::{Set, is_none, may_be_array, pieces};
 use super::names::Name;
 use super::options::{CustomOptions, global_only, unknown_member};
-use super::{Lua, SettingType, shown};
+use super::{Lua, SettingType, alternatives, shown};
 use crate::lua::Secret;
 use crate::lua::Value;
 use std::collections::HashMap;
@@ -120,8 +120,7 @@ impl Object {
             .filter(|(name, _)| !known.contains(&name.as_str()))
             .map(|(name, _)| {
                 if hidden {
-                    let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
-                    format!("it has a member other than {}", known.join(" and "))
+                    format!("it has a member other than {}", alternatives(known))
                 } else {
                     unknown_member(name, known)
                 }
@@ -179,6 +178,7 @@ impl Object {
             None => return Set::default(),
             Some(Json::Array(elements)) => match Set::from_elements(elements) {
                 Ok(set) => return set,
+                Err(_) if self.hidden => format!("expected a list of {}", T::plural()),
                 Err(reason) => reason,
             },
             Some(other) => format!("expected an array, not {}", other.type_name()),
@@ -200,9 +200,20 @@ impl Object {
             Some(other) => Err(vec![format!("`options`: expected an object, not {}", other.type_name())]),
         };
         read.unwrap_or_else(|errors| {
-            self.errors.extend(errors);
+            let hidden = || vec!["`options`: expected Prosody's options of a host".to_owned()];
+            self.errors.extend(if self.hidden { hidden() } else { errors });
             CustomOptions::default()
         })
+    }
+
+    /// Takes the members of a host's section, `members` and `options`.
+    fn section(&mut self, members: &[&str]) -> HostSection {
+        HostSection {
+            admins: self.set("admins"),
+            modules_enabled: self.set("modules_enabled"),
+            modules_disabled: self.set("modules_disabled"),
+            options: self.options(members),
+        }
     }
 
     /// The parsed value, or all errors.
@@ -214,11 +225,9 @@ impl Object {
     }
 }
 
-/// One virtual host.
-#[derive(Clone, Debug, PartialEq)]
-pub struct VirtualHost {
-    /// The domain.
-    pub host: Domain,
+/// What a host's section has besides its name and its module.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostSection {
     /// Admins of this host, in addition to those of the whole server.
     pub admins: Set<BareOrDomain>,
     /// Modules for this host, in addition to those of the whole server.
@@ -229,15 +238,18 @@ pub struct VirtualHost {
     pub options: CustomOptions,
 }
 
+/// One virtual host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VirtualHost {
+    /// The domain.
+    pub host: Domain,
+    /// The rest of its section.
+    pub section: HostSection,
+}
+
 impl From<Domain> for VirtualHost {
     fn from(host: Domain) -> VirtualHost {
-        VirtualHost {
-            host,
-            admins: Set::default(),
-            modules_enabled: Set::default(),
-            modules_disabled: Set::default(),
-            options: CustomOptions::default(),
-        }
+        VirtualHost { host, section: HostSection::default() }
     }
 }
 
@@ -255,7 +267,7 @@ impl SettingType for VirtualHosts {
             let domains = Set::<Domain>::parse(text)?;
             return Ok(VirtualHosts(domains.into_iter().map(VirtualHost::from).collect()));
         }
-        const LISTS: [&str; 3] = ["admins", "modules_enabled", "modules_disabled"];
+        const MEMBERS: [&str; 5] = ["host", "admins", "modules_enabled", "modules_disabled", "options"];
         let entries = Entries {
             expected: "a domain, such as `\"chat.example\"`, or an object, such as `{\"host\": \"chat.example\"}`",
             hidden: false,
@@ -263,19 +275,9 @@ impl SettingType for VirtualHosts {
         let hosts = entries.read(text, |entry| match entry {
             Json::Text(text) => Domain::parse(&text).map(VirtualHost::from).map_err(|reason| vec![reason]),
             Json::Object(members) => {
-                let known = ["host", LISTS[0], LISTS[1], LISTS[2], "options"];
-                let mut object = Object::new(members, &known, false);
-                let host = object.required("host");
-                let (admins, modules_enabled, modules_disabled) =
-                    (object.set(LISTS[0]), object.set(LISTS[1]), object.set(LISTS[2]));
-                let options = object.options(&LISTS);
-                object.finish(host.map(|host| VirtualHost {
-                    host,
-                    admins,
-                    modules_enabled,
-                    modules_disabled,
-                    options,
-                }))
+                let mut object = Object::new(members, &MEMBERS, false);
+                let (host, section) = (object.required("host"), object.section(&MEMBERS[1..4]));
+                object.finish(host.map(|host| VirtualHost { host, section }))
             }
             other => entries.wrong_type(&other),
         })?;
@@ -294,53 +296,54 @@ pub struct Component {
     pub host: Domain,
     /// The module that implements the component: `muc`, `http_file_share`, `proxy65`, …
     pub module: Name,
-    /// Additional modules for this component.
-    pub modules_enabled: Set<Name>,
-    /// Prosody options for this component.
-    pub options: CustomOptions,
+    /// Whether it adds to the components of `PROSODY_DOMAIN` and does not replace them.
+    pub adds: bool,
+    /// The rest of its section.
+    pub section: HostSection,
 }
 
-/// `PROSODY_COMPONENTS`: `host:module`, or JSON objects with `host`, `module`, `modules_enabled` and `options`. Host
-/// names are unique.
+/// `PROSODY_COMPONENTS`: `host:module` or `+host:module`, or JSON objects with `host`, `module`, `add`, `admins`,
+/// `modules_enabled` and `options`. Host names are unique.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Components(pub Vec<Component>);
+
+impl Components {
+    /// Whether the list replaces the components of `PROSODY_DOMAIN`: it does unless every entry adds to them.
+    pub fn replaces_those_of_domain(&self) -> bool {
+        self.0.is_empty() || self.0.iter().any(|component| !component.adds)
+    }
+}
 
 impl SettingType for Components {
     const NAME: &'static str = "list of `host:module`, or JSON";
     const EXAMPLE: &'static str = "conference.chat.example:muc";
 
     fn parse(text: &str) -> Result<Self, String> {
+        const MEMBERS: [&str; 6] = ["host", "module", "add", "admins", "modules_enabled", "options"];
         let entries =
             Entries { expected: "`host:module`, such as `conference.chat.example:muc`", hidden: false };
         let components = entries.read(text, |entry| match entry {
             Json::Text(text) => {
-                let Some((host, module)) = text.split_once(':') else {
+                let added = text.strip_prefix('+');
+                let Some((host, module)) = added.unwrap_or(&text).split_once(':') else {
                     return Err(vec![format!("expected {}", entries.expected)]);
                 };
-                let (host, module) = match (Domain::parse(host), Name::parse(module)) {
-                    (Ok(host), Ok(module)) => (host, module),
-                    (host, module) => {
-                        return Err(host.err().into_iter().chain(module.err()).collect());
+                match (Domain::parse(host), Name::parse(module)) {
+                    (Ok(host), Ok(module)) => {
+                        Ok(Component { host, module, adds: added.is_some(), section: HostSection::default() })
                     }
-                };
-                Ok(Component {
-                    host,
-                    module,
-                    modules_enabled: Set::default(),
-                    options: CustomOptions::default(),
-                })
+                    (host, module) => Err(host.err().into_iter().chain(module.err()).collect()),
+                }
             }
             Json::Object(members) => {
-                let known = ["host", "module", "modules_enabled", "options"];
-                let mut object = Object::new(members, &known, false);
+                let mut object = Object::new(members, &MEMBERS, false);
                 let (host, module) = (object.required("host"), object.required("module"));
-                let modules_enabled = object.set("modules_enabled");
-                let options = object.options(&["modules_enabled"]);
+                let (adds, section) = (object.flag("add"), object.section(&["modules_enabled"]));
                 object.finish(host.zip(module).map(|(host, module)| Component {
                     host,
                     module,
-                    modules_enabled,
-                    options,
+                    adds,
+                    section,
                 }))
             }
             other => entries.wrong_type(&other),
@@ -360,10 +363,12 @@ pub struct ExternalComponent {
     pub host: Domain,
     /// The secret it authenticates with. `None` means `PROSODY_COMPONENT_SECRET`.
     pub secret: Option<Secret>,
+    /// The rest of its section.
+    pub section: HostSection,
 }
 
-/// `PROSODY_EXTERNAL_COMPONENTS`: `host` or `host:secret`, or JSON objects with `host` and `secret`. Host names are
-/// unique. No message contains any part of the value.
+/// `PROSODY_EXTERNAL_COMPONENTS`: `host` or `host:secret`, or JSON objects with `host`, `secret`, `modules_enabled` and
+/// `options`. Host names are unique. No message contains any part of the value.
 #[derive(Debug)]
 pub struct ExternalComponents(pub Vec<ExternalComponent>);
 
@@ -375,6 +380,7 @@ impl SettingType for ExternalComponents {
     const EXAMPLE: &'static str = "irc.chat.example:secret";
 
     fn parse(text: &str) -> Result<Self, String> {
+        const MEMBERS: [&str; 4] = ["host", "secret", "modules_enabled", "options"];
         let entries = Entries { expected: "`host` or `host:secret`", hidden: true };
         let wrong_entry = || {
             let example = r#"[{"host": "irc.chat.example", "secret": "…"}]"#;
@@ -394,23 +400,25 @@ impl SettingType for ExternalComponents {
                     Ok(host) if secret != Some("") => Ok(ExternalComponent {
                         host,
                         secret: secret.map(|secret| Secret::new(secret.to_owned())),
+                        section: HostSection::default(),
                     }),
                     _ => wrong_entry(),
                 }
             }
             Json::Object(members) => {
-                let mut object = Object::new(members, &["host", "secret"], true);
-                let host = object.required("host");
-                let secret = object.optional("secret");
-                object.finish(host.map(|host| ExternalComponent { host, secret }))
+                let mut object = Object::new(members, &MEMBERS, true);
+                let (host, secret) = (object.required("host"), object.optional("secret"));
+                let section = object.section(&MEMBERS[2..3]);
+                object.finish(host.map(|host| ExternalComponent { host, secret, section }))
             }
             other => entries.wrong_type(&other),
         })?;
         let exposed = |component: &ExternalComponent| {
             component.secret.as_ref().map(|secret| secret.expose().to_owned())
         };
-        unique(components, |component| component.host.clone(), |a, b| exposed(a) == exposed(b))
-            .map(ExternalComponents)
+        let same =
+            |a: &ExternalComponent, b: &ExternalComponent| exposed(a) == exposed(b) && a.section == b.section;
+        unique(components, |component| component.host.clone(), same).map(ExternalComponents)
     }
 
     fn hides(_text: &str) -> bool {
@@ -621,10 +629,10 @@ mod tests {
         .0;
         assert_eq!(hosts.len(), 2);
         assert_eq!(hosts[0], VirtualHost::from(Domain::parse("a.example").unwrap()));
-        assert_eq!(line(&hosts[1].admins.lua()), r#"["root@b.example","c.example"]"#);
-        assert_eq!(line(&hosts[1].modules_enabled.lua()), r#"["mam"]"#);
-        assert_eq!(line(&hosts[1].modules_disabled.lua()), r#"["pep"]"#);
-        assert_eq!(hosts[1].options.get("gone"), Some(None));
+        assert_eq!(line(&hosts[1].section.admins.lua()), r#"["root@b.example","c.example"]"#);
+        assert_eq!(line(&hosts[1].section.modules_enabled.lua()), r#"["mam"]"#);
+        assert_eq!(line(&hosts[1].section.modules_disabled.lua()), r#"["pep"]"#);
+        assert_eq!(hosts[1].section.options.get("gone"), Some(None));
         assert!(VirtualHosts::parse("none").unwrap().0.is_empty());
         assert!(VirtualHosts::parse("[]").unwrap().0.is_empty());
     }
@@ -691,7 +699,7 @@ mod tests {
         .0;
         assert_eq!(components[0].module.as_str(), "muc");
         assert_eq!(components[1].module.as_str(), "http_file_share");
-        assert!(components[1].options.get("admins").is_some());
+        assert!(components[1].section.options.get("admins").is_some());
         assert!(error::<Components>("rooms.example").contains("expected `host:module`"));
         let both = error::<Components>("a/b:c-d");
         assert!(both.contains("domain") && both.contains("name"), "{both}");

@@ -18,7 +18,7 @@ http_host = "chat.example"
 s2s_secure_auth = true
 
 -- Authentication and registration
-authentication = --[[secret]] "cards"
+authentication = "cards"
 
 -- Logging and statistics
 log = { info = "*console" }

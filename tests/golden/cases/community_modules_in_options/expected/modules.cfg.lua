@@ -4,4 +4,4 @@ plugin_paths = {
 	"{output}/community-modules";
 }
 
-modules_enabled = { --[[secret]] "disco", --[[secret]] "one" }
+modules_enabled = { "disco", "one" }

@@ -1,8 +1,5 @@
 -- Where data go, and how long they are kept.
 
-default_storage = --[[secret]] "shelf"
+default_storage = "shelf"
 
-storage = {
-	archive = --[[secret]] "attic";
-	roster = --[[secret]] "null";
-}
+storage = { archive = "attic", roster = "null" }

@@ -1,6 +1,6 @@
 -- Components: services with an address of their own.
 
 Component "gateway.a.example" "gateway"
-	default_storage = --[[secret]] "cellar"
+	default_storage = "cellar"
 	modules_enabled = { "four" }
-	storage = { pubsub_data = --[[secret]] "null" }
+	storage = { pubsub_data = "null" }

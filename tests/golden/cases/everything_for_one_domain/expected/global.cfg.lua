@@ -109,4 +109,4 @@ c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 
 -- From PROSODY_OPTIONS
-max_resources = --[[secret]] 5
+max_resources = 5

@@ -2,15 +2,15 @@
 
 VirtualHost "a.example"
 	admins = { "root@a.example" }
-	allow_registration = --[[secret]] true
-	authentication = --[[secret]] "internal_plain"
+	allow_registration = true
+	authentication = "internal_plain"
 	certificate = "{data}/self-signed/a.example.crt"
-	max_resources = --[[secret]] 5
+	max_resources = 5
 	modules_disabled = { "pep" }
 	modules_enabled = { "motd", "announce" }
 	motd_text = --[[secret]] "Maintenance\nat 22:00"
 	ssl = { protocol = --[[secret]] "tlsv1_2+" }
-	storage = { archive = --[[secret]] "memory" }
+	storage = { archive = "memory" }
 
 VirtualHost "b.example"
 	certificate = "{data}/self-signed/b.example.crt"

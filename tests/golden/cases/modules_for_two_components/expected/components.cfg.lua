@@ -5,7 +5,7 @@ Component "rooms.chat.example" "muc"
 
 Component "talk.chat.example" "muc"
 	modules_enabled = { "muc_quiet", "room_service" }
-	restrict_room_creation = --[[secret]] true
+	restrict_room_creation = true
 
 Component "files.chat.example" "http_file_share"
 	http_paths = { file_share = "/share" }

@@ -7,7 +7,7 @@ admin_socket = "{run}/server/prosody.sock"
 
 -- Network
 c2s_direct_tls_ports = { 5223 }
-unbound = { resolvconf = --[[secret]] true }
+unbound = { resolvconf = true }
 
 -- HTTP
 http_interfaces = { "*", "::" }

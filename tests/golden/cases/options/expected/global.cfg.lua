@@ -27,16 +27,16 @@ c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 
 -- From PROSODY_OPTIONS
-c2s_stanza_size_limit = --[[secret]] 1000000
-c2s_timeout = --[[secret]] 1.5
-cross_domain_bosh = --[[secret]] false
-http_max_content_size = --[[secret]] 9007199254740993
-max_resources = --[[secret]] 5
+c2s_stanza_size_limit = 1000000
+c2s_timeout = 1.5
+cross_domain_bosh = false
+http_max_content_size = 9007199254740993
+max_resources = 5
 ssl = {
-	["end"] = --[[secret]] 2;
-	options = { no_ticket = --[[secret]] true };
+	["end"] = 2;
+	options = { no_ticket = true };
 	protocol = --[[secret]] "tlsv1_2";
-	["two words"] = --[[secret]] 1;
+	["two words"] = 1;
 }
 tls_ciphers = { --[[secret]] "a", --[[secret]] "b" }
 welcome_message = --[[secret]] "Hello \"world\"; ]] -- {{ domain }}\n"

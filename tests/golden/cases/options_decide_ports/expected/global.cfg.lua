@@ -7,7 +7,7 @@ admin_socket = "{run}/server/prosody.sock"
 
 -- Network
 interfaces = { --[[secret]] "192.0.2.1" }
-c2s_ports = { --[[secret]] 5322 }
+c2s_ports = { 5322 }
 c2s_direct_tls_ports = { 5223 }
 
 -- HTTP

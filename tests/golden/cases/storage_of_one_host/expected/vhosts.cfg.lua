@@ -2,4 +2,4 @@
 
 VirtualHost "chat.example"
 	certificate = "{data}/self-signed/chat.example.crt"
-	storage = { archive = --[[secret]] "sql" }
+	storage = { archive = "sql" }
