@@ -6,10 +6,11 @@ pub mod lua_summary;
 pub mod prosody;
 pub mod running;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::lua::Value;
@@ -25,8 +26,9 @@ use crate::layout::{
     RUNTIME_DIR, SQLITE_FILE,
 };
 use crate::os::privileges;
+use crate::os::system::addresses_of;
 use crate::os::users::User;
-use crate::settings::types::{Domain, SettingType};
+use crate::settings::types::{Domain, Proxy, SettingType};
 use crate::settings::{Settings, catalogue, input};
 
 /// Stands for an unknown user. With that error, nothing is written or started.
@@ -61,10 +63,14 @@ pub struct Facts {
     pub has_sqlite_file: bool,
     /// Whether the kernel has IPv6.
     pub ipv6: bool,
+    /// The first port that every user may bind (ip(7), `ip_unprivileged_port_start`).
+    pub first_free_port: u16,
     /// The folders of custom modules without `PROSODY_PLUGIN_PATHS`.
     pub default_plugin_paths: Vec<PathBuf>,
     /// The files from which Prosody can read a secret itself, by the setting's field.
     pub secret_files: BTreeMap<&'static str, SecretFile>,
+    /// The addresses of the proxies in `PROSODY_TRUSTED_PROXIES`, by host name. A name that does not resolve has none.
+    pub proxies: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Whether the DNSSEC trust anchor is installed.
     pub has_root_anchor: bool,
     /// The problems that the user can fix, in the order of their discovery.
@@ -259,6 +265,8 @@ impl Facts {
             hostname,
             ipv6: Path::new("/proc/net/if_inet6").exists(),
             default_plugin_paths,
+            proxies: proxies(settings),
+            first_free_port: first_free_port(),
             has_root_anchor: Path::new(ROOT_ANCHOR).exists(),
             config_dir,
             data_dir,
@@ -296,11 +304,29 @@ impl Facts {
             has_sqlite_file: false,
             ipv6: true,
             default_plugin_paths: Vec::new(),
+            proxies: BTreeMap::new(),
+            first_free_port: 0,
             secret_files: BTreeMap::new(),
             has_root_anchor: true,
             problems: Vec::new(),
         }
     }
+}
+
+/// The first port that every user may bind. 1024 on a kernel that does not say.
+fn first_free_port() -> u16 {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    text.trim().parse().unwrap_or(1024)
+}
+
+/// Resolves the host names in `PROSODY_TRUSTED_PROXIES`.
+fn proxies(settings: &Settings) -> BTreeMap<String, BTreeSet<IpAddr>> {
+    let proxies = settings.network.trusted_proxies.iter().flat_map(|list| list.iter());
+    let hosts = proxies.filter_map(|proxy| match proxy {
+        Proxy::Host(host) => Some(host.ascii()),
+        Proxy::Network(_) => None,
+    });
+    hosts.map(|host| (host.to_string(), addresses_of(&host).unwrap_or_default())).collect()
 }
 
 /// The folders of modules in `PROSODY_OPTIONS`, which replace ours. `Err(None)` if the option is not set.

@@ -51,6 +51,8 @@ pub struct Report {
     warnings: Vec<String>,
     infos: Vec<String>,
     debugs: Vec<String>,
+    /// The last line of the errors, about a common reason of several.
+    reason: Option<&'static str>,
 }
 
 impl Report {
@@ -59,6 +61,16 @@ impl Report {
         if !self.errors.contains(&error) {
             self.errors.push(error);
         }
+    }
+
+    /// Adds the common reason of several errors.
+    pub fn reason(&mut self, reason: &'static str) {
+        self.reason = Some(reason);
+    }
+
+    /// Whether there is an error in this variable's value.
+    pub fn has_error(&self, variable: &str) -> bool {
+        self.errors.iter().any(|error| error.variable == variable)
     }
 
     /// Keeps only errors whose variable `matters`. The variable is empty for errors without one.
@@ -131,6 +143,9 @@ impl fmt::Display for Report {
         for warning in &self.setting_warnings {
             write!(f, "{heading}\n  {warning}")?;
             heading = "";
+        }
+        if let Some(reason) = self.reason {
+            write!(f, "\n{reason}")?;
         }
         Ok(())
     }

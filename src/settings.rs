@@ -103,6 +103,7 @@ impl Settings {
         settings.account = source.legacy.account.clone();
         settings.source = source;
         settings.check(&mut report);
+        settings.find_quotation_marks(&mut report);
         (settings, report)
     }
 
@@ -146,6 +147,29 @@ impl Settings {
     /// Whether the domain comes from the legacy variable `DOMAIN`, which counts only without other hosts.
     pub fn has_foreign_domain(&self) -> bool {
         self.source.given.get(&Field::domain).is_some_and(|given| given.variable == "DOMAIN")
+    }
+
+    /// Reports values in quotation marks, which nearly always come from a file for `--env-file`.
+    fn find_quotation_marks(&self, report: &mut Report) {
+        let is_quoted = |value: &str| {
+            ['"', '\'']
+                .iter()
+                .any(|mark| value.len() > 1 && value.starts_with(*mark) && value.ends_with(*mark))
+        };
+        let given = self.source.given.values().chain(self.source.stores.values());
+        for given in given.filter(|given| given.file.is_none() && is_quoted(&given.value)) {
+            if report.has_error(&given.variable) {
+                report.reason(
+                    "Some values are in quotation marks. Docker's --env-file takes them as a part of the value: leave them out.",
+                );
+            } else {
+                report.setting_warning(format!(
+                    "{}: the value is in quotation marks, which are taken as a part of it: leave them out in a file for \
+                     `--env-file`",
+                    given.variable
+                ));
+            }
+        }
     }
 
     /// Reports conflicts between settings.

@@ -148,6 +148,11 @@ impl CustomFiles {
         self.fragments().any(|file| file.summary.defines_host)
     }
 
+    /// Whether any fragment defines an external component.
+    pub fn has_external_component(&self) -> bool {
+        self.fragments().any(|file| file.summary.has_external_component)
+    }
+
     /// Whether any fragment may define `host`: by its name, or with an expression as the name.
     pub fn may_define(&self, host: &Domain) -> bool {
         let is_host = |name: &String| Domain::parse(name).is_ok_and(|name| name == *host);

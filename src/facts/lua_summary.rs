@@ -17,6 +17,8 @@ pub struct Summary {
     pub hosts: BTreeSet<String>,
     /// Whether the name of a host is not a string literal.
     pub has_unnamed_host: bool,
+    /// Whether it defines an external component: `Component "…"` without a module.
+    pub has_external_component: bool,
     /// A digest of the values assigned to each of [`PLACES`].
     pub places: BTreeMap<&'static str, u64>,
     /// Whether it assigns `plugin_paths`.
@@ -61,12 +63,20 @@ pub fn summarize(source: &[u8]) -> Summary {
                 let mut following = tokens.clone();
                 if is_call(following.clone()) {
                     summary.defines_host = true;
+                    let is_component = name.eq_ignore_ascii_case(b"component");
                     let name = match following.next() {
                         Some(Token::Symbol(b'(')) => following.next(),
                         first => first,
                     };
                     match name {
-                        Some(Token::Text(name)) => add(&mut summary.hosts, name),
+                        Some(Token::Text(name)) => {
+                            add(&mut summary.hosts, name);
+                            // A module is another argument, or the argument of another call.
+                            let next = following.find(|token| *token != Token::Symbol(b')'));
+                            let has_module =
+                                matches!(next, Some(Token::Text(_) | Token::Symbol(b',' | b'(' | b'{')));
+                            summary.has_external_component |= is_component && !has_module;
+                        }
                         _ => summary.has_unnamed_host = true,
                     }
                 }
@@ -241,6 +251,22 @@ mod tests {
             let source = pattern.repeat(1024 * 1024 / pattern.len());
             summarize(source.as_bytes());
             summarize(format!("[======[{source}").as_bytes());
+        }
+    }
+
+    #[test]
+    fn external_components_have_no_module() {
+        for (source, expected) in [
+            ("Component \"a.example\"\n\tcomponent_secret = \"x\"", true),
+            ("Component(\"a.example\")", true),
+            ("component 'a.example'", true),
+            ("Component \"a.example\" \"muc\"", false),
+            ("Component(\"a.example\", \"muc\")", false),
+            ("Component(\"a.example\")(\"muc\")", false),
+            ("VirtualHost \"a.example\"", false),
+            ("-- Component \"a.example\"", false),
+        ] {
+            assert_eq!(summarize(source.as_bytes()).has_external_component, expected, "{source}");
         }
     }
 }

@@ -9,11 +9,12 @@ use super::hosts::{Options, ServedHosts};
 use crate::facts::Facts;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
-use crate::settings::types::Account;
+use crate::settings::types::{Account, BareOrDomain};
 use crate::text::several;
 
 /// Reports errors in the accounts, and adds administrators to their hosts' options.
 pub fn check(settings: &Settings, facts: &Facts, hosts: &mut ServedHosts, report: &mut Report) {
+    find_single_labels(settings, facts, hosts, report);
     let mut errors: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (index, account) in settings.hosts.accounts.iter().flat_map(|accounts| &accounts.0).enumerate() {
         for why in check_account(account, facts, hosts) {
@@ -31,6 +32,31 @@ pub fn check(settings: &Settings, facts: &Facts, hosts: &mut ServedHosts, report
             "DOMAIN",
             &format!("with LOCAL and PASSWORD it is an account's: {why}"),
         ));
+    }
+}
+
+/// Warns about names without a domain where an account belongs. Prosody takes them for domains.
+fn find_single_labels(settings: &Settings, facts: &Facts, hosts: &ServedHosts, report: &mut Report) {
+    let lists =
+        [(Field::admins, &settings.hosts.admins), (Field::unlimited_jids, &settings.hosts.unlimited_jids)];
+    let lists = lists.into_iter().filter_map(|(field, list)| Some((field, list.as_ref()?)));
+    let of_hosts = settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0);
+    let of_hosts = of_hosts.map(|host| (Field::virtual_hosts, &host.section.admins));
+    let of_components = settings.hosts.components.iter().flat_map(|list| &list.0);
+    let of_components = of_components.map(|component| (Field::components, &component.section.admins));
+    for (field, list) in lists.chain(of_hosts).chain(of_components) {
+        for jid in list.iter() {
+            let BareOrDomain::Domain(name) = jid else { continue };
+            let is_host =
+                hosts.names().any(|host| host == name.as_str()) || facts.custom_files.may_define(name);
+            if !name.as_str().contains('.') && !is_host {
+                let host = hosts.virtual_hosts.first().map_or("DOMAIN", |host| &host.name);
+                report.setting_warning(format!(
+                    "{}: {name} is a domain to Prosody, and none that is served here: write {name}@{host}",
+                    settings.variable(field)
+                ));
+            }
+        }
     }
 }
 

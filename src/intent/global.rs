@@ -7,7 +7,7 @@ use crate::lua::Value;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
-use crate::settings::types::{LogLevel, Lua, Rate};
+use crate::settings::types::{LogLevel, Lua, Proxy, Rate};
 
 /// The size that encryption adds to a file, in bytes: the tag of AES-GCM (XEP-0454).
 const ENCRYPTION_OVERHEAD: u64 = 16;
@@ -88,7 +88,8 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
         None if facts.ipv6 && network.use_ipv6.is_none_or(|on| on.0) => Value::from(vec!["*", "::"]),
         None => Value::from(vec!["*"]),
     };
-    let external = settings.hosts.external_components.as_ref().is_some_and(|list| !list.0.is_empty());
+    let external = settings.hosts.external_components.as_ref().is_some_and(|list| !list.0.is_empty())
+        || facts.custom_files.has_external_component();
     for (service, is_served) in [("http", true), ("https", true), ("component", external)] {
         if is_served {
             options.entry(format!("{service}_interfaces")).or_insert_with(everywhere);
@@ -106,14 +107,52 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
         ));
     }
 
+    for (field, ports) in [
+        (Field::c2s_ports, &network.c2s_ports),
+        (Field::c2s_direct_tls_ports, &network.c2s_direct_tls_ports),
+        (Field::s2s_ports, &network.s2s_ports),
+        (Field::s2s_direct_tls_ports, &network.s2s_direct_tls_ports),
+        (Field::http_ports, &network.http_ports),
+        (Field::https_ports, &network.https_ports),
+        (Field::component_ports, &network.component_ports),
+        (Field::proxy65_ports, &network.proxy65_ports),
+    ] {
+        let mut ports = ports.iter().flat_map(|ports| ports.iter()).map(|port| port.get());
+        if let Some(port) = ports.find(|port| *port < facts.first_free_port) {
+            report.setting_warning(format!(
+                "{}: Prosody may not bind port {port} here: start the container with `--sysctl \
+                 net.ipv4.ip_unprivileged_port_start=0`, or choose a port above 1023 and publish it as {port}",
+                settings.variable(field)
+            ));
+        }
+    }
+    proxies(settings, facts, options, report);
+}
+
+/// Proxies, with the addresses of host names in their place.
+fn proxies(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
+    let Some(proxies) = &settings.network.trusted_proxies else { return };
+    let variable = settings.variable(Field::trusted_proxies);
+    let mut trusted: Vec<String> = Vec::new();
+    for proxy in proxies.iter() {
+        match proxy {
+            Proxy::Network(network) => trusted.push(network.to_string()),
+            Proxy::Host(host) => match facts.proxies.get(&*host.ascii()) {
+                Some(found) if !found.is_empty() => trusted.extend(found.iter().map(ToString::to_string)),
+                _ => report.warning(format!(
+                    "{variable}: the name {host} does not resolve now, so that proxy is not trusted: start it first, and \
+                     restart this container"
+                )),
+            },
+        }
+    }
+    options.insert("trusted_proxies".into(), trusted.into());
     // 13.0.1 compares addresses of either family with a network, and fails if the families differ.
-    let has_network =
-        network.trusted_proxies.iter().flat_map(|list| list.iter()).any(|proxy| proxy.is_network());
-    if has_network && facts.prosody.is_13() {
+    let is_network = |proxy: &Proxy| matches!(proxy, Proxy::Network(network) if network.is_network());
+    if facts.prosody.is_13() && proxies.iter().any(is_network) {
         report.setting_warning(format!(
-            "{}: Prosody {} answers 500 to clients from public IPv6 addresses where a network stands in this list: \
+            "{variable}: Prosody {} answers 500 to clients from public IPv6 addresses where a network stands in this list: \
              write single addresses",
-            settings.variable(Field::trusted_proxies),
             facts.prosody.version
         ));
     }
@@ -217,6 +256,13 @@ fn registration(settings: &Settings, facts: &Facts, options: &mut Options, repor
         report.error(SettingError::new(
             &settings.variable(Field::ldap_base),
             "the provider `ldap` needs to know where to search: ou=people,dc=example,dc=org",
+        ));
+    }
+    if authentication.ldap_filter.as_ref().is_some_and(|filter| !filter.as_str().contains("$user")) {
+        report.setting_warning(format!(
+            "{}: there is no `$user` in it, so it finds the same for every user: write `(uid=$user)`, and `$$user` in a \
+             Compose file",
+            settings.variable(Field::ldap_filter)
         ));
     }
     if let Some(filter) = &authentication.ldap_admin_filter {

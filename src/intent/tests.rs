@@ -484,3 +484,36 @@ fn every_problem_in_the_facts_is_reported() {
         assert!(warnings.iter().any(|warning| warning.starts_with(expected)), "{expected}: {warnings:?}");
     }
 }
+
+#[test]
+fn proxies_by_name_are_trusted_by_their_addresses() {
+    let environment =
+        [("PROSODY_DOMAIN", "a.example"), ("PROSODY_TRUSTED_PROXIES", "traefik 192.0.2.7 gone")];
+    let mut facts = Facts::example();
+    facts
+        .proxies
+        .insert("traefik".to_owned(), ["172.18.0.3".parse().unwrap(), "fd00::3".parse().unwrap()].into());
+    facts.proxies.insert("gone".to_owned(), Default::default());
+    let (intent, report) = decide_with(&facts, false, &environment);
+    let trusted: Vec<&str> =
+        intent.options["trusted_proxies"].items().iter().filter_map(Value::as_str).collect();
+    assert_eq!(trusted, ["172.18.0.3", "fd00::3", "192.0.2.7"]);
+    let warning = "PROSODY_TRUSTED_PROXIES: the name gone does not resolve now";
+    assert!(
+        report.warnings().any(|text| text.starts_with(warning)),
+        "{:?}",
+        report.warnings().collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_port_that_only_root_may_bind_gets_a_warning_with_the_way() {
+    let environment = [("PROSODY_DOMAIN", "a.example"), ("PROSODY_HTTPS_PORTS", "443 5281")];
+    for (first_free_port, expected) in [(1024, true), (0, false), (443, false), (444, true)] {
+        let facts = Facts { first_free_port, ..Facts::example() };
+        let report = decide_with(&facts, false, &environment).1;
+        let is_said =
+            report.warnings().any(|text| text.contains("may not bind port 443") && text.contains("--sysctl"));
+        assert_eq!(is_said, expected, "{first_free_port}");
+    }
+}

@@ -7,6 +7,9 @@ use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int, c_ulong};
 use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -234,6 +237,26 @@ pub fn set_capabilities(capabilities: Capabilities) -> nix::Result<()> {
     })
     .map(drop)
 }
+
+/// The addresses of a host, sorted, each once. A silent name server takes a second.
+///
+/// # Errors
+///
+/// If the name does not resolve now (getaddrinfo(3)).
+pub fn addresses_of(host: &str) -> io::Result<BTreeSet<IpAddr>> {
+    let has_options = std::env::var_os(RES_OPTIONS).is_some();
+    resolve_names_with_files_and_dns();
+    let found = (host, 0).to_socket_addrs();
+    if !has_options {
+        // Programs that we start have no use for it.
+        // SAFETY: No other thread runs.
+        unsafe { std::env::remove_var(RES_OPTIONS) };
+    }
+    Ok(found?.map(|address| address.ip()).collect())
+}
+
+/// The variable with options for the resolver (resolv.conf(5)).
+const RES_OPTIONS: &str = "RES_OPTIONS";
 
 /// Resolves host names only with `/etc/hosts` and DNS, and ignores `nsswitch.conf`. Its other services are libraries
 /// for the image's C library, which would harm this static program.

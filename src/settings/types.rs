@@ -25,7 +25,7 @@ pub use hosts::{
 };
 pub use lists::{List, Set};
 pub use names::{Id, Name, Text, UserName};
-pub use network::{Address, Cidr, Interface, Network, Origin, Origins, Port, Resolver, TurnHost};
+pub use network::{Address, Cidr, Interface, Network, Origin, Origins, Port, Proxy, Resolver, TurnHost};
 pub use numbers::{Gigabytes, Megabytes, Rate};
 pub use options::CustomOptions;
 pub use paths::{Glob, Path, PluginPath};
@@ -289,7 +289,7 @@ mod tests {
                 ArchiveDuration, ArchivePolicy, Accounts, Address, BareOrDomain, Boolean, Cidr, Components,
                 DatabaseUrl, Days, DbDriver, DiscoItems, Domain, E2ePolicy, ExternalComponents, Gigabytes, Glob, HttpUrl, Id,
                 Interface, Interval, Jid, LdapMode, LdapScope, List<Path>, List<Uri>, LogFormat, LogLevel,
-                Megabytes, Name, Network, NetworkBackend, CustomOptions, Origins, Path, PluginPath, Port, Rate, Resolver,
+                Megabytes, Name, Network, NetworkBackend, CustomOptions, Origins, Path, PluginPath, Port, Proxy, Rate, Resolver,
                 RoomCreation, Seconds, Secret, Set<Address>, Set<BareOrDomain>, Set<Domain>, Set<Interface>,
                 Set<Name>, Set<Network>, Set<PluginPath>, Set<Port>, Set<Resolver>, Text, TlsProfile, TurnHost,
                 Uri, UserName, VirtualHosts, Wait

@@ -160,6 +160,34 @@ impl fmt::Display for Network {
     }
 }
 
+/// A proxy: an address, a network, or a host name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// An address or a network.
+    Network(Network),
+    /// A host name, which is resolved at every start and reload.
+    Host(Domain),
+}
+
+impl SettingType for Proxy {
+    const NAME: &'static str = "address, network or host name";
+    const PLURAL: Option<&'static str> = Some("addresses, networks or host names");
+    const EXAMPLE: &'static str = "10.0.0.0/8";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        // No host name ends in a number, but an incomplete address does.
+        let is_name = !text.ends_with(|c: char| c.is_ascii_digit()) || text.contains(char::is_alphabetic);
+        match Domain::parse(text) {
+            Ok(host) if is_name => Ok(Proxy::Host(host)),
+            Err(_) if text.contains(|c: char| c.is_ascii_alphabetic() && !c.is_ascii_hexdigit()) => {
+                Err("expected an IP address, a network or a host name, such as `10.0.0.0/8` or `proxy`"
+                    .into())
+            }
+            _ => Network::parse(text).map(Proxy::Network),
+        }
+    }
+}
+
 /// One network. A single address becomes a network with the longest prefix (`/32` or `/128`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr(Network);
@@ -413,6 +441,23 @@ mod tests {
         ] {
             let error = error::<Origin>(text);
             assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_addresses_networks_or_host_names() {
+        for text in ["192.0.2.1", "2001:db8::1", "10.0.0.0/8", "dead::/16"] {
+            assert!(matches!(Proxy::parse(text), Ok(Proxy::Network(_))), "{text}");
+        }
+        for text in ["traefik", "my_proxy", "proxy.example", "proxy1", "cafe"] {
+            assert!(matches!(Proxy::parse(text), Ok(Proxy::Host(_))), "{text}");
+        }
+        for text in ["10.0.0", "300.1.1.1", "10.0.0.0/33", "http://proxy", "a b", "::1::"] {
+            let error = Proxy::parse(text).expect_err(text);
+            assert!(
+                error.starts_with("expected an IP address") || error.starts_with("expected a network"),
+                "{text}: {error}"
+            );
         }
     }
 }
