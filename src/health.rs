@@ -20,8 +20,11 @@ pub struct Target {
     pub host: String,
 }
 
-/// Replaces the host of a target: any host will do, and even `host-unknown` counts as an answer.
+/// Replaces the host of a target: any host will do. `host-unknown`, `invalid-namespace` and a TLS alert are answers too.
 pub const ANY_HOST: &str = "*";
+
+/// In place of targets: whatever the server listens on.
+pub const LISTENING: &str = "listening";
 
 /// The service on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +86,8 @@ impl FromStr for Target {
     }
 }
 
-/// Opens a stream to each target in order, until one is healthy. `timeout` is the limit for all of them together.
+/// Opens a stream to each target in order, until one is healthy. `timeout` is the limit for all of them together, which
+/// they share equally.
 ///
 /// A healthy server answers with a stream header and features. A stream error instead, such as `host-unknown` or
 /// `system-shutdown`, means that it does not serve the host.
@@ -94,14 +98,16 @@ impl FromStr for Target {
 pub fn check(targets: &[Target], timeout: Duration) -> Result<(), String> {
     let deadline = Instant::now() + timeout;
     let mut errors = Vec::new();
-    for target in targets {
-        match open_stream(target, deadline) {
+    for (index, target) in targets.iter().enumerate() {
+        let now = Instant::now();
+        let share = deadline.saturating_duration_since(now) / (targets.len() - index) as u32;
+        match open_stream(target, now + share) {
             Ok(()) => return Ok(()),
             Err(error) => errors.push(format!("{target}: {error}")),
         }
     }
     if errors.is_empty() {
-        errors.push("there is nothing to check: the server has no port for clients or servers".to_owned());
+        errors.push("the server listens on no port".to_owned());
     }
     Err(errors.join("; "))
 }
@@ -139,13 +145,18 @@ fn open_stream(target: &Target, deadline: Instant) -> Result<(), String> {
                 let _ = stream.write_all(b"</stream:stream>");
                 return Ok(());
             }
-            Answer::Error(condition) if target.host == ANY_HOST && condition == "host-unknown" => {
+            // The server is there, and has another host or another service on this port.
+            Answer::Error(condition)
+                if target.host == ANY_HOST
+                    && ["host-unknown", "invalid-namespace"].contains(&condition.as_str()) =>
+            {
                 return Ok(());
             }
+            Answer::TlsAlert if target.host == ANY_HOST => return Ok(()),
             Answer::Error(condition) => {
                 return Err(format!("it answered with the error {condition}"));
             }
-            Answer::Incomplete | Answer::NotXmpp => {
+            Answer::Incomplete | Answer::TlsAlert | Answer::NotXmpp => {
                 return Err("it answered with something that is no XMPP stream".to_owned());
             }
         }
@@ -171,12 +182,17 @@ enum Answer {
     Healthy,
     /// A stream header and an error with this condition (RFC 6120, section 4.9.3).
     Error(String),
+    /// The alert of a TLS server that did not get a ClientHello (RFC 8446, section 6).
+    TlsAlert,
     /// Not XMPP.
     NotXmpp,
 }
 
 /// Parses the answer received so far. Prosody always uses the prefix `stream:`.
 fn parse_answer(received: &[u8]) -> Answer {
+    if received.starts_with(&[0x15, 3]) {
+        return Answer::TlsAlert;
+    }
     let mut rest = received.trim_ascii_start();
     if let Some(declaration) = rest.strip_prefix(b"<?xml") {
         match after(declaration, b"?>") {
@@ -271,6 +287,7 @@ mod tests {
             result
         };
         assert_eq!(ask("host-unknown"), Ok(()));
+        assert_eq!(ask("invalid-namespace"), Ok(()));
         assert!(ask("system-shutdown").unwrap_err().contains("system-shutdown"));
     }
 
@@ -342,12 +359,12 @@ mod tests {
 
     #[test]
     fn a_silent_server_takes_no_longer_than_the_timeout() {
-        let (target, server) = serve(Vec::new(), true);
+        let (targets, servers): (Vec<_>, Vec<_>) = (0..2).map(|_| serve(Vec::new(), true)).unzip();
         let before = Instant::now();
-        let error = check(&[target.clone(), target], Duration::from_millis(50)).unwrap_err();
+        let error = check(&targets, Duration::from_millis(50)).unwrap_err();
         assert!(before.elapsed() < LONG);
         assert_eq!(error.matches("no answer in time").count(), 2, "{error}");
-        server.join().unwrap();
+        servers.into_iter().for_each(|server| drop(server.join().unwrap()));
     }
 
     #[test]

@@ -60,8 +60,8 @@ pub fn decide(settings: &Settings, facts: &Facts, with_autoloaded: bool, report:
     let written = settings.anything.options.clone().unwrap_or_default();
     hosts::merge(&mut options, &written, |_, value| value.clone());
     modules.request(settings, &hosts, &options, with_autoloaded, report);
-    if written.get(modules::ENABLED).is_none() {
-        options.remove(modules::ENABLED);
+    if written.get(hosts::ENABLED).is_none() {
+        options.remove(hosts::ENABLED);
     }
     hosts.name_in_ascii(options.contains_key("http_host"));
     let databases = databases::of(&options, &hosts);

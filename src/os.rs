@@ -1,6 +1,7 @@
 //! The operating system: system calls, privileges, files and users, without knowledge of Prosody.
 
 pub mod directory;
+pub mod listening;
 pub mod privileges;
 pub mod system;
 pub mod trusted_file;

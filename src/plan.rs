@@ -24,8 +24,7 @@ use crate::facts::Facts;
 use crate::intent::Intent;
 use crate::intent::accounts::add;
 use crate::intent::databases::Database;
-use crate::intent::hosts::{Options, ServedHosts};
-use crate::intent::modules::ENABLED;
+use crate::intent::hosts::{ENABLED, Options, ServedHosts};
 use crate::layout::{
     self, ACCOUNTS_MODULE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, SQLITE_FILE,
 };
@@ -155,7 +154,7 @@ pub fn make(
     let render = Renderer::new(facts, &hosts, &certificates_of, &options, &written, secrets, report);
     let mut files = render.all(facts, generation, report);
     files.extend(accounts_module);
-    files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts)));
+    files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts, &facts.custom_files)));
 
     warn_about_databases(facts, &databases, debug_log.as_deref(), report);
     let state = state::describe(facts, &hosts, &decision, &state_options, &files, &resolution.fingerprints);

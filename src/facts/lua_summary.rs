@@ -23,6 +23,8 @@ pub struct Summary {
     pub places: BTreeMap<&'static str, u64>,
     /// Whether it assigns `plugin_paths`.
     pub sets_plugin_paths: bool,
+    /// Whether it assigns an option for ports or addresses, such as `c2s_ports` or `interfaces`.
+    pub sets_ports: bool,
     /// The variables that it reads, as `ENV_NAME` or as `os.getenv("NAME")`.
     pub environment: BTreeSet<String>,
     /// Whether it is another image's template, with markers such as `${NAME:-default}`, and not Lua.
@@ -82,6 +84,8 @@ pub fn summarize(source: &[u8]) -> Summary {
                 }
             } else if !is_other && depth == 0 && name == b"plugin_paths" {
                 summary.sets_plugin_paths |= tokens.assigned().is_some();
+            } else if !is_other && depth == 0 && is_of_ports(name) {
+                summary.sets_ports |= tokens.assigned().is_some();
             } else if let Some(place) =
                 PLACES.into_iter().find(|place| !is_other && depth == 0 && place.as_bytes() == name)
             {
@@ -96,6 +100,12 @@ pub fn summarize(source: &[u8]) -> Summary {
         is_other = matches!(token, Token::Symbol(b'.' | b':') | Token::Name(b"function"));
     }
     summary
+}
+
+/// Whether an option decides where a service listens (`core/portmanager.lua`).
+fn is_of_ports(option: &[u8]) -> bool {
+    let endings: [&[u8]; 5] = [b"_ports", b"_interfaces", b"_interface", b"interfaces", b"interface"];
+    endings[..3].iter().any(|ending| option.ends_with(ending)) || endings[3..].contains(&option)
 }
 
 /// Whether the tokens after a name form a call: `f "x"`, `f [[x]]`, `f(x)`, or a template's `f {{ x }}`.
@@ -267,6 +277,20 @@ mod tests {
             ("-- Component \"a.example\"", false),
         ] {
             assert_eq!(summarize(source.as_bytes()).has_external_component, expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn options_for_ports_are_noticed() {
+        for (source, expected) in [
+            ("c2s_ports = { 5322 }", true),
+            ("s2s_interfaces = '10.0.0.1'", true),
+            ("interface = \"*\"", true),
+            ("x.c2s_ports = { 5322 }", false),
+            ("unbound = { c2s_ports = 1 }", false),
+            ("ports = 1", false),
+        ] {
+            assert_eq!(summarize(source.as_bytes()).sets_ports, expected, "{source}");
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::modules::{ENABLED, names};
 use crate::facts::Facts;
 use crate::facts::custom_files::CustomFiles;
 use crate::lua::Value;
@@ -11,11 +10,14 @@ use crate::settings::catalogue::Field;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::types::{
-    Component as ComponentSetting, Domain, HostSection, Lua, Name, SettingType, ascii,
+    Component as ComponentSetting, Domain, HostSection, Lua, Name, Set, SettingType, ascii,
 };
 
 /// The options of a section, sorted by name.
 pub type Options = BTreeMap<String, Value>;
+
+/// The option for the modules of a host, or in the global section of every virtual host.
+pub const ENABLED: &str = "modules_enabled";
 
 /// The label of the chat rooms of `PROSODY_DOMAIN`.
 const ROOMS: &str = "conference";
@@ -388,6 +390,11 @@ const OPTIONS_WITH_MODULES: [&str; 6] =
 /// A custom option's value, whose texts may be secrets, unless the option names modules.
 pub fn hide_texts(name: &str, value: &Value) -> Value {
     if OPTIONS_WITH_MODULES.contains(&name) { value.clone() } else { value.hidden() }
+}
+
+/// The names in a setting. Empty if it is not set.
+pub fn names(set: &Option<Set<Name>>) -> Vec<&str> {
+    set.iter().flat_map(|set| set.iter()).map(|name| name.as_str()).collect()
 }
 
 /// Merges custom options, which replace ours. `null` removes one of ours. `as_written` converts each option's value.

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use crate::lua::Value;
 use crate::settings::catalogue::Field;
 
-use super::hosts::{Options, ServedHosts, domain};
+use super::hosts::{ENABLED, Options, ServedHosts, domain, names};
 use crate::facts::Facts;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
-use crate::settings::types::{Boolean, Name, Set};
+use crate::settings::types::Boolean;
 
 /// The modules on every virtual host, except those that the version lacks.
 const DEFAULT: &[&str] = &[
@@ -54,9 +54,6 @@ const FOR_DOMAIN: &[&str] = &["mam", "bosh", "websocket", "s2s_bidi", "mimicking
 
 /// The modules that Prosody loads on every host without configuration (`core/modulemanager.lua`, 0.12 and 13.0).
 const AUTOLOADED: [&str; 7] = ["presence", "message", "iq", "offline", "c2s", "s2s", "s2s_auth_certs"];
-
-/// The option for the modules of a host, or in the global section of every virtual host.
-pub const ENABLED: &str = "modules_enabled";
 
 /// The module that another image's `PROSODY_E2E_POLICY_*` needs.
 pub const E2E_POLICY: &str = "e2e_policy";
@@ -538,9 +535,4 @@ fn plugin_paths(settings: &Settings, facts: &Facts) -> Vec<String> {
         Some(paths) => paths.iter().map(|path| path.as_str().to_owned()).collect(),
         None => facts.default_plugin_paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
     }
-}
-
-/// The names in a setting. Empty if it is not set.
-pub fn names(set: &Option<Set<Name>>) -> Vec<&str> {
-    set.iter().flat_map(|set| set.iter()).map(|name| name.as_str()).collect()
 }

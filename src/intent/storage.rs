@@ -1,7 +1,6 @@
 //! The options for storage: the backends, the `sql` table, and the expiry of archives.
 
-use super::hosts::Options;
-use super::modules::names;
+use super::hosts::{Options, names};
 use crate::layout::SQLITE_FILE;
 use crate::lua::Secret;
 use crate::lua::Value;

@@ -2,53 +2,70 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::facts::custom_files::CustomFiles;
+use crate::health::{ANY_HOST, LISTENING, Service, Target};
+use crate::intent::hosts::{Options, ServedHosts};
 use crate::lua::Value;
 
-use crate::health::{ANY_HOST, Service, Target};
-use crate::intent::hosts::{Options, ServedHosts};
-
 /// The lines of the health check's file: the first host at the first port for clients, on each bound address, loopback
-/// first. Without ports for clients, it is the first port for servers.
-pub fn targets(options: &Options, hosts: &ServedHosts) -> String {
+/// first. Without ports for clients, it is the first port for servers. If a custom file may decide the ports, or no address
+/// is known, the line [`LISTENING`]. Empty if no port is open.
+pub fn targets(options: &Options, hosts: &ServedHosts, custom_files: &CustomFiles) -> String {
+    let listening = format!("{LISTENING}\n");
+    if custom_files.fragments().any(|file| file.summary.sets_ports) {
+        return listening;
+    }
     // The hosts in custom files are not known for certain.
     let host = hosts.virtual_hosts.first().map_or(ANY_HOST, |host| &host.name);
-    let strings = |value: &Value| -> Vec<String> {
-        value.items().iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
-    };
-    let interfaces = options.get("interfaces").map(strings).unwrap_or_else(|| vec!["*".into(), "::".into()]);
-    let address = |interface: &str| match interface {
-        "*" | "0.0.0.0" => Some("127.0.0.1".parse().ok()?),
-        "::" => Some("::1".parse().ok()?),
+    let is_disabled =
+        |module: &str| texts(options.get("modules_disabled")).iter().any(|disabled| disabled == module);
+    for (service, module, default) in [(Service::C2s, "c2s", 5222), (Service::S2s, "s2s", 5269)] {
+        let Some(port) = ports(options, module, default).into_iter().next().filter(|_| !is_disabled(module))
+        else {
+            continue;
+        };
+        let targets = addresses(options, module).into_iter().map(|address| {
+            let target = Target { service, address: SocketAddr::new(address, port), host: host.to_owned() };
+            format!("{target}\n")
+        });
+        return Some(targets.collect()).filter(|targets: &String| !targets.is_empty()).unwrap_or(listening);
+    }
+    String::new()
+}
+
+/// The addresses of a service, loopback first, as Prosody decides them (`core/portmanager.lua`): an option is a list or
+/// a single value, and the first of these options counts.
+fn addresses(options: &Options, service: &str) -> Vec<IpAddr> {
+    let names = [format!("{service}_interfaces"), format!("{service}_interface")];
+    let names = names.iter().map(String::as_str).chain(["interfaces", "interface"]);
+    let interfaces = names.filter_map(|name| options.get(name)).next();
+    let interfaces = interfaces.map_or_else(|| vec!["*".into(), "::".into()], |value| texts(Some(value)));
+    let address = |interface: &String| match interface.as_str() {
+        "*" | "0.0.0.0" => "127.0.0.1".parse().ok(),
+        "::" => "::1".parse().ok(),
         address => address.parse().ok(),
     };
-    let addresses = interfaces.iter().filter_map(|interface| address(interface));
-    let (mut addresses, others): (Vec<IpAddr>, Vec<IpAddr>) = addresses.partition(IpAddr::is_loopback);
-    addresses.extend(others);
-    let ports = |option: &str, default: u16| -> Vec<u16> {
-        let Some(ports) = options.get(option) else {
-            return vec![default];
-        };
-        let number = |item: &Value| match item {
-            Value::Integer(port) => u16::try_from(*port).ok(),
-            _ => None,
-        };
-        ports.items().iter().filter_map(number).collect()
-    };
-    let disabled = |module: &str| {
-        options.get("modules_disabled").is_some_and(|list| strings(list).contains(&module.to_owned()))
-    };
-    let mut targets = Vec::new();
-    for (service, module, option, default) in
-        [(Service::C2s, "c2s", "c2s_ports", 5222), (Service::S2s, "s2s", "s2s_ports", 5269)]
-    {
-        if !disabled(module) && targets.is_empty() {
-            for port in ports(option, default).into_iter().take(1) {
-                targets.extend(addresses.iter().map(|address| {
-                    Target { service, address: SocketAddr::new(*address, port), host: host.to_owned() }
-                        .to_string()
-                }));
-            }
-        }
+    let mut addresses: Vec<IpAddr> = interfaces.iter().filter_map(address).collect();
+    addresses.sort_by_key(|address| !address.is_loopback());
+    addresses
+}
+
+/// The ports of a service, by the same rule.
+fn ports(options: &Options, service: &str, default: u16) -> Vec<u16> {
+    match options.get(&format!("{service}_ports")) {
+        None => vec![default],
+        ports => texts(ports).iter().filter_map(|port| port.parse().ok()).collect(),
     }
-    targets.iter().map(|target| format!("{target}\n")).collect()
+}
+
+/// The strings and integers in a list, or the single one.
+fn texts(value: Option<&Value>) -> Vec<String> {
+    let text = |value: &Value| match value {
+        Value::Integer(integer) => Some(integer.to_string()),
+        value => value.as_str().map(str::to_owned),
+    };
+    match value {
+        Some(Value::List(items)) => items.iter().filter_map(text).collect(),
+        value => value.and_then(text).into_iter().collect(),
+    }
 }

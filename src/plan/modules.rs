@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::Link;
 use crate::facts::prosody::Version;
-use crate::intent::hosts::{Component, ServedHosts};
+use crate::intent::hosts::{Component, ENABLED, ServedHosts};
 use crate::intent::modules::{
-    E2E_POLICY, E2ePolicy, ENABLED, Enabled, ModuleRequest, Modules, Reason, Role, THE_DEFAULT_SET,
-    is_only_left_out,
+    E2E_POLICY, E2ePolicy, Enabled, ModuleRequest, Modules, Reason, Role, THE_DEFAULT_SET, is_only_left_out,
 };
 use crate::layout::MODULES_DIR;
 use crate::lua::Value;

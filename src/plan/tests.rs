@@ -643,6 +643,19 @@ fn the_health_check_uses_a_bound_address() {
         "c2s 127.0.0.1 5333 localhost\nc2s 192.0.2.1 5333 localhost\n",
         "loopback is the first"
     );
+    for (written, expected) in [
+        (r#"{"c2s_interfaces": ["10.0.0.1"]}"#, "c2s 10.0.0.1 5222 localhost\n"),
+        (r#"{"interfaces": "10.0.0.1"}"#, "c2s 10.0.0.1 5222 localhost\n"),
+        (r#"{"c2s_ports": 5322, "c2s_interface": "*"}"#, "c2s 127.0.0.1 5322 localhost\n"),
+        (r#"{"c2s_ports": ["5322"], "interfaces": ["::"]}"#, "c2s ::1 5322 localhost\n"),
+        (r#"{"c2s_ports": [], "s2s_interfaces": "::1"}"#, "s2s ::1 5269 localhost\n"),
+        (r#"{"c2s_ports": [], "s2s_ports": []}"#, ""),
+        (r#"{"interfaces": "eth0"}"#, "listening\n"),
+    ] {
+        let environment = [("PROSODY_OPTIONS", written)];
+        let health = text(&Input::new(&environment).plan(), "health").to_owned();
+        assert_eq!(health, expected, "{written}");
+    }
     let others = [("PROSODY_MODULES_DISABLED", "c2s"), ("PROSODY_S2S_PORTS", "5270, 5271")];
     let input = Input::new(&others).with_modules(&[]);
     let health = text(&input.plan_and_report().0, "health").to_owned();

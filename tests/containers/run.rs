@@ -376,6 +376,17 @@ fn the_health_check_follows_the_ports() {
         let server = recipe.serve();
         observe_the_health_check(&mut seen, &server);
     }
+    // Where a custom file decides the ports, the check asks what the server listens on.
+    let host = "VirtualHost 'chat.example'";
+    for (file, text) in [
+        ("conf.d/ports.cfg.lua", "c2s_ports = { 15222 }; s2s_ports = { }".to_owned()),
+        ("prosody.cfg.lua", format!("c2s_ports = 15222; s2s_ports = {{ }}; log = '*console'; {host}")),
+    ] {
+        let input = Volume::new();
+        input.prepare(TRIXIE, &format!("mkdir -p /volume/conf.d && echo \"{text}\" >/volume/{file}"));
+        let recipe = Recipe::new(TRIXIE).env("PROSODY_DOMAIN", DOMAIN).volume(&input, "/etc/prosody");
+        observe_the_health_check(&mut seen, &recipe.serve());
+    }
     seen.report();
 }
 
