@@ -5,39 +5,43 @@
 
 mod driver;
 mod protocol;
-mod scram;
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
+use std::mem;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::thread::sleep;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use nix::libc::O_TMPFILE;
+use nix::libc::{EISDIR, EOPNOTSUPP, O_TMPFILE};
 
 use self::driver::Login;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::prosody::Prosody;
 use crate::intent::databases::Database;
-use crate::os::privileges;
 use crate::os::users::User;
+use crate::os::{privileges, system};
 use crate::settings::types::DbDriver;
 
-/// The time limit for one probe.
+/// The time limits for one attempt (two probes and a login) and for one of its probes.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(12);
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
-/// The time limit for one login, and its minimum at the end of the wait: Lua needs time to start.
-const LOGIN_LIMIT: Duration = Duration::from_secs(9);
-const SHORTEST_LOGIN_LIMIT: Duration = Duration::from_secs(1);
+/// The least time for a database, if the wait for an earlier one has taken all.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
-/// The pauses between attempts. Each is twice the previous one, up to the longest. A cheap attempt (the name does not
-/// resolve, the port is closed, or the server is starting) is repeated sooner.
+/// How long a server that came up during the wait may refuse the login: its role or database may not be there yet.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// The pauses between attempts. Each is twice the previous one, up to the longest. Refused logins are repeated less
+/// often.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_CHEAP_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE_IF_REFUSED: Duration = Duration::from_secs(1);
 
 /// The interval between log messages during the wait.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -60,19 +64,46 @@ enum Answer {
     /// The database is ready, but this Prosody needs an upgrade of its tables.
     NeedsUpgrade,
     /// The database is not ready, but may be later.
-    NotYet { why: String, is_cheap: bool },
+    NotYet(String),
+    /// The server refuses the login.
+    Refused(String),
     /// The database cannot be used, and waiting will not help.
     Unusable(String),
 }
 
-impl Answer {
-    fn not_yet(why: impl Into<String>) -> Self {
-        Answer::NotYet { why: why.into(), is_cheap: false }
-    }
-
-    fn starting(why: impl Into<String>) -> Self {
-        Answer::NotYet { why: why.into(), is_cheap: true }
-    }
+/// The answer for a server that refuses a login. `code` is an SQLSTATE (PostgreSQL's manual, appendix A, "PostgreSQL
+/// Error Codes"), or empty if the server does not say why.
+fn refused(code: &str, why: &str, database: &Database) -> Answer {
+    const SET_PASSWORD: &str =
+        "set PROSODY_DB_PASSWORD_FILE, or beside PROSODY_SQL_DRIVER PROSODY_SQL_PASSWORD_FILE";
+    let user = database.username.as_deref().unwrap_or_default();
+    Answer::Refused(match (code, &database.password) {
+        // Insufficient resources ("sorry, too many clients already") and operator intervention ("the database system is
+        // starting up", "… is shutting down").
+        _ if code.starts_with("53") || code.starts_with("57") => return Answer::NotYet(why.to_owned()),
+        ("", Some(_)) => format!(
+            "the server refused the login of the user {user:?}, and its own log says why: correct user, password or \
+             database in PROSODY_DB_…, PROSODY_SQL_… or the URL, or allow them there"
+        ),
+        ("", None) => format!(
+            "the server refused the login of the user {user:?} without a password, and its own log says why: \
+             {SET_PASSWORD}, or correct user or database"
+        ),
+        ("28P01", Some(_)) => {
+            format!("wrong password for the user {user:?}, or no such user ({why}): correct either")
+        }
+        ("28P01", None) => format!("it asks for a password, and there is none ({why}): {SET_PASSWORD}"),
+        // 42501: the user may not connect to it.
+        ("3D000" | "42501", _) => format!(
+            "no such database there, or the user may not use it ({why}): make it, or correct its name in \
+             PROSODY_DB_NAME, PROSODY_SQL_DB or the URL"
+        ),
+        // The role does not exist (without password authentication) or may not log in, or pg_hba.conf rejects it.
+        ("28000", _) => format!(
+            "the server does not let this user or host in ({why}): correct user or password, or allow them there"
+        ),
+        _ => format!("the server refused the login ({why}): correct user, password, database or host"),
+    })
 }
 
 /// Waits until all databases can be used, at most for `limit`. If `limit` is zero, only SQLite files are checked.
@@ -87,60 +118,79 @@ pub fn wait(
     context: &LoginContext,
     data_dir: &Path,
 ) -> Result<(), Failure> {
+    system::resolve_names_with_files_and_dns();
     let start = Instant::now();
+    let mut came_up = None;
     for database in databases {
         if database.driver == DbDriver::Sqlite3 {
             let file = data_dir.join(&database.name);
             privileges::as_user(context.user, || can_write(&file))?;
         } else if !limit.is_zero() {
-            wait_for(database, start, limit, context)?;
+            wait_for(database, start, limit, &mut came_up, context)?;
         }
     }
     Ok(())
 }
 
+/// Waits for a server. `came_up` is the time when a server came up that had not answered before.
 fn wait_for(
     database: &Database,
     start: Instant,
     limit: Duration,
+    came_up: &mut Option<Instant>,
     context: &LoginContext,
 ) -> Result<(), Failure> {
+    let latest = limit.max(start.elapsed() + SHORTEST_WAIT);
+    let left = || latest.saturating_sub(start.elapsed());
+    let unusable = |why: String| Err(Failure::new(ExitStatus::CONFIGURATION, anyhow!("{database}: {why}")));
     let mut pause = FIRST_PAUSE;
     let mut last_logged: Option<Instant> = None;
+    let mut is_away = false;
     // It loads its library during the probe.
     let mut login = Login::start(database, context);
     loop {
-        let left = |least| limit.saturating_sub(start.elapsed()).max(least);
-        let answer = match protocol::probe(database, PROBE_LIMIT.min(left(FIRST_PAUSE))) {
-            Answer::Ready => match login.take().or_else(|| Login::start(database, context)) {
-                Some(login) => login.log_in(database, LOGIN_LIMIT.min(left(SHORTEST_LOGIN_LIMIT))),
-                None => Answer::Ready,
-            },
-            other => other,
-        };
-        let (why, is_cheap) = match answer {
+        let answer = attempt(database, &mut login, context, ATTEMPT_LIMIT.min(left()));
+        if !matches!(answer, Answer::NotYet(_)) && mem::take(&mut is_away) {
+            *came_up = Some(Instant::now());
+        }
+        let (why, longest_pause) = match answer {
             Answer::Ready | Answer::NeedsUpgrade => {
                 if last_logged.is_some() {
                     let took = start.elapsed().as_secs_f32();
-                    tracing::info!("{} is there, after {took:.1} s", sentence(database));
+                    tracing::info!("Now {database} is there, after {took:.1} s");
                 }
                 if answer == Answer::NeedsUpgrade {
                     tracing::error!(
-                        "{} has tables of an earlier Prosody, and some of what is stored in them is lost until they are \
+                        "{database}: it has tables of an earlier Prosody, and some of what is stored in them is lost until they are \
                          upgraded: make a backup, run `docker exec -it CONTAINER prosodyctl mod_storage_sql upgrade`, \
                          or `docker run -it --rm OPTIONS IMAGE mod_storage_sql upgrade` with this container's options, \
-                         answer y, and restart",
-                        sentence(database)
+                         answer y, and restart"
                     );
                 }
                 return Ok(());
             }
-            Answer::Unusable(why) => {
-                return Err(Failure::new(ExitStatus::CONFIGURATION, anyhow!("{database}: {why}")));
+            Answer::Unusable(why) => return unusable(why),
+            Answer::Refused(why) => {
+                let is_new = came_up.is_some_and(|time| time.elapsed() < REFUSAL_LIMIT);
+                if !is_new || left() <= pause {
+                    return unusable(why);
+                }
+                (why, LONGEST_PAUSE_IF_REFUSED)
             }
-            Answer::NotYet { why, is_cheap } => (why, is_cheap),
+            Answer::NotYet(why) => {
+                is_away = true;
+                (why, LONGEST_PAUSE)
+            }
         };
-        if start.elapsed() >= limit {
+        let so_far = start.elapsed().as_secs();
+        if last_logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
+            match last_logged.replace(Instant::now()) {
+                None => tracing::info!("Waiting up to {} s for {database}: {why}", limit.as_secs()),
+                Some(_) => tracing::info!("Still waiting for {database}, {so_far} s so far: {why}"),
+            }
+        }
+        sleep(pause.min(left()));
+        if left().is_zero() {
             return Err(Failure::new(
                 ExitStatus::UNAVAILABLE,
                 anyhow!(
@@ -150,58 +200,80 @@ fn wait_for(
                 ),
             ));
         }
-        match last_logged {
-            None => tracing::info!("Waiting up to {} s for {database}: {why}", limit.as_secs()),
-            Some(logged) if logged.elapsed() >= LOG_EVERY => {
-                tracing::info!("Still waiting for {database}, {} s so far: {why}", start.elapsed().as_secs());
-            }
-            Some(_) => {}
-        }
-        if last_logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
-            last_logged = Some(Instant::now());
-        }
-        let left = limit.saturating_sub(start.elapsed());
-        sleep(pause.min(left));
-        pause = (pause * 2).min(if is_cheap { LONGEST_CHEAP_PAUSE } else { LONGEST_PAUSE });
+        pause = (pause * 2).min(longest_pause);
     }
 }
 
-/// The name of a database at the beginning of a sentence.
-fn sentence(database: &Database) -> String {
-    let text = database.to_string();
-    format!("T{}", text.strip_prefix('t').unwrap_or(&text))
+/// Probes a server and logs in, within `limit`.
+fn attempt(
+    database: &Database,
+    login: &mut Option<Login>,
+    context: &LoginContext,
+    limit: Duration,
+) -> Answer {
+    let deadline = Instant::now() + limit;
+    let probe = || protocol::probe(database, deadline.min(Instant::now() + PROBE_LIMIT));
+    match probe() {
+        // The probe has no TLS. Thus the driver may be let in where the probe is not.
+        Answer::Ready | Answer::Refused(_) => {}
+        other => return other,
+    }
+    // Without Lua, no login is attempted.
+    let Some(login) = login.take().or_else(|| Login::start(database, context)) else {
+        return Answer::Ready;
+    };
+    match login.log_in(database, left(deadline)) {
+        // PostgreSQL's driver loses the reason. The server may give it to a probe, or be away meanwhile.
+        Answer::Refused(why) => match probe() {
+            Answer::Ready => Answer::Refused(why),
+            other => other,
+        },
+        other => other,
+    }
+}
+
+/// The time until `deadline`, but not zero, which is no timeout.
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}
+
+/// Calls what has no time limit of its own, in a thread, which is left behind after `limit`.
+///
+/// # Errors
+///
+/// `TimedOut`, and those of `call` and of the start of a thread.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().spawn(move || sender.send(call()))?;
+    receiver.recv_timeout(limit).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Checks that Prosody can write an SQLite file, and its directory, which needs room for SQLite's journal.
 fn can_write(file: &Path) -> Result<(), Failure> {
     let directory = file.parent().unwrap_or(Path::new("/"));
-    let failure = |path: PathBuf, error: io::Error| {
-        let advice = match error.kind() {
-            io::ErrorKind::NotFound => "make that directory, or name another file",
-            io::ErrorKind::ReadOnlyFilesystem => "mount a volume there, or name another file",
-            _ => "let Prosody's user write there, or name another file",
-        };
-        let path = path.display();
-        Failure::new(
-            ExitStatus::CANNOT_WRITE,
-            anyhow!("the SQLite database {}: {path} cannot be written: {error}: {advice}", file.display()),
-        )
+    let mut options = OpenOptions::new();
+    let (path, error) = match options.read(true).write(true).open(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => (file, error),
+        _ => match options.custom_flags(O_TMPFILE).mode(0o600).open(directory) {
+            // EOPNOTSUPP, EISDIR: the file system does not support O_TMPFILE (open(2)), so the directory cannot be checked.
+            Err(error) if !matches!(error.raw_os_error(), Some(EOPNOTSUPP | EISDIR)) => (directory, error),
+            _ => return Ok(()),
+        },
     };
-    match OpenOptions::new().read(true).write(true).open(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failure(file.to_owned(), error));
-        }
-        _ => {}
-    }
-    let probe = OpenOptions::new().write(true).custom_flags(O_TMPFILE).mode(0o600).open(directory);
-    match probe {
-        // The file system does not support O_TMPFILE (open(2)), so the directory cannot be checked.
-        Err(error)
-            if [Some(nix::libc::EOPNOTSUPP), Some(nix::libc::EISDIR)].contains(&error.raw_os_error()) =>
-        {
-            Ok(())
-        }
-        Err(error) => Err(failure(directory.to_owned(), error)),
-        Ok(_) => Ok(()),
-    }
+    let advice = match error.kind() {
+        io::ErrorKind::NotFound => "make that directory, or name another file",
+        io::ErrorKind::ReadOnlyFilesystem => "mount a volume there, or name another file",
+        _ => "let Prosody's user write there, or name another file",
+    };
+    let (file, path) = (file.display(), path.display());
+    Err(Failure::new(
+        ExitStatus::CANNOT_WRITE,
+        anyhow!("the SQLite database {file}: {path} cannot be written: {error}: {advice}"),
+    ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,13 +4,14 @@
 //! that both form one log: no time, the source in a column, the level, a tab, the message.
 
 use crate::exit_status::{ExitStatus, Failure};
+use crate::text::is_unprintable;
 use std::fmt;
 use std::io::{self, IsTerminal};
 
-use tracing::field::{Field, Visit};
+use tracing::field::Field;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 /// The source of our messages, in Prosody's column for it.
@@ -40,10 +41,11 @@ pub fn init(format: Format, level: Level) {
 }
 
 /// The text log. Errors while writing are not reported: without standard error, the report would panic.
-fn text<W>(level: Level, with_colours: bool, writer: W) -> impl Subscriber + Send + Sync
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
+fn text<W: io::Write + 'static>(
+    level: Level,
+    with_colours: bool,
+    writer: impl Fn() -> W + Send + Sync + 'static,
+) -> impl Subscriber + Send + Sync {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .log_internal_errors(false)
@@ -52,10 +54,10 @@ where
         .finish()
 }
 
-fn json<W>(level: Level, writer: W) -> impl Subscriber + Send + Sync
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
+fn json<W: io::Write + 'static>(
+    level: Level,
+    writer: impl Fn() -> W + Send + Sync + 'static,
+) -> impl Subscriber + Send + Sync {
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -63,7 +65,7 @@ where
         .with_span_list(false)
         .with_max_level(level)
         .log_internal_errors(false)
-        .with_writer(writer)
+        .with_writer(move || PrintableJson(writer()))
         .finish()
 }
 
@@ -90,58 +92,62 @@ where
             Some(style) => write!(writer, "\x1b[{style}m{level}\x1b[0m\t")?,
             None => write!(writer, "{level}\t")?,
         }
-        let mut message = Message { writer: writer.by_ref(), result: Ok(()) };
-        event.record(&mut message);
-        message.result?;
+        let mut result = Ok(());
+        event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
+            if field.name() == "message" {
+                result = fmt::write(&mut Printable(&mut writer), format_args!("{value:?}"));
+            }
+        });
+        result?;
         writeln!(writer)
     }
 }
 
-/// Writes the field `message` of an event.
-struct Message<'w> {
-    writer: Writer<'w>,
-    result: fmt::Result,
-}
-
-impl Visit for Message<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.result = fmt::write(&mut Printable(&mut self.writer), format_args!("{value:?}"));
-        }
-    }
-}
-
 /// Escapes text like Prosody (`util/format.lua`). Continuation lines are indented, so that they cannot be mistaken for
-/// log messages. Other control characters become printable symbols, so that none reaches a terminal.
+/// log messages. ASCII's other control characters become printable symbols (Unicode block "Control Pictures"), and
+/// whatever else is not printable an escape, so that none reaches a terminal.
 struct Printable<'a, W>(&'a mut W);
 
 impl<W: fmt::Write> fmt::Write for Printable<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for piece in text.split_inclusive(|c: char| c.is_ascii_control()) {
+        for piece in text.split_inclusive(is_unprintable) {
             let mut plain = piece.chars();
-            match plain.next_back() {
-                Some('\n') => {
-                    self.0.write_str(plain.as_str())?;
-                    self.0.write_str("\n\t")?;
+            let last = plain.next_back().filter(|last| *last != '\t' && is_unprintable(*last));
+            let Some(last) = last else {
+                self.0.write_str(piece)?;
+                continue;
+            };
+            self.0.write_str(plain.as_str())?;
+            match last {
+                '\n' => self.0.write_str("\n\t")?,
+                '\x7f' => self.0.write_char('\u{2421}')?,
+                '\0'..='\x1f' => {
+                    self.0.write_char(char::from_u32(0x2400 + u32::from(last)).unwrap_or(last))?
                 }
-                Some('\t') => self.0.write_str(piece)?,
-                Some(control) if control.is_ascii_control() => {
-                    self.0.write_str(plain.as_str())?;
-                    self.0.write_char(symbol(control))?;
-                }
-                _ => self.0.write_str(piece)?,
+                _ => write!(self.0, "{}", last.escape_unicode())?,
             }
         }
         Ok(())
     }
 }
 
-/// The printable symbol of a control character (Unicode block "Control Pictures"): from U+2400 on, and U+2421 for
-/// delete.
-fn symbol(control: char) -> char {
-    match control {
-        '\x7f' => '\u{2421}',
-        _ => char::from_u32(0x2400 + u32::from(control)).unwrap_or(control),
+/// Writes lines of JSON, with escapes for all that is not printable: serde_json has them only up to U+001F.
+struct PrintableJson<W>(W);
+
+impl<W: io::Write> io::Write for PrintableJson<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let line_text = String::from_utf8_lossy(line);
+        let escaped = line_text.chars().map(|character| match character {
+            '\n' => "\n".to_owned(),
+            _ if !is_unprintable(character) => character.to_string(),
+            _ => character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+        });
+        self.0.write_all(escaped.collect::<String>().as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -225,10 +231,10 @@ mod tests {
 
     #[test]
     fn a_message_cannot_look_like_two() {
-        let message = "jörg\nc2s1    info\tforged\r\x1b[31m\x7f";
+        let message = "jörg\nc2s1    info\tforged\r\x1b[31m\x7f\u{9b}31m\u{202e}";
         assert_eq!(
             logged_as_text(Level::INFO, false, || info!("{message}")),
-            "entrypoint          info\tjörg\n\tc2s1    info\tforged␍␛[31m␡\n"
+            "entrypoint          info\tjörg\n\tc2s1    info\tforged␍␛[31m␡\\u{9b}31m\\u{202e}\n"
         );
     }
 
@@ -239,14 +245,17 @@ mod tests {
         tracing::subscriber::with_default(json(Level::INFO, move || writer.clone()), || {
             debug!("left out");
             info!("two\nlines");
-            warn!(path = "/x", "three");
+            warn!(path = "/x\u{9b}\x7f", "three\u{e0041}");
         });
+        let text = output.text();
+        assert!(!text.contains(|c| c != '\n' && is_unprintable(c)), "{text:?}");
         let lines: Vec<serde_json::Value> =
-            output.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["level"], "INFO");
         assert_eq!(lines[0]["message"], "two\nlines");
-        assert_eq!(lines[1]["path"], "/x");
+        assert_eq!(lines[1]["path"], "/x\u{9b}\x7f");
+        assert_eq!(lines[1]["message"], "three\u{e0041}");
         let timestamp = lines[1]["timestamp"].as_str().unwrap();
         assert!(timestamp.starts_with("20") && timestamp.ends_with('Z'), "{timestamp}");
     }

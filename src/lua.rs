@@ -10,6 +10,7 @@ mod value;
 use std::fmt::{self, Write as _};
 
 pub use self::value::{Secret, Value};
+use crate::text::is_unprintable;
 
 /// The version of Lua that reads the literals. Prosody 0.12 and 13.0 run on 5.2 to 5.4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -281,13 +282,7 @@ fn write_escaped_bytes(out: &mut dyn fmt::Write, bytes: &[u8]) -> fmt::Result {
 }
 
 fn needs_escape(c: char) -> bool {
-    matches!(c, '"' | '\\')
-        || c.is_control()
-        // Invisible characters, and those that change the visible order: the common ones of Unicode's categories Cf, Zl
-        // and Zp.
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    matches!(c, '"' | '\\') || is_unprintable(c)
 }
 
 /// One field of a table constructor.

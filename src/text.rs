@@ -1,4 +1,4 @@
-//! Text for messages: lists in a sentence, reasons for errors, the nearest of several names.
+//! Text for messages: lists in a sentence, reasons for errors, text from outside, the nearest of several names.
 
 mod nearest;
 
@@ -26,6 +26,26 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
+/// Text from outside for a message: on one line, and truncated if it is long. The log escapes what is not printable.
+pub fn one_line(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let mut line = text.split_whitespace().collect::<Vec<&str>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(LONGEST) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+/// Whether a character controls a terminal, is invisible, or changes the visible order: controls, and the common ones of
+/// Unicode's categories Cf, Zl and Zp.
+pub fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +54,12 @@ mod tests {
     fn a_long_list_is_truncated() {
         assert_eq!(several(&["a", "b"]), "a, b");
         assert_eq!(several(&["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more");
+    }
+
+    #[test]
+    fn text_from_outside_is_one_short_line() {
+        assert_eq!(one_line(" one\r\n\ttwo\u{85}three "), "one two three");
+        let long = one_line(&"é".repeat(12_000));
+        assert_eq!((long.chars().count(), long.chars().last()), (301, Some('…')));
     }
 }

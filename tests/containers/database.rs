@@ -408,7 +408,7 @@ fn the_log_says_when_waiting_begins_goes_on_and_ends() {
     );
     assert!(lines[1].contains("Still waiting") && lines[1].contains("connection refused"), "{log}");
     assert!(
-        lines.last().unwrap().contains("The PostgreSQL database \"prosody\" on db:5432 is there, after"),
+        lines.last().unwrap().contains("Now the PostgreSQL database \"prosody\" on db:5432 is there, after"),
         "{log}"
     );
     // The promise is 0.3 s.
@@ -557,10 +557,21 @@ fn what_is_wrong_is_told_at_once(kind: Kind) {
         if kind == Kind::MariaDb { "MySQL or MariaDB" } else { "PostgreSQL" }
     );
     let mistaken = format!("{}://prosody:{PASSWORD}@db:{port}/prosody", other.to_lowercase());
-    let wrong = "wrong password for the user \"prosody\"";
-    let unknown = "the user \"nobody\"";
-    let nowhere = "no such database there";
-    let none = "it asks for a password, and there is none";
+    // PostgreSQL's driver loses the reason.
+    let [wrong, unknown, nowhere, none] = match kind {
+        Kind::MariaDb => [
+            "wrong password for the user \"prosody\"",
+            "the user \"nobody\"",
+            "no such database there",
+            "it asks for a password, and there is none",
+        ],
+        _ => [
+            "refused the login of the user \"prosody\", and its own log says why",
+            "refused the login of the user \"nobody\", and its own log says why",
+            "refused the login of the user \"prosody\", and its own log says why",
+            "refused the login of the user \"prosody\" without a password, and its own log says why",
+        ],
+    };
     let all = [wrong, unknown, nowhere, none, &answers];
     let mut seen = Observations::default();
     for (what, settings, expected) in [
