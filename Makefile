@@ -60,7 +60,8 @@ base-trixie base-bookworm: base-%:
 	@docker/base-image $*
 
 .PHONY: test-images
-test-images: base-trixie base-bookworm ## the other images that the tests use
+test-images: base-trixie base-bookworm image-trixie ## the other images that the tests use
+	docker build -t prosody-entrypoint-test-strace:latest tests/images/strace
 	docker build -t prosody-entrypoint-test-client:latest tests/images/client
 	docker build -t prosody-entrypoint-test-postgresql:17 examples/postgresql/database
 	docker build -t prosody-entrypoint-test-postgresql:15 --build-arg SUITE=bookworm examples/postgresql/database

@@ -15,6 +15,7 @@ mod commands;
 mod database;
 mod docker;
 mod examples;
+mod faults;
 mod hostile;
 mod image;
 mod matrix;
