@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use nix::unistd::getppid;
+use nix::unistd::{geteuid, getppid};
 use time::OffsetDateTime;
 
 use crate::apply;
@@ -49,6 +49,17 @@ pub fn read_settings() -> (Settings, Report) {
         Some(LogLevel::Info) | None => tracing::Level::INFO,
     };
     log::init(format, level);
+    (settings, report)
+}
+
+/// Like [`read_settings`], for a command that writes and starts nothing, so that any user may run it with
+/// `docker exec`.
+pub fn read_settings_to_show() -> (Settings, Report) {
+    let (mut settings, report) = read_settings();
+    if !geteuid().is_root() {
+        let entrypoint = &mut settings.entrypoint;
+        (entrypoint.user, entrypoint.uid, entrypoint.gid) = (None, None, None);
+    }
     (settings, report)
 }
 

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use nix::unistd::geteuid;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::render::print;
 use crate::cli::Certificates as Options;
-use crate::configure::{PlanRequest, log_report, make_plan, read_settings, served_certificates};
+use crate::configure::{PlanRequest, log_report, make_plan, read_settings_to_show, served_certificates};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::Places;
 use crate::plan::certificates::lasts;
@@ -20,12 +19,7 @@ use crate::survey::certificates::{Pair, PassedOver};
 
 /// Shows the certificates. Returns 1 if a host has none, or one that expires too soon.
 pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
-    let (mut settings, report) = read_settings();
-    // Nothing is written or started, so any user may run this with `docker exec`.
-    if !geteuid().is_root() {
-        let entrypoint = &mut settings.entrypoint;
-        (entrypoint.user, entrypoint.uid, entrypoint.gid) = (None, None, None);
-    }
+    let (settings, report) = read_settings_to_show();
     let places = Places::find(&settings);
     if let Some(main_file) = places.custom_main_file() {
         tracing::warn!(

@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 
 use anyhow::anyhow;
-use nix::unistd::geteuid;
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use super::render::print;
 use crate::cli::Modules as Options;
-use crate::configure::{PlanRequest, log_report, make_plan, read_settings, wrong};
+use crate::configure::{PlanRequest, log_report, make_plan, read_settings_to_show, wrong};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{Facts, Places};
-use crate::intent::modules::{Reason, Role};
+use crate::intent::modules::Role;
 use crate::os::privileges;
 use crate::plan::modules::Module;
 use crate::report::{Report, SettingError};
@@ -19,8 +18,7 @@ use crate::settings::Settings;
 use crate::settings::catalogue::Field;
 use crate::survey::modules::readme;
 use crate::survey::modules::{ModuleOrigin, Modules};
-use crate::text::nearest;
-use crate::text::several;
+use crate::text::{nearest_few, several};
 
 /// The widest cell that widens its column. A wider cell only shifts the rest of its own line.
 const WIDEST: usize = 44;
@@ -33,12 +31,7 @@ const SHOWN: usize = 3;
 
 /// Lists or searches modules. Returns 1 if a search finds nothing.
 pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
-    let (mut settings, report) = read_settings();
-    // Nothing is written or started, so any user may run this with `docker exec`.
-    if !geteuid().is_root() {
-        let entrypoint = &mut settings.entrypoint;
-        (entrypoint.user, entrypoint.uid, entrypoint.gid) = (None, None, None);
-    }
+    let (settings, report) = read_settings_to_show();
     let places = Places::find(&settings);
     match &options.search {
         Some(word) => search(&settings, places, report, word, options.json),
@@ -72,54 +65,45 @@ fn origin(module: &Module) -> Option<&'static str> {
 fn as_row(module: &Module) -> Vec<String> {
     // A question mark means: only under some conditions.
     let name = |name: &str, is_conditional| format!("{name}{}", if is_conditional { "?" } else { "" });
-    let mut why = Vec::new();
-    let mut users = Vec::new();
-    for reason in &module.reasons {
-        match reason {
-            Reason::NeededBy { module, is_conditional } => users.push(name(module, *is_conditional)),
-            Reason::Asked { .. } => why.push(reason.to_string()),
-        }
-    }
-    if why.len() > SHOWN {
-        let more = why.len() - SHOWN;
-        why.truncate(SHOWN);
+    let mut why: Vec<String> = module.requests.iter().take(SHOWN).map(ToString::to_string).collect();
+    if let more @ 1.. = module.requests.len() - why.len() {
         why.push(format!("and {more} more"));
     }
-    if !users.is_empty() {
-        why.push(format!("needed by {}", several(&users)));
+    let dependents = module.needed_by.iter().map(|(module, is_conditional)| name(module, *is_conditional));
+    let dependents: Vec<String> = dependents.collect();
+    if !dependents.is_empty() {
+        why.push(format!("needed by {}", several(&dependents)));
     }
     let needs: Vec<String> = module.needs.iter().map(|need| name(&need.name, need.is_conditional)).collect();
     vec![module.name.clone(), origin(module).unwrap_or("missing").to_owned(), why.join("; "), several(&needs)]
 }
 
 fn as_object(module: &Module) -> Value {
-    let path = module.file.as_ref().map(|file| file.path.to_string_lossy());
-    let mut shown =
-        object(&[("name", Some(&module.name)), ("from", origin(module)), ("path", path.as_deref())], None);
+    let requests = module.requests.iter().map(|request| {
+        let (kind, host) = match &request.role {
+            Role::Enabled => ("enabled", None),
+            Role::EnabledOn(host) => ("enabled", Some(host)),
+            Role::Available => ("available", None),
+            Role::Component(host) => ("component", Some(host)),
+            Role::Authentication => ("authentication", None),
+            Role::Authorization => ("authorization", None),
+            Role::Storage => ("storage", None),
+        };
+        object(json!({"kind": kind, "by": request.by, "host": host}))
+    });
+    let needed = module
+        .needed_by
+        .iter()
+        .map(|(by, is_conditional)| json!({"kind": "needed", "by": by, "conditional": is_conditional}));
     let needs =
-        module.needs.iter().map(|need| object(&[("name", Some(&need.name))], Some(need.is_conditional)));
-    shown["needs"] = needs.collect();
-    shown["reasons"] = module.reasons.iter().map(reason_as_object).collect();
-    shown
-}
-
-fn reason_as_object(reason: &Reason) -> Value {
-    let (kind, by, host, is_conditional) = match reason {
-        Reason::NeededBy { module, is_conditional } => ("needed", module, None, Some(*is_conditional)),
-        Reason::Asked { by, role, .. } => {
-            let (kind, host) = match role {
-                Role::Enabled => ("enabled", None),
-                Role::EnabledOn(host) => ("enabled", Some(host.as_str())),
-                Role::Available => ("available", None),
-                Role::Component(host) => ("component", Some(host.as_str())),
-                Role::Authentication => ("authentication", None),
-                Role::Authorization => ("authorization", None),
-                Role::Storage => ("storage", None),
-            };
-            (kind, by, host, None)
-        }
-    };
-    object(&[("kind", Some(kind)), ("by", Some(by)), ("host", host)], is_conditional)
+        module.needs.iter().map(|need| json!({"name": need.name, "conditional": need.is_conditional}));
+    object(json!({
+        "name": module.name,
+        "from": origin(module),
+        "path": module.file.as_ref().map(|file| file.path.to_string_lossy()),
+        "needs": needs.collect::<Value>(),
+        "reasons": requests.chain(needed).collect::<Value>(),
+    }))
 }
 
 /// A module of the collection.
@@ -149,16 +133,16 @@ fn search(
         return Err(wrong(mistake.clone()));
     }
     let facts = Facts::gather(settings, places, None)?;
-    let modules = &Modules::of(&facts);
     let words = words(word);
     // As Prosody's user, because its links must not give access to other users' files.
-    let (hits, others, hint) = privileges::as_user(&facts.identity, || {
+    let (modules, hits, others, hint) = privileges::as_user(&facts.identity, || {
+        let modules = Modules::of(&facts, false);
         let is_hit = |entry: &Entry| words.iter().all(|word| entry.has(word));
-        let (hits, others): (Vec<Entry>, Vec<Entry>) = collection(modules).partition(is_hit);
-        let hint = if hits.is_empty() { hint(&words, &others, modules) } else { String::new() };
-        (hits, others, hint)
+        let (hits, others): (Vec<Entry>, Vec<Entry>) = collection(&modules).partition(is_hit);
+        let hint = if hits.is_empty() { hint(&words, &others, &modules) } else { String::new() };
+        (modules, hits, others, hint)
     });
-    modules.problems().for_each(|problem| tracing::warn!("{problem}"));
+    modules.folders.iter().flat_map(|folder| &folder.problem).for_each(|problem| tracing::warn!("{problem}"));
     if as_json {
         print_json(hits.iter().map(Entry::as_object).collect())?;
     } else if !hits.is_empty() {
@@ -167,7 +151,7 @@ fn search(
     if !hits.is_empty() {
         return Ok(ExitStatus::SUCCESS);
     }
-    let folder = modules.folders().last().map(|(folder, _)| folder.display().to_string()).unwrap_or_default();
+    let folder = facts.collection.display();
     let why = match &others[..] {
         [] => format!("there are no modules in {folder}: {variable} says where they are"),
         _ => format!("no module in {folder} has it in its name or summary{hint}"),
@@ -191,7 +175,7 @@ fn collection(modules: &Modules) -> impl Iterator<Item = Entry> {
             .problem
             .iter()
             .map(|problem| &problem.what)
-            .chain(&found.passed_over)
+            .chain(&found.skipped)
             .map(String::as_str)
             .collect();
         Entry {
@@ -222,20 +206,19 @@ impl Entry {
     }
 
     fn as_object(&self) -> Value {
-        let members = [
-            ("name", Some(self.name.as_str())),
-            ("summary", Some(&self.summary)),
-            ("from", self.origin.map(ModuleOrigin::name)),
-            ("problem", self.problem.as_deref()),
-            ("path", Some(&self.path)),
-        ];
-        object(&members, None)
+        object(json!({
+            "name": self.name,
+            "summary": self.summary,
+            "from": self.origin.map(ModuleOrigin::name),
+            "problem": self.problem,
+            "path": self.path,
+        }))
     }
 }
 
 /// Suggests matching modules outside the collection, or else names near to the words.
 fn hint(words: &[String], entries: &[Entry], modules: &Modules) -> String {
-    let names = modules.names();
+    let names = &modules.names();
     let elsewhere = names.iter().filter(|name| words.iter().all(|word| name.contains(word)));
     let elsewhere: Vec<String> = elsewhere
         .filter_map(|name| Some(format!("{name} ({})", modules.find(name).file.as_ref()?.origin.name())))
@@ -249,30 +232,16 @@ fn hint(words: &[String], entries: &[Entry], modules: &Modules) -> String {
         let words = text.split(|c: char| !c.is_ascii_alphanumeric());
         parts.extend(words.filter(|word| word.len() > 2));
     }
-    let word = words.join(" ");
-    let mut near: Vec<&str> = Vec::new();
-    while near.len() < SHOWN {
-        let known = names.iter().map(String::as_str).chain(parts.iter().copied());
-        match nearest(&word, known.filter(|one| !near.contains(one))) {
-            Some(one) => near.push(one),
-            None => break,
-        }
-    }
+    let near = nearest_few(&words.join(" "), names.iter().map(String::as_str).chain(parts.iter().copied()));
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
 }
 
-/// An object of the members with a value.
-fn object(members: &[(&str, Option<&str>)], is_conditional: Option<bool>) -> Value {
-    let mut object = Map::new();
-    for (name, text) in members {
-        if let Some(text) = text {
-            object.insert((*name).to_owned(), (*text).into());
-        }
+/// The object without members that have no value.
+fn object(mut object: Value) -> Value {
+    if let Value::Object(members) = &mut object {
+        members.retain(|_, value| !value.is_null());
     }
-    if let Some(is_conditional) = is_conditional {
-        object.insert("conditional".to_owned(), is_conditional.into());
-    }
-    Value::Object(object)
+    object
 }
 
 fn print_json(objects: Vec<Value>) -> Result<(), Failure> {
@@ -306,23 +275,20 @@ fn table(heading: &[&str], mut rows: Vec<Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::intent::modules::ModuleRequest;
     use crate::survey::modules::source::Need;
 
     #[test]
     fn long_lists_are_truncated_only_in_the_table() {
-        let on = |host: usize| Reason::Asked {
-            by: "PROSODY_VIRTUAL_HOSTS".to_owned(),
-            role: Role::EnabledOn(format!("{host}.example")),
-            is_default: false,
-            is_hidden: false,
+        let on = |host: usize| {
+            ModuleRequest::new("x", "PROSODY_VIRTUAL_HOSTS", Role::EnabledOn(format!("{host}.example")))
         };
-        let needed =
-            |user: usize| Reason::NeededBy { module: format!("m{user}"), is_conditional: user % 2 == 0 };
         let need = |number: usize| Need { name: format!("n{number}"), is_conditional: true, is_soft: false };
         let module = Module {
             name: "x".to_owned(),
             file: None,
-            reasons: (1..=5).map(on).chain((1..=7).map(needed)).collect(),
+            requests: (1..=5).map(on).collect(),
+            needed_by: (1..=7).map(|user| (format!("m{user}"), user % 2 == 0)).collect(),
             needs: (1..=6).map(need).collect(),
         };
         let why = "PROSODY_VIRTUAL_HOSTS, on 1.example; PROSODY_VIRTUAL_HOSTS, on 2.example; \

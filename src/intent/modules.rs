@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::lua::Value;
-use crate::settings::catalogue::Field;
+use crate::settings::catalogue::{Field, PREFIX};
 
-use super::hosts::{ENABLED, Options, ServedHosts, domain, names};
+use super::hosts::{ENABLED, Options, ServedHosts, VirtualHost, domain, names};
 use crate::facts::Facts;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
@@ -65,15 +65,12 @@ pub const THE_DEFAULT_SET: &str = "the default set";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Modules {
     /// The modules that are enabled for all hosts, in order. Those among them for rooms load on components only.
-    pub enabled: Vec<Enabled>,
+    pub enabled: Vec<ModuleRequest>,
     /// All requests. Those for all hosts are first.
     pub requests: Vec<ModuleRequest>,
-    /// Whether the survey also reads Prosody's own modules for dependencies: a module is disabled, or `is_whole`.
-    pub reads_own: bool,
-    /// Whether the requests include the modules that Prosody loads without configuration.
-    pub is_whole: bool,
-    /// `PROSODY_MODULES_ENABLED`.
-    pub chosen: Vec<String>,
+    /// Whether the survey also reads Prosody's own modules for dependencies: a module is disabled, or the requests
+    /// include the modules that Prosody loads without configuration.
+    pub reads_prosodys_modules: bool,
     /// `PROSODY_MODULES_DISABLED`, without modules that are also enabled.
     pub disabled: Vec<String>,
     /// Another image's end-to-end encryption policy, which needs a module.
@@ -86,24 +83,6 @@ pub struct Modules {
     pub hosts_by: String,
 }
 
-/// A module that is enabled for all hosts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Enabled {
-    /// Its name.
-    pub name: String,
-    /// The reason: a setting's variable, or the default set.
-    pub by: String,
-}
-
-/// A wanted module, with the reason.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModuleRequest {
-    /// Its name.
-    pub name: String,
-    /// The reason.
-    pub reason: Reason,
-}
-
 /// Another image's end-to-end encryption policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct E2ePolicy {
@@ -113,31 +92,23 @@ pub struct E2ePolicy {
     pub is_required: bool,
 }
 
-/// The reason for a module.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Reason {
-    /// A setting or a default requests it.
-    Asked {
-        /// The setting's variable, or another name for the source.
-        by: String,
-        /// The requested use.
-        role: Role,
-        /// Whether no setting names the module.
-        is_default: bool,
-        /// Whether messages must not show its name, because it comes from values that may be secrets.
-        is_hidden: bool,
-    },
-    /// Another module depends on it.
-    NeededBy {
-        /// The module.
-        module: String,
-        /// Whether the dependency is conditional.
-        is_conditional: bool,
-    },
+/// A module that a setting or a default requests.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModuleRequest {
+    /// Its name.
+    pub name: String,
+    /// The setting's variable, or another name for the source.
+    pub by: String,
+    /// The requested use.
+    pub role: Role,
+    /// Whether no setting names the module.
+    pub is_default: bool,
+    /// Whether messages must not show its name, because it comes from values that may be secrets.
+    pub is_hidden: bool,
 }
 
 /// The requested use of a module.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Loaded on all virtual hosts.
     Enabled,
@@ -167,27 +138,33 @@ impl Role {
     }
 }
 
-impl Reason {
-    /// Whether a setting names the module.
-    pub fn is_chosen(&self) -> bool {
-        matches!(self, Reason::Asked { is_default: false, .. })
+impl ModuleRequest {
+    /// A request by a setting whose value is no secret.
+    pub fn new(name: impl Into<String>, by: &str, role: Role) -> Self {
+        Self { name: name.into(), by: by.to_owned(), role, is_default: false, is_hidden: false }
+    }
+
+    /// Whether a setting names the module, and messages may show the name.
+    pub fn is_named(&self) -> bool {
+        !self.is_default && !self.is_hidden
+    }
+
+    /// The name without the prefix of its kind.
+    pub fn short_name(&self) -> &str {
+        self.name.strip_prefix(self.role.kind().1).unwrap_or(&self.name)
     }
 }
 
-impl std::fmt::Display for Reason {
+impl std::fmt::Display for ModuleRequest {
+    /// The reason.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Reason::NeededBy { module, is_conditional: false } => write!(f, "needed by {module}"),
-            Reason::NeededBy { module, is_conditional: true } => write!(f, "{module} may need it"),
-            Reason::Asked { by, role, .. } => match role {
-                Role::Enabled => f.write_str(by),
-                Role::EnabledOn(host) => write!(f, "{by}, on {host}"),
-                Role::Available => write!(f, "{by}, not enabled"),
-                Role::Component(host) => write!(f, "{by}, serves {host}"),
-                Role::Authentication | Role::Authorization | Role::Storage => {
-                    write!(f, "{by}, {}", role.kind().0)
-                }
-            },
+        f.write_str(&self.by)?;
+        match &self.role {
+            Role::Enabled => Ok(()),
+            Role::EnabledOn(host) => write!(f, ", on {host}"),
+            Role::Available => f.write_str(", not enabled"),
+            Role::Component(host) => write!(f, ", serves {host}"),
+            role => write!(f, ", {}", role.kind().0),
         }
     }
 }
@@ -210,48 +187,45 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
 
     let is_13 = facts.prosody.is_13();
     let is_on = |setting: Option<Boolean>| setting.is_some_and(|on| on.0);
-    let mut enabled: Vec<(&str, String)> = Vec::new();
-    let mut add = |condition: bool, names: &[&'static str], by: &dyn Fn() -> String| {
-        if condition {
-            enabled.extend(names.iter().map(|name| (*name, by())));
-        }
-    };
     let storage = &settings.storage;
-    let by_default = || THE_DEFAULT_SET.to_owned();
-    add(true, DEFAULT, &by_default);
-    add(domain(settings, &facts.custom_files).is_some(), FOR_DOMAIN, &|| variable(Field::domain));
-    for (is_set, field) in [
-        (storage.retention_days.is_some(), Field::retention_days),
-        (storage.archive_expiry_days.is_some(), Field::archive_expiry_days),
-    ] {
-        add(is_set, &["mam"], &|| variable(field));
-    }
-    let contacts = options.contains_key("contact_info");
-    add(contacts, &["server_contact_info"], &|| format!("{}CONTACT_*", crate::settings::catalogue::PREFIX));
-    add(settings.network.turn_secret.is_some(), &["turn_external"], &|| variable(Field::turn_secret));
-    add(is_on(settings.observability.openmetrics), &["http_openmetrics"], &|| variable(Field::openmetrics));
+    let has_domain = domain(settings, &facts.custom_files).is_some();
+    let contacts = format!("{PREFIX}CONTACT_*");
+    let has_turn = settings.network.turn_secret.is_some();
+    let has_metrics = is_on(settings.observability.openmetrics);
     let e2e_policy = e2e_policy(settings);
-    if let Some(policy) = &e2e_policy {
-        add(true, &[E2E_POLICY], &|| policy.variable.clone());
-    }
-    let invite_only = settings.authentication.registration_invite_only;
-    add(is_on(invite_only), &["invites_register"], &|| variable(Field::registration_invite_only));
-    add(is_on(settings.tls.use_dane) && is_13, &["s2s_auth_dane_in"], &|| variable(Field::use_dane));
+    let policy = e2e_policy.as_ref().map(|policy| policy.variable.clone()).unwrap_or_default();
+    let invite_only = is_on(settings.authentication.registration_invite_only);
+    let has_dane = is_on(settings.tls.use_dane) && is_13;
+    let sets: [(bool, &[&str], String); 10] = [
+        (true, DEFAULT, THE_DEFAULT_SET.to_owned()),
+        (has_domain, FOR_DOMAIN, variable(Field::domain)),
+        (storage.retention_days.is_some(), &["mam"], variable(Field::retention_days)),
+        (storage.archive_expiry_days.is_some(), &["mam"], variable(Field::archive_expiry_days)),
+        (options.contains_key("contact_info"), &["server_contact_info"], contacts),
+        (has_turn, &["turn_external"], variable(Field::turn_secret)),
+        (has_metrics, &["http_openmetrics"], variable(Field::openmetrics)),
+        (e2e_policy.is_some(), &[E2E_POLICY], policy),
+        (invite_only, &["invites_register"], variable(Field::registration_invite_only)),
+        (has_dane, &["s2s_auth_dane_in"], variable(Field::use_dane)),
+    ];
+    let sets = sets.iter().filter(|(is_set, ..)| *is_set);
+    let mut enabled: Vec<(&str, &str)> =
+        sets.flat_map(|(_, names, by)| names.iter().map(|name| (*name, by.as_str()))).collect();
     enabled.retain(|(name, _)| !disabled.contains(name) && (is_13 || !SINCE_13.contains(name)));
-    enabled.extend(by_name.iter().map(|name| (*name, variable(Field::modules_enabled))));
+    let enabled_by = variable(Field::modules_enabled);
+    enabled.extend(by_name.iter().map(|name| (*name, enabled_by.as_str())));
     let mut seen = HashSet::new();
     enabled.retain(|(name, _)| seen.insert(*name));
     // Prosody 13.0 has the functions of mod_posix built in, and warns if it is loaded.
     if is_13 && by_name.contains(&"posix") {
         enabled.retain(|(name, _)| *name != "posix");
         report.setting_warning(format!(
-            "{}: posix is left out: Prosody {} does what it did by itself",
-            variable(Field::modules_enabled),
+            "{enabled_by}: posix is left out: Prosody {} does what it did by itself",
             facts.prosody.version
         ));
     }
     if is_on(settings.authentication.allow_registration)
-        && is_on(invite_only)
+        && invite_only
         && !enabled.iter().any(|(name, _)| *name == "invites_register")
     {
         report.error(SettingError::new(
@@ -260,38 +234,37 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
         ));
     }
 
-    let paths = plugin_paths(settings, facts);
+    // Prosody searches the custom directories before its own.
+    let paths: Vec<String> = match &settings.modules.plugin_paths {
+        Some(paths) => paths.iter().map(|path| path.as_str().to_owned()).collect(),
+        None => facts.default_plugin_paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+    };
     if !paths.is_empty() {
         options.insert("plugin_paths".into(), Value::from(paths));
     }
-    if !disabled.is_empty() {
-        // The option is needed only for modules that Prosody loads without configuration, such as `offline`.
-        let disabled = disabled.iter().filter(|name| !is_only_left_out(name));
-        let disabled: Vec<Value> = disabled.map(|name| Value::from(*name)).collect();
-        if !disabled.is_empty() {
-            options.insert("modules_disabled".into(), Value::List(disabled));
-        }
+    // The option is needed only for modules that Prosody loads without configuration, such as `offline`.
+    let by_option = disabled.iter().filter(|name| !is_in_default_set(name));
+    let by_option: Vec<Value> = by_option.map(|name| Value::from(*name)).collect();
+    if !by_option.is_empty() {
+        options.insert("modules_disabled".into(), Value::List(by_option));
     }
     options.insert(ENABLED.into(), enabled.iter().map(|(name, _)| *name).collect());
-    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Modules {
         requests: Vec::new(),
-        reads_own: false,
-        is_whole: false,
-        chosen: owned(&by_name),
-        disabled: owned(&disabled),
-        enabled: enabled.into_iter().map(|(name, by)| Enabled { name: name.to_owned(), by }).collect(),
+        reads_prosodys_modules: false,
+        disabled: disabled.into_iter().map(str::to_owned).collect(),
+        enabled: enabled.iter().map(|(name, by)| ModuleRequest::new(*name, by, Role::Enabled)).collect(),
         e2e_policy,
-        enabled_by: variable(Field::modules_enabled),
+        enabled_by,
         disabled_by: variable(Field::modules_disabled),
         hosts_by: variable(Field::virtual_hosts),
     }
 }
 
-/// Whether a module is disabled by leaving it out of `modules_enabled`. If another module depends on it, Prosody still
-/// loads it.
-pub fn is_only_left_out(name: &str) -> bool {
-    [DEFAULT, FOR_DOMAIN].iter().any(|names| names.contains(&name))
+/// Whether a module is in the default set. Such a module is disabled by leaving it out of `modules_enabled`. If another
+/// module depends on it, Prosody still loads it.
+pub fn is_in_default_set(name: &str) -> bool {
+    DEFAULT.contains(&name) || FOR_DOMAIN.contains(&name)
 }
 
 /// Another image's policy, unless it is `none` throughout.
@@ -303,63 +276,67 @@ fn e2e_policy(settings: &Settings) -> Option<E2ePolicy> {
 }
 
 impl Modules {
-    /// Fills in the requests and reports conflicts. `is_whole` adds modules that Prosody loads without configuration.
+    /// Fills in the requests and reports conflicts. `with_autoloaded` adds modules that Prosody loads without
+    /// configuration.
     pub fn request(
         &mut self,
         settings: &Settings,
         hosts: &ServedHosts,
         options: &Options,
-        is_whole: bool,
+        with_autoloaded: bool,
         report: &mut Report,
     ) {
         let hosts_disable =
             hosts.virtual_hosts.iter().any(|host| host.options.contains_key("modules_disabled"));
-        self.is_whole = is_whole;
-        self.reads_own = is_whole || settings.modules.modules_disabled.is_some() || hosts_disable;
-        let enabled = self.enabled.iter().map(|module| (module.name.as_str(), module.by.as_str()));
-        let requested = Requested { settings, hosts, options, enabled: enabled.collect() };
-        self.requests = requested.find(is_whole);
+        self.reads_prosodys_modules =
+            with_autoloaded || settings.modules.modules_disabled.is_some() || hosts_disable;
+        self.requests = Requests::find(settings, hosts, options, &self.enabled, with_autoloaded);
         find_conflicts(&self.requests, settings, hosts, report);
     }
 }
 
-/// The sources of requests.
-struct Requested<'a> {
+/// The requests so far.
+struct Requests<'a> {
     settings: &'a Settings,
-    hosts: &'a ServedHosts,
-    options: &'a Options,
-    /// The modules that are enabled for all hosts, with their reasons.
-    enabled: BTreeMap<&'a str, &'a str>,
+    list: Vec<ModuleRequest>,
 }
 
-impl Requested<'_> {
+impl<'a> Requests<'a> {
     /// All requests, as in [`Modules::request`].
-    fn find(&self, is_whole: bool) -> Vec<ModuleRequest> {
-        let mut requests = Vec::new();
-        let mut add = |name: String, by: &str, role: Role, is_default: bool, is_hidden: bool| {
-            let reason = Reason::Asked { by: by.to_owned(), role, is_default, is_hidden };
-            requests.push(ModuleRequest { name, reason });
-        };
-        let settings = self.settings;
+    fn find(
+        settings: &'a Settings,
+        hosts: &ServedHosts,
+        options: &Options,
+        enabled: &[ModuleRequest],
+        with_autoloaded: bool,
+    ) -> Vec<ModuleRequest> {
+        let mut requests = Self { settings, list: Vec::new() };
         let variable = |field| settings.variable(field);
-        let by_name = variable(Field::modules_enabled);
-        if is_whole {
+        let by_options = variable(Field::options);
+        // With each name, whether messages must not show it: the values of PROSODY_OPTIONS may be secrets.
+        let global = |option| {
+            let written = settings.anything.options.as_ref();
+            let is_written = written.is_some_and(|written| written.get(option).is_some());
+            names_in(options, option)
+                .into_iter()
+                .map(move |(name, is_secret)| (name, is_written || is_secret))
+        };
+        if with_autoloaded {
             AUTOLOADED
                 .iter()
-                .for_each(|name| add((*name).to_owned(), "Prosody itself", Role::Enabled, true, false));
+                .for_each(|name| requests.add(*name, "Prosody itself", Role::Enabled).is_default = true);
         }
-        self.each_name(self.options, "modules_enabled", &mut |name, is_written| match self
-            .enabled
-            .get(name.as_str())
-        {
-            Some(by) if !is_written => {
-                let is_default = *by != by_name;
-                add(name, by, Role::Enabled, is_default, false);
+        let by_name = variable(Field::modules_enabled);
+        let enabled: BTreeMap<&str, &str> =
+            enabled.iter().map(|module| (module.name.as_str(), module.by.as_str())).collect();
+        for (name, is_hidden) in global("modules_enabled") {
+            match enabled.get(name.as_str()).filter(|_| !is_hidden) {
+                Some(by) => requests.add(name, by, Role::Enabled).is_default = *by != by_name,
+                None => requests.add(name, &by_options, Role::Enabled).is_hidden = true,
             }
-            _ => add(name, &variable(Field::options), Role::Enabled, false, true),
-        });
+        }
         for name in names(&settings.modules.modules_available) {
-            add(name.to_owned(), &variable(Field::modules_available), Role::Available, false, false);
+            requests.add(name, &variable(Field::modules_available), Role::Available);
         }
         for (option, field, role, default) in [
             ("authentication", Field::authentication, Role::Authentication, "internal_hashed"),
@@ -367,22 +344,19 @@ impl Requested<'_> {
             ("authorization", Field::options, Role::Authorization, "internal"),
             ("default_storage", Field::default_storage, Role::Storage, "internal"),
         ] {
-            let prefix = role.kind().1;
-            let is_given = settings.is_given(field);
-            let mut any = false;
-            self.each_name(self.options, option, &mut |name, is_written| {
-                any = true;
-                let by = match option {
-                    _ if is_written => variable(Field::options),
-                    // A database's URL or driver chooses the storage too.
-                    "default_storage" if !is_given && settings.has_sql_family() => variable(Field::db_driver),
-                    "default_storage" if !is_given => variable(Field::database_url),
-                    _ => variable(field),
-                };
-                add(format!("{prefix}{name}"), &by, role.clone(), false, is_written);
-            });
-            if !any && is_whole {
-                add(format!("{prefix}{default}"), THE_DEFAULT_SET, role, true, false);
+            let by = match option {
+                "default_storage" if settings.is_given(field) => variable(field),
+                // A database's URL or driver chooses the storage too.
+                "default_storage" if settings.has_sql_family() => variable(Field::db_driver),
+                "default_storage" => variable(Field::database_url),
+                _ => variable(field),
+            };
+            let before = requests.list.len();
+            for (name, is_hidden) in global(option) {
+                requests.add_provider(&name, if is_hidden { &by_options } else { &by }, &role, is_hidden);
+            }
+            if with_autoloaded && requests.list.len() == before {
+                requests.add_provider(default, THE_DEFAULT_SET, &role, false).is_default = true;
             }
         }
         let stores: BTreeMap<&str, &str> = settings
@@ -391,119 +365,120 @@ impl Requested<'_> {
             .map(|(store, backend)| (backend.as_str(), settings.source.stores[store].variable.as_str()))
             .map(|(backend, variable)| (if backend == "sqlite" { "sql" } else { backend }, variable))
             .collect();
-        self.each_name(self.options, "storage", &mut |name, is_written| {
-            let by = stores.get(name.as_str()).filter(|_| !is_written);
-            let by = by.map_or_else(|| variable(Field::options), |by| (*by).to_owned());
-            add(format!("storage_{name}"), &by, Role::Storage, false, is_written);
-        });
-
-        for host in &self.hosts.virtual_hosts {
-            self.add_host(&host.name, &host.options, &variable(Field::virtual_hosts), false, &mut add);
+        for (name, is_hidden) in global("storage") {
+            let by = stores.get(name.as_str()).filter(|_| !is_hidden);
+            requests.add_provider(&name, by.unwrap_or(&by_options.as_str()), &Role::Storage, is_hidden);
         }
-        for component in &self.hosts.components {
+
+        for host in &hosts.virtual_hosts {
+            requests.add_host(&host.name, &host.options, &variable(Field::virtual_hosts), false);
+        }
+        for component in &hosts.components {
             let (by, is_default) = (variable(component.field), component.is_default());
             let role = Role::Component(component.name.clone());
             match &component.module {
-                Some(module) => add(module.clone(), &by, role, is_default, false),
-                None if is_whole => add("component".to_owned(), &by, role, true, false),
+                Some(module) => requests.add(module, &by, role).is_default = is_default,
+                None if with_autoloaded => requests.add("component", &by, role).is_default = true,
                 None => {}
             }
-            self.add_host(&component.name, &component.options, &by, is_default, &mut add);
+            requests.add_host(&component.name, &component.options, &by, is_default);
         }
-        requests
+        requests.list
+    }
+
+    fn add(&mut self, name: impl Into<String>, by: &str, role: Role) -> &mut ModuleRequest {
+        self.list.push(ModuleRequest::new(name, by, role));
+        self.list.last_mut().expect("it was added")
+    }
+
+    /// Adds a module by its name without the prefix of its kind.
+    fn add_provider(&mut self, name: &str, by: &str, role: &Role, is_hidden: bool) -> &mut ModuleRequest {
+        let request = self.add(format!("{}{name}", role.kind().1), by, role.clone());
+        request.is_hidden = is_hidden;
+        request
     }
 
     /// Adds the requests in one host's options.
-    fn add_host(
-        &self,
-        host: &str,
-        options: &Options,
-        by: &str,
-        is_default: bool,
-        add: &mut dyn FnMut(String, &str, Role, bool, bool),
-    ) {
+    fn add_host(&mut self, host: &str, options: &Options, by: &str, is_default: bool) {
         let settings = self.settings;
         let (for_rooms, for_all) =
             (names(&settings.hosts.muc_modules), names(&settings.modules.modules_enabled));
-        self.each_name(options, "modules_enabled", &mut |name, is_hidden| {
+        for (name, is_hidden) in names_in(options, "modules_enabled") {
             let (by, is_default) = match () {
                 () if for_rooms.contains(&name.as_str()) => (settings.variable(Field::muc_modules), false),
                 () if for_all.contains(&name.as_str()) => (settings.variable(Field::modules_enabled), false),
                 () => (by.to_owned(), is_default),
             };
-            add(name, &by, Role::EnabledOn(host.to_owned()), is_default, is_hidden);
-        });
+            let request = self.add(name, &by, Role::EnabledOn(host.to_owned()));
+            (request.is_default, request.is_hidden) = (is_default, is_hidden);
+        }
         for (option, role) in [
             ("authentication", Role::Authentication),
             ("authorization", Role::Authorization),
             ("default_storage", Role::Storage),
             ("storage", Role::Storage),
         ] {
-            let prefix = role.kind().1;
-            self.each_name(options, option, &mut |name, is_hidden| {
-                add(format!("{prefix}{name}"), by, role.clone(), false, is_hidden);
-            });
-        }
-    }
-
-    /// Calls `take` with each name in an option, and whether the name comes from values that may be secrets.
-    fn each_name(&self, options: &Options, option: &str, take: &mut dyn FnMut(String, bool)) {
-        let is_global = std::ptr::eq(options, self.options);
-        let written = self.settings.anything.options.as_ref().filter(|_| is_global);
-        let is_written = written.is_some_and(|written| written.get(option).is_some());
-        if let Some(value) = options.get(option) {
-            value.each_text(&mut |text, is_secret| {
-                // The storage backend `null` needs no module.
-                if text != "null" {
-                    take(text.to_owned(), is_written || is_secret);
-                }
-            });
+            for (name, is_hidden) in names_in(options, option) {
+                self.add_provider(&name, by, &role, is_hidden);
+            }
         }
     }
 }
 
+/// The names in an option, and whether each may be a secret.
+pub fn names_in(options: &Options, option: &str) -> Vec<(String, bool)> {
+    let mut names = Vec::new();
+    if let Some(value) = options.get(option) {
+        value.each_text(&mut |name, is_secret| names.push((name.to_owned(), is_secret)));
+    }
+    // The storage backend `null` needs no module.
+    names.retain(|(name, _)| name != "null");
+    names
+}
+
 /// Reports pairs of modules that Prosody does not load together, on all hosts or on one.
 fn find_conflicts(requests: &[ModuleRequest], settings: &Settings, hosts: &ServedHosts, report: &mut Report) {
-    let requested_by = |wanted: &str, host: Option<&str>| {
-        requests.iter().find_map(|ModuleRequest { name, reason }| match reason {
-            Reason::Asked { by, role: Role::Enabled, .. } if name == wanted => Some(by.clone()),
-            Reason::Asked { by, role: Role::EnabledOn(on), .. } if name == wanted && host == Some(on) => {
-                Some(by.clone())
-            }
-            _ => None,
-        })
+    let requested_by = |wanted: &str, host: Option<&VirtualHost>| {
+        let is_here = |role: &Role| match role {
+            Role::Enabled => true,
+            Role::EnabledOn(on) => host.is_some_and(|host| host.name == *on),
+            _ => false,
+        };
+        requests.iter().find(|request| request.name == wanted && is_here(&request.role))
     };
     for (one, other) in [("vcard", "vcard_legacy"), ("pep_simple", "pep")] {
-        if let (Some(one_by), Some(other_by)) = (requested_by(one, None), requested_by(other, None)) {
+        for host in std::iter::once(None).chain(hosts.virtual_hosts.iter().map(Some)) {
+            let is_disabled = |host: &VirtualHost| {
+                names_in(&host.options, "modules_disabled")
+                    .iter()
+                    .any(|(name, _)| name == one || name == other)
+            };
+            let both = requested_by(one, host).zip(requested_by(other, host));
+            let Some((first, second)) = both.filter(|_| !host.is_some_and(is_disabled)) else { continue };
             let chosen = names(&settings.modules.modules_enabled);
-            let is_chosen = chosen.contains(&one) && chosen.contains(&other);
-            let advice = match is_chosen {
-                true => "leave one of them out".to_owned(),
-                false => format!("set PROSODY_MODULES_DISABLED={other}, or leave {one} out"),
+            let (field, place, advice) = match host {
+                Some(host) => (
+                    Field::virtual_hosts,
+                    format!(" on {}", host.name),
+                    "name one of them in its `modules_disabled`".to_owned(),
+                ),
+                None => {
+                    let advice = match chosen.contains(&one) && chosen.contains(&other) {
+                        true => "leave one of them out".to_owned(),
+                        false => format!("set PROSODY_MODULES_DISABLED={other}, or leave {one} out"),
+                    };
+                    (Field::modules_enabled, String::new(), advice)
+                }
             };
             report.error(SettingError::new(
-                &settings.variable(Field::modules_enabled),
-                &format!("{one} ({one_by}) and {other} ({other_by}) cannot be loaded together: {advice}"),
+                &settings.variable(field),
+                &format!(
+                    "{one} ({}) and {other} ({}) cannot be loaded together{place}: {advice}",
+                    first.by, second.by
+                ),
             ));
-            continue;
-        }
-        for host in &hosts.virtual_hosts {
-            let mut is_disabled = false;
-            host.options.get("modules_disabled").iter().for_each(|list| {
-                list.each_text(&mut |name, _| is_disabled |= name == one || name == other);
-            });
-            let on = Some(host.name.as_str());
-            if let (Some(one_by), Some(other_by), false) =
-                (requested_by(one, on), requested_by(other, on), is_disabled)
-            {
-                report.error(SettingError::new(
-                    &settings.variable(Field::virtual_hosts),
-                    &format!(
-                        "{one} ({one_by}) and {other} ({other_by}) cannot be loaded together on {}: name one of them in \
-                         its `modules_disabled`",
-                        host.name
-                    ),
-                ));
+            if host.is_none() {
+                break;
             }
         }
     }
@@ -526,13 +501,5 @@ fn report_normalized_names(settings: &Settings, report: &mut Report) {
                 report.info(format!("{}: {written} is the module {name}", given.variable));
             }
         }
-    }
-}
-
-/// The custom module directories. Prosody searches them before its own.
-fn plugin_paths(settings: &Settings, facts: &Facts) -> Vec<String> {
-    match &settings.modules.plugin_paths {
-        Some(paths) => paths.iter().map(|path| path.as_str().to_owned()).collect(),
-        None => facts.default_plugin_paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
     }
 }

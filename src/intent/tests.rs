@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::certificates::{SearchPlace, Service};
-use super::modules::{ModuleRequest, Reason, Role};
+use super::modules::Role;
 use super::*;
 use crate::facts::custom_files::CustomFile;
 use crate::facts::prosody::Version;
@@ -51,11 +51,8 @@ fn list(values: &[&str]) -> Value {
 
 /// The modules that a source requests, with their roles.
 fn requested_by<'a>(intent: &'a Intent, source: &str) -> Vec<(&'a str, &'a Role)> {
-    let role = |request: &'a ModuleRequest| match &request.reason {
-        Reason::Asked { by, role, .. } if by == source => Some((request.name.as_str(), role)),
-        _ => None,
-    };
-    intent.modules.requests.iter().filter_map(role).collect()
+    let requests = intent.modules.requests.iter().filter(|request| request.by == source);
+    requests.map(|request| (request.name.as_str(), &request.role)).collect()
 }
 
 #[test]
@@ -230,7 +227,7 @@ fn each_request_names_its_setting() {
     // Default modules are not chosen.
     let is_chosen = |name: &str| {
         let request = intent.modules.requests.iter().find(|request| request.name == name);
-        request.unwrap().reason.is_chosen()
+        !request.unwrap().is_default
     };
     assert_eq!(
         ["one", "three", "roster", "mam", "muc_mam"].map(is_chosen),
@@ -244,13 +241,10 @@ fn names_from_possibly_secret_values_are_hidden() {
         "PROSODY_OPTIONS",
         r#"{"modules_enabled": ["one"], "authentication": "two", "storage": {"archive": "three"}}"#,
     )]);
-    let hidden = |request: &ModuleRequest| match &request.reason {
-        Reason::Asked { by, is_hidden, .. } => (request.name.clone(), by.clone(), *is_hidden),
-        Reason::NeededBy { .. } => panic!("{request:?}"),
-    };
-    let asked: Vec<_> = intent.modules.requests.iter().map(hidden).collect();
-    let expected = ["one", "auth_two", "storage_three"];
-    assert_eq!(asked, expected.map(|name| (name.to_owned(), "PROSODY_OPTIONS".to_owned(), true)));
+    let requests = intent.modules.requests.iter();
+    let hidden: Vec<_> =
+        requests.map(|request| (request.name.as_str(), request.by.as_str(), request.is_hidden)).collect();
+    assert_eq!(hidden, ["one", "auth_two", "storage_three"].map(|name| (name, "PROSODY_OPTIONS", true)));
 }
 
 #[test]
@@ -269,9 +263,9 @@ fn autoloaded_modules_are_requested_only_on_demand() {
     }
     let component = Role::Component("irc.example".to_owned());
     assert_eq!(requested_by(&complete, "PROSODY_EXTERNAL_COMPONENTS"), [("component", &component)]);
-    assert!(complete.modules.reads_own && complete.modules.is_whole);
+    assert!(complete.modules.reads_prosodys_modules);
     let default = decide_with(&facts, false, &[]).0;
-    assert!(requested_by(&default, "Prosody itself").is_empty() && !default.modules.reads_own);
+    assert!(requested_by(&default, "Prosody itself").is_empty() && !default.modules.reads_prosodys_modules);
 }
 
 #[test]
@@ -283,7 +277,7 @@ fn disabled_modules_are_left_out_or_disabled_by_option() {
     // Modules that Prosody loads without configuration need the option.
     assert_eq!(intent.options["modules_disabled"], list(&["offline"]));
     assert_eq!(intent.modules.disabled, ["pep", "offline"], "what is enabled too is not");
-    assert!(intent.modules.reads_own, "what needs it is of interest");
+    assert!(intent.modules.reads_prosodys_modules, "what needs it is of interest");
 }
 
 #[test]

@@ -62,11 +62,6 @@ impl<'a> Tokens<'a> {
         Self { source, position: 0 }
     }
 
-    /// The number of bytes read.
-    pub fn position(&self) -> usize {
-        self.position
-    }
-
     /// The source of the assigned value, if `=` is the next token: a table, or the rest of the line.
     pub fn assigned(&self) -> Option<&'a [u8]> {
         let mut tokens = self.clone();

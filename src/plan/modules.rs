@@ -1,22 +1,22 @@
 //! All modules of a server, with their files and reasons: requested modules and their dependencies.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::ffi::OsString;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::Link;
 use crate::facts::prosody::Version;
 use crate::intent::hosts::{Component, ENABLED, ServedHosts};
 use crate::intent::modules::{
-    E2E_POLICY, E2ePolicy, Enabled, ModuleRequest, Modules, Reason, Role, THE_DEFAULT_SET, is_only_left_out,
+    E2E_POLICY, E2ePolicy, ModuleRequest, Modules, Role, THE_DEFAULT_SET, is_in_default_set, names_in,
 };
 use crate::layout::MODULES_DIR;
 use crate::lua::Value;
 use crate::report::{Report, SettingError};
-use crate::survey::modules::closure::Findings;
-use crate::survey::modules::source::{ModuleSource, Need};
+use crate::survey::modules::closure::{Findings, FoundModule};
+use crate::survey::modules::source::Need;
 use crate::survey::modules::{File, Found, ModuleOrigin};
-use crate::text::{nearest, several};
+use crate::text::{nearest_few, several};
 
 /// All modules, and the links that they need.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,15 +29,17 @@ pub struct Resolution {
     pub fingerprints: Vec<(PathBuf, u64)>,
 }
 
-/// A loaded or available module.
+/// A loaded or available module. It is requested or needed, or both.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Module {
     /// Its name, without `mod_`.
     pub name: String,
     /// Its file. `None` if it was not found, which is no error for a conditional dependency.
     pub file: Option<File>,
-    /// The reasons for it, each once.
-    pub reasons: Vec<Reason>,
+    /// The requests for it, each once.
+    pub requests: Vec<ModuleRequest>,
+    /// The modules that depend on it, and whether each dependency is conditional.
+    pub needed_by: Vec<(String, bool)>,
     /// Its dependencies, if its file was read.
     pub needs: Vec<Need>,
 }
@@ -50,11 +52,90 @@ pub fn place(
     hosts: &mut ServedHosts,
     report: &mut Report,
 ) -> (Vec<String>, Vec<ModuleRequest>) {
-    let mut requests = wanted.requests.clone();
-    let mut placement = Placement { wanted, found, hosts, requests: &mut requests };
-    let stay = wanted.enabled.iter().filter(|module| placement.stays(module, report));
-    let enabled = stay.map(|module| module.name.clone()).collect();
-    (enabled, requests)
+    let is_rooms = |component: &&Component| component.module.as_deref() == Some("muc");
+    let rooms: Vec<String> = hosts.components.iter().filter(is_rooms).map(|host| host.name.clone()).collect();
+    let variable = &wanted.enabled_by;
+    let mut for_rooms: Vec<&ModuleRequest> = Vec::new();
+    let (mut for_all, mut moved) = (Vec::new(), HashSet::new());
+    for module in &wanted.enabled {
+        let name = module.name.as_str();
+        let policy = wanted.e2e_policy.as_ref().filter(|policy| {
+            let is_found = || found.module(name).is_some_and(|module| module.file().is_some());
+            name == E2E_POLICY && module.by == policy.variable && !is_found()
+        });
+        if let Some(E2ePolicy { variable, is_required }) = policy {
+            let why = "there is no module `e2e_policy`, and without it unencrypted messages are delivered: put it into a \
+                       folder of PROSODY_PLUGIN_PATHS";
+            match is_required {
+                false => report.setting_warning(format!("{variable}: {why}")),
+                true => report.error(SettingError::new(variable, &format!("{why}, or say `none`"))),
+            }
+        } else if COMPONENTS.contains(&name) {
+            match hosts.components.iter().find(|component| component.module.as_deref() == Some(name)) {
+                Some(component) => {
+                    report.info(format!("{variable}: {name} is there already, it serves {}", component.name));
+                }
+                None => report.setting_warning(format!(
+                    "{variable}: {name} is left out: it serves an address of its own; write HOST:{name} into \
+                     PROSODY_COMPONENTS, beside the other components that you want"
+                )),
+            }
+        } else if serves_rooms(found, name) {
+            match &rooms[..] {
+                [] => report.setting_warning(format!(
+                    "{variable}: {name} is left out: it is for rooms, and there are none; write HOST:muc into \
+                     PROSODY_COMPONENTS, beside the other components that you want"
+                )),
+                _ => report.info(format!("{variable}: {name} is for rooms, and loaded on {}", several(&rooms))),
+            }
+            for_rooms.push(module);
+        } else {
+            for_all.push(name.to_owned());
+            continue;
+        }
+        moved.insert(name);
+    }
+    // Requests in PROSODY_OPTIONS stay as written.
+    let stays = |request: &&ModuleRequest| {
+        request.role != Role::Enabled || request.is_hidden || !moved.contains(request.name.as_str())
+    };
+    let mut requests = wanted.requests.iter().filter(stays).cloned().collect();
+    for rooms in hosts.components.iter_mut().filter(|component| is_rooms(&&**component)) {
+        enable(&for_rooms, rooms, &mut requests);
+    }
+    (for_all, requests)
+}
+
+/// Enables modules on a component.
+fn enable(modules: &[&ModuleRequest], component: &mut Component, requests: &mut Vec<ModuleRequest>) {
+    let enabled = component.options.get(ENABLED).map(Value::items).unwrap_or_default();
+    let names: HashSet<&str> = enabled.iter().filter_map(Value::as_str).collect();
+    let modules = modules.iter().filter(|module| !names.contains(module.name.as_str()));
+    let host = &component.name;
+    let added: Vec<ModuleRequest> = modules
+        .map(|module| ModuleRequest::new(&module.name, &module.by, Role::EnabledOn(host.clone())))
+        .collect();
+    if added.is_empty() {
+        return;
+    }
+    let values = added.iter().map(|request| Value::from(request.name.as_str()));
+    let enabled = enabled.iter().cloned().chain(values).collect();
+    let is_here = |request: &ModuleRequest| matches!(&request.role, Role::Component(on) | Role::EnabledOn(on) if on == host);
+    let place = requests.iter().rposition(is_here).map_or(requests.len(), |last| last + 1);
+    requests.splice(place..place, added);
+    component.options.insert(ENABLED.to_owned(), enabled);
+}
+
+/// Modules that serve a component. On a virtual host, they do nothing or fail.
+const COMPONENTS: &[&str] = &["muc", "http_file_share", "proxy65", "pubsub"];
+
+/// Whether a module is for rooms: by its name, or because it depends on `mod_muc`, which no virtual host can load.
+fn serves_rooms(found: &Findings, name: &str) -> bool {
+    let needs_rooms = |module: &FoundModule| {
+        module.file().is_some_and(|file| file.origin != ModuleOrigin::Prosody)
+            && module.needs.iter().any(|need| need.name == "muc" && !need.is_conditional)
+    };
+    name.starts_with("muc_") || found.module(name).is_some_and(needs_rooms)
 }
 
 /// Resolves the requests to files and dependencies. Errors and warnings go to the report.
@@ -67,221 +148,158 @@ pub fn resolve(
     report: &mut Report,
 ) -> Resolution {
     find_unused_providers(requests, report);
-    let mut walk = Walk::new(found, version);
-    for ModuleRequest { name, reason } in requests {
-        // Modules not chosen by name are Prosody's own and exist, unless a custom module replaces one.
-        if found.has_custom || wanted.reads_own || reason.is_chosen() {
-            walk.certain.push_back((name.clone(), reason.clone()));
-        }
+    let closure = Closure::of(requests, found, version);
+    for place in 0..closure.modules.len() {
+        closure.report_module(place, report);
     }
-    walk.run(report);
-    walk.find_missing_lua_libraries(report);
-    if wanted.reads_own {
-        find_disabled_needs(&walk.modules, wanted, hosts, report);
+    closure.report_missing_lua_libraries(report);
+    if wanted.reads_prosodys_modules {
+        report_disabled_needs(&closure, wanted, hosts, report);
     }
     found.problems.iter().for_each(|problem| report.warning(problem.clone()));
-    let path = |name: OsString| Path::new(MODULES_DIR).join(name);
-    let links = walk.links.into_iter().map(|(name, target)| Link { path: path(name), target }).collect();
-    Resolution { modules: walk.modules, links, fingerprints: walk.fingerprints }
-}
-
-/// Modules that serve a component. On a virtual host, they do nothing or fail.
-const COMPONENTS: &[&str] = &["muc", "http_file_share", "proxy65", "pubsub"];
-
-/// The inputs and results of [`place`].
-struct Placement<'a> {
-    wanted: &'a Modules,
-    found: &'a Findings,
-    hosts: &'a mut ServedHosts,
-    requests: &'a mut Vec<ModuleRequest>,
-}
-
-impl Placement<'_> {
-    /// Whether a module stays in the list for all hosts.
-    fn stays(&mut self, module: &Enabled, report: &mut Report) -> bool {
-        let (name, variable) = (module.name.as_str(), &self.wanted.enabled_by);
-        let policy = self.wanted.e2e_policy.as_ref().filter(|policy| {
-            name == E2E_POLICY && module.by == policy.variable && !self.found.has(E2E_POLICY)
-        });
-        if let Some(policy) = policy {
-            report_missing_policy_module(policy, report);
-        } else if COMPONENTS.contains(&name) {
-            match self.hosts.components.iter().find(|component| component.module.as_deref() == Some(name)) {
-                Some(component) => {
-                    report.info(format!("{variable}: {name} is there already, it serves {}", component.name));
-                }
-                None => report.setting_warning(format!(
-                    "{variable}: {name} is left out: it serves an address of its own; write HOST:{name} into \
-                     PROSODY_COMPONENTS, beside the other components that you want"
-                )),
-            }
-        } else if self.serves_rooms(name) {
-            let addresses = self.enable_for_rooms(module);
-            match &addresses[..] {
-                [] => report.setting_warning(format!(
-                    "{variable}: {name} is left out: it is for rooms, and there are none; write HOST:muc into \
-                     PROSODY_COMPONENTS, beside the other components that you want"
-                )),
-                _ => report
-                    .info(format!("{variable}: {name} is for rooms, and loaded on {}", several(&addresses))),
-            }
-        } else {
-            return true;
-        }
-        // Requests in PROSODY_OPTIONS stay as written.
-        self.requests.retain(|request| {
-            let is_for_all =
-                matches!(request.reason, Reason::Asked { role: Role::Enabled, is_hidden: false, .. });
-            request.name != name || !is_for_all
-        });
-        false
-    }
-
-    /// Enables a module on every `muc` component. Returns their addresses.
-    fn enable_for_rooms(&mut self, module: &Enabled) -> Vec<String> {
-        let mut addresses = Vec::new();
-        let rooms = |component: &&mut Component| component.module.as_deref() == Some("muc");
-        for rooms in self.hosts.components.iter_mut().filter(rooms) {
-            addresses.push(rooms.name.clone());
-            let enabled = rooms.options.get(ENABLED).map(Value::items).unwrap_or_default();
-            if enabled.iter().any(|one| one.as_str() == Some(&module.name)) {
-                continue;
-            }
-            let enabled = enabled.iter().cloned().chain([Value::from(module.name.as_str())]).collect();
-            rooms.options.insert(ENABLED.to_owned(), enabled);
-            let is_of_rooms = |request: &ModuleRequest| match &request.reason {
-                Reason::Asked { role: Role::Component(host) | Role::EnabledOn(host), .. } => {
-                    *host == rooms.name
-                }
-                _ => false,
-            };
-            let last = self.requests.iter().rposition(is_of_rooms);
-            let place = last.map_or(self.requests.len(), |last| last + 1);
-            let reason = Reason::Asked {
-                by: module.by.clone(),
-                role: Role::EnabledOn(rooms.name.clone()),
-                is_default: false,
-                is_hidden: false,
-            };
-            self.requests.insert(place, ModuleRequest { name: module.name.clone(), reason });
-        }
-        addresses
-    }
-
-    /// Whether a module is for rooms: by its name, or because it depends on `mod_muc`, which no virtual host can load.
-    fn serves_rooms(&self, name: &str) -> bool {
-        if name.starts_with("muc_") {
-            return true;
-        }
-        let file = self.found.module(name).and_then(|found| found.file.as_ref());
-        let source =
-            file.filter(|file| file.origin != ModuleOrigin::Prosody).and_then(|file| file.source.as_ref());
-        source.is_some_and(|source| {
-            source.modules.iter().any(|need| need.name == "muc" && !need.is_conditional)
-        })
+    let modules = closure.modules.iter().filter_map(|module| found.module(&module.name));
+    let files: Vec<&File> = modules.flat_map(FoundModule::files).collect();
+    let in_collection = files.iter().filter(|file| file.origin == ModuleOrigin::Collection);
+    let targets: BTreeMap<&OsStr, &PathBuf> =
+        in_collection.filter_map(|file| Some((file.top.file_name()?, &file.top))).collect();
+    let link = |(name, target): (_, &PathBuf)| Link {
+        path: Path::new(MODULES_DIR).join(name),
+        target: target.clone(),
+    };
+    let with_digest = files.iter().filter(|file| file.digest != 0);
+    Resolution {
+        links: targets.into_iter().map(link).collect(),
+        fingerprints: with_digest.map(|file| (file.path.clone(), file.digest)).collect(),
+        modules: closure.modules,
     }
 }
 
-/// Reports that the policy's module is missing. This is an error if the policy requires encryption.
-fn report_missing_policy_module(policy: &E2ePolicy, report: &mut Report) {
-    let why = "there is no module `e2e_policy`, and without it unencrypted messages are delivered: put it into a folder of \
-               PROSODY_PLUGIN_PATHS";
-    match policy.is_required {
-        false => report.setting_warning(format!("{}: {why}", policy.variable)),
-        true => report.error(SettingError::new(&policy.variable, &format!("{why}, or say `none`"))),
-    }
-}
-
-/// The walk from requested modules to their dependencies.
-struct Walk<'a> {
+/// The requested modules and, transitively, their dependencies.
+struct Closure<'a> {
     found: &'a Findings,
     version: &'a Version,
-    /// Unconditional dependencies. They come before conditional ones, so that a module's first reason is the strongest.
-    certain: VecDeque<(String, Reason)>,
-    conditional: VecDeque<(String, Reason)>,
     modules: Vec<Module>,
-    places: HashMap<String, usize>,
-    /// The visited module libraries, with the module, and whether it loads the library unconditionally.
-    visited: HashSet<(String, PathBuf, bool)>,
-    /// The Lua libraries of modules outside of Prosody, with the module, and whether it certainly loads the library.
-    lua: BTreeMap<String, Vec<(String, bool)>>,
-    links: BTreeMap<OsString, PathBuf>,
-    fingerprints: Vec<(PathBuf, u64)>,
+    places: HashMap<&'a str, usize>,
+    /// For each module, the place of the requested module that it belongs to.
+    roots: Vec<usize>,
+    /// The number of modules that are certainly loaded. They come before those that only conditional dependencies need,
+    /// so that a module's first reason is the strongest.
+    certain: usize,
 }
 
-impl<'a> Walk<'a> {
-    fn new(found: &'a Findings, version: &'a Version) -> Self {
-        Self {
-            found,
-            version,
-            certain: VecDeque::new(),
-            conditional: VecDeque::new(),
-            modules: Vec::new(),
-            places: HashMap::new(),
-            visited: HashSet::new(),
-            lua: BTreeMap::new(),
-            links: BTreeMap::new(),
-            fingerprints: Vec::new(),
+impl<'a> Closure<'a> {
+    fn of(requests: &'a [ModuleRequest], found: &'a Findings, version: &'a Version) -> Self {
+        let (modules, places, roots) = (Vec::new(), HashMap::new(), Vec::new());
+        let mut closure = Self { found, version, modules, places, roots, certain: 0 };
+        let mut seen = HashSet::new();
+        for request in requests.iter().filter(|request| seen.insert(*request)) {
+            let place = closure.add(&request.name, None);
+            closure.modules[place].requests.push(request.clone());
         }
-    }
-
-    fn run(&mut self, report: &mut Report) {
-        while let Some((name, reason)) = self.certain.pop_front() {
-            self.visit(name, reason, true, report);
-        }
-        while let Some((name, reason)) = self.conditional.pop_front() {
-            self.visit(name, reason, false, report);
-        }
-    }
-
-    fn visit(&mut self, name: String, reason: Reason, is_certain: bool, report: &mut Report) {
-        if let Some(place) = self.places.get(&name) {
-            let reasons = &mut self.modules[*place].reasons;
-            if !reasons.contains(&reason) {
-                reasons.push(reason);
+        let mut conditional = Vec::new();
+        closure.follow(0, |by, need| {
+            if need.is_conditional {
+                conditional.push((by, need));
             }
-            return;
-        }
-        let found = self.found.module(&name).cloned().unwrap_or_default();
-        self.places.insert(name.clone(), self.modules.len());
-        let file = found.file.clone();
-        self.modules.push(Module { name: name.clone(), file, reasons: vec![reason], needs: Vec::new() });
-        match &found.file {
-            Some(file) => {
-                self.report_module(&name, &found, file, report);
-                self.add_files(&name, file, is_certain, report);
+            !need.is_conditional
+        });
+        closure.certain = closure.modules.len();
+        conditional.into_iter().for_each(|(by, need)| closure.add_need(by, need));
+        closure.follow(closure.certain, |_, _| true);
+        closure
+    }
+
+    /// Adds the dependencies that `is_wanted` of the modules from `first` on, including those that it adds.
+    fn follow(&mut self, first: usize, mut is_wanted: impl FnMut(usize, &'a Need) -> bool) {
+        let mut place = first;
+        while let Some(module) = self.modules.get(place) {
+            let found = self.found.module(&module.name);
+            for need in found.map(|found| &found.needs[..]).unwrap_or_default() {
+                if is_wanted(place, need) {
+                    self.add_need(place, need);
+                }
             }
-            None => self.report_missing(&name, &found, is_certain, report),
+            place += 1;
         }
     }
 
-    /// Reports problems of a module's files, and a custom module in place of another.
-    fn report_module(&self, name: &str, found: &Found, file: &File, report: &mut Report) {
-        let path = file.path.display();
-        self.report_files(name, found, report);
-        if file.origin == ModuleOrigin::User {
-            if let Some(other) = self.found.behind_users(name) {
-                let other = match other {
-                    ModuleOrigin::Collection => "the one in the collection",
-                    ModuleOrigin::Prosody | ModuleOrigin::User => "Prosody's own",
-                };
-                report.info(format!("The module {name} is {path}, and not {other}"));
+    fn add_need(&mut self, by: usize, need: &'a Need) {
+        let place = self.add(&need.name, Some(self.roots[by]));
+        let by = self.modules[by].name.clone();
+        self.modules[place].needed_by.push((by, need.is_conditional));
+    }
+
+    /// The place of a module, which is added if it is new. `root` is given for a dependency.
+    fn add(&mut self, name: &'a str, root: Option<usize>) -> usize {
+        let new = self.modules.len();
+        let place = *self.places.entry(name).or_insert(new);
+        if place == new {
+            let found = self.found.module(name);
+            self.modules.push(Module {
+                name: name.to_owned(),
+                file: found.and_then(FoundModule::file).cloned(),
+                requests: Vec::new(),
+                needed_by: Vec::new(),
+                needs: found.map(|found| found.needs.clone()).unwrap_or_default(),
+            });
+            self.roots.push(root.unwrap_or(new));
+        }
+        place
+    }
+
+    /// The request for a module, directly or through others.
+    fn request(&self, place: usize) -> Option<&ModuleRequest> {
+        self.modules[self.roots[place]].requests.first()
+    }
+
+    /// The setting of that request.
+    fn by(&self, place: usize) -> &str {
+        self.request(place).map_or(THE_DEFAULT_SET, |request| &request.by)
+    }
+
+    /// Reports problems of a module's files, missing files, and a custom module in place of another.
+    fn report_module(&self, place: usize, report: &mut Report) {
+        let name = &self.modules[place].name;
+        let Some(module) = self.found.module(name) else {
+            return self.report_missing(place, &[], report);
+        };
+        let Some(file) = module.file() else {
+            return self.report_missing(place, &module.found.skipped, report);
+        };
+        self.report_files(place, &module.found, report);
+        if let Some(other) = module.shadowed {
+            let other = match other {
+                ModuleOrigin::Collection => "the one in the collection",
+                ModuleOrigin::Prosody | ModuleOrigin::Custom => "Prosody's own",
+            };
+            report.info(format!("The module {name} is {}, and not {other}", file.path.display()));
+        }
+        for library in &module.libraries {
+            if library.found.file.is_some() {
+                self.report_files(place, &library.found, report);
+                continue;
             }
+            let needs = if library.is_always { "needs" } else { "may need" };
+            let mut why = format!(
+                "`{name}` {needs} its library {}.lib.lua, which is not in {}",
+                library.name,
+                self.searched()
+            );
+            library.found.skipped.iter().for_each(|file| why.push_str(&format!("; {file}")));
+            why.push_str(&format!(": put it beside the module, or {}", self.advice(place)));
+            self.report_problem(place, &why, library.is_always, report);
         }
     }
 
-    /// Reports problems of the loaded file, and of those that Prosody passes over before it.
-    fn report_files(&self, name: &str, found: &Found, report: &mut Report) {
+    /// Reports problems of the loaded file, and of those that Prosody skips before it.
+    fn report_files(&self, place: usize, found: &Found, report: &mut Report) {
+        let by = self.by(place);
         let instead = found.file.as_ref().map(|file| format!(": loading {} instead", file.path.display()));
-        for passed_over in &found.passed_over {
-            report.setting_warning(format!(
-                "{}: {passed_over}{}",
-                self.by(name),
-                instead.as_deref().unwrap_or_default()
-            ));
+        for skipped in &found.skipped {
+            report.setting_warning(format!("{by}: {skipped}{}", instead.as_deref().unwrap_or_default()));
         }
         if let Some(problem) = &found.problem {
-            let text = format!("{}: {}", self.by(name), problem.what);
+            let text = format!("{by}: {}", problem.what);
             match problem.is_fatal {
                 true => report.error(SettingError::about(&text)),
                 false => report.setting_warning(text),
@@ -289,101 +307,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Adds the links, digests and dependencies of a module's file and its libraries. With `is_certain`, the module is
-    /// certainly loaded.
-    fn add_files(&mut self, module: &str, file: &File, is_certain: bool, report: &mut Report) {
-        // With each file, whether the module loads it unconditionally.
-        let mut files = VecDeque::from([(file.clone(), true)]);
-        while let Some((file, is_always)) = files.pop_front() {
-            if let Some(name) = file.top.file_name().filter(|_| file.origin == ModuleOrigin::Collection) {
-                self.links.insert(name.to_owned(), file.top.clone());
-            }
-            if file.digest != 0 {
-                self.fingerprints.push((file.path.clone(), file.digest));
-            }
-            let is_own = file.origin == ModuleOrigin::Prosody;
-            let Some(source) = file.source.clone() else { continue };
-            self.add_dependencies(module, &source, is_certain, is_always);
-            if !is_own {
-                files.extend(self.libraries(module, &source, is_certain, is_always, report));
-            }
-        }
-    }
-
-    /// Adds the modules that a file depends on.
-    fn add_dependencies(&mut self, module: &str, source: &ModuleSource, is_certain: bool, is_always: bool) {
-        for need in source.modules.iter().filter(|need| need.name != module) {
-            let is_conditional = need.is_conditional || !is_always;
-            let reason = Reason::NeededBy { module: module.to_owned(), is_conditional };
-            let queue = if is_certain && !is_conditional { &mut self.certain } else { &mut self.conditional };
-            queue.push_back((need.name.clone(), reason));
-            let needs = &mut self.modules[self.places[module]].needs;
-            match needs.iter_mut().find(|other| other.name == need.name) {
-                Some(other) => {
-                    other.is_conditional &= is_conditional;
-                    other.is_soft &= need.is_soft;
-                }
-                None => needs.push(Need { is_conditional, ..need.clone() }),
-            }
-        }
-    }
-
-    /// The unvisited module libraries of a file, and whether the module loads them unconditionally. Adds the file's Lua
-    /// libraries to `self.lua`.
-    fn libraries(
-        &mut self,
-        module: &str,
-        source: &ModuleSource,
-        is_certain: bool,
-        is_always: bool,
-        report: &mut Report,
-    ) -> Vec<(File, bool)> {
-        let mut libraries = Vec::new();
-        for library in &source.libraries {
-            let is_always = is_always && !library.is_conditional;
-            let found = self.found.library(module, &library.name).cloned().unwrap_or_default();
-            match &found.file {
-                Some(file) => {
-                    // A library that one file loads conditionally, another may load unconditionally.
-                    if self.visited.insert((module.to_owned(), file.path.clone(), is_always)) {
-                        self.report_files(module, &found, report);
-                        libraries.push((file.clone(), is_always));
-                    }
-                }
-                None if library.is_conditional => {}
-                None => {
-                    let needs = if is_always { "needs" } else { "may need" };
-                    let mut why = format!(
-                        "`{module}` {needs} its library {}.lib.lua, which is not in {}",
-                        library.name,
-                        self.searched()
-                    );
-                    found.passed_over.iter().for_each(|file| why.push_str(&format!("; {file}")));
-                    why.push_str(&format!(": put it beside the module, or {}", self.advice(module)));
-                    self.report_problem(module, &why, is_certain && is_always, report);
-                }
-            }
-        }
-        for library in source.lua_libraries.iter().filter(|library| !library.is_conditional) {
-            let users = self.lua.entry(library.name.clone()).or_default();
-            users.push((module.to_owned(), is_certain && is_always));
-        }
-        libraries
-    }
-
     /// Reports a module that was not found.
-    fn report_missing(&self, name: &str, found: &Found, is_certain: bool, report: &mut Report) {
-        let chain = self.chain(name);
-        let Some(Reason::Asked { role, is_default, is_hidden, by }) =
-            chain.last().map(|module| &module.reasons[0])
-        else {
-            return;
-        };
-        let is_asked = chain.len() == 1;
-        if is_asked && *is_default {
+    fn report_missing(&self, place: usize, skipped: &[String], report: &mut Report) {
+        let name = &self.modules[place].name;
+        let direct = self.modules[place].requests.first();
+        if direct.is_some_and(|request| request.is_default) {
             return;
         }
-        if is_asked && *is_hidden {
+        if let Some(ModuleRequest { by, role, .. }) = direct.filter(|request| request.is_hidden) {
             let (kind, _) = role.kind();
             let article = if kind.starts_with('a') { "an" } else { "a" };
             report.error(SettingError::about(&format!(
@@ -392,112 +323,86 @@ impl<'a> Walk<'a> {
             )));
             return;
         }
-        let (kind, prefix) = if is_asked { role.kind() } else { ("module", "") };
+        let (kind, prefix) = direct.map_or(("module", ""), |request| request.role.kind());
         let short = name.strip_prefix(prefix).unwrap_or(name);
-        let there_is = if is_asked { "" } else { "there is " };
+        let there_is = if direct.is_some() { "" } else { "there is " };
         let version = self.version;
-        let why = if found.passed_over.is_empty() {
-            let what_to_do = match is_asked {
-                true => self.hint(short, prefix),
-                false => format!("put it into a folder of PROSODY_PLUGIN_PATHS, or {}", self.advice(name)),
+        let why = if skipped.is_empty() {
+            let what_to_do = match direct {
+                Some(_) => self.hint(short, prefix),
+                None => format!("put it into a folder of PROSODY_PLUGIN_PATHS, or {}", self.advice(place)),
             };
             format!("for Prosody {version} in {}; {what_to_do}", self.searched())
         } else {
-            let reasons = found.passed_over.join("; ");
-            format!("that Prosody {version} can load: {reasons}; replace it, or {}", self.advice(name))
+            let reasons = skipped.join("; ");
+            format!("that Prosody {version} can load: {reasons}; replace it, or {}", self.advice(place))
         };
-        self.report_problem(name, &format!("{there_is}no {kind} `{short}` {why}"), is_certain, report);
+        self.report_problem(place, &format!("{there_is}no {kind} `{short}` {why}"), true, report);
     }
 
     /// The advice for a module that cannot be provided.
-    fn advice(&self, name: &str) -> String {
-        let chain = self.chain(name);
-        match chain.last().map(|root| (&root.reasons[0], &root.name)) {
-            Some((Reason::Asked { role, .. }, root)) => match role.kind() {
-                (_, "") => format!("leave `{root}` out"),
-                (kind, _) => format!("choose another {kind}"),
-            },
-            _ => "leave it out".to_owned(),
+    fn advice(&self, place: usize) -> String {
+        match self.request(place).map(|request| (request.role.kind(), &request.name)) {
+            Some(((_, ""), name)) => format!("leave `{name}` out"),
+            Some(((kind, _), _)) => format!("choose another {kind}"),
+            None => "leave it out".to_owned(),
         }
     }
 
-    /// Reports a problem of a module: an error if the module is certainly loaded, or else a warning.
-    fn report_problem(&self, name: &str, why: &str, is_certain: bool, report: &mut Report) {
-        let mut chain = String::new();
-        for module in self.chain(name).iter().rev() {
-            match (&module.reasons[0], chain.is_empty()) {
-                (Reason::NeededBy { module: by, is_conditional }, is_first) => {
-                    let needs = if *is_conditional { "may need" } else { "needs" };
-                    let who = if is_first { format!("`{by}`") } else { ", which".to_owned() };
-                    chain.push_str(&format!("{who} {needs} `{}`", module.name));
-                }
-                (Reason::Asked { .. }, _) => {}
-            }
+    /// Reports a problem of a module: an error if the problem and the module are certain, or else a warning.
+    fn report_problem(&self, place: usize, why: &str, is_certain: bool, report: &mut Report) {
+        // From the module up to the requested one.
+        let mut chain = Vec::new();
+        let mut next = place;
+        while self.roots[next] != next {
+            let (by, is_conditional) = &self.modules[next].needed_by[0];
+            let needs = if *is_conditional { "may need" } else { "needs" };
+            chain.push(format!(" {needs} `{}`", self.modules[next].name));
+            next = self.places[by.as_str()];
         }
-        let joint = if chain.is_empty() { "" } else { ", and " };
-        let text = format!("{}: {chain}{joint}{why}", self.by(name));
-        if is_certain {
+        let chain: Vec<String> = chain.into_iter().rev().collect();
+        let chain = match &chain[..] {
+            [] => String::new(),
+            _ => format!("`{}`{}, and ", self.modules[next].name, chain.join(", which")),
+        };
+        let text = format!("{}: {chain}{why}", self.by(place));
+        if is_certain && place < self.certain {
             report.error(SettingError::about(&text));
         } else {
             report.setting_warning(text);
         }
     }
 
-    /// The module, the module that depends on it, and so on up to a requested module.
-    fn chain(&self, name: &str) -> Vec<&Module> {
-        let mut chain: Vec<&Module> = Vec::new();
-        let mut next = self.places.get(name);
-        while let Some(module) = next.map(|place| &self.modules[*place]) {
-            chain.push(module);
-            next = match &module.reasons[0] {
-                Reason::NeededBy { module, .. } => self.places.get(module),
-                Reason::Asked { .. } => None,
-            };
-        }
-        chain
-    }
-
-    /// The setting that requests the module, directly or through others.
-    fn by(&self, name: &str) -> &str {
-        match self.chain(name).last().map(|module| &module.reasons[0]) {
-            Some(Reason::Asked { by, .. }) => by,
-            _ => THE_DEFAULT_SET,
-        }
-    }
-
     /// The searched folders.
     fn searched(&self) -> String {
-        let folders = self.found.folders.iter().map(|folder| {
-            let note = if folder.is_readable { "" } else { " (which Prosody's user cannot read)" };
-            format!("{}{note}", folder.path.display())
+        let folders = self.found.folders.iter().map(|(path, is_readable)| {
+            let note = if *is_readable { "" } else { " (which Prosody's user cannot read)" };
+            format!("{}{note}", path.display())
         });
         folders.collect::<Vec<_>>().join(", ")
     }
 
     /// Suggests similar names for a missing module, or another solution.
     fn hint(&self, name: &str, prefix: &str) -> String {
-        let all = &self.found.names;
-        let mut near: Vec<&str> = Vec::new();
-        while near.len() < 3 {
-            let others =
-                all.iter().filter_map(|name| name.strip_prefix(prefix)).filter(|one| !near.contains(one));
-            match nearest(name, others) {
-                Some(one) => near.push(one),
-                None => break,
-            }
-        }
-        let near: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
+        let all = self.found.names.iter().filter_map(|name| name.strip_prefix(prefix));
+        let near: Vec<String> = nearest_few(name, all).iter().map(|name| format!("`{name}`")).collect();
         match &near[..] {
             [] => "correct the name, or put the module into a folder of PROSODY_PLUGIN_PATHS".to_owned(),
             _ => format!("did you mean {}?", near.join(" or ")),
         }
     }
 
-    fn find_missing_lua_libraries(&self, report: &mut Report) {
-        for (library, users) in &self.lua {
-            if !self.found.missing_lua_libraries.contains(library) {
-                continue;
+    fn report_missing_lua_libraries(&self, report: &mut Report) {
+        let mut missing: BTreeMap<&str, Vec<(usize, bool)>> = BTreeMap::new();
+        for (place, module) in self.modules.iter().enumerate() {
+            let libraries = self.found.module(&module.name).map(|found| &found.lua_libraries[..]);
+            for (library, is_always) in libraries.unwrap_or_default() {
+                if self.found.missing_lua_libraries.contains(library) {
+                    missing.entry(library).or_default().push((place, *is_always));
+                }
             }
+        }
+        for (library, users) in missing {
             let is_prosodys =
                 ["prosody.", "util.", "net.", "core."].iter().any(|prefix| library.starts_with(prefix));
             let what = match is_prosodys {
@@ -506,139 +411,128 @@ impl<'a> Walk<'a> {
                     "the Lua library `{library}`, which is not installed: install it in the image, or "
                 ),
             };
-            for (module, is_certain) in users {
-                let why = format!("`{module}` needs {what}{}", self.advice(module));
-                self.report_problem(module, &why, *is_certain, report);
+            for (place, is_always) in users {
+                let why = format!("`{}` needs {what}{}", self.modules[place].name, self.advice(place));
+                self.report_problem(place, &why, is_always, report);
             }
         }
+    }
+
+    /// The modules that are requested with matching roles, and their unconditional dependencies.
+    fn loaded(&self, is_match: impl Fn(&Role) -> bool) -> Vec<&Module> {
+        let mut is_loaded = vec![false; self.modules.len()];
+        let is_requested =
+            |place: &usize| self.modules[*place].requests.iter().any(|request| is_match(&request.role));
+        let mut places: Vec<usize> = (0..self.modules.len()).filter(is_requested).collect();
+        while let Some(place) = places.pop() {
+            if !std::mem::replace(&mut is_loaded[place], true) {
+                let needs = self.modules[place].needs.iter().filter(|need| !need.is_conditional);
+                places.extend(needs.map(|need| self.places[need.name.as_str()]));
+            }
+        }
+        self.modules
+            .iter()
+            .zip(is_loaded)
+            .filter_map(|(module, is_loaded)| is_loaded.then_some(module))
+            .collect()
     }
 }
 
 /// Warns about storage backends and authentication providers that are loaded but unused.
 fn find_unused_providers(requests: &[ModuleRequest], report: &mut Report) {
-    for ModuleRequest { name, reason } in requests {
-        let Reason::Asked { by, role: Role::Enabled, is_default: false, is_hidden: false } = reason else {
-            continue;
-        };
-        let (role, short, setting, default) =
-            match (name.strip_prefix("auth_"), name.strip_prefix("storage_")) {
-                (Some(short), _) => {
-                    (Role::Authentication, short, "PROSODY_AUTHENTICATION", "internal_hashed")
-                }
-                (_, Some(short)) => (Role::Storage, short, "PROSODY_DEFAULT_STORAGE", "internal"),
-                _ => continue,
-            };
-        let chosen: Vec<String> = requests
-            .iter()
-            .filter_map(|ModuleRequest { name, reason }| match reason {
-                Reason::Asked { by, role: other, is_hidden: false, .. } if *other == role => {
-                    Some(format!("{} ({by})", name.strip_prefix(role.kind().1).unwrap_or(name)))
-                }
-                _ => None,
-            })
-            .collect();
-        if requests.iter().any(|ModuleRequest { name: other, reason }| {
-            other == name && matches!(reason, Reason::Asked { role: other, .. } if *other == role)
-        }) {
-            continue;
+    let providers = [
+        (Role::Authentication, "PROSODY_AUTHENTICATION", "internal_hashed"),
+        (Role::Storage, "PROSODY_DEFAULT_STORAGE", "internal"),
+    ]
+    .map(|(role, setting, default)| {
+        let chosen: Vec<_> = requests.iter().filter(|request| request.role == role).collect();
+        (role.kind(), setting, default, chosen)
+    });
+    for ModuleRequest { name, by, .. } in
+        requests.iter().filter(|request| request.role == Role::Enabled && request.is_named())
+    {
+        for ((kind, prefix), setting, default, chosen) in &providers {
+            let Some(short) = name.strip_prefix(prefix) else { continue };
+            if chosen.iter().any(|request| request.name == *name) {
+                continue;
+            }
+            let shown = chosen.iter().filter(|request| !request.is_hidden);
+            let shown: Vec<String> =
+                shown.map(|request| format!("{} ({})", request.short_name(), request.by)).collect();
+            let chosen = if shown.is_empty() { format!("{default} (the default)") } else { several(&shown) };
+            report.warning(format!(
+                "{by}: {name} is loaded and not used: the {kind} is {chosen}; {setting}={short} chooses it"
+            ));
         }
-        let chosen = if chosen.is_empty() { format!("{default} (the default)") } else { several(&chosen) };
-        report.warning(format!(
-            "{by}: {name} is loaded and not used: the {} is {chosen}; {setting}={short} chooses it",
-            role.kind().0
-        ));
     }
 }
 
 /// Warns about disabled modules that other modules depend on.
-fn find_disabled_needs(modules: &[Module], wanted: &Modules, hosts: &ServedHosts, report: &mut Report) {
-    let everywhere = loaded(modules, |role| *role != Role::Available);
+fn report_disabled_needs(closure: &Closure, wanted: &Modules, hosts: &ServedHosts, report: &mut Report) {
+    let everywhere = closure.loaded(|role| *role != Role::Available);
     // Modules that are only left out of the list load for a component on that component alone.
     let is_component = |host: &str| hosts.components.iter().any(|component| component.name == host);
-    let on_virtual_hosts = loaded(modules, |role| match role {
+    let on_virtual_hosts = closure.loaded(|role| match role {
         Role::Available | Role::Component(_) => false,
         Role::EnabledOn(host) => !is_component(host),
         _ => true,
     });
     for name in &wanted.disabled {
-        let variable = &wanted.disabled_by;
-        let is_left_out = is_only_left_out(name);
-        let [certain, possible] = users(if is_left_out { &on_virtual_hosts } else { &everywhere }, name, &[]);
-        if !certain.is_empty() {
-            let users = several(&certain);
-            report.setting_warning(match is_left_out {
-                true => format!("{variable}: {name} is loaded all the same, for it is needed by {users}: disable these too"),
-                false => format!("{variable}: {name} is needed by {users}, which will not load: disable these too, or leave {name} enabled"),
-            });
-        }
-        if !possible.is_empty() {
-            let users = several(&possible);
-            report.warning(match is_left_out {
-                true => format!("{variable}: {name} may be loaded all the same, for it may be needed by {users}: disable these too"),
-                false => format!("{variable}: {name} may be needed by {users}: disable these too, or leave {name} enabled"),
-            });
-        }
+        let what = format!("{}: {name}", wanted.disabled_by);
+        let or = format!(": disable these too, or leave {name} enabled");
+        let (loaded, certain, possible) = match is_in_default_set(name) {
+            true => (
+                &on_virtual_hosts,
+                ["is loaded all the same, for it is needed by", ": disable these too"],
+                ["may be loaded all the same, for it may be needed by", ": disable these too"],
+            ),
+            false => (
+                &everywhere,
+                ["is needed by", &format!(", which will not load{or}")],
+                ["may be needed by", or.as_str()],
+            ),
+        };
+        report_needs(&what, name, loaded, &[], certain, possible, report);
     }
-    for host in &hosts.virtual_hosts {
-        let mut off: Vec<String> = Vec::new();
-        let list = host.options.get("modules_disabled");
-        list.iter().for_each(|list| list.each_text(&mut |name, _| off.push(name.to_owned())));
-        let is_here = |role: &Role| match role {
+    for host in hosts.virtual_hosts.iter().filter(|host| host.options.contains_key("modules_disabled")) {
+        let off: Vec<String> =
+            names_in(&host.options, "modules_disabled").into_iter().map(|(name, _)| name).collect();
+        let loaded = closure.loaded(|role| match role {
             Role::Enabled => true,
             Role::EnabledOn(on) => *on == host.name,
             _ => false,
-        };
-        let loaded = loaded(modules, is_here);
+        });
         for name in &off {
-            let variable = &wanted.hosts_by;
-            let [certain, possible] = users(&loaded, name, &off);
-            if !certain.is_empty() {
-                report.setting_warning(format!(
-                    "{variable}: on {}, {name} is disabled and needed by {}, which will not load there: disable these too",
-                    host.name,
-                    several(&certain)
-                ));
-            }
-            if !possible.is_empty() {
-                report.warning(format!(
-                    "{variable}: on {}, {name} is disabled and may be needed by {}: disable these too",
-                    host.name,
-                    several(&possible)
-                ));
-            }
+            let what = format!("{}: on {}, {name}", wanted.hosts_by, host.name);
+            let certain = ["is disabled and needed by", ", which will not load there: disable these too"];
+            let possible = ["is disabled and may be needed by", ": disable these too"];
+            report_needs(&what, name, &loaded, &off, certain, possible, report);
         }
     }
 }
 
-/// The modules that are requested with matching roles, and their unconditional dependencies.
-fn loaded(modules: &[Module], is_match: impl Fn(&Role) -> bool) -> Vec<&Module> {
-    let mut names: HashSet<&str> = HashSet::new();
-    loop {
-        let before = names.len();
-        for module in modules {
-            let is_loaded = module.reasons.iter().any(|reason| match reason {
-                Reason::Asked { role, .. } => is_match(role),
-                Reason::NeededBy { module, is_conditional } => {
-                    !is_conditional && names.contains(module.as_str())
-                }
-            });
-            if is_loaded {
-                names.insert(&module.name);
-            }
-        }
-        if names.len() == before {
-            return modules.iter().filter(|module| names.contains(module.name.as_str())).collect();
-        }
-    }
-}
-
-/// The modules that depend on `name` unconditionally, and those that do so conditionally, without those in `off`.
-fn users<'a>(modules: &[&'a Module], name: &str, off: &[String]) -> [Vec<&'a str>; 2] {
-    let mut users = [Vec::new(), Vec::new()];
-    for module in modules.iter().filter(|module| !off.contains(&module.name)) {
-        if let Some(need) = module.needs.iter().find(|need| need.name == name && !need.is_soft) {
-            users[usize::from(need.is_conditional)].push(module.name.as_str());
+/// Warns if loaded modules that are not in `off` depend on a disabled one. The texts before and after their names differ
+/// for unconditional (`certain`) and conditional (`possible`) dependencies.
+fn report_needs(
+    what: &str,
+    name: &str,
+    loaded: &[&Module],
+    off: &[String],
+    certain: [&str; 2],
+    possible: [&str; 2],
+    report: &mut Report,
+) {
+    for (is_conditional, [before, after]) in [(false, certain), (true, possible)] {
+        let is_needed =
+            |need: &Need| need.name == name && !need.is_soft && need.is_conditional == is_conditional;
+        let users = loaded.iter().filter(|module| module.needs.iter().any(is_needed));
+        let users: Vec<&str> =
+            users.filter(|module| !off.contains(&module.name)).map(|module| module.name.as_str()).collect();
+        let text = format!("{what} {before} {}{after}", several(&users));
+        match is_conditional {
+            _ if users.is_empty() => {}
+            true => report.warning(text),
+            false => report.setting_warning(text),
         }
     }
-    users
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::facts::SecretFile;
 use crate::facts::custom_files::CustomFile;
 use crate::intent;
-use crate::intent::modules::{Reason, Role};
+use crate::intent::modules::Role;
 use crate::settings::Settings;
 use crate::survey::certificates::PassedOver;
 use crate::survey::certificates::assign::{Assignments, CertificateOrigin, SelfSigned, Served};
@@ -165,7 +165,7 @@ fn the_same_input_gives_the_same_plan() {
         ("the configuration directory", &|input| drop(input.facts.entries.pop())),
         ("the data directory", &|input| input.facts.data_dir = "/srv".into()),
         ("a module's file", &|input| {
-            input.findings.modules.module_mut("three").file.as_mut().unwrap().digest += 1;
+            input.findings.modules.module_mut("three").found.file.as_mut().unwrap().digest += 1;
         }),
         ("a certificate", &|input| {
             input.findings.certificates.served[0].origin = CertificateOrigin::Found(pair("a.example", 61));
@@ -353,8 +353,7 @@ fn modules_of_the_collection_are_linked() {
         ]
     );
     let three = plan.modules.iter().find(|module| module.name == "three").unwrap();
-    let needed = Reason::NeededBy { module: "one".to_owned(), is_conditional: false };
-    assert_eq!(three.reasons, [needed]);
+    assert_eq!((&three.requests[..], &three.needed_by[..]), (&[][..], &[("one".to_owned(), false)][..]));
     assert!(!text(&Input::new(&[]).plan(), "modules.cfg.lua").contains("community-modules"));
 }
 
@@ -386,9 +385,8 @@ fn modules_for_rooms_go_to_their_components() {
     let infos = report.infos().join("\n");
     assert!(infos.contains("muc_one is for rooms, and loaded on conference.chat.example"), "{infos}");
     assert!(infos.contains("muc is there already, it serves conference.chat.example"), "{infos}");
-    let reasons = &plan.modules.iter().find(|module| module.name == "service").unwrap().reasons;
-    let Reason::Asked { role, .. } = &reasons[0] else { panic!("{reasons:?}") };
-    assert_eq!(*role, Role::EnabledOn("conference.chat.example".to_owned()));
+    let requests = &plan.modules.iter().find(|module| module.name == "service").unwrap().requests;
+    assert_eq!(requests[0].role, Role::EnabledOn("conference.chat.example".to_owned()));
 
     let without = [("PROSODY_VIRTUAL_HOSTS", "a.example"), environment[1]];
     let warnings = modules(&without).warnings();
@@ -409,11 +407,17 @@ fn a_missing_module_is_an_error_with_a_hint() {
              /opt/prosody-modules-available; did you mean `pastebin`?"]
     );
     let folders = &mut input.findings.modules.folders;
-    folders[1].is_readable = false;
+    folders[1].1 = false;
     let [error] = &input.errors()[..] else { panic!() };
     assert!(error.contains("/opt/prosody-modules-available (which Prosody's user cannot read)"), "{error}");
-    // A file that Prosody passes over is named.
-    input.findings.modules.module_mut("pastbin").passed_over.push("/m/mod_pastbin.lua is for Lua 5.1".into());
+    // A file that Prosody skips is named.
+    input
+        .findings
+        .modules
+        .module_mut("pastbin")
+        .found
+        .skipped
+        .push("/m/mod_pastbin.lua is for Lua 5.1".into());
     assert_eq!(
         input.errors(),
         [
@@ -470,7 +474,7 @@ fn missing_libraries_are_named() {
 #[test]
 fn a_custom_module_in_place_of_another_is_reported() {
     let mut input = Input::new(&[]).with_modules(&[("roster", "/modules/mod_roster.lua", "")]);
-    input.findings.modules.put_behind("roster", modules::ModuleOrigin::Prosody);
+    input.findings.modules.module_mut("roster").shadowed = Some(modules::ModuleOrigin::Prosody);
     for name in ["pep", "disco"] {
         let file = ModuleFindings::example(&[(name, "/usr/lib/prosody/modules/mod.lua", "")]);
         *input.findings.modules.module_mut(name) = file.module(name).unwrap().clone();
@@ -482,7 +486,7 @@ fn a_custom_module_in_place_of_another_is_reported() {
     let problem = |is_fatal| {
         let problem = Problem { what: "/modules/mod_roster.lua is not Lua".to_owned(), is_fatal };
         let mut input = Input::new(&[]).with_modules(&[("roster", "/modules/mod_roster.lua", "")]);
-        input.findings.modules.module_mut("roster").problem = Some(problem);
+        input.findings.modules.module_mut("roster").found.problem = Some(problem);
         let message = "the default set: /modules/mod_roster.lua is not Lua".to_owned();
         (input.errors().contains(&message), input.warnings().contains(&message))
     };

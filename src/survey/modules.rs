@@ -1,21 +1,20 @@
 //! Finds modules as Prosody does: its own, custom ones, and those of the community's collection.
 //!
-//! The names in a directory are read once, when the first search needs them. Only the files of wanted modules are read,
-//! as Prosody's user, because Prosody must be able to read them too.
+//! The names in each directory are read once. Only the files of wanted modules are read, as Prosody's user, because
+//! Prosody must be able to read them too.
 
 pub mod closure;
 pub mod readme;
 pub mod source;
 
-use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::env::consts::ARCH;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
-use std::rc::Rc;
 
 use self::source::ModuleSource;
 use crate::digest;
@@ -39,7 +38,7 @@ const BUILT_IN: [&str; 9] = ["_G", "coroutine", "debug", "io", "math", "os", "pa
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModuleOrigin {
     /// A custom directory.
-    User,
+    Custom,
     /// Prosody itself.
     Prosody,
     /// The community's collection.
@@ -50,7 +49,7 @@ impl ModuleOrigin {
     /// The word for it in the output of commands.
     pub fn name(self) -> &'static str {
         match self {
-            ModuleOrigin::User => "user",
+            ModuleOrigin::Custom => "user",
             ModuleOrigin::Prosody => "prosody",
             ModuleOrigin::Collection => "collection",
         }
@@ -58,19 +57,14 @@ impl ModuleOrigin {
 }
 
 /// A directory with modules.
-struct Folder {
-    path: PathBuf,
+pub struct Folder {
+    /// Its path.
+    pub path: PathBuf,
     origin: ModuleOrigin,
-    names: OnceCell<Names>,
-}
-
-/// The names in a directory.
-#[derive(Default)]
-struct Names {
-    /// `None` if they cannot be read: then any name may exist.
-    all: Option<HashSet<String>>,
+    /// The names in it. `None` if they cannot be read: then any name may exist.
+    names: Option<HashSet<String>>,
     /// A message about the directory.
-    problem: Option<String>,
+    pub problem: Option<String>,
 }
 
 /// The file of a module or of a library.
@@ -82,8 +76,6 @@ pub struct File {
     pub path: PathBuf,
     /// The target of a link to the module: the entry of the searched directory that is or contains the file.
     pub top: PathBuf,
-    /// Its needs and metadata. `None` if it was not read, as with Prosody's own modules.
-    pub source: Option<Rc<ModuleSource>>,
     /// A digest that changes with the content. 0 if the file was not read.
     pub digest: u64,
 }
@@ -93,16 +85,18 @@ pub struct File {
 pub struct Found {
     /// The file that Prosody loads.
     pub file: Option<File>,
+    /// The needs and metadata of the file. Empty if it was not read.
+    pub source: ModuleSource,
     /// Earlier files that Prosody skips, each with the reason: `…/mod_x.lua is for Lua 5.1`.
-    pub passed_over: Vec<String>,
+    pub skipped: Vec<String>,
     /// A problem with the file that Prosody loads.
     pub problem: Option<Problem>,
 }
 
 impl Found {
-    fn pass_over(&mut self, why: String) {
-        if !self.passed_over.contains(&why) {
-            self.passed_over.push(why);
+    fn skip(&mut self, why: String) {
+        if !self.skipped.contains(&why) {
+            self.skipped.push(why);
         }
     }
 }
@@ -116,50 +110,48 @@ pub struct Problem {
     pub is_fatal: bool,
 }
 
-/// Searches for modules, and caches the results.
+/// Searches for modules.
 pub struct Modules {
     /// In Prosody's search order, with the collection last.
-    folders: Vec<Folder>,
+    pub folders: Vec<Folder>,
     prosody: Prosody,
+    /// Whether the files of Prosody's own modules are read too.
+    reads_prosodys_modules: bool,
     /// The version, such as `5.4`. If it is unknown, checks that depend on it pass.
     lua: Option<String>,
     features: OnceCell<HashSet<String>>,
-    found: RefCell<HashMap<String, Rc<Found>>>,
-    all: OnceCell<BTreeSet<String>>,
 }
 
 impl Modules {
-    /// Takes the directories from the facts. Reads nothing yet.
-    pub fn of(facts: &Facts) -> Self {
-        Self::new(&facts.prosody, facts.module_folders.iter().cloned(), facts.collection.clone())
+    /// Takes the directories from the facts, and reads their names.
+    pub fn of(facts: &Facts, reads_prosodys_modules: bool) -> Self {
+        let custom = facts.module_folders.iter().cloned();
+        Self::new(&facts.prosody, custom, facts.collection.clone(), reads_prosodys_modules)
     }
 
-    /// Takes the custom directories (`users`) and the collection. Reads nothing yet. `prosodyctl install` puts modules,
-    /// and the Lua libraries that they need, into the first custom directory.
-    pub fn new(prosody: &Prosody, users: impl IntoIterator<Item = PathBuf>, collection: PathBuf) -> Self {
-        let folder = |path, origin| Folder { path, origin, names: OnceCell::new() };
-        let mut folders: Vec<Folder> =
-            users.into_iter().map(|path| folder(path, ModuleOrigin::User)).collect();
-        folders.push(folder(prosody.plugin_dir.clone(), ModuleOrigin::Prosody));
-        folders.push(folder(collection, ModuleOrigin::Collection));
+    /// Takes the custom directories and the collection, and reads their names. `prosodyctl install` puts modules, and
+    /// the Lua libraries that they need, into the first custom directory.
+    pub fn new(
+        prosody: &Prosody,
+        custom: impl IntoIterator<Item = PathBuf>,
+        collection: PathBuf,
+        reads_prosodys_modules: bool,
+    ) -> Self {
+        let custom = custom.into_iter().map(|path| (path, ModuleOrigin::Custom));
+        let others =
+            [(prosody.plugin_dir.clone(), ModuleOrigin::Prosody), (collection, ModuleOrigin::Collection)];
         Self {
-            folders,
+            folders: custom.chain(others).map(|(path, origin)| Folder::read(path, origin)).collect(),
             prosody: prosody.clone(),
+            reads_prosodys_modules,
             lua: prosody.lua.map(|(major, minor)| format!("{major}.{minor}")),
             features: OnceCell::new(),
-            found: RefCell::default(),
-            all: OnceCell::new(),
         }
     }
 
     /// Finds the file of a module.
-    pub fn find(&self, module: &str) -> Rc<Found> {
-        if let Some(found) = self.found.borrow().get(module) {
-            return Rc::clone(found);
-        }
-        let found = Rc::new(self.search(module, &format!("mod_{module}.lua")));
-        self.found.borrow_mut().insert(module.to_owned(), Rc::clone(&found));
-        found
+    pub fn find(&self, module: &str) -> Found {
+        self.search(module, &format!("mod_{module}.lua"))
     }
 
     /// Finds the file of a library that a module loads with `module:require` (`pluginloader.load_code_ext`).
@@ -178,77 +170,43 @@ impl Modules {
         found
     }
 
-    /// The needs and metadata of a file. Prosody's own files are read now. `None` if the file cannot be read.
-    pub fn source(&self, file: &File) -> Option<Rc<ModuleSource>> {
-        match (&file.source, file.origin) {
-            (Some(source), _) => Some(Rc::clone(source)),
-            (None, ModuleOrigin::Prosody) => match read(&file.path) {
-                Ok(Content::Module(source, _)) => Some(Rc::new(source)),
-                _ => None,
-            },
-            (None, _) => None,
-        }
-    }
-
     /// Whether a custom directory has content, or cannot be read.
     pub fn has_custom(&self) -> bool {
-        let mut users = self.folders.iter().filter(|folder| folder.origin == ModuleOrigin::User);
-        users.any(|folder| self.names_of(folder).all.as_ref().is_none_or(|all| !all.is_empty()))
+        let mut custom = self.folders.iter().filter(|folder| folder.origin == ModuleOrigin::Custom);
+        custom.any(|folder| folder.names.as_ref().is_none_or(|names| !names.is_empty()))
     }
 
     /// The origin of another module with the name of a custom one, which is in `file`.
-    pub fn behind_users(&self, module: &str, file: &Path) -> Option<ModuleOrigin> {
+    pub fn shadowed(&self, module: &str, file: &Path) -> Option<ModuleOrigin> {
         let resource = format!("mod_{module}.lua");
         // The custom file may be a link to the other one.
         let file = fs::canonicalize(file).ok()?;
         let is_another =
             |path: PathBuf| fs::canonicalize(path).is_ok_and(|path| path != file && path.is_file());
-        let mut others = self.folders.iter().filter(|folder| folder.origin != ModuleOrigin::User);
+        let mut others = self.folders.iter().filter(|folder| folder.origin != ModuleOrigin::Custom);
         others
             .find(|folder| self.candidates(folder, module, &resource).any(is_another))
             .map(|folder| folder.origin)
     }
 
     /// The names of all modules of every origin. This looks for a module's file in each subdirectory.
-    pub fn names(&self) -> &BTreeSet<String> {
-        self.all.get_or_init(|| {
-            self.folders.iter().flat_map(|folder| self.modules_in(folder)).map(str::to_owned).collect()
-        })
+    pub fn names(&self) -> BTreeSet<String> {
+        self.folders.iter().flat_map(|folder| self.modules_in(folder)).map(|(name, _)| name).collect()
     }
 
     /// The names of the modules in the collection, each with the path of its directory or file.
     pub fn collection(&self) -> BTreeMap<String, PathBuf> {
-        let mut modules = BTreeMap::new();
-        for folder in self.folders.iter().filter(|folder| folder.origin == ModuleOrigin::Collection) {
-            for module in self.modules_in(folder) {
-                let is_there = |name: &String| self.names_of(folder).may_hold(name);
-                let mut folders = [format!("mod_{module}"), module.to_owned()].into_iter();
-                let place = folders.find(is_there).unwrap_or_else(|| format!("mod_{module}.lua"));
-                modules.insert(module.to_owned(), folder.path.join(place));
-            }
-        }
-        modules
+        self.folders.last().into_iter().flat_map(|folder| self.modules_in(folder)).collect()
     }
 
-    fn modules_in<'a>(&'a self, folder: &'a Folder) -> impl Iterator<Item = &'a str> {
-        self.names_of(folder).all.iter().flatten().filter_map(move |name| {
-            if let Some(module) = name.strip_prefix("mod_").and_then(|name| name.strip_suffix(".lua")) {
-                return Some(module);
-            }
-            let module = name.strip_prefix("mod_").unwrap_or(name);
+    fn modules_in<'a>(&'a self, folder: &'a Folder) -> impl Iterator<Item = (String, PathBuf)> + 'a {
+        folder.names.iter().flatten().filter_map(move |name| {
+            let plain = name.strip_prefix("mod_").unwrap_or(name);
+            let module = if plain == name { plain } else { plain.strip_suffix(".lua").unwrap_or(plain) };
             let mut files = self.candidates(folder, module, &format!("mod_{module}.lua"));
-            (!name.contains('.') && files.any(|path| path.is_file())).then_some(module)
+            let file = files.find(|path| !module.contains('.') && path.is_file())?;
+            Some((module.to_owned(), folder.top(&file)))
         })
-    }
-
-    /// The directories in search order, and whether their names can be read.
-    pub fn folders(&self) -> impl Iterator<Item = (&Path, bool)> {
-        self.folders.iter().map(|folder| (folder.path.as_path(), self.names_of(folder).all.is_some()))
-    }
-
-    /// Messages about the directories that were read so far, one sentence each.
-    pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.folders.iter().filter_map(|folder| folder.names.get()?.problem.as_deref())
     }
 
     /// The Lua libraries among `libraries` that cannot be loaded. If Lua must be asked, it runs as `user`.
@@ -267,23 +225,20 @@ impl Modules {
         let own = library.strip_prefix("prosody.").filter(|_| self.prosody.is_13()).unwrap_or(library);
         let own = own.replace('.', "/");
         let name = library.replace('.', "/");
-        let own = ["lua", "so"].map(|kind| self.prosody.source_dir.join(format!("{own}.{kind}")));
-        let installed = self.folders.first().filter(|folder| folder.origin == ModuleOrigin::User);
-        let installed = installed.map(|folder| folder.path.join("share/lua").join(version));
-        let scripts = ["/usr/local/share/lua/", "/usr/share/lua/"]
-            .map(|path| PathBuf::from(format!("{path}{version}")));
-        let scripts = installed
-            .into_iter()
-            .chain(scripts)
-            .flat_map(|path| [path.join(format!("{name}.lua")), path.join(format!("{name}/init.lua"))]);
         // A C library may contain others: `ssl.x509` is in `ssl.so`.
         let root = name.split('/').next().unwrap_or_default();
-        let compiled = ["/usr/local/lib/", "/usr/lib/", &format!("/usr/lib/{ARCH}-linux-gnu/")]
-            .map(|path| PathBuf::from(format!("{path}lua/{version}")));
-        let compiled = compiled
-            .into_iter()
-            .flat_map(|path| [path.join(format!("{name}.so")), path.join(format!("{root}.so"))]);
-        own.into_iter().chain(scripts).chain(compiled).any(|path| path.is_file())
+        let installed = self.folders.first().filter(|folder| folder.origin == ModuleOrigin::Custom);
+        let installed = installed.map(|folder| folder.path.join("share"));
+        let scripts = installed.into_iter().chain(["/usr/local/share", "/usr/share"].map(PathBuf::from));
+        let compiled =
+            ["/usr/local/lib", "/usr/lib", &format!("/usr/lib/{ARCH}-linux-gnu")].map(PathBuf::from);
+        let in_lua = |folder: PathBuf| folder.join("lua").join(version);
+        let scripts =
+            scripts.map(|folder| (in_lua(folder), [format!("{name}.lua"), format!("{name}/init.lua")]));
+        let compiled = compiled.map(|folder| (in_lua(folder), [format!("{name}.so"), format!("{root}.so")]));
+        let own = (self.prosody.source_dir.clone(), [format!("{own}.lua"), format!("{own}.so")]);
+        let mut all = scripts.chain(compiled).chain([own]);
+        all.any(|(folder, files)| files.iter().any(|file| folder.join(file).is_file()))
     }
 
     /// Asks Prosody's own Lua interpreter, which may be configured with other places. If it fails, no library counts as
@@ -317,64 +272,51 @@ impl Modules {
             return found;
         }
         for folder in &self.folders {
+            let file = |path, digest| {
+                Some(File { origin: folder.origin, top: folder.top(path), path: path.to_owned(), digest })
+            };
             // Files that do not exist. Among them, only dangling links are reported.
             let mut absent = Vec::new();
             for path in self.candidates(folder, plugin, resource) {
                 // Prosody's own modules suit this Prosody.
                 if folder.origin == ModuleOrigin::Prosody {
                     if path.is_file() {
-                        found.file = Some(self.file(folder, path, None, 0));
+                        found.file = file(&path, 0);
+                        if let Some(Ok(Ok((source, _)))) = self.reads_prosodys_modules.then(|| read(&path)) {
+                            found.source = source;
+                        }
                         return found;
                     }
                     continue;
                 }
-                let why = match read(&path) {
-                    Ok(Content::Module(source, digest)) => match self.is_for_us(&source) {
-                        Ok(()) => {
-                            found.file = Some(self.file(folder, path, Some(Rc::new(source)), digest));
-                            return found;
-                        }
-                        Err(why) => format!("{} {why}", path.display()),
+                match read(&path) {
+                    Ok(Ok((source, digest))) => match self.is_for_us(&source) {
+                        Ok(()) => return Found { file: file(&path, digest), source, ..found },
+                        Err(why) => found.skip(format!("{} {why}", path.display())),
                     },
-                    Ok(Content::Nonsense { why, is_fatal }) => {
-                        found.problem = Some(Problem { what: format!("{} {why}", path.display()), is_fatal });
-                        found.file = Some(self.file(folder, path, None, 0));
-                        return found;
+                    Ok(Err(problem)) => {
+                        return Found { file: file(&path, 0), problem: Some(problem), ..found };
                     }
-                    Err(error) if is_absent(&error) => {
-                        absent.push(path);
-                        continue;
+                    Err(error) if is_absent(&error) => absent.push(path),
+                    // A directory with unreadable names has its own message.
+                    Err(_) if folder.names.is_none() => {}
+                    Err(error) => {
+                        let is_hidden = fs::metadata(&path).is_err();
+                        let what = if is_hidden { folder.top(&path) } else { path };
+                        let why = reason(&error);
+                        found.skip(format!("{} cannot be read by Prosody's user: {why}", what.display()));
                     }
-                    Err(error) => match self.unreadable_reason(folder, &path, &error) {
-                        Some(why) => why,
-                        None => continue,
-                    },
-                };
-                found.pass_over(why);
+                }
             }
             for path in absent {
                 let top = folder.top(&path);
-                let dangling = [path, top].into_iter().find(|path| is_link(path) && !path.exists());
+                let dangling = [path, top].into_iter().find(|path| path.is_symlink() && !path.exists());
                 if let Some(dangling) = dangling {
-                    found.pass_over(format!("{} is a link to nothing", dangling.display()));
+                    found.skip(format!("{} is a link to nothing", dangling.display()));
                 }
             }
         }
         found
-    }
-
-    /// The message about a file that exists, but that Prosody cannot open and therefore skips.
-    fn unreadable_reason(&self, folder: &Folder, path: &Path, error: &io::Error) -> Option<String> {
-        // A directory with unreadable names has its own message.
-        self.names_of(folder).all.as_ref()?;
-        let top = folder.top(path);
-        let is_hidden = fs::metadata(path).is_err();
-        let what = if is_hidden { &top } else { path };
-        Some(format!("{} cannot be read by Prosody's user: {}", what.display(), reason(error)))
-    }
-
-    fn file(&self, folder: &Folder, path: PathBuf, source: Option<Rc<ModuleSource>>, digest: u64) -> File {
-        File { origin: folder.origin, top: folder.top(&path), path, source, digest }
     }
 
     /// The paths of a file that Prosody tries in a directory, without those whose first component does not exist.
@@ -384,31 +326,20 @@ impl Modules {
         plugin: &str,
         resource: &str,
     ) -> impl Iterator<Item = PathBuf> + use<> {
-        let names = self.names_of(folder);
-        // A library's name may contain directories: `muc/util`.
-        let is_there = |path: &str| names.may_hold(path.split('/').next().unwrap_or_default());
-        let share = self.lua.as_deref().filter(|_| names.may_hold("share"));
-        let mut places = Vec::new();
-        if is_there(&format!("mod_{plugin}")) {
-            places.push(format!("mod_{plugin}/{plugin}/{resource}"));
-            places.push(format!("mod_{plugin}/{resource}"));
-        }
-        if is_there(plugin) {
-            places.push(format!("{plugin}/{resource}"));
-        }
-        if is_there(resource) {
-            places.push(resource.to_owned());
-        }
-        if let Some(lua) = share {
+        let mut places = vec![
+            format!("mod_{plugin}/{plugin}/{resource}"),
+            format!("mod_{plugin}/{resource}"),
+            format!("{plugin}/{resource}"),
+            resource.to_owned(),
+        ];
+        if let Some(lua) = &self.lua {
             places.push(format!("share/lua/{lua}/{resource}"));
             places.push(format!("share/lua/{lua}/mod_{plugin}/{resource}"));
         }
+        // A library's name may contain directories: `muc/util`.
+        places.retain(|path| folder.may_hold(path.split('/').next().unwrap_or_default()));
         let path = folder.path.clone();
         places.into_iter().map(move |place| path.join(place))
-    }
-
-    fn names_of<'a>(&self, folder: &'a Folder) -> &'a Names {
-        folder.names.get_or_init(|| Names::read(&folder.path))
     }
 
     /// Checks that Prosody loads a file with this metadata (`core/modulemanager.lua`, `load_filter_cb`). The error is
@@ -419,26 +350,20 @@ impl Modules {
         if let Some(lua) = lua.filter(|lua| source.lua.iter().all(|one| one != lua)) {
             return Err(format!("is for Lua {}, and this Prosody runs on Lua {lua}", source.lua.join(", ")));
         }
-        if let Some(feature) = source.conflicts.iter().find(|feature| self.features().contains(*feature)) {
-            return Err(format!(
-                "is not for a Prosody with the feature {feature}, which {} has",
-                self.prosody.version
-            ));
+        let version = &self.prosody.version;
+        let has = |feature: &str| self.features().contains(feature);
+        if let Some(feature) = source.conflicts.iter().find(|feature| has(feature)) {
+            return Err(format!("is not for a Prosody with the feature {feature}, which {version} has"));
         }
-        let missing: Vec<&str> = source
-            .requires
-            .iter()
-            .filter(|feature| !self.features().contains(*feature))
-            .map(String::as_str)
-            .collect();
-        if !missing.is_empty() {
-            return Err(format!(
-                "is for a Prosody with the feature {}, which {} does not have",
-                missing.join(", "),
-                self.prosody.version
-            ));
+        let missing: Vec<&str> =
+            source.requires.iter().map(String::as_str).filter(|feature| !has(feature)).collect();
+        match &missing[..] {
+            [] => Ok(()),
+            _ => Err(format!(
+                "is for a Prosody with the feature {}, which {version} does not have",
+                missing.join(", ")
+            )),
         }
-        Ok(())
     }
 
     /// Prosody's features: the strings in `core/features.lua`.
@@ -456,45 +381,44 @@ impl Modules {
 }
 
 impl Folder {
+    /// Reads the names in a directory.
+    fn read(path: PathBuf, origin: ModuleOrigin) -> Self {
+        let (names, problem) = match fs::read_dir(&path) {
+            Ok(entries) => {
+                let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+                let names: HashSet<String> = names.collect();
+                let problem = (names.len() > MANY).then(|| {
+                    format!(
+                        "{} holds {} files, whose names are read at every start: give modules a folder of their own",
+                        path.display(),
+                        names.len()
+                    )
+                });
+                (Some(names), problem)
+            }
+            // Prosody treats such a directory as empty too.
+            Err(error) if is_absent(&error) => (Some(HashSet::new()), None),
+            Err(error) => {
+                let problem = format!(
+                    "{} cannot be read by Prosody's user ({}), and modules in it do not count: give that user the right",
+                    path.display(),
+                    reason(&error)
+                );
+                (None, Some(problem))
+            }
+        };
+        Self { path, origin, names, problem }
+    }
+
     /// The entry of this directory that is or contains `path`.
     fn top(&self, path: &Path) -> PathBuf {
         let below = path.strip_prefix(&self.path).unwrap_or(path);
         self.path.join(below.iter().next().unwrap_or_default())
     }
-}
-
-impl Names {
-    fn read(folder: &Path) -> Self {
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries,
-            // Prosody treats such a directory as empty too.
-            Err(error) if is_absent(&error) => {
-                return Self { all: Some(HashSet::new()), problem: None };
-            }
-            Err(error) => {
-                let problem = format!(
-                    "{} cannot be read by Prosody's user ({}), and modules in it do not count: give that user the right",
-                    folder.display(),
-                    reason(&error)
-                );
-                return Self { all: None, problem: Some(problem) };
-            }
-        };
-        let all: HashSet<String> =
-            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        let problem = (all.len() > MANY).then(|| {
-            format!(
-                "{} holds {} files, whose names are read at every start: give modules a folder of their own",
-                folder.display(),
-                all.len()
-            )
-        });
-        Self { all: Some(all), problem }
-    }
 
     /// Whether a name may exist.
     fn may_hold(&self, name: &str) -> bool {
-        self.all.as_ref().is_none_or(|all| all.contains(name))
+        self.names.as_ref().is_none_or(|names| names.contains(name))
     }
 }
 
@@ -509,35 +433,23 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn is_link(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
-}
-
-/// The content of a file that can be opened.
-enum Content {
-    /// A module, and its digest.
-    Module(ModuleSource, u64),
-    /// Not a module, but Prosody loads it all the same. If that is fatal, it stops Prosody.
-    Nonsense { why: &'static str, is_fatal: bool },
-}
-
-/// Reads a module's file, up to [`LONGEST`] bytes. Never blocks, whatever the file is.
+/// Reads a module's file, up to [`LONGEST`] bytes. Never blocks, whatever the file is. Returns the module and its digest,
+/// or the problem of a file that is not a module, but that Prosody loads all the same.
 ///
 /// # Errors
 ///
 /// If the file cannot be opened; Prosody then tries the next place. A file that can be opened but not read makes
 /// Prosody exit: `pluginloader` passes nil to `load_filter_cb`, which does not expect it.
-fn read(path: &Path) -> io::Result<Content> {
-    let nonsense = |why, is_fatal| Ok(Content::Nonsense { why, is_fatal });
-    let too_large =
-        || nonsense("is larger than 1 MiB, which no module is: what it needs is not looked for", false);
+fn read(path: &Path) -> io::Result<Result<(ModuleSource, u64), Problem>> {
+    let problem =
+        |why: &str, is_fatal| Ok(Err(Problem { what: format!("{} {why}", path.display()), is_fatal }));
     let never_ends =
-        || nonsense("is no regular file, and Prosody would wait for its end for ever: remove it", true);
+        || problem("is no regular file, and Prosody would wait for its end for ever: remove it", true);
     let file = trusted_file::open(path, Links::All)?;
-    let stat = file.stat;
-    match file.kind() {
+    let (stat, kind) = (file.stat, file.kind());
+    match kind {
         Kind::Directory => {
-            return nonsense(
+            return problem(
                 "is a directory, and that ends Prosody (Docker makes one where the file to mount does not exist): \
                  remove it, or correct the mount",
                 true,
@@ -546,20 +458,24 @@ fn read(path: &Path) -> io::Result<Content> {
         Kind::Fifo => return never_ends(),
         _ => {}
     }
-    let is_regular = file.kind() == Kind::Regular;
     let content = match file.read(LONGEST) {
         Ok(content) => content,
-        Err(Error::TooLarge) if is_regular => return too_large(),
+        Err(Error::TooLarge) if kind == Kind::Regular => {
+            return problem(
+                "is larger than 1 MiB, which no module is: what it needs is not looked for",
+                false,
+            );
+        }
         Err(Error::TooLarge) => return never_ends(),
-        Err(_) => return nonsense("can be opened and not read, and that ends Prosody: remove it", true),
+        Err(_) => return problem("can be opened and not read, and that ends Prosody: remove it", true),
     };
     let source = source::read(&content);
     if !source.is_lua {
-        return nonsense("is not Lua, and Prosody cannot load it: replace or remove it", false);
+        return problem("is not Lua, and Prosody cannot load it: replace or remove it", false);
     }
     // These values change whenever the content does, and are known already.
     let identity = [stat.st_ino as i64, stat.st_size, stat.st_ctime, stat.st_ctime_nsec];
-    Ok(Content::Module(source, digest::of(&identity.map(i64::to_be_bytes).concat())))
+    Ok(Ok((source, digest::of(&identity.map(i64::to_be_bytes).concat()))))
 }
 
 #[cfg(test)]
@@ -595,8 +511,8 @@ mod tests {
     }
 
     fn modules_of(place: &Path, prosody: &Prosody) -> Modules {
-        let users = FOLDERS[..2].iter().map(|folder| place.join(folder));
-        Modules::new(prosody, users, place.join("collection"))
+        let custom = FOLDERS[..2].iter().map(|folder| place.join(folder));
+        Modules::new(prosody, custom, place.join("collection"), false)
     }
 
     fn modules(place: &Path) -> Modules {
@@ -615,8 +531,8 @@ mod tests {
 
     /// The messages about files and directories, without the test's directory.
     fn messages(place: &Path, modules: &Modules, found: &Found) -> Vec<String> {
-        let problems = modules.problems().map(str::to_owned);
-        let all = problems.chain(found.passed_over.iter().cloned());
+        let problems = modules.folders.iter().flat_map(|folder| folder.problem.clone());
+        let all = problems.chain(found.skipped.iter().cloned());
         let all = all.chain(found.problem.iter().map(|problem| problem.what.clone()));
         all.map(|text| text.replace(&format!("{}/", place.display()), "")).collect()
     }
@@ -647,10 +563,11 @@ mod tests {
                 place.write(&file, "");
                 let found = modules(place.path()).find("x");
                 assert_eq!(path(place.path(), &found).as_deref(), Some(&*file));
-                let found = found.file.clone().unwrap();
+                let is_read = found.source.is_lua;
+                let found = found.file.unwrap();
                 let top = file.strip_prefix(folder).unwrap().split('/').nth(1).unwrap();
                 assert_eq!(found.top, place.path().join(folder).join(top));
-                assert_eq!(found.source.is_some(), found.origin != ModuleOrigin::Prosody, "{file}");
+                assert_eq!(is_read, found.origin != ModuleOrigin::Prosody, "{file}");
             }
         }
         for file in
@@ -677,17 +594,6 @@ mod tests {
             fs::remove_file(place.path().join(file)).unwrap();
         }
         assert_eq!(find(place.path(), "x"), None);
-    }
-
-    #[test]
-    fn results_are_cached() {
-        let place = TestDir::new();
-        place.write("own/mod_x.lua", "module:depends('y')");
-        let modules = modules(place.path());
-        let found = modules.find("x");
-        fs::remove_dir_all(place.path().join("own")).unwrap();
-        assert!(Rc::ptr_eq(&found, &modules.find("x")));
-        assert_eq!(found.file.as_ref().unwrap().source.as_ref().unwrap().modules[0].name, "y");
     }
 
     #[test]
@@ -738,7 +644,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_for_another_prosody_is_passed_over() {
+    fn a_module_for_another_prosody_is_skipped() {
         let refused = |version: &str, source: &str| {
             let place = TestDir::new();
             place.write(
@@ -750,8 +656,8 @@ mod tests {
             let found = modules_of(place.path(), &prosody(place.path(), version)).find("x");
             assert_eq!(found.problem, None);
             let is_refused = path(place.path(), &found).unwrap() == "collection/mod_x/mod_x.lua";
-            assert_eq!(is_refused, !found.passed_over.is_empty());
-            found.passed_over.first().map(|why| why.split_once(" is ").unwrap().1.to_owned())
+            assert_eq!(is_refused, !found.skipped.is_empty());
+            found.skipped.first().map(|why| why.split_once(" is ").unwrap().1.to_owned())
         };
         let for_13 = |source: &str| refused("13.0.1", source);
         for source in [
@@ -794,10 +700,11 @@ mod tests {
     fn prosodys_own_modules_are_read_on_demand() {
         let place = TestDir::new();
         place.write("lib/modules/mod_x.lua", "--% lua: 5.1\nmodule:depends('y')");
-        let modules = modules(place.path());
-        let file = modules.find("x").file.clone().unwrap();
-        assert_eq!((file.source.as_ref(), file.digest), (None, 0));
-        assert_eq!(modules.source(&file).unwrap().modules[0].name, "y");
+        let mut modules = modules(place.path());
+        assert_eq!(modules.find("x").source, ModuleSource::default());
+        modules.reads_prosodys_modules = true;
+        let found = modules.find("x");
+        assert_eq!((found.source.modules[0].name.as_str(), found.file.unwrap().digest), ("y", 0));
     }
 
     #[test]
@@ -826,7 +733,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_prosodys_user_cannot_read_are_passed_over() {
+    fn files_that_prosodys_user_cannot_read_are_skipped() {
         let place = TestDir::new();
         place.write("own/mod_x.lua", "");
         place.write("own/mod_y/mod_y.lua", "");
@@ -863,7 +770,8 @@ mod tests {
                     let file = Some(file.to_owned()).filter(|file| is_found && !file.is_empty());
                     assert_eq!(path(place.path(), &found), file, "{mode:o}");
                 }
-                let readable: Vec<bool> = modules.folders().map(|(_, is_readable)| is_readable).collect();
+                let readable: Vec<bool> =
+                    modules.folders.iter().map(|folder| folder.names.is_some()).collect();
                 assert_eq!(readable, [true, false, true, true]);
             });
         }
@@ -888,8 +796,8 @@ mod tests {
             ["directory", "below", "fifo", "zero", "memory"].map(|module| {
                 let found = modules.find(module);
                 let problem = found.problem.clone().unwrap();
-                assert!(problem.is_fatal && found.passed_over.is_empty(), "{module}");
-                (found.file.as_ref().unwrap().source.is_some(), problem.what)
+                assert!(problem.is_fatal && found.skipped.is_empty(), "{module}");
+                (found.source.is_lua, problem.what)
             })
         });
         for ((is_read, what), expected) in found.into_iter().zip([
@@ -938,7 +846,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_passed_over() {
+    fn a_socket_is_skipped() {
         let place = TestDir::new();
         fs::create_dir_all(place.path().join("own")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(place.path().join("own/mod_x.lua")).unwrap();
@@ -971,7 +879,7 @@ mod tests {
             for number in 0..1000 {
                 assert_eq!(modules.find(&format!("nothing_{number}")).file, None);
             }
-            (messages(&path, &modules, &found), modules.names().clone())
+            (messages(&path, &modules, &found), modules.names())
         });
         assert_eq!(
             messages,
@@ -989,8 +897,7 @@ mod tests {
         place.write("collection/mod_x.lua", "");
         let modules = modules(place.path());
         assert_eq!(path(place.path(), &modules.find("x")).as_deref(), Some("collection/mod_x.lua"));
-        assert!(!modules.has_custom());
-        assert_eq!(modules.problems().count(), 0);
+        assert!(!modules.has_custom() && modules.folders.iter().all(|folder| folder.problem.is_none()));
     }
 
     #[test]
@@ -1022,7 +929,7 @@ mod tests {
             "x\n",
             &long,
         ] {
-            assert_eq!(*modules.find(name), Found::default(), "{name:?}");
+            assert_eq!(modules.find(name), Found::default(), "{name:?}");
         }
         for name in ["", "..", "../secret", "../../secret", "/etc/passwd", "a/../l", "\0", &long] {
             assert_eq!(modules.library("x", name), Found::default(), "{name:?}");
@@ -1058,10 +965,9 @@ mod tests {
         let expected =
             expected.map(|(name, top)| (name.to_owned(), place.path().join("collection").join(top)));
         assert_eq!(collection, expected);
-        assert!(modules.has_custom());
         assert_eq!(
             ["a", "b", "d", "muc", "z"]
-                .map(|name| modules.behind_users(name, &place.path().join("own/mod_a.lua"))),
+                .map(|name| modules.shadowed(name, &place.path().join("own/mod_a.lua"))),
             [
                 Some(ModuleOrigin::Prosody),
                 None,
@@ -1072,7 +978,7 @@ mod tests {
         );
         // The image in use today creates such links for its users.
         symlink("../collection/mod_d", place.path().join("own/mod_d")).unwrap();
-        assert_eq!(modules.behind_users("d", &place.path().join("own/mod_d/mod_d.lua")), None);
+        assert_eq!(modules.shadowed("d", &place.path().join("own/mod_d/mod_d.lua")), None);
     }
 
     fn missing(modules: &Modules, libraries: &[&'static str]) -> Vec<&'static str> {

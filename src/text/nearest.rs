@@ -32,6 +32,18 @@ pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option
     }
 }
 
+/// The nearest choices, at most three.
+pub fn nearest_few<'a>(word: &str, choices: impl Iterator<Item = &'a str> + Clone) -> Vec<&'a str> {
+    let mut near: Vec<&str> = Vec::new();
+    while let Some(one) = nearest(word, choices.clone().filter(|one| !near.contains(one))) {
+        near.push(one);
+        if near.len() == 3 {
+            break;
+        }
+    }
+    near
+}
+
 /// Whether `short`, of three letters or more, is the beginning of `long`. `muc` does not match `muc_mam`, because `_`
 /// begins another word.
 fn is_short_for(short: &str, long: &str) -> bool {

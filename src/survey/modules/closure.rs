@@ -1,25 +1,21 @@
 //! Finds the requested modules and, transitively, everything that they need.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 
+use super::source::{Need, Needs};
 use super::{File, Found, ModuleOrigin, Modules};
 use crate::facts::Facts;
-use crate::intent::modules::{self as wanted, Reason};
+use crate::intent::modules::{self as wanted, ModuleRequest};
 
-/// The modules and libraries that the survey looked for.
+/// The modules that the survey looked for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Findings {
     /// Every module that was looked for, by its name.
-    modules: HashMap<String, Found>,
-    /// By the names of the module and the library.
-    libraries: HashMap<(String, String), Found>,
-    /// For custom modules, the origin of another module with the same name.
-    behind_users: HashMap<String, ModuleOrigin>,
-    /// The directories in search order.
-    pub folders: Vec<Folder>,
-    /// Whether a custom directory has content, or cannot be read.
-    pub has_custom: bool,
+    modules: HashMap<String, FoundModule>,
+    /// The directories in search order, and whether Prosody's user can read their names.
+    pub folders: Vec<(PathBuf, bool)>,
     /// The Lua libraries that cannot be loaded.
     pub missing_lua_libraries: BTreeSet<String>,
     /// The names of all modules, if a module that the operator named is missing; else empty.
@@ -28,115 +24,124 @@ pub struct Findings {
     pub problems: Vec<String>,
 }
 
-/// A directory that was searched.
+/// The result of the search for a module, with the needs of its file and its libraries.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FoundModule {
+    /// Its file.
+    pub found: Found,
+    /// For a custom module, the origin of another module with the same name.
+    pub shadowed: Option<ModuleOrigin>,
+    /// The modules that it depends on, each once.
+    pub needs: Vec<Need>,
+    /// Its libraries.
+    pub libraries: Vec<Library>,
+    /// The Lua libraries that its files load, and whether it always loads them.
+    pub lua_libraries: Vec<(String, bool)>,
+}
+
+/// A library of a module.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Folder {
-    /// Its path.
-    pub path: PathBuf,
-    /// Whether Prosody's user can read its names.
-    pub is_readable: bool,
+pub struct Library {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub found: Found,
+    /// Whether the module always loads it. If it only sometimes does and the file is missing, that is no problem, and
+    /// it is not among the libraries.
+    pub is_always: bool,
 }
 
 impl Findings {
     /// Finds every requested module and everything that it needs, with the privileges of the current user.
     pub fn gather(wanted: &wanted::Modules, facts: &Facts) -> Self {
-        let search = Modules::of(facts);
-        let mut findings = Findings { has_custom: search.has_custom(), ..Findings::default() };
-        let mut lua = BTreeSet::new();
-        let mut queue: VecDeque<String> = VecDeque::new();
-        for request in &wanted.requests {
-            // Prosody has every module that was not chosen by name, but a custom one may replace it.
-            if findings.has_custom || wanted.reads_own || request.reason.is_chosen() {
-                queue.push_back(request.name.clone());
+        let search = Modules::of(facts, wanted.reads_prosodys_modules);
+        let mut findings = Findings::default();
+        // Prosody has every module that was not chosen by name, but a custom one may replace it.
+        let looks_at_all = wanted.reads_prosodys_modules || search.has_custom();
+        let requests = wanted.requests.iter().filter(|request| looks_at_all || !request.is_default);
+        let mut queue: VecDeque<String> = requests.map(|request| request.name.clone()).collect();
+        while let Some(name) = queue.pop_front() {
+            if let Entry::Vacant(entry) = findings.modules.entry(name) {
+                let name = entry.key();
+                let mut module =
+                    FoundModule::follow(name, search.find(name), |library| search.library(name, library));
+                let file = module.file().filter(|file| file.origin == ModuleOrigin::Custom);
+                module.shadowed = file.and_then(|file| search.shadowed(name, &file.path));
+                queue.extend(module.needs.iter().map(|need| need.name.clone()));
+                entry.insert(module);
             }
         }
-        while let Some(module) = queue.pop_front() {
-            if findings.modules.contains_key(&module) {
-                continue;
-            }
-            let mut found = (*search.find(&module)).clone();
-            if let Some(file) = &mut found.file {
-                if file.origin == ModuleOrigin::User {
-                    let behind = search.behind_users(&module, &file.path);
-                    findings.behind_users.extend(behind.map(|origin| (module.clone(), origin)));
-                }
-                if wanted.reads_own {
-                    file.source = search.source(file);
-                }
-                findings.follow(&search, wanted.reads_own, &module, file.clone(), &mut queue, &mut lua);
-            }
-            findings.modules.insert(module, found);
-        }
-        let is_missing = |request: &&wanted::ModuleRequest| {
-            matches!(request.reason, Reason::Asked { is_default: false, is_hidden: false, .. })
-                && findings.modules.get(&request.name).is_some_and(|found| found.file.is_none())
+        let is_missing = |request: &ModuleRequest| {
+            request.is_named() && findings.module(&request.name).is_some_and(|module| module.file().is_none())
         };
-        if wanted.requests.iter().any(|request| is_missing(&request)) {
-            findings.names = search.names().clone();
+        if wanted.requests.iter().any(is_missing) {
+            findings.names = search.names();
         }
-        let libraries = lua.iter().map(String::as_str).collect();
+        let libraries = findings.modules.values().flat_map(|module| &module.lua_libraries);
+        let libraries = libraries.map(|(name, _)| name.as_str()).collect();
         let missing = search.missing_lua_libraries(&libraries, &facts.identity);
         findings.missing_lua_libraries = missing.into_iter().map(str::to_owned).collect();
-        let folders = search.folders().filter(|(path, _)| path.is_dir());
-        findings.folders = folders
-            .map(|(path, is_readable)| Folder { path: path.components().collect(), is_readable })
-            .collect();
-        findings.problems = search.problems().map(str::to_owned).collect();
+        for folder in search.folders {
+            if folder.path.is_dir() {
+                findings.folders.push((folder.path.components().collect(), folder.names.is_some()));
+            }
+            findings.problems.extend(folder.problem);
+        }
         findings
     }
 
-    /// Collects the needs of a module's file and of its libraries' files.
-    fn follow(
-        &mut self,
-        search: &Modules,
-        reads_own: bool,
-        module: &str,
-        file: File,
-        queue: &mut VecDeque<String>,
-        lua: &mut BTreeSet<String>,
-    ) {
-        let mut seen: HashSet<PathBuf> = HashSet::new();
-        let mut files = vec![file];
-        while let Some(file) = files.pop() {
-            let Some(source) = &file.source else { continue };
-            queue.extend(source.modules.iter().map(|need| need.name.clone()));
-            if file.origin == ModuleOrigin::Prosody {
-                continue;
-            }
-            let certain = source.lua_libraries.iter().filter(|library| !library.is_conditional);
-            lua.extend(certain.map(|library| library.name.clone()));
-            for library in &source.libraries {
-                let key = (module.to_owned(), library.name.clone());
-                let found = self.libraries.entry(key).or_insert_with(|| {
-                    let mut found = search.library(module, &library.name);
-                    if let Some(file) = found.file.as_mut().filter(|_| reads_own) {
-                        file.source = search.source(file);
-                    }
-                    found
-                });
-                files.extend(found.file.iter().filter(|file| seen.insert(file.path.clone())).cloned());
-            }
-        }
-    }
-
     /// The search result for a module.
-    pub fn module(&self, name: &str) -> Option<&Found> {
+    pub fn module(&self, name: &str) -> Option<&FoundModule> {
         self.modules.get(name)
     }
+}
 
-    /// Whether the module exists.
-    pub fn has(&self, name: &str) -> bool {
-        self.module(name).is_some_and(|found| found.file.is_some())
+impl FoundModule {
+    /// Collects the needs of a module's file and of its libraries' files. `find` searches for a library.
+    fn follow(name: &str, mut found: Found, find: impl Fn(&str) -> Found) -> Self {
+        let mut module = Self::default();
+        let mut needs = Needs::default();
+        // With each file, whether the module always loads it.
+        let is_prosodys =
+            |found: &Found| found.file.as_ref().is_some_and(|file| file.origin == ModuleOrigin::Prosody);
+        let mut files = VecDeque::from([(std::mem::take(&mut found.source), is_prosodys(&found), true)]);
+        let mut seen = HashSet::new();
+        module.found = found;
+        while let Some((source, is_prosodys_own, is_always)) = files.pop_front() {
+            for need in source.modules.iter().filter(|need| need.name != name) {
+                needs.add(&need.name, need.is_conditional || !is_always, need.is_soft);
+            }
+            if is_prosodys_own {
+                continue;
+            }
+            let lua = source.lua_libraries.into_iter().filter(|library| !library.is_conditional);
+            module.lua_libraries.extend(lua.map(|library| (library.name, is_always)));
+            for library in source.libraries {
+                // A library that one file loads conditionally, another may load unconditionally.
+                let is_always = is_always && !library.is_conditional;
+                if seen.contains(&(library.name.clone(), is_always)) {
+                    continue;
+                }
+                let mut found = find(&library.name);
+                if found.file.is_some() || !library.is_conditional {
+                    seen.insert((library.name.clone(), is_always));
+                    files.push_back((std::mem::take(&mut found.source), is_prosodys(&found), is_always));
+                    module.libraries.push(Library { name: library.name, found, is_always });
+                }
+            }
+        }
+        module.needs = needs.list;
+        module
     }
 
-    /// The search result for a module's library.
-    pub fn library(&self, module: &str, library: &str) -> Option<&Found> {
-        self.libraries.get(&(module.to_owned(), library.to_owned()))
+    /// The file that Prosody loads.
+    pub fn file(&self) -> Option<&File> {
+        self.found.file.as_ref()
     }
 
-    /// For a custom module, the origin of another module with the same name.
-    pub fn behind_users(&self, module: &str) -> Option<ModuleOrigin> {
-        self.behind_users.get(module).copied()
+    /// The files of the module and its libraries.
+    pub fn files(&self) -> impl Iterator<Item = &File> {
+        self.file().into_iter().chain(self.libraries.iter().filter_map(|library| library.found.file.as_ref()))
     }
 }
 
@@ -145,54 +150,42 @@ impl Findings {
     /// Takes the name (of a module, or `MODULE/LIBRARY`), path and source of each file. The path decides on the origin:
     /// Prosody's directory, the collection's, or else custom.
     pub fn example(files: &[(&str, &str, &str)]) -> Self {
-        let folder = |path: &str| Folder { path: path.into(), is_readable: true };
         let folders = ["/usr/lib/prosody/modules", "/opt/prosody-modules-available"];
-        let mut findings = Self { folders: folders.map(folder).into(), ..Self::default() };
-        for (name, path, source) in files {
+        let mut findings =
+            Self { folders: folders.map(|path| (path.into(), true)).into(), ..Self::default() };
+        let find = |name: &str| {
+            let Some((_, path, source)) = files.iter().find(|file| file.0 == name) else {
+                return Found::default();
+            };
             let path = PathBuf::from(path);
             let origin = match () {
-                () if path.starts_with(&findings.folders[0].path) => ModuleOrigin::Prosody,
-                () if path.starts_with(&findings.folders[1].path) => ModuleOrigin::Collection,
-                () => ModuleOrigin::User,
+                () if path.starts_with(folders[0]) => ModuleOrigin::Prosody,
+                () if path.starts_with(folders[1]) => ModuleOrigin::Collection,
+                () => ModuleOrigin::Custom,
             };
             let top = match (origin, path.parent()) {
-                (ModuleOrigin::Collection, Some(folder)) if folder != findings.folders[1].path => {
+                (ModuleOrigin::Collection, Some(folder)) if folder.as_os_str() != folders[1] => {
                     folder.to_owned()
                 }
                 _ => path.clone(),
             };
-            let found = Found {
-                file: Some(File {
-                    origin,
-                    path,
-                    top,
-                    source: Some(super::source::read(source.as_bytes()).into()),
-                    digest: if origin == ModuleOrigin::Prosody {
-                        0
-                    } else {
-                        crate::digest::of(source.as_bytes())
-                    },
-                }),
+            let is_prosodys = origin == ModuleOrigin::Prosody;
+            let digest = if is_prosodys { 0 } else { crate::digest::of(source.as_bytes()) };
+            Found {
+                file: Some(File { origin, path, top, digest }),
+                source: super::source::read(source.as_bytes()),
                 ..Found::default()
-            };
-            findings.has_custom |= origin == ModuleOrigin::User;
-            match name.split_once('/') {
-                Some((module, library)) => {
-                    drop(findings.libraries.insert((module.to_owned(), library.to_owned()), found))
-                }
-                None => drop(findings.modules.insert((*name).to_owned(), found)),
             }
+        };
+        for (name, _, _) in files.iter().filter(|file| !file.0.contains('/')) {
+            let module = FoundModule::follow(name, find(name), |library| find(&format!("{name}/{library}")));
+            findings.modules.insert((*name).to_owned(), module);
         }
         findings
     }
 
     /// The search result for a module.
-    pub fn module_mut(&mut self, name: &str) -> &mut Found {
+    pub fn module_mut(&mut self, name: &str) -> &mut FoundModule {
         self.modules.entry(name.to_owned()).or_default()
-    }
-
-    /// Records the origin of another module with the name of a custom one.
-    pub fn put_behind(&mut self, name: &str, origin: ModuleOrigin) {
-        self.behind_users.insert(name.to_owned(), origin);
     }
 }

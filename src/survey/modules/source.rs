@@ -3,9 +3,8 @@
 //! The source is split into tokens ([`crate::lua::tokens`]) and not run. So comments and strings are not mistaken for
 //! code, but a name that is built at run time is not seen.
 
-use memchr::{memchr_iter, memrchr_iter};
-
-use crate::lua::tokens::{Token, Tokens};
+use crate::lua::tokens::Token::{Name, Symbol, Text};
+use crate::lua::tokens::Tokens;
 
 /// The maximum length of a name, in bytes, because it is a file's name.
 const LONGEST: usize = 255;
@@ -44,13 +43,31 @@ pub struct Need {
     pub is_soft: bool,
 }
 
+/// A list of needs, each once, in order of appearance.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// The needs so far.
+    pub list: Vec<Need>,
+}
+
+impl Needs {
+    /// Adds a need. A repeated need is conditional, or soft, only if it is so each time.
+    pub fn add(&mut self, name: &str, is_conditional: bool, is_soft: bool) {
+        match self.list.iter_mut().find(|need| need.name == name) {
+            Some(need) => {
+                need.is_conditional &= is_conditional;
+                need.is_soft &= is_soft;
+            }
+            None => self.list.push(Need { name: name.to_owned(), is_conditional, is_soft }),
+        }
+    }
+}
+
 /// Reads a module's source. Accepts any bytes, in linear time.
 pub fn read(source: &[u8]) -> ModuleSource {
     let mut found = ModuleSource { is_lua: begins_as_lua(source), ..ModuleSource::default() };
-    // Prosody ignores a last line without a line feed. Hardly any module has metadata.
-    let has_metadata = memchr_iter(METADATA[2], source).any(|at| has_word_at(source, METADATA, at));
-    let lines = if has_metadata { source } else { &[] };
-    for line in lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n")) {
+    // Prosody ignores a last line without a line feed.
+    for line in source.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n")) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let line = line.rsplit(|byte| *byte == b'\r').next().unwrap_or_default();
         if let Some((key, values)) = metadata(line) {
@@ -63,50 +80,42 @@ pub fn read(source: &[u8]) -> ModuleSource {
         }
     }
 
-    // Most modules declare their needs at the beginning. After the last such word, nothing is left to find.
-    let last = [&b"depends"[..], b"require"].into_iter().filter_map(|word| {
-        let third = memrchr_iter(word[2], source).find(|&at| has_word_at(source, word, at))?;
-        Some(third - 2)
-    });
-    let Some(last) = last.max() else {
-        return found;
-    };
+    let [mut modules, mut libraries, mut lua_libraries] = [(); 3].map(|()| Needs::default());
     let mut tokens = Tokens::new(source);
     // The number of open blocks (`function`, `if`, `do`, `repeat`; each ends with `end` or `until`).
     let mut depth = 0_usize;
-    let mut before = [Token::Symbol(b';'); 2];
-    while tokens.position() <= last {
-        let Some(token) = tokens.next() else { break };
-        if let Token::Name(name) = token {
-            match name {
-                b"function" | b"if" | b"do" | b"repeat" => depth += 1,
-                b"end" | b"until" => depth = depth.saturating_sub(1),
-                b"depends" | b"require" => {
-                    let is_method = before == [Token::Name(b"module"), Token::Symbol(b':')];
-                    let is_field = matches!(before[1], Token::Symbol(b'.' | b':'));
-                    // `pcall(require, "x")`
-                    let is_protected = before == [Token::Name(b"pcall"), Token::Symbol(b'(')];
-                    let list = match name {
-                        b"depends" if is_method => Some(&mut found.modules),
-                        b"require" if is_method => Some(&mut found.libraries),
-                        b"require" if !is_field => Some(&mut found.lua_libraries),
-                        _ => None,
-                    };
-                    if let Some((list, (name, is_soft))) = list.zip(argument(tokens.clone(), is_protected)) {
-                        add(list, name, depth > 0 || is_protected, is_soft);
-                    }
-                }
-                _ => {}
+    let mut before = [Symbol(b';'); 2];
+    while let Some(token) = tokens.next() {
+        // The list that an argument belongs to, and whether the call is protected: `pcall(require, "x")`.
+        let call = match (before, token) {
+            (_, Name(b"function" | b"if" | b"do" | b"repeat")) => {
+                depth += 1;
+                None
+            }
+            (_, Name(b"end" | b"until")) => {
+                depth = depth.saturating_sub(1);
+                None
+            }
+            ([Name(b"module"), Symbol(b':')], Name(b"depends")) => Some((&mut modules, false)),
+            ([Name(b"module"), Symbol(b':')], Name(b"require")) => Some((&mut libraries, false)),
+            ([_, Symbol(b'.' | b':')], _) => None,
+            ([Name(b"pcall"), Symbol(b'(')], Name(b"require")) => Some((&mut lua_libraries, true)),
+            (_, Name(b"require")) => Some((&mut lua_libraries, false)),
+            _ => None,
+        };
+        if let Some((list, is_protected)) = call {
+            if let Some((name, is_soft)) = argument(tokens.clone(), is_protected) {
+                list.add(name, depth > 0 || is_protected, is_soft);
             }
         }
         before = [before[1], token];
     }
-    found
-}
-
-/// Whether `word` is in the source with its third letter, the rarest, at `third`.
-fn has_word_at(source: &[u8], word: &[u8], third: usize) -> bool {
-    third.checked_sub(2).is_some_and(|start| source[start..].starts_with(word))
+    ModuleSource {
+        modules: modules.list,
+        libraries: libraries.list,
+        lua_libraries: lua_libraries.list,
+        ..found
+    }
 }
 
 /// Whether a source can be Lua, judged by its first statement (Lua 5.4 manual, section 3.3). This detects other files
@@ -124,12 +133,12 @@ fn begins_as_lua(source: &[u8]) -> bool {
     }
     let mut tokens = Tokens::new(source);
     match (tokens.next(), tokens.next()) {
-        (None, _) | (Some(Token::Symbol(b'(' | b';' | b':')), _) => true,
-        (Some(Token::Name(name)), following) => {
+        (None, _) | (Some(Symbol(b'(' | b';' | b':')), _) => true,
+        (Some(Name(name)), following) => {
             let continues = |symbol| b".[:=,({".contains(&symbol);
             KEYWORDS.contains(&name)
-                || matches!(following, Some(Token::Text(_)))
-                || matches!(following, Some(Token::Symbol(symbol)) if continues(symbol))
+                || matches!(following, Some(Text(_)))
+                || matches!(following, Some(Symbol(symbol)) if continues(symbol))
         }
         _ => false,
     }
@@ -139,30 +148,19 @@ fn begins_as_lua(source: &[u8]) -> bool {
 /// `f("x", true)`. After `pcall(f`, the string follows a comma.
 fn argument<'a>(mut tokens: Tokens<'a>, is_protected: bool) -> Option<(&'a str, bool)> {
     let mut first = tokens.next()?;
-    if first == Token::Symbol(if is_protected { b',' } else { b'(' }) {
+    if first == Symbol(if is_protected { b',' } else { b'(' }) {
         first = tokens.next()?;
     }
-    let Token::Text(text) = first else { return None };
+    let Text(text) = first else { return None };
     let following = [tokens.next(), tokens.next()];
     // `f("x" .. y)` is built at run time.
-    if following == [Some(Token::Symbol(b'.')); 2] {
+    if following == [Some(Symbol(b'.')); 2] {
         return None;
     }
-    let is_soft = following == [Some(Token::Symbol(b',')), Some(Token::Name(b"true"))];
+    let is_soft = following == [Some(Symbol(b',')), Some(Name(b"true"))];
     let text = std::str::from_utf8(text).ok()?;
     let is_name = !text.is_empty() && text.len() <= LONGEST && !text.contains('\\');
     (is_name && !text.contains(char::is_control)).then_some((text, is_soft))
-}
-
-/// Adds a need. A repeated need is conditional, or soft, only if it is so each time.
-fn add(list: &mut Vec<Need>, name: &str, is_conditional: bool, is_soft: bool) {
-    match list.iter_mut().find(|need| need.name == name) {
-        Some(need) => {
-            need.is_conditional &= is_conditional;
-            need.is_soft &= is_soft;
-        }
-        None => list.push(Need { name: name.to_owned(), is_conditional, is_soft }),
-    }
 }
 
 /// The key and the values of a line `--% key: value, value`.
