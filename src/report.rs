@@ -1,9 +1,10 @@
 //! The messages of a start: errors, warnings, information and debug output.
 
+use std::collections::HashSet;
 use std::fmt;
 
 /// An error that the user must fix before the server can start.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SettingError {
     variable: String,
     value: Option<String>,
@@ -47,6 +48,8 @@ impl fmt::Display for SettingError {
 #[derive(Debug, Default)]
 pub struct Report {
     errors: Vec<SettingError>,
+    /// Every error so far, including those that [`Report::retain`] dropped.
+    seen: HashSet<SettingError>,
     setting_warnings: Vec<String>,
     warnings: Vec<String>,
     infos: Vec<String>,
@@ -56,9 +59,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds an error, unless the report has it already.
+    /// Adds an error, unless the report has or had it already.
     pub fn error(&mut self, error: SettingError) {
-        if !self.errors.contains(&error) {
+        if self.seen.insert(error.clone()) {
             self.errors.push(error);
         }
     }

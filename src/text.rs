@@ -6,7 +6,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-pub use self::nearest::{nearest, nearest_few};
+pub use self::nearest::{MOST_HINTS, nearest, nearest_few};
 
 /// Lists names in a sentence: the first five, and the number of the others.
 pub fn several<N: AsRef<str>>(names: &[N]) -> String {

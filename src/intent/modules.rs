@@ -175,9 +175,10 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     report_normalized_names(settings, report);
     let variable = |field| settings.variable(field);
     let by_name: Vec<&str> = names(&settings.modules.modules_enabled);
+    let chosen: HashSet<&str> = by_name.iter().copied().collect();
     let mut disabled: Vec<&str> = names(&settings.modules.modules_disabled);
     disabled.retain(|name| {
-        let is_both = by_name.contains(name);
+        let is_both = chosen.contains(name);
         if is_both {
             report
                 .info(format!("{}: {name} is enabled too, and that wins", variable(Field::modules_disabled)));
@@ -298,6 +299,9 @@ impl Modules {
 /// The requests so far.
 struct Requests<'a> {
     settings: &'a Settings,
+    /// The names in PROSODY_MUC_MODULES, and in PROSODY_MODULES_ENABLED.
+    for_rooms: HashSet<&'a str>,
+    for_all: HashSet<&'a str>,
     list: Vec<ModuleRequest>,
 }
 
@@ -310,7 +314,9 @@ impl<'a> Requests<'a> {
         enabled: &[ModuleRequest],
         with_autoloaded: bool,
     ) -> Vec<ModuleRequest> {
-        let mut requests = Self { settings, list: Vec::new() };
+        let for_rooms = names(&settings.hosts.muc_modules).into_iter().collect();
+        let for_all = names(&settings.modules.modules_enabled).into_iter().collect();
+        let mut requests = Self { settings, for_rooms, for_all, list: Vec::new() };
         let variable = |field| settings.variable(field);
         let by_options = variable(Field::options);
         // With each name, whether messages must not show it: the values of PROSODY_OPTIONS may be secrets.
@@ -400,13 +406,12 @@ impl<'a> Requests<'a> {
 
     /// Adds the requests in one host's options.
     fn add_host(&mut self, host: &str, options: &Options, by: &str, is_default: bool) {
-        let settings = self.settings;
-        let (for_rooms, for_all) =
-            (names(&settings.hosts.muc_modules), names(&settings.modules.modules_enabled));
         for (name, is_hidden) in names_in(options, "modules_enabled") {
             let (by, is_default) = match () {
-                () if for_rooms.contains(&name.as_str()) => (settings.variable(Field::muc_modules), false),
-                () if for_all.contains(&name.as_str()) => (settings.variable(Field::modules_enabled), false),
+                () if self.for_rooms.contains(&*name) => (self.settings.variable(Field::muc_modules), false),
+                () if self.for_all.contains(&*name) => {
+                    (self.settings.variable(Field::modules_enabled), false)
+                }
                 () => (by.to_owned(), is_default),
             };
             let request = self.add(name, &by, Role::EnabledOn(host.to_owned()));
@@ -438,6 +443,9 @@ pub fn names_in(options: &Options, option: &str) -> Vec<(String, bool)> {
 
 /// Reports pairs of modules that Prosody does not load together, on all hosts or on one.
 fn find_conflicts(requests: &[ModuleRequest], settings: &Settings, hosts: &ServedHosts, report: &mut Report) {
+    const PAIRS: [(&str, &str); 2] = [("vcard", "vcard_legacy"), ("pep_simple", "pep")];
+    let is_in_pair = |name: &str| PAIRS.iter().any(|(one, other)| name == *one || name == *other);
+    let requests: Vec<_> = requests.iter().filter(|request| is_in_pair(&request.name)).collect();
     let requested_by = |wanted: &str, host: Option<&VirtualHost>| {
         let is_here = |role: &Role| match role {
             Role::Enabled => true,
@@ -446,7 +454,7 @@ fn find_conflicts(requests: &[ModuleRequest], settings: &Settings, hosts: &Serve
         };
         requests.iter().find(|request| request.name == wanted && is_here(&request.role))
     };
-    for (one, other) in [("vcard", "vcard_legacy"), ("pep_simple", "pep")] {
+    for (one, other) in PAIRS {
         for host in std::iter::once(None).chain(hosts.virtual_hosts.iter().map(Some)) {
             let is_disabled = |host: &VirtualHost| {
                 names_in(&host.options, "modules_disabled")
@@ -493,11 +501,12 @@ fn report_normalized_names(settings: &Settings, report: &mut Report) {
         (Field::muc_modules, &settings.hosts.muc_modules),
     ] {
         let Some(given) = settings.source.given.get(&field).filter(|_| set.is_some()) else { continue };
+        let names: HashSet<&str> = names(set).into_iter().collect();
         let written = given.value.split(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']' | '"'));
         for written in written.filter(|written| !written.is_empty()) {
             let lower = written.to_ascii_lowercase();
             let name = lower.strip_prefix("mod_").unwrap_or(&lower);
-            if name != written && names(set).contains(&name) {
+            if name != written && names.contains(name) {
                 report.info(format!("{}: {written} is the module {name}", given.variable));
             }
         }

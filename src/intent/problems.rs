@@ -10,7 +10,7 @@ use crate::report::{Report, SettingError};
 use crate::settings::catalogue::Field;
 use crate::settings::catalogue::PREFIX;
 use crate::settings::{Settings, compat, input};
-use crate::text::reason;
+use crate::text::{MOST_HINTS, reason};
 
 /// Reports the problems in the facts, and unknown variables.
 pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
@@ -76,9 +76,9 @@ pub fn unknown_names(settings: &Settings, facts: Option<&Facts>, report: &mut Re
     let is_meant =
         !settings.has_foreign_domain() || !facts.is_some_and(|facts| facts.custom_files.define_host());
     let is_unknown = |name: &&String| !read.contains(name.as_str()) && (is_meant || name.starts_with(PREFIX));
-    for name in settings.source.unknown.iter().filter(is_unknown) {
+    for (count, name) in settings.source.unknown.iter().filter(is_unknown).enumerate() {
         report.setting_warning(compat::hint(name).unwrap_or_else(|| {
-            let suggestion = input::suggestion(name);
+            let suggestion = (count < MOST_HINTS).then(|| input::suggestion(name)).flatten();
             let hint = suggestion.map_or_else(String::new, |known| format!("; did you mean {known}?"));
             format!("{name}: there is no such setting{hint}")
         }));

@@ -1,5 +1,6 @@
 //! All modules of a server, with their files and reasons: requested modules and their dependencies.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,10 @@ use crate::report::{Report, SettingError};
 use crate::survey::modules::closure::{Findings, FoundModule};
 use crate::survey::modules::source::Need;
 use crate::survey::modules::{File, Found, ModuleOrigin};
-use crate::text::{nearest_few, several};
+use crate::text::{MOST_HINTS, nearest_few, several};
+
+/// A message shows at most this many needs on the way from a requested module to another.
+const LONGEST_CHAIN: usize = 10;
 
 /// All modules, and the links that they need.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -185,12 +189,15 @@ struct Closure<'a> {
     /// The number of modules that are certainly loaded. They come before those that only conditional dependencies need,
     /// so that a module's first reason is the strongest.
     certain: usize,
+    /// How many more missing modules get similar names.
+    hints: Cell<usize>,
 }
 
 impl<'a> Closure<'a> {
     fn of(requests: &'a [ModuleRequest], found: &'a Findings, version: &'a Version) -> Self {
         let (modules, places, roots) = (Vec::new(), HashMap::new(), Vec::new());
-        let mut closure = Self { found, version, modules, places, roots, certain: 0 };
+        let hints = Cell::new(MOST_HINTS);
+        let mut closure = Self { found, version, modules, places, roots, certain: 0, hints };
         let mut seen = HashSet::new();
         for request in requests.iter().filter(|request| seen.insert(*request)) {
             let place = closure.add(&request.name, None);
@@ -353,17 +360,20 @@ impl<'a> Closure<'a> {
     fn report_problem(&self, place: usize, why: &str, is_certain: bool, report: &mut Report) {
         // From the module up to the requested one.
         let mut chain = Vec::new();
-        let mut next = place;
-        while self.roots[next] != next {
+        let (mut next, root) = (place, self.roots[place]);
+        while next != root && chain.len() < LONGEST_CHAIN {
             let (by, is_conditional) = &self.modules[next].needed_by[0];
             let needs = if *is_conditional { "may need" } else { "needs" };
             chain.push(format!(" {needs} `{}`", self.modules[next].name));
             next = self.places[by.as_str()];
         }
-        let chain: Vec<String> = chain.into_iter().rev().collect();
+        if next != root {
+            chain.push(" needs …".to_owned());
+        }
+        chain.reverse();
         let chain = match &chain[..] {
             [] => String::new(),
-            _ => format!("`{}`{}, and ", self.modules[next].name, chain.join(", which")),
+            _ => format!("`{}`{}, and ", self.modules[root].name, chain.join(", which")),
         };
         let text = format!("{}: {chain}{why}", self.by(place));
         if is_certain && place < self.certain {
@@ -384,7 +394,9 @@ impl<'a> Closure<'a> {
 
     /// Suggests similar names for a missing module, or another solution.
     fn hint(&self, name: &str, prefix: &str) -> String {
-        let all = self.found.names.iter().filter_map(|name| name.strip_prefix(prefix));
+        let left = self.hints.get();
+        self.hints.set(left.saturating_sub(1));
+        let all = self.found.names.iter().filter(|_| left > 0).filter_map(|name| name.strip_prefix(prefix));
         let near: Vec<String> = nearest_few(name, all).iter().map(|name| format!("`{name}`")).collect();
         match &near[..] {
             [] => "correct the name, or put the module into a folder of PROSODY_PLUGIN_PATHS".to_owned(),
@@ -477,7 +489,7 @@ fn report_disabled_needs(closure: &Closure, wanted: &Modules, hosts: &ServedHost
         Role::EnabledOn(host) => !is_component(host),
         _ => true,
     });
-    for name in &wanted.disabled {
+    for name in wanted.disabled.iter().filter(|name| closure.places.contains_key(name.as_str())) {
         let what = format!("{}: {name}", wanted.disabled_by);
         let or = format!(": disable these too, or leave {name} enabled");
         let (loaded, certain, possible) = match is_in_default_set(name) {

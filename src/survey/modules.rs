@@ -7,7 +7,7 @@ pub mod closure;
 pub mod readme;
 pub mod source;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::env::consts::ARCH;
 use std::ffi::OsString;
@@ -27,6 +27,14 @@ use crate::text::reason;
 
 /// The size limit of a module's file, in bytes. The largest community module has 50 kB.
 const LONGEST: u64 = 1024 * 1024;
+
+/// The limit for all modules of a start together, in bytes. Each module or library that one of them needs counts as
+/// [`NEED`] bytes. Prosody's modules and Debian's
+/// collection take a tenth of it.
+const ALL: u64 = 32 * 1024 * 1024;
+
+/// What a need counts for, in bytes.
+const NEED: u64 = 1024;
 
 /// With more names than this, a directory gets a message, because the names are read at every start.
 const MANY: usize = 10_000;
@@ -120,6 +128,8 @@ pub struct Modules {
     /// The version, such as `5.4`. If it is unknown, checks that depend on it pass.
     lua: Option<String>,
     features: OnceCell<HashSet<String>>,
+    /// What is left of [`ALL`].
+    left: Cell<u64>,
 }
 
 impl Modules {
@@ -146,6 +156,7 @@ impl Modules {
             reads_prosodys_modules,
             lua: prosody.lua.map(|(major, minor)| format!("{major}.{minor}")),
             features: OnceCell::new(),
+            left: Cell::new(ALL),
         }
     }
 
@@ -282,14 +293,16 @@ impl Modules {
                 if folder.origin == ModuleOrigin::Prosody {
                     if path.is_file() {
                         found.file = file(&path, 0);
-                        if let Some(Ok(Ok((source, _)))) = self.reads_prosodys_modules.then(|| read(&path)) {
+                        if let Some(Ok(Ok((source, _)))) =
+                            self.reads_prosodys_modules.then(|| self.read(&path))
+                        {
                             found.source = source;
                         }
                         return found;
                     }
                     continue;
                 }
-                match read(&path) {
+                match self.read(&path) {
                     Ok(Ok((source, digest))) => match self.is_for_us(&source) {
                         Ok(()) => return Found { file: file(&path, digest), source, ..found },
                         Err(why) => found.skip(format!("{} {why}", path.display())),
@@ -340,6 +353,60 @@ impl Modules {
         places.retain(|path| folder.may_hold(path.split('/').next().unwrap_or_default()));
         let path = folder.path.clone();
         places.into_iter().map(move |place| path.join(place))
+    }
+
+    /// Reads a module's file, up to [`LONGEST`] bytes. Never blocks, whatever the file is. Returns the module and its digest,
+    /// or the problem of a file that is not a module, but that Prosody loads all the same.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened; Prosody then tries the next place. A file that can be opened but not read makes
+    /// Prosody exit: `pluginloader` passes nil to `load_filter_cb`, which does not expect it.
+    fn read(&self, path: &Path) -> io::Result<Result<(ModuleSource, u64), Problem>> {
+        let problem =
+            |why: &str, is_fatal| Ok(Err(Problem { what: format!("{} {why}", path.display()), is_fatal }));
+        let never_ends =
+            || problem("is no regular file, and Prosody would wait for its end for ever: remove it", true);
+        let file = trusted_file::open(path, Links::All)?;
+        let (stat, kind) = (file.stat, file.kind());
+        match kind {
+            Kind::Directory => {
+                return problem(
+                    "is a directory, and that ends Prosody (Docker makes one where the file to mount does not exist): \
+                     remove it, or correct the mount",
+                    true,
+                );
+            }
+            Kind::Fifo => return never_ends(),
+            _ => {}
+        }
+        let content = match file.read(LONGEST) {
+            Ok(content) => content,
+            Err(Error::TooLarge) if kind == Kind::Regular => {
+                return problem(
+                    "is larger than 1 MiB, which no module is: what it needs is not looked for",
+                    false,
+                );
+            }
+            Err(Error::TooLarge) => return never_ends(),
+            Err(_) => return problem("can be opened and not read, and that ends Prosody: remove it", true),
+        };
+        let too_much = || {
+            let why = "is not looked at for what it needs: together, the modules have more than 32 MiB or 32,768 needs";
+            problem(why, false)
+        };
+        let Some(left) = self.left.get().checked_sub(content.len() as u64) else { return too_much() };
+        self.left.set(left);
+        let source = source::read(&content);
+        if !source.is_lua {
+            return problem("is not Lua, and Prosody cannot load it: replace or remove it", false);
+        }
+        let needs = source.modules.len() + source.libraries.len() + source.lua_libraries.len();
+        let Some(left) = left.checked_sub(needs as u64 * NEED) else { return too_much() };
+        self.left.set(left);
+        // These values change whenever the content does, and are known already.
+        let identity = [stat.st_ino as i64, stat.st_size, stat.st_ctime, stat.st_ctime_nsec];
+        Ok(Ok((source, digest::of(&identity.map(i64::to_be_bytes).concat()))))
     }
 
     /// Checks that Prosody loads a file with this metadata (`core/modulemanager.lua`, `load_filter_cb`). The error is
@@ -431,51 +498,6 @@ fn is_plain(name: &str) -> bool {
 /// Whether the error means that the file does not exist.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// Reads a module's file, up to [`LONGEST`] bytes. Never blocks, whatever the file is. Returns the module and its digest,
-/// or the problem of a file that is not a module, but that Prosody loads all the same.
-///
-/// # Errors
-///
-/// If the file cannot be opened; Prosody then tries the next place. A file that can be opened but not read makes
-/// Prosody exit: `pluginloader` passes nil to `load_filter_cb`, which does not expect it.
-fn read(path: &Path) -> io::Result<Result<(ModuleSource, u64), Problem>> {
-    let problem =
-        |why: &str, is_fatal| Ok(Err(Problem { what: format!("{} {why}", path.display()), is_fatal }));
-    let never_ends =
-        || problem("is no regular file, and Prosody would wait for its end for ever: remove it", true);
-    let file = trusted_file::open(path, Links::All)?;
-    let (stat, kind) = (file.stat, file.kind());
-    match kind {
-        Kind::Directory => {
-            return problem(
-                "is a directory, and that ends Prosody (Docker makes one where the file to mount does not exist): \
-                 remove it, or correct the mount",
-                true,
-            );
-        }
-        Kind::Fifo => return never_ends(),
-        _ => {}
-    }
-    let content = match file.read(LONGEST) {
-        Ok(content) => content,
-        Err(Error::TooLarge) if kind == Kind::Regular => {
-            return problem(
-                "is larger than 1 MiB, which no module is: what it needs is not looked for",
-                false,
-            );
-        }
-        Err(Error::TooLarge) => return never_ends(),
-        Err(_) => return problem("can be opened and not read, and that ends Prosody: remove it", true),
-    };
-    let source = source::read(&content);
-    if !source.is_lua {
-        return problem("is not Lua, and Prosody cannot load it: replace or remove it", false);
-    }
-    // These values change whenever the content does, and are known already.
-    let identity = [stat.st_ino as i64, stat.st_size, stat.st_ctime, stat.st_ctime_nsec];
-    Ok(Ok((source, digest::of(&identity.map(i64::to_be_bytes).concat()))))
 }
 
 #[cfg(test)]
@@ -843,6 +865,27 @@ mod tests {
         assert_eq!(large, [format!("own/mod_large.lua {too_large}")]);
         assert_eq!(longer, [format!("own/mod_longer.lua {too_large}")]);
         assert_eq!([longest, null], [Vec::<String>::new(), Vec::new()]);
+    }
+
+    #[test]
+    fn a_module_with_too_many_needs_is_reported_and_the_others_are_followed() {
+        let needs =
+            |count: usize| -> String { (0..count).map(|n| format!("module:depends'n{n}'\n")).collect() };
+        let place = TestDir::new();
+        place.write("own/mod_many.lua", needs(8_000));
+        place.write("own/mod_more.lua", needs(40_000));
+        let path = place.path().to_owned();
+        let [many, more, again] = before_deadline(move || {
+            let modules = modules(&path);
+            ["many", "more", "many"].map(|module| {
+                let found = modules.find(module);
+                (found.source.modules.len(), messages(&path, &modules, &found))
+            })
+        });
+        assert_eq!((many, again), ((8_000, Vec::new()), (8_000, Vec::new())));
+        let why = "own/mod_more.lua is not looked at for what it needs: together, the modules have more than 32 MiB or \
+                   32,768 needs";
+        assert_eq!(more, (0, vec![why.to_owned()]));
     }
 
     #[test]

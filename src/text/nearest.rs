@@ -1,5 +1,8 @@
 //! The nearest known word, for "did you mean".
 
+/// After this many unknown names, no nearest ones are searched for, so that any number of them is cheap.
+pub const MOST_HINTS: usize = 100;
+
 /// Finds the choice that is nearest to `word`, ignoring case, or none.
 ///
 /// A choice is near if it differs by at most a third of the word's letters (at least one) that are dropped, added,

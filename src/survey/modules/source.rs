@@ -3,6 +3,8 @@
 //! The source is split into tokens ([`crate::lua::tokens`]) and not run. So comments and strings are not mistaken for
 //! code, but a name that is built at run time is not seen.
 
+use std::collections::HashMap;
+
 use crate::lua::tokens::Token::{Name, Symbol, Text};
 use crate::lua::tokens::Tokens;
 
@@ -48,17 +50,21 @@ pub struct Need {
 pub struct Needs {
     /// The needs so far.
     pub list: Vec<Need>,
+    places: HashMap<String, usize>,
 }
 
 impl Needs {
     /// Adds a need. A repeated need is conditional, or soft, only if it is so each time.
     pub fn add(&mut self, name: &str, is_conditional: bool, is_soft: bool) {
-        match self.list.iter_mut().find(|need| need.name == name) {
-            Some(need) => {
-                need.is_conditional &= is_conditional;
-                need.is_soft &= is_soft;
+        match self.places.get(name) {
+            Some(place) => {
+                self.list[*place].is_conditional &= is_conditional;
+                self.list[*place].is_soft &= is_soft;
             }
-            None => self.list.push(Need { name: name.to_owned(), is_conditional, is_soft }),
+            None => {
+                self.places.insert(name.to_owned(), self.list.len());
+                self.list.push(Need { name: name.to_owned(), is_conditional, is_soft });
+            }
         }
     }
 }
