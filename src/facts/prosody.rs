@@ -15,6 +15,7 @@ use nix::unistd::geteuid;
 
 use crate::exit_status::{ExitStatus, Failure};
 use crate::lua;
+use crate::os::system;
 use crate::os::trusted_file::{self, Error::Refused, LARGEST, Links};
 use crate::os::users::User;
 
@@ -219,8 +220,8 @@ impl Prosody {
         self.version.at_least(13, 0)
     }
 
-    /// A command that runs Prosody's Lua interpreter as a user, with only these variables. `LUA_INIT*` is removed,
-    /// because Lua executes it. As root, the command also drops our groups.
+    /// A command that runs Prosody's Lua interpreter as a user without capabilities and, if we are root, without our
+    /// groups. It gets only these variables, without `LUA_INIT*`, which Lua would execute.
     ///
     /// # Errors
     ///
@@ -234,6 +235,7 @@ impl Prosody {
         if geteuid().is_root() {
             command.gid(user.gid).uid(user.uid);
         }
+        system::without_capabilities(&mut command);
         Ok(command)
     }
 
@@ -260,6 +262,7 @@ impl Prosody {
 mod tests {
     use super::*;
     use crate::tests::TestDir;
+    use nix::unistd::getegid;
 
     /// Prosody's files in Debian's layout, below a temporary directory.
     fn install(directory: &TestDir, version: Option<&str>) {
@@ -292,6 +295,36 @@ mod tests {
         assert_eq!(prosody.plugin_dir, directory.path().join("lib/modules"));
         assert_eq!(prosody.data_dir, Some(PathBuf::from("/var/lib/prosody")));
         assert_eq!(prosody.interpreter, Some(PathBuf::from("lua5.4")));
+    }
+
+    #[test]
+    fn lua_runs_as_the_user_without_capabilities() {
+        let directory = TestDir::new();
+        install(&directory, Some("13.0.1"));
+        let mut prosody = find(Some(directory.path().join("bin").as_os_str())).unwrap();
+        prosody.interpreter = Some("/bin/cat".into());
+        let is_root = geteuid().is_root();
+        let users = if is_root {
+            vec![(12345, 1234), (0, 0)]
+        } else {
+            vec![(geteuid().as_raw(), getegid().as_raw())]
+        };
+        for (uid, gid) in users {
+            let mut lua = prosody.lua_command(&User { name: None, uid, gid }, &[]).unwrap();
+            let status = String::from_utf8(lua.arg("/proc/self/status").output().unwrap().stdout).unwrap();
+            let has = |line: &str| {
+                assert!(status.lines().any(|other| other.trim_end() == line), "{line:?}: {status}")
+            };
+            has(&format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}"));
+            has(&format!("Gid:\t{gid}\t{gid}\t{gid}\t{gid}"));
+            for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+                has(&format!("{set}:\t{:016x}", 0));
+            }
+            has("NoNewPrivs:\t1");
+            if is_root {
+                has("Groups:");
+            }
+        }
     }
 
     #[test]

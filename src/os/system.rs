@@ -5,14 +5,15 @@
 
 use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int, c_ulong};
+use nix::sys::prctl;
 use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
 
 /// Lets other runnable processes run first, sched_yield(2).
 pub fn yield_to_others() {
@@ -236,6 +237,18 @@ pub fn set_capabilities(capabilities: Capabilities) -> nix::Result<()> {
         libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), std::ptr::from_ref(&words))
     })
     .map(drop)
+}
+
+/// Makes a command's process give up all capabilities, and any way to gain some (`no_new_privs`), before its program
+/// starts, but after it has become another user.
+pub fn without_capabilities(command: &mut Command) -> &mut Command {
+    // SAFETY: it runs in the new process, and makes two system calls without memory of the heap or locks.
+    unsafe {
+        command.pre_exec(|| {
+            set_capabilities(0)?;
+            Ok(prctl::set_no_new_privs()?)
+        })
+    }
 }
 
 /// The addresses of a host, sorted, each once. A silent name server takes a second.

@@ -15,12 +15,14 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use self::source::ModuleSource;
 use crate::digest;
 use crate::facts::Facts;
 use crate::facts::prosody::Prosody;
 use crate::lua::tokens::{Token, Tokens};
+use crate::os::process;
 use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
 use crate::os::users::User;
 use crate::text::reason;
@@ -38,6 +40,9 @@ const NEED: u64 = 1024;
 
 /// With more names than this, a directory gets a message, because the names are read at every start.
 const MANY: usize = 10_000;
+
+/// The time for Lua to look for libraries. Usually it takes some milliseconds.
+const LUA_LIMIT: Duration = Duration::from_secs(10);
 
 /// Libraries that are built into Lua since 5.2, so that there is no file.
 const BUILT_IN: [&str; 9] = ["_G", "coroutine", "debug", "io", "math", "os", "package", "string", "table"];
@@ -221,10 +226,18 @@ impl Modules {
     }
 
     /// The Lua libraries among `libraries` that cannot be loaded. If Lua must be asked, it runs as `user`.
-    pub fn missing_lua_libraries<'a>(&self, libraries: &BTreeSet<&'a str>, user: &User) -> BTreeSet<&'a str> {
+    ///
+    /// # Errors
+    ///
+    /// A message if Lua does not answer in time. If it fails otherwise, no library counts as missing.
+    pub fn missing_lua_libraries<'a>(
+        &self,
+        libraries: &BTreeSet<&'a str>,
+        user: &User,
+    ) -> Result<BTreeSet<&'a str>, String> {
         let unknown: Vec<&str> =
             libraries.iter().copied().filter(|library| !self.has_lua_library(library)).collect();
-        if unknown.is_empty() { BTreeSet::new() } else { self.ask_lua(&unknown, user) }
+        if unknown.is_empty() { Ok(BTreeSet::new()) } else { self.ask_lua(&unknown, user, LUA_LIMIT) }
     }
 
     /// Looks in the default places of Debian's Lua and of upstream Lua.
@@ -252,9 +265,13 @@ impl Modules {
         all.any(|(folder, files)| files.iter().any(|file| folder.join(file).is_file()))
     }
 
-    /// Asks Prosody's own Lua interpreter, which may be configured with other places. If it fails, no library counts as
-    /// missing. There is no deadline: it opens the same files as for Prosody, so Prosody would block on them too.
-    fn ask_lua<'a>(&self, libraries: &[&'a str], user: &User) -> BTreeSet<&'a str> {
+    /// Asks Prosody's own Lua interpreter, which may be configured with other places.
+    fn ask_lua<'a>(
+        &self,
+        libraries: &[&'a str],
+        user: &User,
+        limit: Duration,
+    ) -> Result<BTreeSet<&'a str>, String> {
         // A C library `a` may contain `a.b` (Lua 5.4 manual, package.searchers).
         const SCRIPT: &str = "for _, name in ipairs(arg) do \
              if not (package.preload[name] or package.loaded[name] or package.searchpath(name, package.path) \
@@ -264,16 +281,23 @@ impl Modules {
             |name: &OsString| name.to_str().is_some_and(|name| name == "PATH" || name.starts_with("LUA_"));
         let environment: Vec<_> = std::env::vars_os().filter(|(name, _)| is_path(name)).collect();
         let Ok(mut lua) = self.prosody.lua_command(user, &environment) else {
-            return BTreeSet::new();
+            return Ok(BTreeSet::new());
         };
-        let answer =
-            lua.args(["-e", SCRIPT, "-"]).args(libraries).stdin(Stdio::null()).stderr(Stdio::null()).output();
-        let Some(answer) = answer.ok().filter(|answer| answer.status.success()) else {
-            return BTreeSet::new();
+        lua.args(["-e", SCRIPT, "-"]).args(libraries).stderr(Stdio::null());
+        let answer = match process::output(&mut lua, b"", limit) {
+            Ok(answer) if answer.status.success() => answer,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                return Err(format!(
+                    "{} did not answer within {} s and was killed: Lua libraries that modules need are not looked for",
+                    lua.get_program().to_string_lossy(),
+                    limit.as_secs()
+                ));
+            }
+            _ => return Ok(BTreeSet::new()),
         };
         let answer = String::from_utf8_lossy(&answer.stdout);
         let missing: HashSet<&str> = answer.lines().collect();
-        libraries.iter().copied().filter(|library| missing.contains(library)).collect()
+        Ok(libraries.iter().copied().filter(|library| missing.contains(library)).collect())
     }
 
     /// Searches the directories in order for a file, as `pluginloader.load_resource` does.
@@ -512,7 +536,6 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::sync::mpsc;
     use std::thread;
-    use std::time::Duration;
 
     /// The directories with modules below a test's directory, in search order.
     const FOLDERS: [&str; 4] = ["installed", "own", "lib/modules", "collection"];
@@ -1027,6 +1050,7 @@ mod tests {
     fn missing(modules: &Modules, libraries: &[&'static str]) -> Vec<&'static str> {
         modules
             .missing_lua_libraries(&libraries.iter().copied().collect(), &User::current())
+            .unwrap()
             .into_iter()
             .collect()
     }
@@ -1061,6 +1085,28 @@ mod tests {
         assert_eq!(missing(&of("13.0.1"), &all), not_there);
         assert_eq!(missing(&of("13.0.1"), &["prosody.util.own"]), Vec::<&str>::new());
         assert_eq!(missing(&of("0.12.3"), &["prosody.util.own"]), ["prosody.util.own"]);
+    }
+
+    #[test]
+    fn lua_is_killed_if_it_does_not_answer_in_time() {
+        let place = TestDir::new();
+        let process_file = place.path().join("pid");
+        place.write("sleeps", format!("#!/bin/sh\necho $$ >{}\nsleep 1000\n", process_file.display()));
+        place.set_mode("sleeps", 0o755);
+        let mut prosody = prosody(place.path(), "13.0.1");
+        prosody.interpreter = Some(place.path().join("sleeps"));
+        let modules = modules_of(place.path(), &prosody);
+        let limit = Duration::from_secs(1);
+        let warning =
+            before_deadline(move || modules.ask_lua(&["no.such"], &User::current(), limit)).unwrap_err();
+        assert!(warning.contains("/sleeps did not answer within 1 s and was killed: "), "{warning}");
+        let pid = fs::read_to_string(process_file).unwrap();
+        let stat = format!("/proc/{}/cmdline", pid.trim());
+        before_deadline(move || {
+            while fs::read(&stat).is_ok_and(|line| !line.is_empty()) {
+                thread::yield_now()
+            }
+        });
     }
 
     #[test]

@@ -79,8 +79,12 @@ impl Findings {
         }
         let libraries = findings.modules.values().flat_map(|module| &module.lua_libraries);
         let libraries = libraries.map(|(name, _)| name.as_str()).collect();
-        let missing = search.missing_lua_libraries(&libraries, &facts.identity);
-        findings.missing_lua_libraries = missing.into_iter().map(str::to_owned).collect();
+        match search.missing_lua_libraries(&libraries, &facts.identity) {
+            Ok(missing) => {
+                findings.missing_lua_libraries = missing.into_iter().map(str::to_owned).collect();
+            }
+            Err(problem) => findings.problems.push(problem),
+        }
         for folder in search.folders {
             if folder.path.is_dir() {
                 findings.folders.push((folder.path.components().collect(), folder.names.is_some()));
