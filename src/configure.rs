@@ -73,6 +73,8 @@ pub struct PlanRequest {
     pub user: Option<User>,
     /// Whether to include the modules that Prosody loads itself, and the needs of Prosody's own modules.
     pub whole: bool,
+    /// Whether to give the data directory to Prosody's user, unless there are errors. Modules in it are found only then.
+    pub prepares_data_dir: bool,
     /// The directory of a running server's certificates. The server keeps them if no others are found.
     pub served_certificates: Option<PathBuf>,
 }
@@ -85,6 +87,7 @@ impl PlanRequest {
             generation: None,
             user: None,
             whole: false,
+            prepares_data_dir: false,
             served_certificates: None,
         }
     }
@@ -99,7 +102,8 @@ impl PlanRequest {
 ///
 /// # Errors
 ///
-/// 78 with all errors of the report; 127 if Prosody is not installed; 77 if it cannot run as the chosen user.
+/// 78 with all errors of the report; 127 if Prosody is not installed; 77 if it cannot run as the chosen user; those of
+/// [`apply::prepare_data_dir`].
 pub fn make_plan(
     settings: &Settings,
     places: Places,
@@ -117,6 +121,9 @@ pub fn make_plan(
     };
     let now = OffsetDateTime::now_utc();
     let intent = intent::decide(settings, &facts, request.whole, &mut report);
+    if request.prepares_data_dir && report.errors().is_empty() {
+        apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
+    }
     let findings = survey(&intent, &facts, scanned, request.served_certificates.as_deref(), now);
     let next = || next_generation(&facts.runtime_dir);
     let generation = request.generation.clone().unwrap_or_else(next);
@@ -204,7 +211,8 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         return Ok(ready);
     }
 
-    let (facts, mut plan, report) = make_plan(&settings, places, report, &PlanRequest::to_apply(), scanned)?;
+    let request = PlanRequest { prepares_data_dir: true, ..PlanRequest::to_apply() };
+    let (facts, mut plan, report) = make_plan(&settings, places, report, &request, scanned)?;
     if is_server {
         log_report(&report);
         plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
@@ -213,7 +221,6 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         tracing::warn!("{problem}");
         plan::add_warning(&mut plan.state, &problem);
     }
-    apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
     if is_server {
         apply::prepare_log_dir(&facts.identity);
     }

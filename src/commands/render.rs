@@ -37,6 +37,7 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     let request = PlanRequest {
         secrets,
         generation,
+        prepares_data_dir: !shows && output.is_none(),
         served_certificates: served_certificates(&places),
         ..PlanRequest::to_apply()
     };
@@ -56,7 +57,6 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     } else if let Some(directory) = output {
         apply::write_to(&directory, &plan)?;
     } else {
-        apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
         apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
         print(&format!("{}\n", plan.main_file().display()))?;
     }

@@ -279,6 +279,33 @@ fn what_only_root_may_read_does_not_count() {
     seen.report();
 }
 
+/// A data directory of root's is given to Prosody's user before modules in it are looked for.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn modules_in_a_new_data_directory_are_found() {
+    let (data, empty) = (Volume::new(), Volume::new());
+    let script = format!(
+        "cd /volume; mkdir -p custom_plugins/mod_hello; printf '%s' '{}' >custom_plugins/mod_hello/mod_hello.lua; \
+         chown -R 0:0 .; chmod 0700 .",
+        OWN.trim().replace('\'', "'\\''")
+    );
+    data.prepare(TRIXIE, &script);
+    let recipe = |volume: &Volume| {
+        Recipe::new(TRIXIE)
+            .env("PROSODY_DOMAIN", DOMAIN)
+            .env("PROSODY_UID", "1000")
+            .volume(volume, "/var/lib/prosody")
+    };
+    let mut seen = Observations::default();
+    let server = recipe(&data).env("PROSODY_MODULES_ENABLED", "hello").serve();
+    let logs = server.logs();
+    seen.that("the module is loaded", logs.contains("the user's own"), &logs);
+    let server = recipe(&empty).serve();
+    let logs = server.logs();
+    seen.that("there is no warning", !logs.contains("custom_plugins"), &logs);
+    seen.report();
+}
+
 /// What Docker makes of a mount whose file does not exist. Prosody itself ends with a traceback there.
 #[test]
 #[ignore = "needs Docker and the images: make test"]
