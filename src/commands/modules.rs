@@ -1,6 +1,7 @@
 //! Lists the modules that a start would load, and searches the collection.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
@@ -12,10 +13,11 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{Facts, Places};
 use crate::intent::modules::Role;
 use crate::os::privileges;
-use crate::plan::modules::Module;
+use crate::plan::modules::{Module, unusable_reasons};
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
+use crate::survey::modules::closure::Findings;
 use crate::survey::modules::readme;
 use crate::survey::modules::{ModuleOrigin, Modules};
 use crate::text::{nearest_few, several};
@@ -110,9 +112,9 @@ fn as_object(module: &Module) -> Value {
 struct Entry {
     name: String,
     summary: String,
-    /// Its origin if it is enabled, which may not be the collection.
+    /// Its origin if it is enabled, which may not be the collection. `None` if a start would refuse it.
     origin: Option<ModuleOrigin>,
-    /// The reason why another origin is used, or why it will not load.
+    /// The reason why a start would refuse it, or why another origin is used.
     problem: Option<String>,
     /// Its path in the collection.
     path: String,
@@ -135,14 +137,17 @@ fn search(
     let facts = Facts::gather(settings, places, None)?;
     let words = words(word);
     // As Prosody's user, because its links must not give access to other users' files.
-    let (modules, hits, others, hint) = privileges::as_user(&facts.identity, || {
+    let (problems, hits, others, hint) = privileges::as_user(&facts.identity, || {
         let modules = Modules::of(&facts, false);
+        let found = modules.collection();
+        let findings = Findings::follow(&modules, found.keys().cloned().collect(), &facts.identity);
+        let entries = found.into_iter().map(|(name, path)| Entry::new(name, &path, &findings, &facts));
         let is_hit = |entry: &Entry| words.iter().all(|word| entry.has(word));
-        let (hits, others): (Vec<Entry>, Vec<Entry>) = collection(&modules).partition(is_hit);
+        let (hits, others): (Vec<Entry>, Vec<Entry>) = entries.partition(is_hit);
         let hint = if hits.is_empty() { hint(&words, &others, &modules) } else { String::new() };
-        (modules, hits, others, hint)
+        (findings.problems, hits, others, hint)
     });
-    modules.folders.iter().flat_map(|folder| &folder.problem).for_each(|problem| tracing::warn!("{problem}"));
+    problems.iter().for_each(|problem| tracing::warn!("{problem}"));
     if as_json {
         print_json(hits.iter().map(Entry::as_object).collect())?;
     } else if !hits.is_empty() {
@@ -167,28 +172,24 @@ fn words(text: &str) -> Vec<String> {
     words.map(|word| word.strip_prefix("mod_").unwrap_or(&word).to_owned()).collect()
 }
 
-/// All modules of the collection, by name.
-fn collection(modules: &Modules) -> impl Iterator<Item = Entry> {
-    modules.collection().into_iter().map(|(name, path)| {
-        let found = modules.find(&name);
-        let problems: Vec<&str> = found
-            .problem
-            .iter()
-            .map(|problem| &problem.what)
-            .chain(&found.skipped)
-            .map(String::as_str)
-            .collect();
-        Entry {
-            summary: readme::summary(&path),
-            origin: found.file.as_ref().map(|file| file.origin),
+impl Entry {
+    fn new(name: String, path: &Path, findings: &Findings, facts: &Facts) -> Self {
+        let found = findings.module(&name).map(|module| module.found.clone()).unwrap_or_default();
+        let refused = unusable_reasons(&name, findings, &facts.prosody.version);
+        let origin = found.file.filter(|_| refused.is_empty()).map(|file| file.origin);
+        // The reasons against the files that were tried say more than that there is none.
+        let tried = found.problem.map(|problem| problem.what).into_iter().chain(found.skipped);
+        let tried: Vec<String> = tried.collect();
+        let problems = if tried.is_empty() { refused } else { tried };
+        Self {
+            summary: readme::summary(path),
+            origin,
             problem: (!problems.is_empty()).then(|| problems.join("; ")),
             path: path.to_string_lossy().into_owned(),
             name,
         }
-    })
-}
+    }
 
-impl Entry {
     fn text(&self) -> String {
         format!("{} {}", self.name, self.summary).to_lowercase()
     }

@@ -73,6 +73,8 @@ pub struct Modules {
     pub reads_prosodys_modules: bool,
     /// `PROSODY_MODULES_DISABLED`, without modules that are also enabled.
     pub disabled: Vec<String>,
+    /// The modules in `modules_disabled` of virtual hosts.
+    pub disabled_on_hosts: Vec<String>,
     /// Another image's end-to-end encryption policy, which needs a module.
     pub e2e_policy: Option<E2ePolicy>,
     /// The variable for enabled modules.
@@ -252,6 +254,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     options.insert(ENABLED.into(), enabled.iter().map(|(name, _)| *name).collect());
     Modules {
         requests: Vec::new(),
+        disabled_on_hosts: Vec::new(),
         reads_prosodys_modules: false,
         disabled: disabled.into_iter().map(str::to_owned).collect(),
         enabled: enabled.iter().map(|(name, by)| ModuleRequest::new(*name, by, Role::Enabled)).collect(),
@@ -287,10 +290,11 @@ impl Modules {
         with_autoloaded: bool,
         report: &mut Report,
     ) {
-        let hosts_disable =
-            hosts.virtual_hosts.iter().any(|host| host.options.contains_key("modules_disabled"));
+        let disabled =
+            hosts.virtual_hosts.iter().flat_map(|host| names_in(&host.options, "modules_disabled"));
+        self.disabled_on_hosts = disabled.map(|(name, _)| name).collect();
         self.reads_prosodys_modules =
-            with_autoloaded || settings.modules.modules_disabled.is_some() || hosts_disable;
+            with_autoloaded || !self.disabled.is_empty() || !self.disabled_on_hosts.is_empty();
         self.requests = Requests::find(settings, hosts, options, &self.enabled, with_autoloaded);
         find_conflicts(&self.requests, settings, hosts, report);
     }

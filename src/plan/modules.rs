@@ -142,6 +142,38 @@ fn serves_rooms(found: &Findings, name: &str) -> bool {
     name.starts_with("muc_") || found.module(name).is_some_and(needs_rooms)
 }
 
+/// The reasons why Prosody could not load a module, if there are any: the errors of a start that enables it.
+pub fn unusable_reasons(name: &str, found: &Findings, version: &Version) -> Vec<String> {
+    let request = [ModuleRequest::new(name, "", Role::Enabled)];
+    let closure = Closure::of(&request, found, version);
+    let mut report = Report::default();
+    (0..closure.modules.len()).for_each(|place| closure.report_module(place, &mut report));
+    closure.report_missing_lua_libraries(&mut report);
+    report.errors().iter().map(|error| error.to_string().trim_start_matches(": ").to_owned()).collect()
+}
+
+/// Modules that guides still name: what to do, and whether that is true only since Prosody 13.0. Prosody's change log
+/// and the README of each module say so.
+const FORMER: [(&str, &str, bool); 8] = [
+    (
+        "http_upload",
+        "it is `http_file_share` now: leave it out; PROSODY_DOMAIN serves that, or HOST:http_file_share in \
+         PROSODY_COMPONENTS",
+        false,
+    ),
+    ("vcard_muc", "it is built into `muc` since 13.0: leave it out", true),
+    ("mam_muc", "it is `muc_mam` since 0.11: correct the name", false),
+    ("pep_vcard_avatar", "`vcard_legacy`, of the default set, does this since 0.11: leave it out", false),
+    ("profile", "`vcard4` and `vcard_legacy`, of the default set, do this since 0.11: leave it out", false),
+    ("bookmarks2", "it is `bookmarks`, of the default set, since 0.12: leave it out", false),
+    (
+        "privacy",
+        "it is gone since 0.10: leave it out; `blocklist`, of the default set, blocks contacts",
+        false,
+    ),
+    ("compression", "it is gone since 0.10: leave it out", false),
+];
+
 /// Resolves the requests to files and dependencies. Errors and warnings go to the report.
 pub fn resolve(
     wanted: &Modules,
@@ -158,7 +190,7 @@ pub fn resolve(
     }
     closure.report_missing_lua_libraries(report);
     if wanted.reads_prosodys_modules {
-        report_disabled_needs(&closure, wanted, hosts, report);
+        check_disabled(&closure, wanted, hosts, report);
     }
     found.problems.iter().for_each(|problem| report.warning(problem.clone()));
     let modules = closure.modules.iter().filter_map(|module| found.module(&module.name));
@@ -336,7 +368,11 @@ impl<'a> Closure<'a> {
         let version = self.version;
         let why = if skipped.is_empty() {
             let what_to_do = match direct {
-                Some(_) => self.hint(short, prefix),
+                Some(_) => self.hint(
+                    short,
+                    prefix,
+                    "correct the name, or put the module into a folder of PROSODY_PLUGIN_PATHS",
+                ),
                 None => format!("put it into a folder of PROSODY_PLUGIN_PATHS, or {}", self.advice(place)),
             };
             format!("for Prosody {version} in {}; {what_to_do}", self.searched())
@@ -392,15 +428,28 @@ impl<'a> Closure<'a> {
         folders.collect::<Vec<_>>().join(", ")
     }
 
-    /// Suggests similar names for a missing module, or another solution.
-    fn hint(&self, name: &str, prefix: &str) -> String {
+    /// Suggests a solution for a missing module: the one for a former module, similar names, or `otherwise`.
+    fn hint(&self, name: &str, prefix: &str, otherwise: &str) -> String {
+        let is_13 = self.version.at_least(13, 0);
+        let former = FORMER.iter().find(|(former, _, since_13)| *former == name && (is_13 || !since_13));
+        if let Some((_, hint, _)) = former.filter(|_| prefix.is_empty()) {
+            return (*hint).to_owned();
+        }
         let left = self.hints.get();
         self.hints.set(left.saturating_sub(1));
         let all = self.found.names.iter().filter(|_| left > 0).filter_map(|name| name.strip_prefix(prefix));
         let near: Vec<String> = nearest_few(name, all).iter().map(|name| format!("`{name}`")).collect();
         match &near[..] {
-            [] => "correct the name, or put the module into a folder of PROSODY_PLUGIN_PATHS".to_owned(),
+            [] => otherwise.to_owned(),
             _ => format!("did you mean {}?", near.join(" or ")),
+        }
+    }
+
+    /// Warns if a disabled module does not exist. `what` is the setting, and the host if it is only for one.
+    fn report_unknown(&self, what: &str, name: &str, report: &mut Report) {
+        if self.found.module(name).is_some_and(|module| module.file().is_none()) {
+            let hint = self.hint(name, "", "correct the name, or leave it out");
+            report.setting_warning(format!("{what}there is no module `{name}` to disable; {hint}"));
         }
     }
 
@@ -479,8 +528,8 @@ fn find_unused_providers(requests: &[ModuleRequest], report: &mut Report) {
     }
 }
 
-/// Warns about disabled modules that other modules depend on.
-fn report_disabled_needs(closure: &Closure, wanted: &Modules, hosts: &ServedHosts, report: &mut Report) {
+/// Warns about disabled modules that do not exist, or that other modules depend on.
+fn check_disabled(closure: &Closure, wanted: &Modules, hosts: &ServedHosts, report: &mut Report) {
     let everywhere = closure.loaded(|role| *role != Role::Available);
     // Modules that are only left out of the list load for a component on that component alone.
     let is_component = |host: &str| hosts.components.iter().any(|component| component.name == host);
@@ -489,7 +538,11 @@ fn report_disabled_needs(closure: &Closure, wanted: &Modules, hosts: &ServedHost
         Role::EnabledOn(host) => !is_component(host),
         _ => true,
     });
-    for name in wanted.disabled.iter().filter(|name| closure.places.contains_key(name.as_str())) {
+    for name in &wanted.disabled {
+        closure.report_unknown(&format!("{}: ", wanted.disabled_by), name, report);
+        if !closure.places.contains_key(name.as_str()) {
+            continue;
+        }
         let what = format!("{}: {name}", wanted.disabled_by);
         let or = format!(": disable these too, or leave {name} enabled");
         let (loaded, certain, possible) = match is_in_default_set(name) {
@@ -515,7 +568,9 @@ fn report_disabled_needs(closure: &Closure, wanted: &Modules, hosts: &ServedHost
             _ => false,
         });
         for name in &off {
-            let what = format!("{}: on {}, {name}", wanted.hosts_by, host.name);
+            let place = format!("{}: on {}, ", wanted.hosts_by, host.name);
+            closure.report_unknown(&place, name, report);
+            let what = format!("{place}{name}");
             let certain = ["is disabled and needed by", ", which will not load there: disable these too"];
             let possible = ["is disabled and may be needed by", ": disable these too"];
             report_needs(&what, name, &loaded, &off, certain, possible, report);

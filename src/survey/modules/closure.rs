@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use super::source::{Need, Needs};
 use super::{File, Found, ModuleOrigin, Modules};
 use crate::facts::Facts;
-use crate::intent::modules::{self as wanted, ModuleRequest};
+use crate::intent::modules as wanted;
+use crate::os::users::User;
 
 /// The modules that the survey looked for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,7 +19,7 @@ pub struct Findings {
     pub folders: Vec<(PathBuf, bool)>,
     /// The Lua libraries that cannot be loaded.
     pub missing_lua_libraries: BTreeSet<String>,
-    /// The names of all modules, if a module that the operator named is missing; else empty.
+    /// The names of all modules, if one that the operator named or disabled is missing; else empty.
     pub names: BTreeSet<String>,
     /// Messages about the directories, one sentence each.
     pub problems: Vec<String>,
@@ -55,11 +56,25 @@ impl Findings {
     /// Finds every requested module and everything that it needs, with the privileges of the current user.
     pub fn gather(wanted: &wanted::Modules, facts: &Facts) -> Self {
         let search = Modules::of(facts, wanted.reads_prosodys_modules);
-        let mut findings = Findings::default();
         // Prosody has every module that was not chosen by name, but a custom one may replace it.
         let looks_at_all = wanted.reads_prosodys_modules || search.has_custom();
         let requests = wanted.requests.iter().filter(|request| looks_at_all || !request.is_default);
-        let mut queue: VecDeque<String> = requests.map(|request| request.name.clone()).collect();
+        let disabled = wanted.disabled.iter().chain(&wanted.disabled_on_hosts);
+        let names = requests.map(|request| &request.name).chain(disabled.clone());
+        let mut findings = Self::follow(&search, names.cloned().collect(), &facts.identity);
+        let named = wanted.requests.iter().filter(|request| request.is_named()).map(|request| &request.name);
+        if named
+            .chain(disabled)
+            .any(|name| findings.module(name).is_some_and(|module| module.file().is_none()))
+        {
+            findings.names = search.names();
+        }
+        findings
+    }
+
+    /// Finds modules and everything that they need. If Lua must be asked for libraries, it runs as `user`.
+    pub fn follow(search: &Modules, mut queue: VecDeque<String>, user: &User) -> Self {
+        let mut findings = Self::default();
         while let Some(name) = queue.pop_front() {
             if let Entry::Vacant(entry) = findings.modules.entry(name) {
                 let name = entry.key();
@@ -71,25 +86,19 @@ impl Findings {
                 entry.insert(module);
             }
         }
-        let is_missing = |request: &ModuleRequest| {
-            request.is_named() && findings.module(&request.name).is_some_and(|module| module.file().is_none())
-        };
-        if wanted.requests.iter().any(is_missing) {
-            findings.names = search.names();
-        }
         let libraries = findings.modules.values().flat_map(|module| &module.lua_libraries);
         let libraries = libraries.map(|(name, _)| name.as_str()).collect();
-        match search.missing_lua_libraries(&libraries, &facts.identity) {
+        match search.missing_lua_libraries(&libraries, user) {
             Ok(missing) => {
                 findings.missing_lua_libraries = missing.into_iter().map(str::to_owned).collect();
             }
             Err(problem) => findings.problems.push(problem),
         }
-        for folder in search.folders {
+        for folder in &search.folders {
             if folder.path.is_dir() {
                 findings.folders.push((folder.path.components().collect(), folder.names.is_some()));
             }
-            findings.problems.extend(folder.problem);
+            findings.problems.extend(folder.problem.clone());
         }
         findings
     }

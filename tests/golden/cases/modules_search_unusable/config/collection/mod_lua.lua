@@ -1,0 +1,1 @@
+local nothing = require "no.such.library"

@@ -1,0 +1,1 @@
+local ok, nothing = pcall(require, "no.such.library")
