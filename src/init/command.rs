@@ -43,13 +43,13 @@ pub enum ProgramKind {
     /// Another program of Prosody's user: the soft limit of open files is raised to the hard limit, core files are
     /// disabled, the umask is 027, and descriptors above 2 are closed.
     Program,
-    /// Any other program. It inherits limits, umask and descriptors unchanged.
+    /// Any other program. It inherits limits, umask, descriptors and signals as this program got them.
     Passthrough,
 }
 
 impl Command {
-    /// Replaces this process with the program, execve(2). No signal is blocked or ignored, except SIGHUP for the
-    /// server.
+    /// Replaces this process with the program, execve(2). For Prosody and its programs, no signal is blocked or ignored,
+    /// except SIGHUP for the server.
     ///
     /// A text file without a `#!` line is run by a shell. Returns only after a failure: with 127 if the program or its
     /// interpreter does not exist, with 126 if it cannot be executed, with 71 if the process cannot be prepared. Call
@@ -122,9 +122,10 @@ impl Command {
 
     /// Sets the limits, descriptors and signals that the program inherits.
     fn prepare_process(&self) -> anyhow::Result<()> {
-        if self.kind != ProgramKind::Passthrough {
-            limit_process()?;
+        if self.kind == ProgramKind::Passthrough {
+            return system::restore_signals().context("restoring signals");
         }
+        limit_process()?;
         for signal in 1..=system::LAST_SIGNAL {
             system::default_disposition(signal);
         }

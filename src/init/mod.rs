@@ -62,10 +62,10 @@ pub enum Cause {
 
 /// Runs `child` in a forked process and acts as its PID 1 until it exits: forwards every signal and reaps every orphan.
 ///
-/// `child` starts without blocked or ignored signals (except SIGPIPE), in its own process group, in the foreground of
-/// the terminal if there is one. It should call [`Command::exec`]; otherwise its process exits with the returned
-/// status. Returns, in the parent only, the child's status, or `128 + n` if signal `n` killed it. Call this first in
-/// `main`: earlier signals are not forwarded.
+/// `child` starts in its own process group, in the foreground of the terminal if there is one, without blocked or
+/// ignored signals (except SIGPIPE), or with tini's style with all signals blocked. It should call [`Command::exec`];
+/// otherwise its process exits with the returned status. Returns, in the parent only, the child's status, or `128 + n`
+/// if signal `n` killed it. Call this first in `main`: earlier signals are not forwarded.
 ///
 /// # Errors
 ///
@@ -89,7 +89,11 @@ pub fn supervise(
             if let Some(terminal) = &terminal {
                 terminal.give_to(getpid());
             }
-            end_child(child)
+            match options.message_style {
+                MessageStyle::Entrypoint => end_child(child),
+                // As in tini, no signal takes effect before `exec` restores the signals.
+                MessageStyle::Tini { .. } => process::exit(child().code().into()),
+            }
         }
         ForkResult::Parent { child } => {
             let _ = setpgid(child, child);
