@@ -18,7 +18,7 @@ use prosody_entrypoint::exit_status::ExitStatus;
 use prosody_entrypoint::init::{self, Cause, Command, InitOptions, ProgramKind, Reload};
 use prosody_entrypoint::os::users::User;
 use prosody_entrypoint::os::watch::{Watch, Watched};
-use prosody_entrypoint::os::{privileges, system};
+use prosody_entrypoint::os::{directory as system_directory, privileges, system};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -601,6 +601,95 @@ fn drop_to_leaves_no_right() {
     for (key, value) in expected {
         assert_eq!(field(&status, key), value, "{key}");
     }
+}
+
+/// Installs a filter of system calls in this process (seccomp(2)) that does `action` to a call with these arguments, by
+/// their positions, and lets all others pass. Returns the call's result.
+fn filter(call: i64, arguments: &[(u32, u32)], action: u32, flags: libc::c_ulong) -> i32 {
+    let load = |offset| (0x20, 0, 0, offset);
+    let mut code = vec![load(0), (0x15, 0, 0, call as u32)];
+    for (position, value) in arguments {
+        code.extend([load(16 + 8 * position), (0x15, 0, 0, *value)]);
+    }
+    // A comparison that fails jumps to the last instruction, which lets the call pass.
+    let length = code.len();
+    for (at, instruction) in code.iter_mut().enumerate().filter(|(_, instruction)| instruction.0 == 0x15) {
+        instruction.2 = (length - at) as u8;
+    }
+    code.extend([(0x06, 0, 0, action), (0x06, 0, 0, 0x7fff_0000)]);
+    let mut code: Vec<libc::sock_filter> =
+        code.into_iter().map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
+    prctl::set_no_new_privs().unwrap();
+    // SAFETY: the program is a live structure, which the kernel copies.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &program) };
+    assert!(result >= 0, "{}", std::io::Error::last_os_error());
+    result as i32
+}
+
+/// Makes a system call with these arguments fail from now on in this process.
+fn refuse(call: i64, arguments: &[(u32, u32)], error: i32) {
+    filter(call, arguments, libc::SECCOMP_RET_ERRNO | error as u32, 0);
+}
+
+/// Makes a system call fail once. A process below this one does it.
+fn refuse_once(call: i64, error: i32) {
+    let listener = filter(call, &[], libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    if let ForkResult::Child = system::fork().unwrap() {
+        prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).unwrap();
+        let (mut error, mut flags) = (error, 0_u32);
+        loop {
+            // struct seccomp_notif: the first word is the id of the call.
+            let mut notice = [0_u64; 10];
+            // SAFETY: the structure has the size in the request's number.
+            assert_eq!(unsafe { libc::ioctl(listener, 0xc050_2100, notice.as_mut_ptr()) }, 0);
+            // struct seccomp_notif_resp: the id, the result, and the error and the flags.
+            let answer = [notice[0], 0, u64::from(-error as u32) | u64::from(flags) << 32];
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::ioctl(listener, 0xc018_2101, answer.as_ptr()) }, 0);
+            (error, flags) = (0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32);
+        }
+    }
+}
+
+#[test]
+fn a_capability_that_cannot_be_dropped_does_not_keep_the_others() {
+    if !root() {
+        return;
+    }
+    let user = User { name: None, uid: 12345, gid: 1234 };
+    let (status, code) = Forked::start(|| {
+        refuse(libc::SYS_prctl, &[(0, libc::PR_CAPBSET_DROP as u32), (1, 5)], libc::EPERM);
+        privileges::drop_to(&user).unwrap();
+        exec(&command("cat", &["/proc/self/status"]))
+    })
+    .end();
+    assert_eq!(code, 0, "{status}");
+    assert_eq!(field(&status, "CapBnd"), "0000000000000020");
+    assert_eq!(field(&status, "CapPrm"), "0000000000000000");
+}
+
+#[test]
+fn a_wait_that_is_interrupted_is_repeated() {
+    let (output, code) = Forked::start(|| {
+        refuse_once(libc::SYS_wait4, libc::EINTR);
+        init::supervise(&InitOptions::entrypoint(), None, || exec(&shell("exit 7"))).unwrap()
+    })
+    .end();
+    assert_eq!(code, 7, "{output}");
+}
+
+#[test]
+fn a_directory_whose_close_fails_is_listed() {
+    let directory = directory("close");
+    fs::write(directory.join("a"), "").unwrap();
+    let (output, code) = Forked::start(|| {
+        refuse(libc::SYS_close, &[], libc::EIO);
+        eprint_raw(&format!("{:?}", system_directory::names(&directory).unwrap()));
+        ExitStatus::SUCCESS
+    })
+    .end();
+    assert_eq!((output.as_str(), code), ("[\"a\"]\n", 0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Executing another program in this process.
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::os::system;
+use crate::os::{directory, system};
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -190,8 +190,7 @@ fn close_descriptors() -> anyhow::Result<()> {
 }
 
 fn close_listed_descriptors() -> anyhow::Result<()> {
-    for entry in fs::read_dir("/proc/self/fd").context("listing /proc/self/fd")? {
-        let name = entry?.file_name();
+    for name in directory::names(Path::new("/proc/self/fd")).context("listing /proc/self/fd")? {
         let descriptor = name.to_str().and_then(|number| number.parse().ok());
         if let Some(descriptor) = descriptor.filter(|&number| number > 2) {
             // The only possible error is that it is closed already.

@@ -172,11 +172,15 @@ pub fn readable_bytes(descriptor: BorrowedFd) -> nix::Result<usize> {
 /// nix's `waitpid` loses the process id of a child that a real-time signal killed.
 pub fn reap() -> nix::Result<Option<(Pid, ExitStatus)>> {
     let mut status = 0;
-    // SAFETY: `status` is a live integer for the kernel to write to.
-    match Errno::result(unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | libc::WUNTRACED) }) {
-        Ok(0) | Err(Errno::ECHILD) => Ok(None),
-        Ok(pid) => Ok(Some((Pid::from_raw(pid), ExitStatus::from_raw(status)))),
-        Err(error) => Err(error),
+    loop {
+        // SAFETY: `status` is a live integer for the kernel to write to.
+        match Errno::result(unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | libc::WUNTRACED) }) {
+            Ok(0) | Err(Errno::ECHILD) => return Ok(None),
+            Ok(pid) => return Ok(Some((Pid::from_raw(pid), ExitStatus::from_raw(status)))),
+            // The kernel does not interrupt this call, but a tracer or a filter of system calls may.
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

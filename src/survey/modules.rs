@@ -22,6 +22,7 @@ use crate::digest;
 use crate::facts::Facts;
 use crate::facts::prosody::Prosody;
 use crate::lua::tokens::{Token, Tokens};
+use crate::os::directory;
 use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
 use crate::os::users::User;
 use crate::text::reason;
@@ -465,8 +466,8 @@ impl Folder {
 
 impl Names {
     fn read(folder: &Path) -> Self {
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries,
+        let names = match directory::names(folder) {
+            Ok(names) => names,
             // Prosody treats such a directory as empty too.
             Err(error) if is_absent(&error) => {
                 return Self { all: Some(HashSet::new()), problem: None };
@@ -480,8 +481,7 @@ impl Names {
                 return Self { all: None, problem: Some(problem) };
             }
         };
-        let all: HashSet<String> =
-            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let all: HashSet<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
         let problem = (all.len() > MANY).then(|| {
             format!(
                 "{} holds {} files, whose names are read at every start: give modules a folder of their own",
