@@ -811,7 +811,7 @@ fn watching(
         eprint_raw(&format!("{cause:?}, {is_relevant}"));
         reload(&watch, &watched)
     };
-    let reload = Reload { run: &run, watch: Some(&watch) };
+    let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE };
     let status = init::supervise(options, Some(reload), || {
         assert_eq!(add().problems, [""; 0]);
         report_signals()
@@ -898,7 +898,7 @@ fn a_reload_that_is_killed_is_not_repeated_for_the_same_change() {
             system::send_signal(Pid::this(), libc::SIGKILL).unwrap();
             unreachable!("the signal has ended this process")
         };
-        let reload = Reload { run: &run, watch: Some(&watch) };
+        let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE };
         let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
             watch.add(|show| show(&directory));
             report_signals()
@@ -906,13 +906,94 @@ fn a_reload_that_is_killed_is_not_repeated_for_the_same_change() {
         status.unwrap()
     });
     assert_eq!(init.line(), "ready");
-    for name in ["a", "b", "c"] {
+    for (name, cause) in [("a", "FilesChanged"), ("b", "Hangup"), ("c", "Hangup")] {
         // One event, and not two that could be told of one by one.
         fs::create_dir(directory.join(name)).unwrap();
-        assert_eq!(init.line(), "FilesChanged");
-        let said = "prosody-entrypoint: the reload was ended by SIGKILL: nothing has changed";
-        assert_eq!(init.line(), said);
+        assert_eq!(init.line(), cause);
+        assert_eq!(init.line(), format!("prosody-entrypoint: the reload was ended by SIGKILL{CATCHES_UP}"));
         eventually("only the command is left", || init.children().len() == 1);
+    }
+    for _ in 0..2 {
+        init.signal(libc::SIGTERM);
+        assert_eq!(init.line(), "15");
+    }
+    assert_eq!(init.code(), 3);
+}
+
+/// How PID 1 goes on where a reload was killed.
+const CATCHES_UP: &str = ", and the server goes on as it was: the next reload reads everything again";
+
+/// PID 1 of a server that writes the numbers of its signals. A reload that finds `trouble` in the watched directory makes
+/// some for itself.
+fn troubled(directory: &Path, limit: Duration, trouble: impl Fn()) -> Forked {
+    Forked::start(|| {
+        let watch = Watch::new().unwrap();
+        let run = |_, cause| {
+            let has_trouble = fs::remove_dir(directory.join("trouble")).is_ok();
+            watch.discard();
+            eprint_raw(&format!("{cause:?}"));
+            if has_trouble {
+                trouble();
+            }
+            ExitStatus::SUCCESS
+        };
+        let reload = Reload { run: &run, watch: Some(&watch), limit };
+        let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
+            watch.add(|show| show(directory));
+            report_signals()
+        });
+        status.unwrap()
+    })
+}
+
+#[test]
+fn a_reload_that_hangs_is_killed_and_the_next_one_tells_the_server() {
+    let directory = directory("hangs");
+    let mut init = troubled(&directory, Duration::from_secs(2), || {
+        loop {
+            nix::unistd::pause();
+        }
+    });
+    assert_eq!(init.line(), "ready");
+    let make = |name| fs::create_dir(directory.join(name)).unwrap();
+    make("trouble");
+    assert_eq!(init.line(), "FilesChanged");
+    assert_eq!(init.line(), "prosody-entrypoint: the reload has not ended within 2 s");
+    assert_eq!(init.line(), format!("prosody-entrypoint: the reload was ended by SIGKILL{CATCHES_UP}"));
+    eventually("only the command is left", || init.children().len() == 1);
+    // Whatever has changed, the server is told.
+    for cause in ["Hangup", "FilesChanged"] {
+        make(cause);
+        assert_eq!(init.line(), cause);
+        assert_eq!(init.line(), "1");
+    }
+    // While SIGHUP waits for a reload that hangs.
+    make("trouble");
+    assert_eq!(init.line(), "FilesChanged");
+    init.signal(libc::SIGHUP);
+    init.line();
+    init.line();
+    for line in ["Hangup", "1"] {
+        assert_eq!(init.line(), line);
+    }
+    for _ in 0..2 {
+        init.signal(libc::SIGTERM);
+        assert_eq!(init.line(), "15");
+    }
+    assert_eq!(init.code(), 3);
+}
+
+#[test]
+fn a_reload_that_is_stopped_goes_on() {
+    let directory = directory("stopped");
+    let mut init = troubled(&directory, DEADLINE, || {
+        system::send_signal(Pid::this(), libc::SIGSTOP).unwrap();
+        eprint_raw("goes on");
+    });
+    assert_eq!(init.line(), "ready");
+    fs::create_dir(directory.join("trouble")).unwrap();
+    for line in ["FilesChanged", "goes on", "1"] {
+        assert_eq!(init.line(), line);
     }
     for _ in 0..2 {
         init.signal(libc::SIGTERM);
@@ -955,7 +1036,7 @@ fn sleeps_while_nothing_happens_to_what_is_watched() {
     let mut init = Forked::start(|| {
         let watch = Watch::new().unwrap();
         let run = |_, _| unreachable!("nothing is reloaded");
-        let reload = Reload { run: &run, watch: Some(&watch) };
+        let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE };
         let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
             watch.add(|show| show(&directory));
             exec(&Command {
@@ -1054,7 +1135,7 @@ fn a_reload_costs_pid_1_no_allocation() {
                 watch.settle(&watch.add(|show| show(&directory)), Duration::ZERO, Duration::ZERO);
                 ExitStatus::SUCCESS
             };
-            let reload = Reload { run: &run, watch: Some(&watch) };
+            let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE };
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
                 watch.add(|show| show(&directory));

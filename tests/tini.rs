@@ -1067,7 +1067,8 @@ fn a_signal_that_was_ignored_or_blocked_before_stays_so_in_the_command() {
         let mut case = case(place, &["-s", "--", "sed", "-n", "/^Sig[BI]/p", "/proc/self/status"]);
         case.before = || {
             // tini would wait for ever where SIGCHLD is ignored.
-            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGSEGV, libc::SIGPIPE, libc::SIGTTIN, 33, LAST] {
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGSEGV, libc::SIGPIPE, libc::SIGTTIN, 33, LAST]
+            {
                 system::ignore(signal);
             }
             let mut set = SigSet::empty();

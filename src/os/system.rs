@@ -6,6 +6,7 @@
 use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int, c_ulong};
 use nix::sys::signal::SigSet;
+use nix::sys::time::TimeSpec;
 use nix::unistd::{ForkResult, Pid};
 use std::collections::BTreeSet;
 use std::io;
@@ -14,6 +15,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Lets other runnable processes run first, sched_yield(2).
 pub fn yield_to_others() {
@@ -132,16 +134,21 @@ pub struct Received {
 }
 
 /// Sleeps until one of these signals, which must be blocked, is pending, and removes it from the queue,
-/// rt_sigtimedwait(2).
+/// rt_sigtimedwait(2). Without a limit, it sleeps for ever.
 ///
 /// Unlike the C library's function, this also receives 32 (SIGCANCEL) and 33.
-pub fn wait_for_signal(signals: &SigSet) -> nix::Result<Received> {
+///
+/// # Errors
+///
+/// EAGAIN after the limit.
+pub fn wait_for_signal(signals: &SigSet, limit: Option<Duration>) -> nix::Result<Received> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::uninit();
-    let forever: *const libc::timespec = std::ptr::null();
+    let limit = limit.map(TimeSpec::from_duration);
+    let time = limit.as_ref().map_or(std::ptr::null(), |limit| std::ptr::from_ref(limit.as_ref()));
     let set = std::ptr::from_ref(signals.as_ref());
-    // SAFETY: the kernel reads the first SET_SIZE bytes of the set, which is larger, and writes one `siginfo_t`.
-    let signal =
-        unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info.as_mut_ptr(), forever, SET_SIZE) };
+    // SAFETY: the kernel reads the first SET_SIZE bytes of the set, which is larger, and a time, if any, and writes one
+    // `siginfo_t`.
+    let signal = unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info.as_mut_ptr(), time, SET_SIZE) };
     // A signal number fits.
     let signal = Errno::result(signal)? as i32;
     // SAFETY: the call succeeded, so it has been written.
