@@ -1,8 +1,9 @@
-//! The operating system: system calls, privileges, files and users, without knowledge of Prosody.
+//! The operating system: system calls, privileges, programs, files and users, without knowledge of Prosody.
 
 pub mod directory;
 pub mod listening;
 pub mod privileges;
+pub mod process;
 pub mod system;
 pub mod trusted_file;
 pub mod users;
