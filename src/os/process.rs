@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 pub fn output(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<Output> {
     // A process group of its own, because a child of the program may hold the output open.
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn()?;
-    let group = Pid::from_raw(child.id().cast_signed());
+    let group = Pid::from_raw(child.id() as i32);
     let stdin = child.stdin.take();
     let (end, ended) = mpsc::channel::<()>();
     thread::scope(|scope| {
