@@ -4,16 +4,17 @@
 //! `prosodyctl` command does it before the start.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{anyhow, ensure};
 use nix::sys::stat::{Mode, umask};
 
 use crate::facts::prosody::Prosody;
 use crate::layout::ACCOUNTS_MODULE as MODULE;
+use crate::os::process;
 use crate::os::users::User;
 use crate::text::several;
 
@@ -50,22 +51,22 @@ pub fn make(
     let command = prosody.lua_command(user, environment);
     match command.and_then(|command| run(command, prosodyctl, accounts)) {
         Ok(lines) => log_output(&lines),
-        Err(error) => tracing::warn!("No account was made: {error:#}"),
+        Err(error) => tracing::warn!("Accounts may be missing: {error:#}"),
     }
 }
 
 fn run(mut lua: Command, prosodyctl: &Path, accounts: &str) -> anyhow::Result<String> {
     lua.arg(format!("-e{}{COMMAND_MAIN}", load_function())).arg(prosodyctl).arg(MODULE);
-    lua.stdin(Stdio::piped()).stdout(Stdio::piped());
     // The same as for the server. Prosody 13.0 sets no umask.
     umask(Mode::from_bits_truncate(0o027));
-    let mut child = lua.spawn().context("running Lua")?;
-    let input = child.stdin.take();
-    // Write in another thread: the configuration may fill the output pipe before Lua reads its input.
-    let output = thread::scope(|scope| {
-        // Ignore errors: if Lua exits without reading, its status shows why.
-        scope.spawn(move || input.map(|mut input| input.write_all(accounts.as_bytes())));
-        child.wait_with_output().context("reading from Lua")
+    // Hashing a password takes some milliseconds, and a provider may be another server.
+    let limit = Duration::from_secs(60 + accounts.lines().count() as u64);
+    let output = process::output(&mut lua, accounts.as_bytes(), limit).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => anyhow!(
+            "prosodyctl did not end within {} s and was killed; does the configuration wait for another server?",
+            limit.as_secs()
+        ),
+        _ => anyhow!("running Lua: {error}"),
     })?;
     ensure!(
         output.status.success(),

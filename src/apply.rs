@@ -500,7 +500,8 @@ fn remove_old_generations(runtime: &OwnedFd, path: &Path) {
     let generations = facts::generations(path);
     let old = generations.len().saturating_sub(KEPT);
     // A running server loads modules through the links of its first generation.
-    let started = Running::in_directory(path).map(|running| running.generation).unwrap_or_default();
+    let Ok(running) = Running::in_directory(path) else { return };
+    let started = running.map(|running| running.generation).unwrap_or_default();
     let old = generations[..old].iter().map(|number| format!("generation-{number}"));
     let old = old.filter(|name| *name != started);
     let is_abandoned = |name: &String| match name.strip_prefix(INCOMPLETE).map(|pid| pid.parse().ok()) {

@@ -22,6 +22,7 @@ use crate::intent;
 use crate::layout::{CERTIFICATES_DIR, CURRENT, MAIN_FILE};
 use crate::log;
 use crate::lua::Secrets;
+use crate::os::directory;
 use crate::os::users::User;
 use crate::os::watch::Watch;
 use crate::plan::{self, Plan};
@@ -268,10 +269,11 @@ fn log_served_hosts(plan: &Plan, facts: &Facts) {
 
 /// The files of a generation that are not in a plan.
 pub fn gone(generation: &Path, plan: &Plan) -> Vec<PathBuf> {
-    let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
+    let is_file =
+        |path: &PathBuf| fs::symlink_metadata(generation.join(path)).is_ok_and(|found| found.is_file());
     let is_planned = |path: &PathBuf| {
         path == Path::new(crate::layout::STATE_FILE) || plan.files.iter().any(|file| file.path == *path)
     };
-    let entries = fs::read_dir(generation).into_iter().flatten().flatten().filter(is_file);
-    entries.map(|entry| PathBuf::from(entry.file_name())).filter(|path| !is_planned(path)).collect()
+    let names = directory::names(generation).unwrap_or_default().into_iter().map(PathBuf::from);
+    names.filter(|path| is_file(path) && !is_planned(path)).collect()
 }

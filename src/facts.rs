@@ -25,9 +25,9 @@ use crate::layout::{
     self, COLLECTION_DIR, CONFIG_DIR, CURRENT, DATA_DIR, MAIN_FILE, MODULES_ENABLED_DIR, ROOT_ANCHOR,
     RUNTIME_DIR, SQLITE_FILE,
 };
-use crate::os::privileges;
 use crate::os::system::addresses_of;
 use crate::os::users::User;
+use crate::os::{directory, privileges};
 use crate::settings::types::{Domain, Proxy, SettingType};
 use crate::settings::{Settings, catalogue, input};
 
@@ -394,10 +394,7 @@ pub fn identity(settings: &Settings, data_dir: &Path) -> Result<User, Failure> {
 
 /// The sorted names in the configuration directory; none if it cannot be read.
 fn entries(config_dir: &Path) -> Vec<OsString> {
-    let Ok(entries) = fs::read_dir(config_dir) else {
-        return Vec::new();
-    };
-    let mut names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
+    let mut names = directory::names(config_dir).unwrap_or_default();
     names.sort_unstable();
     names
 }
@@ -410,11 +407,9 @@ pub fn next_generation(runtime_dir: &Path) -> PathBuf {
 
 /// The numbers of the generations in a runtime directory, oldest first.
 pub fn generations(runtime_dir: &Path) -> Vec<u64> {
-    let Ok(entries) = fs::read_dir(runtime_dir) else {
-        return Vec::new();
-    };
-    let number = |entry: fs::DirEntry| layout::generation_number(entry.file_name().to_str()?);
-    let mut numbers: Vec<u64> = entries.flatten().filter_map(number).collect();
+    let names = directory::names(runtime_dir).unwrap_or_default();
+    let number = |name: &OsString| layout::generation_number(name.to_str()?);
+    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
     numbers.sort_unstable();
     numbers
 }

@@ -3,24 +3,27 @@
 //! It runs in a process that PID 1 forks. If it succeeds, PID 1 forwards SIGHUP to Prosody.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use nix::unistd::Pid;
 use signal_hook::consts::SIGHUP;
 
 use crate::apply;
 use crate::configure::watch::{self, WatchedCertificates};
 use crate::configure::{PlanRequest, gone, make_plan, read_settings};
-use crate::exit_status::{ExitStatus, Failure};
-use crate::facts::running::Running;
+use crate::exit_status::{ExitStatus, Failure, WithStatus};
+use crate::facts::running::{self, Running};
 use crate::facts::{self, Facts, Places};
 use crate::init::Cause;
-use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, STATE_FILE};
+use crate::layout::{
+    self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, STARTED_FILE, STATE_FILE,
+};
 use crate::log;
+use crate::os::directory;
 use crate::os::watch::Watch;
 use crate::plan::certificates::SelfSignedRequest;
 use crate::plan::{self, Changes, Plan, State};
@@ -30,6 +33,12 @@ use crate::text::several;
 
 /// The time limit for Prosody's start, until it handles SIGHUP. With many hosts, a start is slow.
 const START_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The time limit for a whole reload, that wait included.
+pub const TIME_LIMIT: Duration = Duration::from_secs(420);
+
+/// How long a failing look at the server's process is repeated.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Certificates without a change for this long are assumed to be completely written.
 const QUIET: Duration = Duration::from_millis(150);
@@ -48,7 +57,7 @@ const NO_SIGNAL: ExitStatus = ExitStatus::exited(1);
 /// The status is success if the server should get SIGHUP.
 pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
     // Until it handles SIGHUP, its start may still write the same files, or read them.
-    if !wait_for_sighup_handler(server) {
+    if !wait_for_sighup_handler(|| takes_hangup(server), READ_TIMEOUT) {
         // The remaining events would cause another wait of the same length.
         watch.inspect(|watch| watch.discard());
         return NO_SIGNAL;
@@ -67,7 +76,9 @@ pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
 fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     let (settings, report) = read_settings();
     let places = Places::of_running(&settings);
-    let running = Running::find(&places);
+    let running = Running::in_directory(&places.runtime_dir)
+        .with_context(|| format!("reading {} or /proc", places.runtime_dir.join(STARTED_FILE).display()));
+    let running = running.status(ExitStatus::CANNOT_WRITE)?;
     let scanned = watch.and_then(|watch| rescan(watch, cause, &settings, &places, running.is_none()));
     if cause == Cause::FilesChanged && scanned.is_none() {
         return Ok(false);
@@ -167,7 +178,9 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     // Without accounts at the start, the module that creates them is not loaded.
     let takes_accounts = facts.runtime_dir.join(generation).join(layout::accounts_module()).exists();
     if let Some(accounts) = plan.accounts.as_ref().filter(|_| takes_accounts && cause == Cause::Hangup) {
-        apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity)?;
+        // The new configuration is in force, so Prosody must be told of it in any case.
+        let written = apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity);
+        written.unwrap_or_else(|error| tracing::error!("New accounts are not created: {error}"));
     }
     plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(true)
@@ -225,12 +238,11 @@ fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
 
 /// The paths of a generation's links, relative to it.
 fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
-    let is_link = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_symlink());
-    let links = |folder: &str| {
-        let entries = fs::read_dir(generation.join(folder)).into_iter().flatten().flatten().filter(is_link);
-        entries.map(|entry| Path::new(folder).join(entry.file_name())).collect::<Vec<PathBuf>>()
-    };
-    ["", MODULES_DIR, CERTIFICATES_DIR].into_iter().flat_map(links).collect()
+    let paths = ["", MODULES_DIR, CERTIFICATES_DIR].into_iter().flat_map(|folder| {
+        let names = directory::names(&generation.join(folder)).unwrap_or_default();
+        names.into_iter().map(move |name| Path::new(folder).join(name))
+    });
+    paths.filter(|path| generation.join(path).is_symlink()).collect()
 }
 
 /// Logs one line: the changed files, and the changes that need a restart.
@@ -252,55 +264,49 @@ fn log_changes(files: &[&Path], changes: &Changes, plan: &Plan, facts: &Facts) {
 }
 
 /// Waits until a server handles SIGHUP, or blocks it to read it from a descriptor. Before that, the signal would kill
-/// the server or be lost. `false` if the server has exited or the time limit is over.
-fn wait_for_sighup_handler(server: Pid) -> bool {
+/// the server or be lost. `false` if the server has exited or a time limit is over, `unreadable` if `look` fails.
+fn wait_for_sighup_handler(mut look: impl FnMut() -> io::Result<Option<bool>>, unreadable: Duration) -> bool {
     let start = Instant::now();
-    // Before it executes Prosody, the child has our name, and briefly blocks all signals.
-    let ours = Status::of(Pid::this()).map(|status| status.name);
     let mut pause = Duration::from_millis(2);
-    while let Some(status) = Status::of(server) {
-        // A pending SIGHUP is the last reload's: Prosody may not have read that configuration yet.
-        if status.takes_hangup && !status.has_hangup && Some(status.name) != ours {
-            return true;
-        }
-        if start.elapsed() > START_TIMEOUT {
-            tracing::error!("Not reloaded: Prosody does not take SIGHUP");
+    loop {
+        let (why, limit) = match look() {
+            Ok(None) => return false,
+            Ok(Some(true)) => return true,
+            Ok(Some(false)) => ("Prosody does not take SIGHUP".to_owned(), START_TIMEOUT),
+            Err(error) => {
+                (format!("its process cannot be looked at in /proc ({error}): send SIGHUP again"), unreadable)
+            }
+        };
+        if start.elapsed() > limit {
+            tracing::error!("Not reloaded: {why}");
             return false;
         }
         sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
-    false
 }
 
-/// Fields of `/proc/PID/status` (proc(5)).
-struct Status {
-    name: String,
-    takes_hangup: bool,
-    has_hangup: bool,
-}
-
-impl Status {
-    /// `None` if there is no such process, or it is a zombie.
-    fn of(process: Pid) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-        let field = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-        };
-        let has_hangup = |set: &str| {
-            field(set)
-                .and_then(|set| u64::from_str_radix(set, 16).ok())
-                .is_some_and(|set| set & (1 << (SIGHUP - 1)) != 0)
-        };
-        if field("State")?.starts_with('Z') {
-            return None;
-        }
-        Some(Self {
-            name: field("Name")?.to_owned(),
-            takes_hangup: has_hangup("SigCgt") || has_hangup("SigBlk"),
-            has_hangup: has_hangup("ShdPnd"),
-        })
+/// Whether a process is Prosody and takes SIGHUP. `None` if there is no such process, or it is a zombie.
+fn takes_hangup(process: Pid) -> io::Result<Option<bool>> {
+    // Before it executes Prosody, the child has our name, and briefly blocks all signals.
+    let ours = running::of_process(Pid::this(), "status")?.unwrap_or_default();
+    let Some(text) = running::of_process(process, "status")? else { return Ok(None) };
+    let has_hangup = |set: &str| {
+        let set = u64::from_str_radix(field(&text, set), 16).unwrap_or_default();
+        set & (1 << (SIGHUP - 1)) != 0
+    };
+    if field(&text, "State").starts_with('Z') {
+        return Ok(None);
     }
+    let is_prosody = field(&text, "Name") != field(&ours, "Name");
+    // A pending SIGHUP is the last reload's: Prosody may not have read that configuration yet.
+    Ok(Some(is_prosody && (has_hangup("SigCgt") || has_hangup("SigBlk")) && !has_hangup("ShdPnd")))
+}
+
+/// A field of `/proc/PID/status` (proc(5)). Empty if there is no such field.
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let value = |line: &'a str| line.strip_prefix(name)?.strip_prefix(':');
+    status.lines().find_map(value).unwrap_or_default().trim()
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use prosody_entrypoint::exit_status::ExitStatus;
 use prosody_entrypoint::init::{self, Cause, Command, InitOptions, ProgramKind, Reload};
 use prosody_entrypoint::os::users::User;
 use prosody_entrypoint::os::watch::{Watch, Watched};
-use prosody_entrypoint::os::{privileges, system};
+use prosody_entrypoint::os::{directory as system_directory, privileges, system};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -603,6 +603,95 @@ fn drop_to_leaves_no_right() {
     }
 }
 
+/// Installs a filter of system calls in this process (seccomp(2)) that does `action` to a call with these arguments, by
+/// their positions, and lets all others pass. Returns the call's result.
+fn filter(call: i64, arguments: &[(u32, u32)], action: u32, flags: libc::c_ulong) -> i32 {
+    let load = |offset| (0x20, 0, 0, offset);
+    let mut code = vec![load(0), (0x15, 0, 0, call as u32)];
+    for (position, value) in arguments {
+        code.extend([load(16 + 8 * position), (0x15, 0, 0, *value)]);
+    }
+    // A comparison that fails jumps to the last instruction, which lets the call pass.
+    let length = code.len();
+    for (at, instruction) in code.iter_mut().enumerate().filter(|(_, instruction)| instruction.0 == 0x15) {
+        instruction.2 = (length - at) as u8;
+    }
+    code.extend([(0x06, 0, 0, action), (0x06, 0, 0, 0x7fff_0000)]);
+    let mut code: Vec<libc::sock_filter> =
+        code.into_iter().map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
+    prctl::set_no_new_privs().unwrap();
+    // SAFETY: the program is a live structure, which the kernel copies.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &program) };
+    assert!(result >= 0, "{}", std::io::Error::last_os_error());
+    result as i32
+}
+
+/// Makes a system call with these arguments fail from now on in this process.
+fn refuse(call: i64, arguments: &[(u32, u32)], error: i32) {
+    filter(call, arguments, libc::SECCOMP_RET_ERRNO | error as u32, 0);
+}
+
+/// Makes a system call fail once. A process below this one does it.
+fn refuse_once(call: i64, error: i32) {
+    let listener = filter(call, &[], libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    if let ForkResult::Child = system::fork().unwrap() {
+        prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).unwrap();
+        let (mut error, mut flags) = (error, 0_u32);
+        loop {
+            // struct seccomp_notif: the first word is the id of the call.
+            let mut notice = [0_u64; 10];
+            // SAFETY: the structure has the size in the request's number.
+            assert_eq!(unsafe { libc::ioctl(listener, 0xc050_2100, notice.as_mut_ptr()) }, 0);
+            // struct seccomp_notif_resp: the id, the result, and the error and the flags.
+            let answer = [notice[0], 0, u64::from(-error as u32) | u64::from(flags) << 32];
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::ioctl(listener, 0xc018_2101, answer.as_ptr()) }, 0);
+            (error, flags) = (0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32);
+        }
+    }
+}
+
+#[test]
+fn a_capability_that_cannot_be_dropped_does_not_keep_the_others() {
+    if !root() {
+        return;
+    }
+    let user = User { name: None, uid: 12345, gid: 1234 };
+    let (status, code) = Forked::start(|| {
+        refuse(libc::SYS_prctl, &[(0, libc::PR_CAPBSET_DROP as u32), (1, 5)], libc::EPERM);
+        privileges::drop_to(&user).unwrap();
+        exec(&command("cat", &["/proc/self/status"]))
+    })
+    .end();
+    assert_eq!(code, 0, "{status}");
+    assert_eq!(field(&status, "CapBnd"), "0000000000000020");
+    assert_eq!(field(&status, "CapPrm"), "0000000000000000");
+}
+
+#[test]
+fn a_wait_that_is_interrupted_is_repeated() {
+    let (output, code) = Forked::start(|| {
+        refuse_once(libc::SYS_wait4, libc::EINTR);
+        init::supervise(&InitOptions::entrypoint(), None, || exec(&shell("exit 7"))).unwrap()
+    })
+    .end();
+    assert_eq!(code, 7, "{output}");
+}
+
+#[test]
+fn a_directory_whose_close_fails_is_listed() {
+    let directory = directory("close");
+    fs::write(directory.join("a"), "").unwrap();
+    let (output, code) = Forked::start(|| {
+        refuse(libc::SYS_close, &[], libc::EIO);
+        eprint_raw(&format!("{:?}", system_directory::names(&directory).unwrap()));
+        ExitStatus::SUCCESS
+    })
+    .end();
+    assert_eq!((output.as_str(), code), ("[\"a\"]\n", 0));
+}
+
 #[test]
 fn root_that_stays_root_keeps_no_capability_either() {
     if !root() {
@@ -722,7 +811,7 @@ fn watching(
         eprint_raw(&format!("{cause:?}, {is_relevant}"));
         reload(&watch, &watched)
     };
-    let reload = Reload { run: &run, watch: Some(&watch) };
+    let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE };
     let status = init::supervise(options, Some(reload), || {
         assert_eq!(add().problems, [""; 0]);
         report_signals()
@@ -809,7 +898,7 @@ fn a_reload_that_is_killed_is_not_repeated_for_the_same_change() {
             system::send_signal(Pid::this(), libc::SIGKILL).unwrap();
             unreachable!("the signal has ended this process")
         };
-        let reload = Reload { run: &run, watch: Some(&watch) };
+        let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE };
         let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
             watch.add(|show| show(&directory));
             report_signals()
@@ -817,13 +906,94 @@ fn a_reload_that_is_killed_is_not_repeated_for_the_same_change() {
         status.unwrap()
     });
     assert_eq!(init.line(), "ready");
-    for name in ["a", "b", "c"] {
+    for (name, cause) in [("a", "FilesChanged"), ("b", "Hangup"), ("c", "Hangup")] {
         // One event, and not two that could be told of one by one.
         fs::create_dir(directory.join(name)).unwrap();
-        assert_eq!(init.line(), "FilesChanged");
-        let said = "prosody-entrypoint: the reload was ended by SIGKILL: nothing has changed";
-        assert_eq!(init.line(), said);
+        assert_eq!(init.line(), cause);
+        assert_eq!(init.line(), format!("prosody-entrypoint: the reload was ended by SIGKILL{CATCHES_UP}"));
         eventually("only the command is left", || init.children().len() == 1);
+    }
+    for _ in 0..2 {
+        init.signal(libc::SIGTERM);
+        assert_eq!(init.line(), "15");
+    }
+    assert_eq!(init.code(), 3);
+}
+
+/// How PID 1 goes on where a reload was killed.
+const CATCHES_UP: &str = ", and the server goes on as it was: the next reload reads everything again";
+
+/// PID 1 of a server that writes the numbers of its signals. A reload that finds `trouble` in the watched directory makes
+/// some for itself.
+fn troubled(directory: &Path, limit: Duration, trouble: impl Fn()) -> Forked {
+    Forked::start(|| {
+        let watch = Watch::new().unwrap();
+        let run = |_, cause| {
+            let has_trouble = fs::remove_dir(directory.join("trouble")).is_ok();
+            watch.discard();
+            eprint_raw(&format!("{cause:?}"));
+            if has_trouble {
+                trouble();
+            }
+            ExitStatus::SUCCESS
+        };
+        let reload = Reload { run: &run, watch: Some(&watch), limit };
+        let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
+            watch.add(|show| show(directory));
+            report_signals()
+        });
+        status.unwrap()
+    })
+}
+
+#[test]
+fn a_reload_that_hangs_is_killed_and_the_next_one_tells_the_server() {
+    let directory = directory("hangs");
+    let mut init = troubled(&directory, Duration::from_secs(2), || {
+        loop {
+            nix::unistd::pause();
+        }
+    });
+    assert_eq!(init.line(), "ready");
+    let make = |name| fs::create_dir(directory.join(name)).unwrap();
+    make("trouble");
+    assert_eq!(init.line(), "FilesChanged");
+    assert_eq!(init.line(), "prosody-entrypoint: the reload has not ended within 2 s");
+    assert_eq!(init.line(), format!("prosody-entrypoint: the reload was ended by SIGKILL{CATCHES_UP}"));
+    eventually("only the command is left", || init.children().len() == 1);
+    // Whatever has changed, the server is told.
+    for cause in ["Hangup", "FilesChanged"] {
+        make(cause);
+        assert_eq!(init.line(), cause);
+        assert_eq!(init.line(), "1");
+    }
+    // While SIGHUP waits for a reload that hangs.
+    make("trouble");
+    assert_eq!(init.line(), "FilesChanged");
+    init.signal(libc::SIGHUP);
+    init.line();
+    init.line();
+    for line in ["Hangup", "1"] {
+        assert_eq!(init.line(), line);
+    }
+    for _ in 0..2 {
+        init.signal(libc::SIGTERM);
+        assert_eq!(init.line(), "15");
+    }
+    assert_eq!(init.code(), 3);
+}
+
+#[test]
+fn a_reload_that_is_stopped_goes_on() {
+    let directory = directory("stopped");
+    let mut init = troubled(&directory, DEADLINE, || {
+        system::send_signal(Pid::this(), libc::SIGSTOP).unwrap();
+        eprint_raw("goes on");
+    });
+    assert_eq!(init.line(), "ready");
+    fs::create_dir(directory.join("trouble")).unwrap();
+    for line in ["FilesChanged", "goes on", "1"] {
+        assert_eq!(init.line(), line);
     }
     for _ in 0..2 {
         init.signal(libc::SIGTERM);
@@ -866,7 +1036,7 @@ fn sleeps_while_nothing_happens_to_what_is_watched() {
     let mut init = Forked::start(|| {
         let watch = Watch::new().unwrap();
         let run = |_, _| unreachable!("nothing is reloaded");
-        let reload = Reload { run: &run, watch: Some(&watch) };
+        let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE };
         let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
             watch.add(|show| show(&directory));
             exec(&Command {
@@ -965,7 +1135,7 @@ fn a_reload_costs_pid_1_no_allocation() {
                 watch.settle(&watch.add(|show| show(&directory)), Duration::ZERO, Duration::ZERO);
                 ExitStatus::SUCCESS
             };
-            let reload = Reload { run: &run, watch: Some(&watch) };
+            let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE };
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
                 watch.add(|show| show(&directory));

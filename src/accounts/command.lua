@@ -5,11 +5,14 @@ local function entrypoint_accounts()
 	local storagemanager = require "core.storagemanager";
 	local usermanager = require "core.usermanager";
 	local jid_split = require "util.jid".split;
+	local new_events = require "util.events".new;
 	local ready = {};
 	local made, there, failed = load_maker()(io.read("*a"), function (jid)
 		local _, host = jid_split(jid);
 		if prosody.hosts[host] and not ready[host] then
 			ready[host] = true;
+			-- In prosodyctl, all hosts share their events, so one host would get another's provider.
+			prosody.hosts[host].events = new_events();
 			storagemanager.initialize_host(host);
 			usermanager.initialize_host(host);
 		end

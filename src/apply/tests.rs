@@ -549,7 +549,7 @@ fn the_runtime_state_describes_the_server() {
     let text = |name: &str| fs::read_to_string(place.in_runtime(name)).unwrap();
     assert_eq!(text(PID_FILE), format!("{}\n", std::process::id()));
     assert_eq!(text(HEALTH_FILE), "c2s 127.0.0.1:5222 a.example\n");
-    let running = Running::in_directory(&place.runtime()).unwrap();
+    let running = Running::in_directory(&place.runtime()).unwrap().unwrap();
     assert_eq!((running.started, running.generation), (plan.state, "generation-1".to_owned()));
     assert_eq!((running.user.uid, running.user.gid), (place.owner.uid, place.owner.gid));
     let (owner, group) = if is_root() { (0, place.owner.gid) } else { (place.owner.uid, place.owner.gid) };

@@ -23,7 +23,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let watch = is_server.then(Watch::new);
     let events = watch.as_ref().and_then(|watch| watch.as_ref().ok());
     let run = |server, cause| reload::run(server, cause, events);
-    let reload = is_server.then_some(Reload { run: &run, watch: events });
+    let reload = is_server.then_some(Reload { run: &run, watch: events, limit: reload::TIME_LIMIT });
     init::supervise(&InitOptions::entrypoint(), reload, || {
         log::report_failure(&become_program(command, watch.as_ref()))
     })
@@ -65,7 +65,7 @@ fn exec(
     mut command: Vec<OsString>,
     is_server: bool,
 ) -> Result<std::convert::Infallible, Failure> {
-    if Running::in_directory(&ready.runtime_dir).is_none() {
+    if !matches!(Running::in_directory(&ready.runtime_dir), Ok(Some(_))) {
         prosodyctl::warn_without_server(&command, ready.is_13);
     }
     privileges::drop_to(&ready.user)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use super::lua_summary::{self, Summary};
 use crate::digest;
+use crate::os::directory;
 use crate::os::trusted_file::{self, Error, Links, Opened};
 use crate::settings::types::{Domain, SettingType};
 
@@ -239,16 +240,13 @@ fn read_matching(folder: &Path, pattern: &[u8], problems: &mut Vec<Problem>) -> 
 }
 
 fn list(folder: &Path, pattern: &[u8]) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
+    let mut names = directory::names(folder)?;
+    names.retain(|name| {
         let bytes = name.as_bytes();
         let without_j2 = bytes.strip_suffix(b".j2").filter(|rest| rest.ends_with(b".cfg.lua"));
         let is_match = matches(pattern, bytes) || without_j2.is_some_and(|rest| matches(pattern, rest));
-        if is_match && !bytes.starts_with(b".") {
-            names.push(name);
-        }
-    }
+        is_match && !bytes.starts_with(b".")
+    });
     names.sort_unstable();
     Ok(names)
 }

@@ -1,14 +1,16 @@
 //! The server that runs in this container, as its start described it in the runtime directory.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::{fs, io};
 
+use nix::errno::Errno;
+use nix::libc::ESRCH;
 use nix::unistd::Pid;
 
 use super::Places;
 use crate::layout::{CURRENT, STARTED_FILE};
-use crate::os::trusted_file::{self, LARGEST, Links};
+use crate::os::trusted_file::{self, Error, LARGEST, Links};
 use crate::os::users::User;
 
 /// A running server with a rendered configuration.
@@ -22,41 +24,62 @@ pub struct Running {
 }
 
 impl Running {
-    /// Finds the running server. `None` if there is none, or if it has a custom main file.
+    /// Finds the running server. `None` if there is none, if it has a custom main file, or if this is unknown.
     pub fn find(places: &Places) -> Option<Self> {
-        Self::in_directory(&places.runtime_dir)
+        Self::in_directory(&places.runtime_dir).ok().flatten()
     }
 
     /// Like [`Running::find`], by the runtime directory.
-    pub fn in_directory(runtime_dir: &Path) -> Option<Self> {
-        let text = trusted_file::read(&runtime_dir.join(STARTED_FILE), Links::All, LARGEST).ok()?;
-        let text = String::from_utf8(text).ok()?;
-        let (process, started) = text.split_once('\n')?;
-        let mut fields = process.split(' ');
-        let (pid, time, generation) = (fields.next()?, fields.next()?, fields.next()?);
-        let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read, so that it is unknown whether there is a server.
+    pub fn in_directory(runtime_dir: &Path) -> io::Result<Option<Self>> {
+        let text = match trusted_file::read(&runtime_dir.join(STARTED_FILE), Links::All, LARGEST) {
+            Err(Error::Refused(Errno::ENOENT)) => return Ok(None),
+            text => text?,
+        };
+        let described = || {
+            let (process, started) = std::str::from_utf8(&text).ok()?.split_once('\n')?;
+            let mut fields = process.split(' ');
+            let (pid, time, generation) = (fields.next()?.parse().ok()?, fields.next()?, fields.next()?);
+            let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+            let user = User { name: None, uid, gid };
+            let found = Self { user, started: started.to_owned(), generation: generation.to_owned() };
+            Some((Pid::from_raw(pid), time, found))
+        };
+        let Some((pid, time, found)) = described() else { return Ok(None) };
         // In a file from an earlier start, the process is another, or has ended.
-        (start_time(Pid::from_raw(pid.parse().ok()?))? == time).then(|| Self {
-            user: User { name: None, uid, gid },
-            started: started.to_owned(),
-            generation: generation.to_owned(),
-        })
+        Ok((start_time(pid)?.as_deref() == Some(time)).then_some(found))
     }
 
     /// The content of the file, for a server that starts under PID 1 `init` with a generation as a user.
     pub fn describe(init: Pid, generation: &Path, user: &User, state: &str) -> String {
-        let time = start_time(init).unwrap_or_default();
+        let time = start_time(init).ok().flatten().unwrap_or_default();
         let generation = generation.file_name().unwrap_or_default().to_string_lossy();
         format!("{init} {time} {generation} {} {}\n{state}", user.uid, user.gid)
     }
 }
 
 /// The start time of a process, in clock ticks after boot (proc(5), `stat`). It is unique together with the process id.
-fn start_time(process: Pid) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+/// `None` without such a process.
+fn start_time(process: Pid) -> io::Result<Option<String>> {
+    let stat = of_process(process, "stat")?.unwrap_or_default();
     // The preceding name in parentheses may have any content.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19).map(str::to_owned)
+    let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
+    Ok(fields.split_whitespace().nth(19).map(str::to_owned))
+}
+
+/// The content of a process's file in /proc. `None` without such a process.
+pub fn of_process(process: Pid, file: &str) -> io::Result<Option<String>> {
+    match fs::read_to_string(format!("/proc/{process}/{file}")) {
+        Ok(content) => Ok(Some(content)),
+        // A process that ends while its file is read gives ESRCH.
+        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The user of a server that root started. `None` if it is unknown.
@@ -120,6 +143,14 @@ mod tests {
             runtime.write(STARTED_FILE, broken);
             assert!(Running::find(&places).is_none(), "{broken:?}");
         }
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_looked_for_is_an_error() {
+        let runtime = TestDir::new();
+        assert!(Running::in_directory(runtime.path()).unwrap().is_none());
+        runtime.write("started/file", "");
+        assert!(Running::in_directory(runtime.path()).is_err());
     }
 
     #[test]

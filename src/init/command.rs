@@ -1,7 +1,7 @@
 //! Executing another program in this process.
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::os::system;
+use crate::os::{directory, system};
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -43,13 +43,13 @@ pub enum ProgramKind {
     /// Another program of Prosody's user: the soft limit of open files is raised to the hard limit, core files are
     /// disabled, the umask is 027, and descriptors above 2 are closed.
     Program,
-    /// Any other program. It inherits limits, umask and descriptors unchanged.
+    /// Any other program. It inherits limits, umask, descriptors and signals as this program got them.
     Passthrough,
 }
 
 impl Command {
-    /// Replaces this process with the program, execve(2). No signal is blocked or ignored, except SIGHUP for the
-    /// server.
+    /// Replaces this process with the program, execve(2). For Prosody and its programs, no signal is blocked or ignored,
+    /// except SIGHUP for the server.
     ///
     /// A text file without a `#!` line is run by a shell. Returns only after a failure: with 127 if the program or its
     /// interpreter does not exist, with 126 if it cannot be executed, with 71 if the process cannot be prepared. Call
@@ -122,9 +122,10 @@ impl Command {
 
     /// Sets the limits, descriptors and signals that the program inherits.
     fn prepare_process(&self) -> anyhow::Result<()> {
-        if self.kind != ProgramKind::Passthrough {
-            limit_process()?;
+        if self.kind == ProgramKind::Passthrough {
+            return system::restore_signals().context("restoring signals");
         }
+        limit_process()?;
         for signal in 1..=system::LAST_SIGNAL {
             system::default_disposition(signal);
         }
@@ -189,8 +190,7 @@ fn close_descriptors() -> anyhow::Result<()> {
 }
 
 fn close_listed_descriptors() -> anyhow::Result<()> {
-    for entry in fs::read_dir("/proc/self/fd").context("listing /proc/self/fd")? {
-        let name = entry?.file_name();
+    for name in directory::names(Path::new("/proc/self/fd")).context("listing /proc/self/fd")? {
         let descriptor = name.to_str().and_then(|number| number.parse().ok());
         if let Some(descriptor) = descriptor.filter(|&number| number > 2) {
             // The only possible error is that it is closed already.

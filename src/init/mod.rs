@@ -23,9 +23,12 @@ use nix::libc::{SI_KERNEL, SI_USER};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{ForkResult, Pid, getpid, setpgid};
-use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGPIPE, SIGQUIT, SIGTSTP};
+use signal_hook::consts::{
+    SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGKILL, SIGPIPE, SIGQUIT, SIGTSTP, SIGTTOU,
+};
 use signal_hook::low_level::signal_name;
 use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
 use std::{fmt, process};
 use terminal::Terminal;
 
@@ -49,12 +52,14 @@ pub struct Reload<'a> {
     pub run: &'a dyn Fn(Pid, Cause) -> ExitStatus,
     /// The watch for changed files, if any.
     pub watch: Option<&'a Watch>,
+    /// After this time, the forked child is killed.
+    pub limit: Duration,
 }
 
 /// The cause of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// SIGHUP was received.
+    /// SIGHUP was received, or the last reload was killed: the server may not know of what that one wrote.
     Hangup,
     /// The watch reported a change.
     FilesChanged,
@@ -62,10 +67,10 @@ pub enum Cause {
 
 /// Runs `child` in a forked process and acts as its PID 1 until it exits: forwards every signal and reaps every orphan.
 ///
-/// `child` starts without blocked or ignored signals (except SIGPIPE), in its own process group, in the foreground of
-/// the terminal if there is one. It should call [`Command::exec`]; otherwise its process exits with the returned
-/// status. Returns, in the parent only, the child's status, or `128 + n` if signal `n` killed it. Call this first in
-/// `main`: earlier signals are not forwarded.
+/// `child` starts in its own process group, in the foreground of the terminal if there is one, without blocked or
+/// ignored signals (except SIGPIPE and SIGTTOU), or with tini's style with all signals blocked. It should call
+/// [`Command::exec`]; otherwise its process exits with the returned status. Returns, in the parent only, the child's
+/// status, or `128 + n` if signal `n` killed it. Call this first in `main`: earlier signals are not forwarded.
 ///
 /// # Errors
 ///
@@ -89,7 +94,11 @@ pub fn supervise(
             if let Some(terminal) = &terminal {
                 terminal.give_to(getpid());
             }
-            end_child(child)
+            match options.message_style {
+                MessageStyle::Entrypoint => end_child(child),
+                // As in tini, no signal takes effect before `exec` restores the signals.
+                MessageStyle::Tini { .. } => process::exit(child().code().into()),
+            }
         }
         ForkResult::Parent { child } => {
             let _ = setpgid(child, child);
@@ -100,8 +109,17 @@ pub fn supervise(
                     .message_style
                     .info(format_args!("Spawned child process '{program}' with pid '{child}'"));
             }
-            let init =
-                Init { options, reload, child, terminal, reloading: None, reload_again: false, forwarded: 0 };
+            let init = Init {
+                options,
+                reload,
+                child,
+                terminal,
+                reloading: None,
+                kill_at: None,
+                is_untold: false,
+                reload_again: false,
+                forwarded: 0,
+            };
             init.run(&signals).status(ExitStatus::OS_ERROR)
         }
     }
@@ -147,8 +165,10 @@ fn prepare(options: &InitOptions) -> anyhow::Result<()> {
 
 /// In a forked child: runs `work` without blocked signals and exits with its status.
 fn end_child(work: impl FnOnce() -> ExitStatus) -> ! {
-    // A closed log must not end the process.
-    system::ignore(SIGPIPE);
+    // A closed log must not end the process, nor a terminal stop one that writes in the background (`stty tostop`).
+    for signal in [SIGPIPE, SIGTTOU] {
+        system::ignore(signal);
+    }
     let status = match system::block_exactly(&SigSet::empty()) {
         Ok(()) => work(),
         Err(error) => {
@@ -168,6 +188,10 @@ struct Init<'a> {
     terminal: Option<Terminal>,
     /// The process that prepares a reload. While it runs, the watch is paused.
     reloading: Option<Pid>,
+    /// When that process is killed.
+    kill_at: Option<Instant>,
+    /// Whether the last reload was killed, so that the server may not know of what it wrote.
+    is_untold: bool,
     /// Whether SIGHUP was received during that reload.
     reload_again: bool,
     /// The set of forwarded signals, as bits.
@@ -186,7 +210,8 @@ impl Init<'_> {
             if let Some(ended) = ended {
                 break ended;
             }
-            match system::wait_for_signal(signals) {
+            let limit = self.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
+            match system::wait_for_signal(signals, limit) {
                 // Our own signal: SIGPIPE, from a write to a pipe without a reader.
                 Ok(Received { code: SI_USER, sender, .. }) if sender == own_pid => {}
                 Ok(Received { signal: SIGCHLD, .. }) => {
@@ -204,6 +229,7 @@ impl Init<'_> {
                 }
                 // For example, after SIGSTOP and SIGCONT (signal(7)).
                 Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => self.kill_reload(),
                 Err(error) => return Err(error).context("waiting for signals"),
             }
         };
@@ -256,6 +282,9 @@ impl Init<'_> {
             if let Some(signal) = status.stopped_signal() {
                 if pid == self.child {
                     self.child_stopped(signal);
+                } else if self.reloading == Some(pid) {
+                    // Stopped, it would prevent all later reloads.
+                    let _ = system::send_signal(pid, SIGCONT);
                 }
                 continue;
             }
@@ -263,7 +292,7 @@ impl Init<'_> {
             if pid == self.child {
                 child_status = Some(status);
             } else if self.reloading == Some(pid) {
-                self.reloading = None;
+                (self.reloading, self.kill_at) = (None, None);
                 // If the child has ended too, there is nothing to reload.
                 if child_status.is_none() {
                     self.reload_ended(status);
@@ -284,10 +313,12 @@ impl Init<'_> {
 
     fn start_reload(&mut self, reload: Reload, cause: Cause) {
         self.reload_again = false;
+        let run = || (reload.run)(self.child, if self.is_untold { Cause::Hangup } else { cause });
         match system::fork() {
-            Ok(ForkResult::Child) => end_child(|| (reload.run)(self.child, cause)),
+            Ok(ForkResult::Child) => end_child(run),
             Ok(ForkResult::Parent { child }) => {
                 self.reloading = Some(child);
+                self.kill_at = Some(Instant::now() + reload.limit);
                 if let Some(watch) = reload.watch {
                     watch.pause();
                 }
@@ -304,6 +335,16 @@ impl Init<'_> {
         }
     }
 
+    /// Kills a reload that takes too long. Its end is reported when it is reaped.
+    fn kill_reload(&mut self) {
+        self.kill_at = None;
+        if let (Some(pid), Some(reload)) = (self.reloading, self.reload) {
+            let limit = reload.limit.as_secs();
+            self.options.message_style.warn(format_args!("the reload has not ended within {limit} s"));
+            let _ = system::send_signal(pid, SIGKILL);
+        }
+    }
+
     /// Sends SIGHUP to the server after a successful reload. After a failure, the forked process has logged the reason.
     fn reload_ended(&mut self, status: process::ExitStatus) {
         let Some(reload) = self.reload else { return };
@@ -315,11 +356,14 @@ impl Init<'_> {
             watch.resume();
         }
         if status.success() {
+            self.is_untold = false;
             self.forward(SIGHUP);
         } else if let Some(signal) = status.signal() {
-            self.options
-                .message_style
-                .warn(format_args!("the reload was ended by {}: nothing has changed", SignalName(signal)));
+            self.is_untold = true;
+            self.options.message_style.warn(format_args!(
+                "the reload was ended by {}, and the server goes on as it was: the next reload reads everything again",
+                SignalName(signal)
+            ));
         }
         if self.reload_again {
             self.start_reload(reload, Cause::Hangup);

@@ -2,10 +2,10 @@
 //!
 //! For root, a link on the way is followed only if root alone can have created it. The last name is never a link.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -57,6 +57,14 @@ pub fn entries(directory: &OwnedFd) -> nix::Result<Vec<CString>> {
         !name.as_ref().is_ok_and(|name| matches!(name.to_bytes(), b"." | b".."))
     };
     names.filter(is_entry).collect()
+}
+
+/// The names in the directory at a path, which may be a link.
+///
+/// `std::fs::read_dir` panics if closing the directory fails (EIO), which loses nothing here.
+pub fn names(path: &Path) -> io::Result<Vec<OsString>> {
+    let names = entries(&nix::fcntl::open(path, DIRECTORY, Mode::empty())?)?;
+    Ok(names.into_iter().map(|name| OsString::from_vec(name.into_bytes())).collect())
 }
 
 /// Removes a directory with at most one level of directories in it.

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::directory;
 
 /// The state of a listening socket (proc(5), `/proc/net/tcp`).
 const LISTEN: &str = "0A";
@@ -49,10 +52,12 @@ fn listener(line: &str, known: &BTreeSet<String>) -> Option<SocketAddr> {
 
 /// The inodes of all sockets of the processes whose descriptors this user may read (proc(5), `/proc/PID/fd`).
 fn sockets_of_processes() -> BTreeSet<String> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let descriptors =
-        processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten());
-    let links = descriptors.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    let paths = |directory: &Path| {
+        let names = directory::names(directory).unwrap_or_default().into_iter();
+        names.map(|name| directory.join(name)).collect::<Vec<PathBuf>>()
+    };
+    let descriptors = paths(Path::new("/proc")).into_iter().flat_map(|process| paths(&process.join("fd")));
+    let links = descriptors.filter_map(|descriptor| fs::read_link(descriptor).ok());
     links
         .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
         .collect()

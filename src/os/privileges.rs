@@ -6,7 +6,6 @@ use crate::os::trusted_file::Kind;
 use crate::os::users::User;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
-use nix::libc::c_ulong;
 use nix::sys::prctl;
 use nix::sys::stat::fstat;
 use nix::unistd::{
@@ -189,11 +188,12 @@ fn change_ids(user: &User) -> nix::Result<()> {
     setresuid(uid, uid, uid)
 }
 
-/// Empties the bounding set, up to the last capability that the kernel knows. Without CAP_SETPCAP it stays full, but
-/// `no_new_privs` makes it ineffective.
+/// Empties the bounding set. Without CAP_SETPCAP it stays full, but `no_new_privs` makes it ineffective. The kernel
+/// refuses the numbers that it does not know.
 fn empty_bounding_set() {
-    let mut capabilities: std::ops::RangeFrom<c_ulong> = 0..;
-    while capabilities.next().is_some_and(|capability| system::drop_from_bounding_set(capability).is_ok()) {}
+    for capability in 0..u64::from(Capabilities::BITS) {
+        let _ = system::drop_from_bounding_set(capability);
+    }
 }
 
 /// Drops the privileges that every user can drop.

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int, c_ulong};
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
+use nix::sys::time::TimeSpec;
 use nix::unistd::{ForkResult, Pid};
 use std::collections::BTreeSet;
 use std::io;
@@ -14,6 +15,8 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Lets other runnable processes run first, sched_yield(2).
 pub fn yield_to_others() {
@@ -46,25 +49,52 @@ pub fn fork() -> nix::Result<ForkResult> {
 
 /// Resets a signal to its default action. SIGKILL and SIGSTOP always have it.
 pub fn default_disposition(signal: i32) {
-    set_disposition(signal, libc::SIG_DFL);
+    disposition(signal, Some(libc::SIG_DFL));
 }
 
 /// Ignores a signal, in this program and after the next `exec`.
 pub fn ignore(signal: i32) {
-    set_disposition(signal, libc::SIG_IGN);
+    disposition(signal, Some(libc::SIG_IGN));
 }
 
-/// Sets a signal's action to the default or to ignore, sigaction(2).
+/// Sets a signal's action to the default or to ignore, if one is given, and returns the former action, sigaction(2).
 ///
 /// The C library's function refuses 32 and 33, which it uses between threads. Programs without a C library may start
 /// us with these signals ignored.
-fn set_disposition(signal: i32, handler: libc::sighandler_t) {
+fn disposition(signal: i32, handler: Option<libc::sighandler_t>) -> libc::sighandler_t {
     // The kernel's structure: handler, flags, restorer, mask.
-    let action: [c_ulong; 4] = [handler as c_ulong, 0, 0, 0];
-    let former: *mut libc::c_void = std::ptr::null_mut();
-    // SAFETY: `action` has the size that the kernel reads, and neither value installs a handler. The call fails only
-    // for signals that cannot be changed, and then changes nothing.
-    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), former, SET_SIZE) };
+    let action: Option<[c_ulong; 4]> = handler.map(|handler| [handler as c_ulong, 0, 0, 0]);
+    let new = action.as_ref().map_or(std::ptr::null(), |action| action.as_ptr());
+    let mut former: [c_ulong; 4] = [0; 4];
+    // SAFETY: both have the size that the kernel reads and writes, and neither value installs a handler. The call fails
+    // only for signals that cannot be changed, and then changes nothing.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, former.as_mut_ptr(), SET_SIZE) };
+    former[0] as libc::sighandler_t
+}
+
+/// The signals that were ignored when this program started, as bits, and those that were blocked.
+static AT_START: OnceLock<(u64, SigSet)> = OnceLock::new();
+
+/// Runs [`note_signals`] before `main`, because the standard library ignores SIGPIPE there, whatever it was.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = note_signals;
+
+extern "C" fn note_signals() {
+    let ignored = (1..=LAST_SIGNAL).filter(|signal| disposition(*signal, None) == libc::SIG_IGN);
+    let ignored = ignored.map(|signal| 1 << (signal - 1)).sum();
+    let blocked = SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty());
+    let _ = AT_START.set((ignored, blocked));
+}
+
+/// Ignores and blocks exactly the signals that were ignored and blocked when this program started.
+pub fn restore_signals() -> nix::Result<()> {
+    let Some((ignored, blocked)) = AT_START.get() else { return Ok(()) };
+    for signal in 1..=LAST_SIGNAL {
+        let was_ignored = ignored & (1 << (signal - 1)) != 0;
+        disposition(signal, Some(if was_ignored { libc::SIG_IGN } else { libc::SIG_DFL }));
+    }
+    block_exactly(blocked)
 }
 
 /// All signals. nix's `SigSet::all` lacks 32 and 33, like the C library's `sigfillset`.
@@ -105,16 +135,21 @@ pub struct Received {
 }
 
 /// Sleeps until one of these signals, which must be blocked, is pending, and removes it from the queue,
-/// rt_sigtimedwait(2).
+/// rt_sigtimedwait(2). Without a limit, it sleeps for ever.
 ///
 /// Unlike the C library's function, this also receives 32 (SIGCANCEL) and 33.
-pub fn wait_for_signal(signals: &SigSet) -> nix::Result<Received> {
+///
+/// # Errors
+///
+/// EAGAIN after the limit.
+pub fn wait_for_signal(signals: &SigSet, limit: Option<Duration>) -> nix::Result<Received> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::uninit();
-    let forever: *const libc::timespec = std::ptr::null();
+    let limit = limit.map(TimeSpec::from_duration);
+    let time = limit.as_ref().map_or(std::ptr::null(), |limit| std::ptr::from_ref(limit.as_ref()));
     let set = std::ptr::from_ref(signals.as_ref());
-    // SAFETY: the kernel reads the first SET_SIZE bytes of the set, which is larger, and writes one `siginfo_t`.
-    let signal =
-        unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info.as_mut_ptr(), forever, SET_SIZE) };
+    // SAFETY: the kernel reads the first SET_SIZE bytes of the set, which is larger, and a time, if any, and writes one
+    // `siginfo_t`.
+    let signal = unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info.as_mut_ptr(), time, SET_SIZE) };
     // A signal number fits.
     let signal = Errno::result(signal)? as i32;
     // SAFETY: the call succeeded, so it has been written.
@@ -145,11 +180,15 @@ pub fn readable_bytes(descriptor: BorrowedFd) -> nix::Result<usize> {
 /// nix's `waitpid` loses the process id of a child that a real-time signal killed.
 pub fn reap() -> nix::Result<Option<(Pid, ExitStatus)>> {
     let mut status = 0;
-    // SAFETY: `status` is a live integer for the kernel to write to.
-    match Errno::result(unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | libc::WUNTRACED) }) {
-        Ok(0) | Err(Errno::ECHILD) => Ok(None),
-        Ok(pid) => Ok(Some((Pid::from_raw(pid), ExitStatus::from_raw(status)))),
-        Err(error) => Err(error),
+    loop {
+        // SAFETY: `status` is a live integer for the kernel to write to.
+        match Errno::result(unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | libc::WUNTRACED) }) {
+            Ok(0) | Err(Errno::ECHILD) => return Ok(None),
+            Ok(pid) => return Ok(Some((Pid::from_raw(pid), ExitStatus::from_raw(status)))),
+            // The kernel does not interrupt this call, but a tracer or a filter of system calls may.
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -150,9 +150,14 @@ fn a_different_complete_certificate_is_new() {
 }
 
 #[test]
-fn a_process_that_does_not_exist_takes_no_signal() {
-    assert!(Status::of(Pid::from_raw(i32::MAX)).is_none());
-    assert!(!wait_for_sighup_handler(Pid::from_raw(i32::MAX)));
-    let status = Status::of(Pid::this()).unwrap();
-    assert!(!status.name.is_empty() && !status.has_hangup);
+fn a_failing_look_at_the_server_is_repeated() {
+    let too_many = || Err(nix::errno::Errno::EMFILE.into());
+    let mut looks = vec![Ok(Some(true)), Ok(Some(false)), too_many(), too_many()];
+    assert!(wait_for_sighup_handler(|| looks.pop().unwrap(), Duration::from_secs(20)));
+    assert!(looks.is_empty());
+    assert!(!wait_for_sighup_handler(too_many, Duration::ZERO));
+    assert!(!wait_for_sighup_handler(|| Ok(None), Duration::ZERO));
+    // Itself, and a process that is not there.
+    assert_eq!(takes_hangup(Pid::this()).unwrap(), Some(false));
+    assert_eq!(takes_hangup(Pid::from_raw(i32::MAX)).unwrap(), None);
 }

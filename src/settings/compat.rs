@@ -99,6 +99,11 @@ pub fn may_count(name: &str) -> bool {
     name == "PASSWORD_FILE" || find(name).is_some()
 }
 
+/// Whether a variable without the prefix `PROSODY_` is a password in another image.
+pub fn is_password(name: &str) -> bool {
+    name.ends_with("PASSWORD") && find(name).is_some()
+}
+
 /// The setting to use instead of a variable, in backticks.
 pub fn setting(name: &str, meaning: &Meaning) -> String {
     match meaning {

@@ -22,9 +22,9 @@ use crate::digest;
 use crate::facts::Facts;
 use crate::facts::prosody::Prosody;
 use crate::lua::tokens::{Token, Tokens};
-use crate::os::process;
 use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
 use crate::os::users::User;
+use crate::os::{directory, process};
 use crate::text::reason;
 
 /// The size limit of a module's file, in bytes. The largest community module has 50 kB.
@@ -474,10 +474,10 @@ impl Modules {
 impl Folder {
     /// Reads the names in a directory.
     fn read(path: PathBuf, origin: ModuleOrigin) -> Self {
-        let (names, problem) = match fs::read_dir(&path) {
-            Ok(entries) => {
-                let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-                let names: HashSet<String> = names.collect();
+        let (names, problem) = match directory::names(&path) {
+            Ok(names) => {
+                let names: HashSet<String> =
+                    names.into_iter().filter_map(|name| name.into_string().ok()).collect();
                 let problem = (names.len() > MANY).then(|| {
                     format!(
                         "{} holds {} files, whose names are read at every start: give modules a folder of their own",

@@ -408,3 +408,21 @@ fn a_configuration_of_ones_own_has_accounts_too() {
         assert!(!second.logs().contains("another") && !logs.contains("secret-a"), "{}", second.logs());
     }
 }
+
+/// In `prosodyctl`, one host's provider could answer for another.
+#[test]
+#[ignore = "needs the Docker engine and the images"]
+fn a_configuration_of_ones_own_has_accounts_on_each_of_its_hosts() {
+    for image in [TRIXIE, BOOKWORM] {
+        let accounts = "same@a.example:p u2@b.example:p same@b.example:p u3@a.example:p u4@b.example:p";
+        let server = Recipe::new(image)
+            .file("/etc/prosody/prosody.cfg.lua", "VirtualHost \"a.example\"\nVirtualHost \"b.example\"\n")
+            .env("PROSODY_ACCOUNTS", accounts)
+            .start();
+        server.wait_for_log("New accounts: ");
+        let found = server.root("cd /var/lib/prosody && ls a%2eexample/accounts b%2eexample/accounts").ok();
+        let expected =
+            "a%2eexample/accounts:\nsame.dat\nu3.dat\n\nb%2eexample/accounts:\nsame.dat\nu2.dat\nu4.dat";
+        assert_eq!(found, expected, "{image}");
+    }
+}

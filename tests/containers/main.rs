@@ -30,5 +30,6 @@ mod secrets;
 mod stop;
 mod take_over;
 mod terminal;
+mod tini;
 mod upgrade;
 mod wire;

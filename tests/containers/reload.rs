@@ -695,3 +695,32 @@ fn orphans_are_ours_where_another_program_is_pid_1() {
         }
     });
 }
+
+/// The owner of the data directory decides who Prosody runs as at the next start, and not before.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_reload_acts_as_the_user_that_prosody_runs_as() {
+    let server = Recipe::new(TRIXIE).env("PROSODY_DOMAIN", DOMAIN).serve();
+    server.put("/etc/prosody/conf.d/own.cfg.lua", b"x_option = 1\n");
+    server.root("cd /etc/prosody/conf.d && chmod 600 own.cfg.lua && chown prosody own.cfg.lua").ok();
+    server.root("chown 1234 /var/lib/prosody && chmod 777 /var/lib/prosody").ok();
+    let said = reload(&server);
+    let line = line(&said);
+    assert!(line.contains("conf.d/own.cfg.lua") && line.contains("now 1234"), "{}", said.all());
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_reload_that_cannot_hand_over_accounts_tells_prosody_all_the_same() {
+    let server = Recipe::new(TRIXIE)
+        .env("PROSODY_DOMAIN", DOMAIN)
+        .env("PROSODY_ACCOUNTS_FILE", "/srv/accounts")
+        .file("/srv/accounts", "alice@chat.example:secret-a")
+        .serve();
+    // Deeper than anything of ours.
+    server.root("mkdir -p /run/prosody/server/accounts/a/b/c").ok();
+    server.put("/srv/accounts", b"bob@chat.example:secret-b");
+    let said = reload(&server);
+    assert!(said.stderr.contains("New accounts are not created"), "{}", said.all());
+    assert!(!said.stderr.contains("Not reloaded"), "{}", said.all());
+}

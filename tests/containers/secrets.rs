@@ -88,8 +88,16 @@ fn the_password_of_another_images_account_is_handed_on_to_nobody() {
     assert!(seen.contains("LOCAL=romeo") && seen.contains(&format!("DOMAIN={DOMAIN}")), "{seen}");
     assert!(!seen.contains(MARKER), "{seen}");
 
-    let alone = Recipe::new(TRIXIE).env("PASSWORD", MARKER).command(["env"]).run().all();
-    assert!(alone.contains(&format!("PASSWORD={MARKER}")), "it is any program's: {alone}");
+    let others =
+        Recipe::new(TRIXIE).env("PASSWORD", MARKER).env("DB_PASSWORD", MARKER).env("LDAP_PASSWORD", MARKER);
+    let seen = others.env("LISTEN_FDS", "1").env("MY_PASSWORD", "mine").command(["env"]).run().all();
+    assert!(seen.contains("MY_PASSWORD=mine") && !seen.contains("LISTEN_FDS"), "{seen}");
+    assert!(!seen.contains(MARKER), "{seen}");
+
+    let reads =
+        Recipe::new(TRIXIE).file("/etc/prosody/conf.d/sql.cfg.lua", "sql_password = ENV_DB_PASSWORD\n");
+    let seen = reads.env("DB_PASSWORD", MARKER).command(["env"]).run().all();
+    assert!(seen.contains(&format!("DB_PASSWORD={MARKER}")), "a custom file reads it: {seen}");
 
     let own = Recipe::new(TRIXIE).file("/etc/prosody/prosody.cfg.lua", "VirtualHost 'localhost'\n");
     let whole = account(own).command(["env"]).run().all();
