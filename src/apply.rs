@@ -52,15 +52,15 @@ const FILE_MODE: Mode = Mode::from_bits_truncate(0o640);
 ///
 /// 73 if a place cannot be written, 77 if a privilege is missing. The current generation stays as it was.
 pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> Result<(), Failure> {
-    privileges::with_group(owner.gid, || {
+    privileges::with_group(owner, || {
         let runtime = open_runtime_dir(runtime_dir, owner).map_err(|error| failure(error, runtime_dir))?;
         make_server_dir(&runtime, owner).map_err(|error| failure(error, &runtime_dir.join(SERVER_DIR)))?;
-        privileges::as_user(owner, || make_certificates(plan, data_dir))
+        privileges::as_user(owner, || make_certificates(plan, data_dir))?
             .map_err(|error| failure(error, data_dir))?;
         write_generation(&runtime, plan, owner).map_err(|error| failure(error, runtime_dir))?;
         remove_old_generations(&runtime, runtime_dir);
         Ok(())
-    })
+    })?
 }
 
 /// Describes the starting server in the runtime directory, after [`apply`]: `init` (the process id of its PID 1), its
@@ -96,7 +96,7 @@ pub fn publish_runtime_state(
         }
         Ok(())
     };
-    privileges::with_group(owner.gid, write).map_err(|error| failure(error, runtime_dir))
+    privileges::with_group(owner, write)?.map_err(|error| failure(error, runtime_dir))
 }
 
 /// Writes accounts and their passwords for the server, into a file that only Prosody can read.
@@ -120,7 +120,7 @@ pub fn write_accounts_file(text: &str, runtime_dir: &Path, owner: &User) -> Resu
         }
         written
     };
-    privileges::as_user(owner, write).map_err(|error| failure(error, runtime_dir))
+    privileges::as_user(owner, write)?.map_err(|error| failure(error, runtime_dir))
 }
 
 /// The name of an incomplete entry. No other running process uses it.
@@ -225,7 +225,7 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
     };
     // Root may lack the privilege to open another user's directory. The owner can open it.
     let (directory, found) =
-        open().or_else(|error| privileges::as_user(owner, open).map_err(|_| failure(error, path)))?;
+        open().or_else(|error| privileges::as_user(owner, open)?.map_err(|_| failure(error, path)))?;
     if !geteuid().is_root() {
         if facts::is_writable(path) {
             return Ok(());
@@ -442,7 +442,7 @@ fn write_certificates(directory: &OwnedFd, imports: &[Import], owner: Option<&Us
     // Prosody's user writes them, because the container may lack CHOWN. The generation is not current yet, so nothing
     // reads files that the group could add.
     fchmod(&folder, SHARED_MODE)?;
-    privileges::as_user(owner, write)?;
+    privileges::as_user(owner, write).map_err(|failure| failure.error)??;
     Ok(fchmod(&folder, DIRECTORY_MODE)?)
 }
 

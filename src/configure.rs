@@ -106,7 +106,7 @@ pub fn make_plan(
     };
     let now = OffsetDateTime::now_utc();
     let intent = intent::decide(settings, &facts, request.whole, &mut report);
-    let findings = survey(&intent, &facts, scanned, request.served_certificates.as_deref(), now);
+    let findings = survey(&intent, &facts, scanned, request.served_certificates.as_deref(), now)?;
     let next = || next_generation(&facts.runtime_dir);
     let generation = request.generation.clone().unwrap_or_else(next);
     let mut plan = plan::make(intent, &facts, findings, &generation, request.secrets, now, &mut report);

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::lua::Value;
@@ -25,8 +26,8 @@ use crate::layout::{
     self, COLLECTION_DIR, CONFIG_DIR, CURRENT, DATA_DIR, MAIN_FILE, MODULES_ENABLED_DIR, ROOT_ANCHOR,
     RUNTIME_DIR, SQLITE_FILE,
 };
-use crate::os::privileges;
 use crate::os::system::addresses_of;
+use crate::os::privileges::{self, Capability};
 use crate::os::users::User;
 use crate::settings::types::{Domain, Proxy, SettingType};
 use crate::settings::{Settings, catalogue, input};
@@ -231,27 +232,28 @@ impl Facts {
             problems.extend(found.into_iter().map(Problem::CustomFile));
             CustomFiles::default()
         });
+        let mut unknown = None;
         let identity = match user.map_or_else(|| identity(settings, &data_dir), |user| Ok(user.clone())) {
             // Go on, to find the other problems too.
             Err(failure) if failure.status == ExitStatus::CONFIGURATION => {
                 problems.push(Problem::Identity(failure.to_string()));
+                unknown = Some(failure);
                 User { name: None, uid: NOBODY, gid: NOBODY }
             }
             identity => identity?,
         };
-        let unreadable = privileges::as_user(&identity, || custom_files.unreadable());
-        problems.extend(unreadable.into_iter().map(Problem::Unreadable));
-        let secret_files = match prosody.is_13() {
-            true => privileges::as_user(&identity, || secret_files(settings)),
-            false => BTreeMap::new(),
-        };
         let hostname = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-        let has_data_of_hostname = Domain::parse(&hostname).is_ok_and(|host| {
-            let directory = data_dir.join(prosody::data_name(&host.to_string()));
-            privileges::as_user(&identity, || directory.is_dir())
-        });
-        let sqlite_file = data_dir.join(SQLITE_FILE);
-        let has_sqlite_file = privileges::as_user(&identity, || sqlite_file.is_file());
+        let data_of_hostname = Domain::parse(&hostname).map(|host| prosody::data_name(&host.to_string()));
+        let look = || {
+            problems.extend(custom_files.unreadable().into_iter().map(Problem::Unreadable));
+            (
+                if prosody.is_13() { secret_files(settings) } else { BTreeMap::new() },
+                data_of_hostname.is_ok_and(|name| data_dir.join(name).is_dir()),
+                data_dir.join(SQLITE_FILE).is_file(),
+            )
+        };
+        let (secret_files, has_data_of_hostname, has_sqlite_file) =
+            as_user(&identity, &data_dir, look).map_err(|failure| unknown.unwrap_or(failure))?;
         Ok(Self {
             has_sqlite_file,
             identity,
@@ -327,6 +329,16 @@ fn proxies(settings: &Settings) -> BTreeMap<String, BTreeSet<IpAddr>> {
         Proxy::Network(_) => None,
     });
     hosts.map(|host| (host.to_string(), addresses_of(&host).unwrap_or_default())).collect()
+}
+
+/// Like [`privileges::as_user`], before a start. The error names the capability for root's data directory too, which the
+/// start will need.
+pub fn as_user<T>(user: &User, data_dir: &Path, work: impl FnOnce() -> T) -> Result<T, Failure> {
+    privileges::as_user(user, work).map_err(|failure| {
+        let is_roots = !fs::metadata(data_dir).is_ok_and(|found| found.uid() != 0);
+        let more: &[Capability] = if is_roots && !user.is_root() { &[Capability::CHOWN] } else { &[] };
+        privileges::require(user, more).err().unwrap_or(failure)
+    })
 }
 
 /// The folders of modules in `PROSODY_OPTIONS`, which replace ours. `Err(None)` if the option is not set.

@@ -157,7 +157,7 @@ fn search(
         let (hits, others): (Vec<Entry>, Vec<Entry>) = collection(modules).partition(is_hit);
         let hint = if hits.is_empty() { hint(&words, &others, modules) } else { String::new() };
         (hits, others, hint)
-    });
+    })?;
     modules.problems().for_each(|problem| tracing::warn!("{problem}"));
     if as_json {
         print_json(hits.iter().map(Entry::as_object).collect())?;

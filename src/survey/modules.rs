@@ -838,7 +838,8 @@ mod tests {
             let messages = |name: &str| messages(place.path(), &modules, &modules.find(name));
             assert_eq!(path(place.path(), &modules.find("x")).as_deref(), Some("collection/mod_x.lua"));
             (messages("x"), messages("y"))
-        });
+        })
+        .unwrap();
         place.set_mode("own/mod_y", 0o755);
         assert_eq!(x, ["own/mod_x.lua cannot be read by Prosody's user: Permission denied"]);
         assert_eq!(y, ["own/mod_y cannot be read by Prosody's user: Permission denied"]);
@@ -865,7 +866,8 @@ mod tests {
                 }
                 let readable: Vec<bool> = modules.folders().map(|(_, is_readable)| is_readable).collect();
                 assert_eq!(readable, [true, false, true, true]);
-            });
+            })
+            .unwrap();
         }
         place.set_mode("own", 0o755);
     }
