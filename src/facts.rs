@@ -15,6 +15,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::lua::Value;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{AccessFlags, Pid, Uid, faccessat, geteuid, gethostname};
 
 use self::custom_files::CustomFiles;
@@ -26,8 +29,9 @@ use crate::layout::{
     self, COLLECTION_DIR, CONFIG_DIR, CURRENT, DATA_DIR, MAIN_FILE, MODULES_ENABLED_DIR, ROOT_ANCHOR,
     RUNTIME_DIR, SQLITE_FILE,
 };
-use crate::os::system::addresses_of;
+use crate::os::directory;
 use crate::os::privileges::{self, Capability};
+use crate::os::system::addresses_of;
 use crate::os::users::User;
 use crate::settings::types::{Domain, Proxy, SettingType};
 use crate::settings::{Settings, catalogue, input};
@@ -143,8 +147,7 @@ impl Places {
                 [Some(PathBuf::from(RUNTIME_DIR)), privileges::uid_of(Pid::from_raw(1)).map(shm_dir)];
             let running = candidates.into_iter().flatten().find(|directory| {
                 // A directory without search permission exists.
-                let file = directory.join(CURRENT).join(MAIN_FILE);
-                !fs::symlink_metadata(file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+                !current_generation(directory).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
             });
             places.runtime_dir = running.unwrap_or(places.runtime_dir);
         }
@@ -163,9 +166,9 @@ impl Places {
     ///
     /// EACCES if the runtime directory cannot be searched.
     pub fn current_main_file(&self) -> io::Result<Option<PathBuf>> {
-        let file = self.runtime_dir.join(CURRENT).join(MAIN_FILE);
-        match fs::symlink_metadata(&file) {
-            Ok(_) => Ok(Some(file)),
+        let file = current_generation(&self.runtime_dir).map(|generation| generation.join(MAIN_FILE));
+        match file.and_then(|file| fs::symlink_metadata(&file).map(|_| file)) {
+            Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
             Err(_) => Ok(None),
         }
@@ -191,7 +194,7 @@ fn shm_dir(uid: Uid) -> PathBuf {
 /// Whether this process can create files in a directory (faccessat(2), with the effective user).
 pub fn is_writable(directory: &Path) -> bool {
     let mode = AccessFlags::W_OK | AccessFlags::X_OK;
-    faccessat(nix::fcntl::AT_FDCWD, directory, mode, nix::fcntl::AtFlags::AT_EACCESS).is_ok()
+    faccessat(AT_FDCWD, directory, mode, nix::fcntl::AtFlags::AT_EACCESS).is_ok()
 }
 
 impl Facts {
@@ -406,12 +409,32 @@ pub fn identity(settings: &Settings, data_dir: &Path) -> Result<User, Failure> {
 
 /// The sorted names in the configuration directory; none if it cannot be read.
 fn entries(config_dir: &Path) -> Vec<OsString> {
-    let Ok(entries) = fs::read_dir(config_dir) else {
-        return Vec::new();
-    };
-    let mut names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
+    let mut names = directory::list(config_dir).unwrap_or_default();
     names.sort_unstable();
     names
+}
+
+/// The path of the current generation.
+///
+/// # Errors
+///
+/// ENOENT if there is none, or if a user made the link whose files there do not count ([`is_trusted`]). EACCES if the
+/// runtime directory cannot be searched.
+pub fn current_generation(runtime_dir: &Path) -> io::Result<PathBuf> {
+    // Open the link itself, so that its owner and its target belong together.
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let link = openat(AT_FDCWD, &runtime_dir.join(CURRENT), flags, Mode::empty())?;
+    if !is_trusted(fstat(&link)?.st_uid) {
+        return Err(Errno::ENOENT.into());
+    }
+    Ok(runtime_dir.join(readlinkat(&link, "")?))
+}
+
+/// Whether files of a user in the runtime directory count: root's, our own, and those of the user of PID 1, who started
+/// the server. Other users may be able to create files there too.
+fn is_trusted(uid: u32) -> bool {
+    let is_starter = |init: Uid| init.as_raw() == uid;
+    uid == 0 || is_starter(geteuid()) || privileges::uid_of(Pid::from_raw(1)).is_some_and(is_starter)
 }
 
 /// The path of the next generation.

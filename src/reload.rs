@@ -21,6 +21,7 @@ use crate::facts::{self, Facts, Places};
 use crate::init::Cause;
 use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, STATE_FILE};
 use crate::log;
+use crate::os::trusted_file;
 use crate::os::watch::Watch;
 use crate::plan::certificates::SelfSignedRequest;
 use crate::plan::{self, Changes, Plan, State};
@@ -82,12 +83,11 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         return Err(Failure::new(ExitStatus::CONFIGURATION, error));
     }
     let current = places.runtime_dir.join(CURRENT);
-    let before = fs::read_link(&current).map(|name| places.runtime_dir.join(name));
-    let before = before.map_err(|error| {
+    let before = facts::current_generation(&places.runtime_dir).map_err(|error| {
         let error = anyhow!("{}: {error}: restart the container", current.display());
         Failure::new(ExitStatus::CANNOT_WRITE, error)
     })?;
-    let last = fs::read_to_string(before.join(STATE_FILE)).unwrap_or_default();
+    let last = trusted_file::text(&before.join(STATE_FILE)).unwrap_or_default();
     let last = State::parse(&last);
 
     let started = State::parse(&started);
@@ -209,7 +209,7 @@ fn rescan(
 fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
     let (before_name, name) = (before.to_string_lossy(), plan.generation.to_string_lossy());
     let is_same = |path: &Path, content: &str| {
-        fs::read_to_string(before.join(path)).is_ok_and(|text| text.replace(&*before_name, &name) == content)
+        trusted_file::text(&before.join(path)).is_ok_and(|text| text.replace(&*before_name, &name) == content)
     };
     let mut different: Vec<PathBuf> = plan
         .files

@@ -11,6 +11,7 @@ use crate::exit_status::Failure;
 use crate::facts::prosody::{self, Prosody};
 use crate::facts::{self, Places, custom_files};
 use crate::intent;
+use crate::os::trusted_file;
 use crate::os::users::User;
 use crate::report::{Report, SettingError};
 use crate::settings::catalogue::Field;
@@ -92,8 +93,8 @@ pub fn check(
         return Err(wrong(SettingError::about(&intent::problems::hidden_modules(prosody, missing))));
     }
     let user = facts::identity(settings, &places.data_dir)?;
-    let readable = facts::as_user(&user, &places.data_dir, || fs::File::open(main_file))?;
-    readable.map_err(|error| unreadable(main_file, &user, &error))?;
+    let readable = facts::as_user(&user, &places.data_dir, || trusted_file::open(main_file))?;
+    readable.map_err(|error| unreadable(main_file, &user, &error.into()))?;
     Ok((report, user, prosody))
 }
 

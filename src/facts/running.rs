@@ -4,11 +4,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 
-use super::Places;
+use super::{Places, is_trusted};
 use crate::layout::{CURRENT, STARTED_FILE};
-use crate::os::trusted_file::{self, LARGEST, Links};
+use crate::os::directory;
+use crate::os::trusted_file::{self, LARGEST, Opened};
 use crate::os::users::User;
 
 /// A running server with a rendered configuration.
@@ -29,8 +31,7 @@ impl Running {
 
     /// Like [`Running::find`], by the runtime directory.
     pub fn in_directory(runtime_dir: &Path) -> Option<Self> {
-        let text = trusted_file::read(&runtime_dir.join(STARTED_FILE), Links::All, LARGEST).ok()?;
-        let text = String::from_utf8(text).ok()?;
+        let text = read(runtime_dir, STARTED_FILE)?;
         let (process, started) = text.split_once('\n')?;
         let mut fields = process.split(' ');
         let (pid, time, generation) = (fields.next()?, fields.next()?, fields.next()?);
@@ -49,6 +50,15 @@ impl Running {
         let generation = generation.file_name().unwrap_or_default().to_string_lossy();
         format!("{init} {time} {generation} {} {}\n{state}", user.uid, user.gid)
     }
+}
+
+/// Reads a file that describes the running server in the runtime directory. `None` if it is missing, not a regular
+/// file, or of a user whose files there do not count.
+pub fn read(runtime_dir: &Path, name: &str) -> Option<String> {
+    let directory = directory::open(runtime_dir).ok()?;
+    let file = trusted_file::open_below(directory, name, OFlag::O_NOFOLLOW).and_then(Opened::regular).ok()?;
+    let content = is_trusted(file.stat.st_uid).then(|| file.read(LARGEST))?;
+    String::from_utf8(content.ok()?).ok()
 }
 
 /// The start time of a process, in clock ticks after boot (proc(5), `stat`). It is unique together with the process id.
@@ -120,6 +130,29 @@ mod tests {
             runtime.write(STARTED_FILE, broken);
             assert!(Running::find(&places).is_none(), "{broken:?}");
         }
+    }
+
+    #[test]
+    fn only_regular_files_of_trusted_users_describe_a_server() {
+        let runtime = TestDir::new();
+        let path = |name: &str| runtime.path().join(name);
+        runtime.write("elsewhere", "text");
+        std::os::unix::fs::symlink("elsewhere", path("link")).unwrap();
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let read = |name: &str| super::read(runtime.path(), name);
+        assert_eq!(read("elsewhere").as_deref(), Some("text"));
+        assert_eq!([read("link"), read("fifo"), read("."), read("absent")], [const { None }; 4]);
+        let current = || crate::facts::current_generation(runtime.path()).map_err(|error| error.kind());
+        assert_eq!(current(), Err(std::io::ErrorKind::NotFound));
+        std::os::unix::fs::symlink("generation-1", path(CURRENT)).unwrap();
+        assert_eq!(current(), Ok(path("generation-1")));
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        std::os::unix::fs::chown(path("elsewhere"), Some(12345), None).unwrap();
+        std::os::unix::fs::lchown(path(CURRENT), Some(12345), None).unwrap();
+        assert_eq!(read("elsewhere"), None, "another user's");
+        assert_eq!(current(), Err(std::io::ErrorKind::NotFound), "another user's");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::facts::custom_files::{self, Reason};
 use crate::facts::prosody::{Prosody, Version};
 use crate::facts::{Facts, Problem};
+use crate::os::trusted_file;
 use crate::os::users::User;
 use crate::report::{Report, SettingError};
 use crate::settings::catalogue::Field;
@@ -115,6 +116,7 @@ impl fmt::Display for custom_files::Problem {
             Reason::Name => {
                 f.write_str("its name has * or ? in it, a pattern to Prosody, or is not UTF-8; rename it")
             }
+            Reason::Untrusted(owner) => f.write_str(&trusted_file::untrusted(*owner)),
             Reason::Refused(error) => f.write_str(&reason(error)),
             Reason::Io(error) => write!(f, "{}; it must be there and readable", reason(error)),
         }

@@ -2,18 +2,18 @@
 //!
 //! For root, a link on the way is followed only if root alone can have created it. The last name is never a link.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::trusted_file::{DIRECTORY, Links, descriptor};
+use super::trusted_file::{DIRECTORY, Error, Links, descriptor, trust};
 
 /// Opens a directory by its absolute path.
 ///
@@ -22,6 +22,15 @@ use super::trusted_file::{DIRECTORY, Links, descriptor};
 /// ELOOP if the last name is a link, or for root, if another user can have created a link on the way.
 pub fn open(path: &Path) -> nix::Result<OwnedFd> {
     Ok(descriptor(path, DIRECTORY, Links::OfRoot)?.0)
+}
+
+/// The names in a directory, except `.` and `..`. Links are followed as for files that are read
+/// ([`Links::OfReaders`]).
+pub fn list(path: &Path) -> Result<Vec<OsString>, Error> {
+    let (directory, owners) = descriptor(path, DIRECTORY, Links::OfReaders)?;
+    trust(&fstat(&directory)?, &owners, 0o005)?;
+    let name = |name: CString| OsString::from_vec(name.into_bytes());
+    Ok(entries(&directory)?.into_iter().map(name).collect())
 }
 
 /// Opens a directory by its absolute path. Creates a missing one with this mode, and its missing parents with 0755.

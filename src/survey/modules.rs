@@ -22,7 +22,7 @@ use crate::digest;
 use crate::facts::Facts;
 use crate::facts::prosody::Prosody;
 use crate::lua::tokens::{Token, Tokens};
-use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
+use crate::os::trusted_file::{self, Error, Kind, LARGEST};
 use crate::os::users::User;
 use crate::text::reason;
 
@@ -445,7 +445,7 @@ impl Modules {
     fn features(&self) -> &HashSet<String> {
         self.features.get_or_init(|| {
             let path = self.prosody.source_dir.join("core/features.lua");
-            let text = trusted_file::beginning(&path, Links::All, LARGEST).unwrap_or_default();
+            let text = trusted_file::beginning(&path, LARGEST).unwrap_or_default();
             let words = Tokens::new(&text).filter_map(|token| match token {
                 Token::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
                 _ => None,
@@ -533,7 +533,7 @@ fn read(path: &Path) -> io::Result<Content> {
         || nonsense("is larger than 1 MiB, which no module is: what it needs is not looked for", false);
     let never_ends =
         || nonsense("is no regular file, and Prosody would wait for its end for ever: remove it", true);
-    let file = trusted_file::open(path, Links::All)?;
+    let file = trusted_file::open(path)?;
     let stat = file.stat;
     match file.kind() {
         Kind::Directory => {

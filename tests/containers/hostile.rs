@@ -107,6 +107,38 @@ fn what_is_planted_in_the_runtime_directory_leads_nowhere() {
     seen.report();
 }
 
+/// Links in a configuration directory that belongs to Prosody's user, as a bind mount may. The last is read.
+const CONFIG_PLANTS: [(&str, &str); 5] = [
+    ("a template", "ln -s /victims/private conf.d/x.cfg.lua.j2"),
+    ("Lua", "ln -s /victims/private conf.d/x.cfg.lua"),
+    ("a folder", "rmdir vhost.d && ln -s /victims/locked vhost.d"),
+    ("a built-in template", "ln -s /victims/private templates/global.cfg.lua.j2"),
+    ("its own file", "echo \"-- kept\" >own && chmod 600 own && ln -s ../own conf.d/x.cfg.lua.j2"),
+];
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_link_in_the_configuration_leads_root_to_nothing() {
+    let container = idle();
+    container.root("mkdir -m 700 /victims/locked && echo '-- kept' >/victims/locked/x.cfg.lua").ok();
+    let mut seen = Observations::default();
+    for (number, (what, plant)) in CONFIG_PLANTS.iter().enumerate() {
+        let script = format!(
+            "config=/srv/config-{number} && mkdir -p $config/conf.d $config/vhost.d $config/templates && cd $config
+             chown -R 999:999 . && setpriv --reuid 999 --regid 999 --clear-groups sh -ec '{plant}' || exit 99
+             PROSODY_CONFIG_DIR=$config PROSODY_DOMAIN={DOMAIN} timeout 20 prosody-entrypoint render --dry-run"
+        );
+        let answer = container.root(&script);
+        let is_own = number == CONFIG_PLANTS.len() - 1;
+        let is_right = match is_own {
+            true => answer.status == 0 && answer.stdout.contains("kept"),
+            false => answer.status == 78 && answer.stderr.contains("a link of uid 999"),
+        };
+        seen.that(what, is_right && (is_own || !answer.all().contains("kept")), &answer);
+    }
+    seen.report();
+}
+
 /// What Prosody's user plants in its data, where root has a key and a certificate made.
 const DATA_PLANTS: [(&str, &str); 12] = [
     ("the store to a directory", "rm -rf self-signed && ln -s /victims/directory self-signed"),

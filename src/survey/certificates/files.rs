@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::{Flaw, pem};
-use crate::os::trusted_file::{self, Error, Links, Opened};
+use crate::os::trusted_file::{self, Error, Opened};
 
 /// The size limit of a file, in bytes. The longest chains have some 20 kB.
 pub const LARGEST: u64 = 1024 * 1024;
@@ -25,7 +25,7 @@ pub enum Content {
 
 /// Reads a file with a key.
 pub fn read_key(path: &Path) -> Result<Vec<u8>, Flaw> {
-    trusted_file::read(path, Links::OfReaders, LARGEST).map_err(flaw)
+    trusted_file::read(path, LARGEST).map_err(flaw)
 }
 
 /// Reads a regular file of at most [`LARGEST`] bytes into `buffer`. Files without PEM are not read to their end.
