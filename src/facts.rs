@@ -32,6 +32,7 @@ use crate::layout::{
 use crate::os::directory;
 use crate::os::privileges::{self, Capability};
 use crate::os::system::addresses_of;
+use crate::os::trusted_file;
 use crate::os::users::User;
 use crate::settings::types::{Domain, Proxy, SettingType};
 use crate::settings::{Settings, catalogue, input};
@@ -102,6 +103,8 @@ pub enum Problem {
     NoPluginPath(PathBuf),
     /// The configured collection is not a directory.
     NoCollection(PathBuf),
+    /// The DNSSEC trust anchor is installed, and cannot be read.
+    RootAnchor(io::Error),
     /// A custom file cannot be used.
     CustomFile(custom_files::Problem),
     /// No user can be chosen to run Prosody. Nothing is written or started.
@@ -250,12 +253,16 @@ impl Facts {
         let look = || {
             problems.extend(custom_files.unreadable().into_iter().map(Problem::Unreadable));
             (
+                is_installed(Path::new(ROOT_ANCHOR)).unwrap_or_else(|problem| {
+                    problems.push(problem);
+                    true
+                }),
                 if prosody.is_13() { secret_files(settings) } else { BTreeMap::new() },
                 data_of_hostname.is_ok_and(|name| data_dir.join(name).is_dir()),
                 data_dir.join(SQLITE_FILE).is_file(),
             )
         };
-        let (secret_files, has_data_of_hostname, has_sqlite_file) =
+        let (has_root_anchor, secret_files, has_data_of_hostname, has_sqlite_file) =
             as_user(&identity, &data_dir, look).map_err(|failure| unknown.unwrap_or(failure))?;
         Ok(Self {
             has_sqlite_file,
@@ -272,7 +279,7 @@ impl Facts {
             default_plugin_paths,
             proxies: proxies(settings),
             first_free_port: first_free_port(),
-            has_root_anchor: Path::new(ROOT_ANCHOR).exists(),
+            has_root_anchor,
             config_dir,
             data_dir,
             runtime_dir,
@@ -342,6 +349,15 @@ pub fn as_user<T>(user: &User, data_dir: &Path, work: impl FnOnce() -> T) -> Res
         let more: &[Capability] = if is_roots && !user.is_root() { &[Capability::CHOWN] } else { &[] };
         privileges::require(user, more).err().unwrap_or(failure)
     })
+}
+
+/// Whether the DNSSEC trust anchor exists.
+fn is_installed(anchor: &Path) -> Result<bool, Problem> {
+    match trusted_file::open(anchor) {
+        Ok(_) => Ok(true),
+        Err(trusted_file::Error::Refused(Errno::ENOENT)) => Ok(false),
+        Err(error) => Err(Problem::RootAnchor(error.into())),
+    }
 }
 
 /// The folders of modules in `PROSODY_OPTIONS`, which replace ours. `Err(None)` if the option is not set.
@@ -452,4 +468,19 @@ pub fn generations(runtime_dir: &Path) -> Vec<u64> {
     let mut numbers: Vec<u64> = entries.flatten().filter_map(number).collect();
     numbers.sort_unstable();
     numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::TestDir;
+
+    #[test]
+    fn an_error_about_the_trust_anchor_does_not_count_as_absence() {
+        let place = TestDir::new();
+        place.write("file", "");
+        assert!(is_installed(&place.path().join("file")).unwrap());
+        assert!(!is_installed(&place.path().join("absent")).unwrap());
+        assert!(is_installed(&place.path().join("file/below")).is_err());
+    }
 }

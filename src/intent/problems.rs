@@ -5,6 +5,7 @@ use std::fmt;
 use crate::facts::custom_files::{self, Reason};
 use crate::facts::prosody::{Prosody, Version};
 use crate::facts::{Facts, Problem};
+use crate::layout::ROOT_ANCHOR;
 use crate::os::trusted_file;
 use crate::os::users::User;
 use crate::report::{Report, SettingError};
@@ -45,6 +46,14 @@ pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
                 settings.variable(Field::community_modules_dir),
                 path.display()
             )),
+            // Without DANE, Prosody does not read it.
+            Problem::RootAnchor(error) if settings.tls.use_dane.is_some_and(|on| on.0) => {
+                report.error(SettingError::new(
+                    &settings.variable(Field::use_dane),
+                    &format!("DNSSEC's trust anchor {ROOT_ANCHOR} cannot be read: {}", reason(error)),
+                ));
+            }
+            Problem::RootAnchor(_) => {}
             Problem::CustomFile(problem) => report.error(SettingError::about(&problem.to_string())),
             Problem::Identity(why) => report.error(SettingError::about(why)),
             Problem::Unreadable(problem) => {
