@@ -332,13 +332,6 @@ fn observability(settings: &Settings, options: &mut Options, report: &mut Report
     let observability = &settings.observability;
     let level = observability.log_level.unwrap_or(LogLevel::Info);
     options.insert("log".into(), Value::table([(level.as_str(), "*console")]));
-    let has_password = settings.storage.database_url.is_some() || settings.storage.db_password.is_some();
-    if level == LogLevel::Debug && has_password {
-        report.setting_warning(format!(
-            "{}: at debug Prosody itself logs the database's URL with its password",
-            settings.variable(Field::log_level)
-        ));
-    }
 
     if observability.openmetrics.is_some_and(|on| on.0) {
         for (field, option, value) in [
