@@ -193,6 +193,7 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         return Ok(ready);
     }
 
+    let is_watched = scanned.is_some();
     let (facts, mut plan, report) = make_plan(&settings, places, report, &PlanRequest::to_apply(), scanned)?;
     if is_server {
         log_report(&report);
@@ -220,6 +221,10 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     }
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
+        if let Some(Ok(watch)) = watch.filter(|_| is_watched && !plan.decision.found.unsettled.is_empty()) {
+            // The next file is an event, and causes another look at certificates that could not be read.
+            watch.remind(&facts.runtime_dir);
+        }
         apply::publish_runtime_state(&plan, &facts.runtime_dir, getppid(), &facts.identity)?;
         if let Some(accounts) = &plan.accounts {
             apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity)?;

@@ -186,8 +186,9 @@ impl<'a> Search<'a> {
             return;
         };
         self.watch(parent.to_owned());
-        let Ok(directory) = self.open_directory(parent) else {
-            return;
+        let directory = match self.open_directory(parent) {
+            Ok(directory) => directory,
+            Err(error) => return self.problem(path.to_owned(), files::flaw(error)),
         };
         let folder = self.found.folders.len();
         self.found.folders.push(Folder {
@@ -332,7 +333,7 @@ impl<'a> Search<'a> {
         if is_link {
             self.watch_target(&self.found.folders[folder].path, directory, name);
         }
-        match self.read(&path, directory, name, is_link) {
+        match files::twice(|| self.read(&path, directory, name, is_link)) {
             Ok(Some(Content::Text)) => self.add(folder, path, name).unwrap_or_else(|(path, flaw)| {
                 self.problem(path, flaw);
                 0
