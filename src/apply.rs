@@ -25,8 +25,8 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts;
 use crate::facts::running::Running;
 use crate::layout::{
-    ACCOUNTS_FILE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LOG_DIR, PID_FILE, SERVER_DIR, STARTED_FILE,
-    STATE_FILE,
+    ACCOUNTS_FILE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LOG_DIR, MODULES_DIR, PID_FILE, SERVER_DIR,
+    SERVER_PID_FILE, STARTED_FILE, STATE_FILE,
 };
 use crate::os::directory::{self, entries, errno};
 use crate::os::privileges::{self, Capability};
@@ -77,10 +77,12 @@ pub fn publish_runtime_state(
 ) -> Result<(), Failure> {
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
-        let server = directory::open_below(&runtime, Path::new(SERVER_DIR))?;
-        for name in entries(&server)? {
-            // A directory stays: Prosody looks for files only.
-            let _ = unlinkat(&server, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
+        // An earlier server can have left anything in its directory. What cannot be removed is tried again at each start.
+        let old = format!("{INCOMPLETE}server-{}", OffsetDateTime::now_utc().unix_timestamp_nanos());
+        renameat(&runtime, SERVER_DIR, &runtime, &*old)?;
+        make_server_dir(&runtime, owner)?;
+        if let Err(error) = clear(&runtime, Path::new(&old)) {
+            tracing::debug!("{} stays: {error}", runtime_dir.join(old).display());
         }
         let health = plan.files.iter().find(|file| file.path == Path::new(HEALTH_FILE));
         let group = geteuid().is_root().then_some(owner.gid);
@@ -89,10 +91,7 @@ pub fn publish_runtime_state(
             (STARTED_FILE, Running::describe(init, &plan.generation, owner, &plan.state)),
             (HEALTH_FILE, health.map(|file| file.content.clone()).unwrap_or_default()),
         ] {
-            let new = incomplete();
-            clear(&runtime, &new)?;
-            write_file(&runtime, &new, &content, group)?;
-            renameat(&runtime, &new, &runtime, name)?;
+            replace(&runtime, name, |new| write_file(&runtime, new, &content, group))?;
         }
         Ok(())
     };
@@ -108,17 +107,7 @@ pub fn write_accounts_file(text: &str, runtime_dir: &Path, owner: &User) -> Resu
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
         let server = directory::open_below(&runtime, Path::new(SERVER_DIR))?;
-        let new = incomplete();
-        clear(&server, &new)?;
-        let written = create(&server, &new).map_err(anyhow::Error::from).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            Ok(renameat(&server, &new, &server, ACCOUNTS_FILE)?)
-        });
-        if written.is_err() {
-            // The first error is the one to report.
-            let _ = clear(&server, &new);
-        }
-        written
+        replace(&server, ACCOUNTS_FILE, |new| Ok(create(&server, new)?.write_all(text.as_bytes())?))
     };
     privileges::as_user(owner, write)?.map_err(|error| failure(error, runtime_dir))
 }
@@ -126,6 +115,30 @@ pub fn write_accounts_file(text: &str, runtime_dir: &Path, owner: &User) -> Resu
 /// The name of an incomplete entry. No other running process uses it.
 fn incomplete() -> PathBuf {
     format!("{INCOMPLETE}{}", std::process::id()).into()
+}
+
+/// Makes an entry under another name and renames it. Leaves nothing behind if that fails.
+fn replace(
+    directory: &OwnedFd,
+    name: &str,
+    make: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let new = incomplete();
+    clear(directory, &new)?;
+    let rename = || renameat(directory, &new, directory, name);
+    let made = make(&new).and_then(|()| match rename() {
+        // Only the directory of generations may have another one's `current`.
+        Err(Errno::EISDIR) if name != CURRENT => {
+            clear(directory, Path::new(name))?;
+            Ok(rename()?)
+        }
+        renamed => Ok(renamed?),
+    });
+    if made.is_err() {
+        // The first error is the one to report.
+        let _ = clear(directory, &new);
+    }
+    made
 }
 
 /// Writes a plan's files and links into any directory, and creates it if it is missing.
@@ -136,13 +149,18 @@ fn incomplete() -> PathBuf {
 pub fn write_to(path: &Path, plan: &Plan) -> Result<(), Failure> {
     let write = || {
         let opened = directory::make(path, Mode::from_bits_truncate(0o755))?;
-        let before = entries(&opened)?;
+        let folders = [".", MODULES_DIR, CERTIFICATES_DIR];
+        let folders = folders.iter().filter_map(|name| directory::open_below(&opened, Path::new(name)).ok());
+        let before =
+            folders.map(|folder| Ok((entries(&folder)?, folder))).collect::<nix::Result<Vec<_>>>()?;
         let written = write_files(&opened, &plan.files, &plan.links, None)
             .and_then(|()| write_certificates(&opened, &plan.imports, None));
         if written.is_err() {
             // Restore the directory for the next attempt.
-            for name in entries(&opened)?.iter().filter(|name| !before.contains(name)) {
-                clear(&opened, Path::new(OsStr::from_bytes(name.to_bytes())))?;
+            for (before, folder) in &before {
+                for name in entries(folder)?.iter().filter(|name| !before.contains(name)) {
+                    clear(folder, Path::new(OsStr::from_bytes(name.to_bytes())))?;
+                }
             }
         }
         written
@@ -171,7 +189,7 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
         // The image's runtime directory is empty. A directory with other files serves another purpose.
         let is_ours = |name: &std::ffi::CString| {
             let name = name.to_string_lossy();
-            [CURRENT, SERVER_DIR, PID_FILE, STARTED_FILE, HEALTH_FILE].contains(&&*name)
+            [CURRENT, SERVER_DIR, PID_FILE, STARTED_FILE, HEALTH_FILE, SERVER_PID_FILE].contains(&&*name)
                 || ["generation-", ".generation-", ".new-", ".next"]
                     .iter()
                     .any(|prefix| name.starts_with(prefix))
@@ -191,8 +209,11 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
 /// Root keeps it, writable for Prosody's group: changing the owner needs CHOWN, which the container may lack.
 fn make_server_dir(runtime: &OwnedFd, owner: &User) -> anyhow::Result<()> {
     let directory = directory::make_below(runtime, Path::new(SERVER_DIR), SHARED_MODE)?;
+    let found = fstat(&directory)?;
     if geteuid().is_root() {
-        chown_to_root(&directory, &fstat(&directory)?, owner.gid, SHARED_MODE)?;
+        chown_to_root(&directory, &found, owner.gid, SHARED_MODE)?;
+    } else if found.st_uid != geteuid().as_raw() {
+        bail!("it belongs to uid {}, who could take the server's place there: remove it", found.st_uid);
     }
     Ok(())
 }
@@ -375,11 +396,9 @@ fn write_generation(runtime: &OwnedFd, plan: &Plan, owner: &User) -> anyhow::Res
         let _ = directory::remove_below(runtime, &incomplete);
         return Err(error);
     }
-    if let Err(error) = make_current(runtime, name) {
+    replace(runtime, CURRENT, |new| Ok(symlinkat(name, runtime, new)?)).inspect_err(|_| {
         let _ = directory::remove_below(runtime, name);
-        return Err(error.into());
-    }
-    Ok(())
+    })
 }
 
 fn write_files(
@@ -487,14 +506,6 @@ fn remove(directory: &OwnedFd, name: &Path) -> nix::Result<()> {
     }
 }
 
-/// Makes a generation current.
-fn make_current(runtime: &OwnedFd, name: &Path) -> nix::Result<()> {
-    let link = incomplete();
-    clear(runtime, &link)?;
-    symlinkat(name, runtime, &link)?;
-    renameat(runtime, &link, runtime, CURRENT)
-}
-
 /// Removes old generations and the incomplete entries of ended processes. Failures do not prevent the start.
 fn remove_old_generations(runtime: &OwnedFd, path: &Path) {
     let generations = facts::generations(path);
@@ -523,6 +534,9 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
     let advice = match errno {
         Some(Errno::EROFS) => "it is on a read-only file system: mount a volume or a tmpfs there".to_owned(),
         Some(Errno::ENOSPC | Errno::EDQUOT) => "the file system is full: give it more room".to_owned(),
+        Some(Errno::EPERM) if !uid.is_root() => {
+            "another user's files are in the way: empty the directory, or name another".to_owned()
+        }
         Some(Errno::EACCES) if !uid.is_root() => format!(
             "uid {uid} (gid {gid}) may not write there: give the directory to that user or group, or choose another user"
         ),
@@ -541,7 +555,7 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
         _ => String::new(),
     };
     let status = match errno {
-        Some(Errno::EPERM) => ExitStatus::NO_PERMISSION,
+        Some(Errno::EPERM) if uid.is_root() => ExitStatus::NO_PERMISSION,
         _ => ExitStatus::CANNOT_WRITE,
     };
     let error = if advice.is_empty() { error } else { error.context(advice) };

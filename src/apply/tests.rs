@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::rc::Rc;
 use std::thread;
 
@@ -293,11 +293,45 @@ fn a_directory_in_place_of_the_link_stays_with_all_else() {
     fs::remove_file(place.in_runtime(CURRENT)).unwrap();
     fs::create_dir(place.in_runtime(CURRENT)).unwrap();
     fs::write(place.in_runtime("current/state"), "").unwrap();
-    // The new link stays. The next start removes it.
-    let failure = place.apply(&place.plan(2)).unwrap_err();
+    let failure = place.fails(&place.plan(2), "the link cannot be made");
     assert_eq!(failure.status, ExitStatus::CANNOT_WRITE);
-    assert!(!place.in_runtime("generation-2").exists());
     assert_eq!(names_in(&place.in_runtime(CURRENT)), ["state"]);
+}
+
+#[test]
+fn a_runtime_state_that_cannot_be_written_leaves_no_incomplete_entry() {
+    let place = Place::new();
+    place.apply(&place.plan(1)).unwrap();
+    fs::create_dir_all(place.in_runtime(HEALTH_FILE).join("x/".repeat(70))).unwrap();
+    publish_runtime_state(&place.plan(1), &place.runtime(), Pid::this(), &place.owner).unwrap_err();
+    assert_eq!(
+        place.names(),
+        ["current", PID_FILE, "generation-1", HEALTH_FILE, "server", STARTED_FILE],
+        "and nothing that begins with `.new-`"
+    );
+}
+
+#[test]
+fn nothing_in_the_servers_directory_is_in_the_way_of_a_start() {
+    let place = Place::new();
+    place.apply(&place.plan(1)).unwrap();
+    // More levels than are removed.
+    fs::create_dir_all(place.in_runtime("server/accounts").join("x/".repeat(70))).unwrap();
+    for number in [2, 3] {
+        publish_runtime_state(&place.plan(1), &place.runtime(), Pid::this(), &place.owner).unwrap();
+        assert!(names_in(&place.in_runtime("server")).is_empty());
+        write_accounts_file("a@a.example\t\tone\n", &place.runtime(), &place.owner).unwrap();
+        assert_eq!(mode_and_owner(place.in_runtime("server")).0, 0o770);
+        place.apply(&place.plan(number)).unwrap();
+    }
+    // At a reload, the directory stays as it is.
+    let accounts = layout::accounts_file(&place.runtime());
+    fs::remove_file(&accounts).unwrap();
+    fs::create_dir_all(accounts.join("x")).unwrap();
+    chown(&accounts, Some(place.owner.uid), Some(place.owner.gid)).unwrap();
+    chown(accounts.join("x"), Some(place.owner.uid), Some(place.owner.gid)).unwrap();
+    write_accounts_file("a@a.example\t\ttwo\n", &place.runtime(), &place.owner).unwrap();
+    assert_eq!(fs::read_to_string(&accounts).unwrap(), "a@a.example\t\ttwo\n");
 }
 
 #[test]
@@ -432,8 +466,20 @@ fn without_root_the_user_owns_all_files() {
         place.apply(&place.plan(2)).unwrap();
         assert_eq!(place.current(), Path::new("generation-2"));
     });
-    // Another user's directory.
+    // What other users left where everybody may write.
     chown(place.runtime(), Some(0), Some(0)).unwrap();
+    place.directory.set_mode("run", 0o1777);
+    for (name, why) in [("server", "it belongs to uid 5"), (CURRENT, "another user's files are in the way")] {
+        lchown(place.in_runtime(name), Some(5), None).unwrap();
+        as_somebody(&SOMEBODY, || {
+            let failure = place.apply(&place.plan(3)).unwrap_err();
+            assert_eq!(failure.status, ExitStatus::CANNOT_WRITE, "{name}");
+            assert!(failure.to_string().contains(why), "{failure}");
+        });
+        lchown(place.in_runtime(name), Some(SOMEBODY.uid), None).unwrap();
+    }
+    // Another user's directory.
+    place.directory.set_mode("run", 0o755);
     as_somebody(&SOMEBODY, || {
         let failure = place.apply(&place.plan(3)).unwrap_err();
         assert_eq!(failure.status, ExitStatus::CANNOT_WRITE);
@@ -545,7 +591,7 @@ fn the_runtime_state_describes_the_server() {
     symlink("/nowhere", place.in_runtime("server/prosody.sock")).unwrap();
     fs::create_dir(place.in_runtime("server/directory")).unwrap();
     publish_runtime_state(&plan, &place.runtime(), Pid::this(), &place.owner).unwrap();
-    assert_eq!(names_in(&place.in_runtime("server")), ["directory"]);
+    assert!(names_in(&place.in_runtime("server")).is_empty());
     let text = |name: &str| fs::read_to_string(place.in_runtime(name)).unwrap();
     assert_eq!(text(PID_FILE), format!("{}\n", std::process::id()));
     assert_eq!(text(HEALTH_FILE), "c2s 127.0.0.1:5222 a.example\n");
@@ -597,7 +643,7 @@ fn only_prosody_reads_the_accounts_file() {
 fn a_failed_accounts_file_leaves_nothing() {
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
-    fs::create_dir(layout::accounts_file(&place.runtime())).unwrap();
+    fs::create_dir_all(layout::accounts_file(&place.runtime()).join("x/".repeat(70))).unwrap();
     let failure = write_accounts_file("a@a.example\t\tone\n", &place.runtime(), &place.owner).unwrap_err();
     assert_eq!(failure.status, ExitStatus::CANNOT_WRITE);
     assert!(!failure.to_string().contains("one"), "{failure}");
@@ -648,6 +694,12 @@ fn a_failed_write_restores_the_directory() {
         assert_eq!(names_in(&output), [name, "other"]);
         assert_eq!(fs::read_to_string(output.join(name)).unwrap(), "somebody's");
     }
+    let output = place.directory.path().join("output");
+    fs::create_dir_all(output.join("community-modules/mod_three")).unwrap();
+    fs::create_dir_all(output.join("certificates")).unwrap();
+    let before = everything_in(&output);
+    write_to(&output, &place.plan(1)).unwrap_err();
+    assert_eq!(everything_in(&output), before);
 }
 
 #[test]

@@ -68,9 +68,9 @@ pub fn entries(directory: &OwnedFd) -> nix::Result<Vec<CString>> {
     names.filter(is_entry).collect()
 }
 
-/// Removes a directory with at most one level of directories in it.
+/// Removes a directory with everything in it, up to 64 levels: each needs an open descriptor.
 pub fn remove_below(parent: impl AsFd, name: &Path) -> nix::Result<()> {
-    remove_levels(parent.as_fd(), name, 2)
+    remove_levels(parent.as_fd(), name, 64)
 }
 
 fn remove_levels(parent: BorrowedFd, name: &Path, levels: usize) -> nix::Result<()> {

@@ -221,6 +221,10 @@ fn a_server_that_turned_hostile_gets_nothing() {
         ),
         ("FIFOs in server/", "cd /run/prosody/server && rm -rf * && mkfifo x prosody.pid.new"),
         (
+            "directories in server/",
+            "cd /run/prosody/server && rm -rf * && mkdir -p accounts/x/y/z prosody.pid/x",
+        ),
+        (
             "the key to a file",
             "cd /var/lib/prosody/self-signed && rm * && ln -s /victims/private chat.example.key",
         ),
@@ -364,4 +368,39 @@ fn a_storm_of_orphans_while_the_command_is_stopped_leaves_nothing() {
     container.signal("TERM");
     eventually("the end", PATIENCE, || if container.runs() { Err(container.logs()) } else { Ok(()) });
     assert_eq!(container.inspect("{{.State.ExitCode}}"), "6");
+}
+
+/// In a container of several users, everybody may create files in the runtime directory of a server with `--user`.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn another_users_files_in_the_runtime_directory_do_not_count() {
+    let mut seen = Observations::default();
+    let container = idle();
+    container
+        .as_user(
+            "4321",
+            "mkdir /tmp/theirs && echo 'os.execute(\"touch /tmp/ran\")' >/tmp/theirs/prosody.cfg.lua",
+        )
+        .ok();
+    container.as_user("4321", "cd /run/prosody && ln -s /tmp/theirs current && mkfifo started health").ok();
+    let answer = container.as_user("999", "timeout 20 prosodyctl about");
+    seen.that(
+        "there is no configuration",
+        answer.status == 78 && answer.stderr.contains("no configuration"),
+        &answer,
+    );
+    seen.equal("nothing of it ran", container.root("ls /tmp/ran").status, 2);
+
+    let server = Recipe::new(TRIXIE).with(["--user", "1234:0"]).env("PROSODY_DOMAIN", DOMAIN).serve();
+    let answer =
+        server.as_user("4321", "cd /run/prosody && (ln -sfn /tmp current; rm health; mv server s) 2>&1; ls");
+    seen.equal("what another user can do", answer.all().matches("not permitted").count(), 3);
+    server.as_user("1234", "cd /run/prosody && rm health started && mkfifo health started").ok();
+    for (user, command) in
+        [("0", "healthcheck"), ("1234", "healthcheck"), ("0", "render --diff"), ("1234", "render --diff")]
+    {
+        let answer = server.as_user(user, &format!("timeout 20 prosody-entrypoint {command}"));
+        seen.that(&format!("{command} as {user} does not wait"), answer.status < 2, &answer);
+    }
+    seen.report();
 }
