@@ -25,11 +25,12 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts;
 use crate::facts::running::Running;
 use crate::layout::{
-    ACCOUNTS_FILE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LOG_DIR, MODULES_DIR, PID_FILE, SERVER_DIR,
-    SERVER_PID_FILE, STARTED_FILE, STATE_FILE,
+    ACCOUNTS_FILE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LOG_DIR, MODULES_DIR, PID_FILE, RUNTIME_DIR,
+    SELF_SIGNED_DIR, SERVER_DIR, SERVER_PID_FILE, STARTED_FILE, STATE_FILE,
 };
 use crate::os::directory::{self, entries, errno};
 use crate::os::privileges::{self, Capability};
+use crate::os::trusted_file::{Error, Kind, open_below};
 use crate::os::users::User;
 use crate::plan::{File as PlannedFile, Import, Link, Plan};
 
@@ -55,8 +56,12 @@ pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> 
     privileges::with_group(owner, || {
         let runtime = open_runtime_dir(runtime_dir, owner).map_err(|error| failure(error, runtime_dir))?;
         make_server_dir(&runtime, owner).map_err(|error| failure(error, &runtime_dir.join(SERVER_DIR)))?;
-        privileges::as_user(owner, || make_certificates(plan, data_dir))?
-            .map_err(|error| failure(error, data_dir))?;
+        if let Err(error) = privileges::as_user(owner, || make_certificates(plan, data_dir))? {
+            return Err(match unusable_data(data_dir, owner)? {
+                Some(why) => Failure::new(ExitStatus::CANNOT_WRITE, anyhow!(why)),
+                None => failure(error, data_dir),
+            });
+        }
         write_generation(&runtime, plan, owner).map_err(|error| failure(error, runtime_dir))?;
         remove_old_generations(&runtime, runtime_dir);
         Ok(())
@@ -93,7 +98,9 @@ pub fn publish_runtime_state(
         ] {
             replace(&runtime, name, |new| write_file(&runtime, new, &content, group))?;
         }
-        Ok(())
+        // The place of `pidfile` in Debian's default configuration, and so in many custom files.
+        let pid_file = Path::new(SERVER_DIR).join(SERVER_PID_FILE);
+        replace(&runtime, SERVER_PID_FILE, |new| Ok(symlinkat(&pid_file, &runtime, new)?))
     };
     privileges::with_group(owner, write)?.map_err(|error| failure(error, runtime_dir))
 }
@@ -265,11 +272,87 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     fchown(&directory, Some(uid), Some(gid)).map_err(|error| failure(error.into(), path))?;
     if !is_empty {
-        tracing::warn!(
-            "{path} belonged to root and is Prosody's now (uid {uid}); what is in it was left as it is: where Prosody \
-             cannot read that, run `chown -R {uid}:{gid} {path}` once",
-            path = path.display()
+        tracing::info!("{} belonged to root and is Prosody's now (uid {uid})", path.display());
+    }
+    Ok(())
+}
+
+/// Warns about data that Prosody cannot use. It would serve without them, and say nothing.
+pub fn warn_about_data(data_dir: &Path, owner: &User) -> Result<(), Failure> {
+    unusable_data(data_dir, owner)?.iter().for_each(|why| tracing::warn!("{why}"));
+    Ok(())
+}
+
+/// The first entry of the data directory that Prosody's user cannot use, with the command that gives the data to it.
+fn unusable_data(data_dir: &Path, owner: &User) -> Result<Option<String>, Failure> {
+    let look = || first_unusable(&directory::open(data_dir).ok()?, data_dir, false);
+    Ok(privileges::as_user(owner, look)?.map(|(path, found)| {
+        format!(
+            "{path} belongs to uid {}, gid {} (mode {:03o}), and Prosody (uid {uid}, gid {gid}) cannot use it: run \
+             `chown -R {uid}:{gid} {data_dir}`",
+            found.st_uid,
+            found.st_gid,
+            found.st_mode & 0o7777,
+            path = path.display(),
+            data_dir = data_dir.display(),
+            uid = owner.uid,
+            gid = owner.gid,
+        )
+    }))
+}
+
+/// The first entry of a directory that our user cannot read, or not write although only Prosody writes there: the
+/// directories of hosts, of their stores, and of self-signed certificates. There may be 100,000 files in a store, so
+/// stores are not listed.
+fn first_unusable(directory: &OwnedFd, path: &Path, is_host: bool) -> Option<(PathBuf, FileStat)> {
+    let mut names = entries(directory).ok()?;
+    names.sort_unstable();
+    for name in names {
+        let name = OsStr::from_bytes(name.to_bytes());
+        // Not Prosody's: the directory of an ext4 file system's root, and hidden ones of network storage.
+        if name == "lost+found" || name.as_bytes().starts_with(b".") {
+            continue;
+        }
+        let Ok(found) = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
+        let kind = Kind::of(&found);
+        if ![Kind::Regular, Kind::Directory].contains(&kind) {
+            continue;
+        }
+        let path = path.join(name);
+        let is_unreadable = matches!(
+            open_below(directory, name, OFlag::O_NOFOLLOW),
+            Err(Error::Refused(Errno::EACCES | Errno::EPERM))
         );
+        // Prosody writes a host's name with `%2e` for each dot.
+        let is_of_host = name.as_bytes().contains(&b'%');
+        let is_written = kind == Kind::Directory && (is_host || is_of_host || name == SELF_SIGNED_DIR);
+        if is_unreadable || (is_written && !facts::is_writable(&path)) {
+            return Some((path, found));
+        }
+        if is_of_host && !is_host && kind == Kind::Directory {
+            let below = directory::open_below(directory, Path::new(name));
+            if let Some(found) = below.ok().and_then(|below| first_unusable(&below, &path, true)) {
+                return Some(found);
+            }
+        }
+    }
+    None
+}
+
+/// Makes the default runtime directory writable for Prosody, for a custom main file: Debian's has its `pidfile` there, and
+/// a tmpfs at `/run` is empty. Failures do not prevent the start, because the file may name another place.
+pub fn prepare_pid_dir(owner: &User) -> Result<(), Failure> {
+    let path = Path::new(RUNTIME_DIR);
+    let make = || -> nix::Result<()> {
+        let directory = directory::make(path, SHARED_MODE)?;
+        let found = fstat(&directory)?;
+        match geteuid().is_root() && !may_write(&found, owner) {
+            true => chown_to_root(&directory, &found, owner.gid, SHARED_MODE),
+            false => Ok(()),
+        }
+    };
+    if let Err(error) = privileges::with_group(owner, make)? {
+        tracing::debug!("{RUNTIME_DIR} is not writable for Prosody: {error}");
     }
     Ok(())
 }

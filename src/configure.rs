@@ -221,6 +221,7 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     }
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
+        apply::warn_about_data(&facts.data_dir, &facts.identity)?;
         if let Some(Ok(watch)) = watch.filter(|_| is_watched && !plan.decision.found.unsettled.is_empty()) {
             // The next file is an event, and causes another look at certificates that could not be read.
             watch.remind(&facts.runtime_dir);

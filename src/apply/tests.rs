@@ -335,6 +335,51 @@ fn nothing_in_the_servers_directory_is_in_the_way_of_a_start() {
 }
 
 #[test]
+fn data_that_prosody_cannot_use_are_named_with_the_command() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new();
+    let why = || unusable_data(&place.data(), &SOMEBODY).unwrap();
+    let give = |name: &str| chown(place.data().join(name), Some(SOMEBODY.uid), Some(SOMEBODY.gid)).unwrap();
+    let make = |name: &str, mode: u32| {
+        fs::create_dir_all(place.data().join(name)).unwrap();
+        place.directory.set_mode(&format!("data/{name}"), mode);
+    };
+    // Nobody needs these to be Prosody's.
+    make("lost+found", 0o700);
+    make(".snapshot", 0o700);
+    make("custom_plugins/mod_x", 0o755);
+    make("a%2eexample/accounts", 0o755);
+    fs::write(place.data().join("a%2eexample/accounts/juliet.dat"), "").unwrap();
+    place.directory.set_mode("data/a%2eexample/accounts/juliet.dat", 0o600);
+    give("a%2eexample");
+    give("a%2eexample/accounts");
+    assert_eq!(why(), None, "the files in a store are not looked at");
+    for (name, mode) in [("a%2eexample/accounts", 0o750), ("a%2eexample", 0o755), ("old", 0o700)] {
+        make(name, mode);
+        chown(place.data().join(name), Some(0), Some(0)).unwrap();
+        let data = place.data();
+        let data = data.display();
+        assert_eq!(
+            why().unwrap(),
+            format!(
+                "{data}/{name} belongs to uid 0, gid 0 (mode {mode:o}), and Prosody (uid 12345, gid 1234) cannot use \
+                 it: run `chown -R 12345:1234 {data}`"
+            )
+        );
+        give(name);
+    }
+    make("self-signed", 0o700);
+    let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
+    let plan = Plan { certificates: vec![request], ..place.plan(1) };
+    let failure = place.apply(&plan).unwrap_err();
+    assert_eq!((failure.status, Some(failure.to_string())), (ExitStatus::CANNOT_WRITE, why()));
+    give("self-signed");
+    place.apply(&plan).unwrap();
+}
+
+#[test]
 fn planted_links_are_never_followed() {
     // The links of an attacker lead to directories and files elsewhere.
     let elsewhere = TestDir::new();
@@ -590,8 +635,11 @@ fn the_runtime_state_describes_the_server() {
     fs::write(place.in_runtime("server/prosody.pid"), "7\n").unwrap();
     symlink("/nowhere", place.in_runtime("server/prosody.sock")).unwrap();
     fs::create_dir(place.in_runtime("server/directory")).unwrap();
+    // Debian's place for it, as an earlier custom main file may have left it.
+    fs::write(place.in_runtime("prosody.pid"), "7\n").unwrap();
     publish_runtime_state(&plan, &place.runtime(), Pid::this(), &place.owner).unwrap();
     assert!(names_in(&place.in_runtime("server")).is_empty());
+    assert_eq!(fs::read_link(place.in_runtime("prosody.pid")).unwrap(), Path::new("server/prosody.pid"));
     let text = |name: &str| fs::read_to_string(place.in_runtime(name)).unwrap();
     assert_eq!(text(PID_FILE), format!("{}\n", std::process::id()));
     assert_eq!(text(HEALTH_FILE), "c2s 127.0.0.1:5222 a.example\n");
@@ -602,7 +650,7 @@ fn the_runtime_state_describes_the_server() {
     for name in [PID_FILE, STARTED_FILE, HEALTH_FILE] {
         assert_eq!(mode_and_owner(place.in_runtime(name)), (0o640, owner, group), "{name}");
     }
-    let names = ["current", PID_FILE, "generation-1", HEALTH_FILE, "server", STARTED_FILE];
+    let names = ["current", PID_FILE, "generation-1", HEALTH_FILE, "prosody.pid", "server", STARTED_FILE];
     assert_eq!(place.names(), names);
 }
 

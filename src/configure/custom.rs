@@ -36,7 +36,9 @@ pub fn configure(
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     if is_server {
         apply::prepare_log_dir(&user);
+        apply::prepare_pid_dir(&user)?;
         log_report(&report);
+        apply::warn_about_data(&places.data_dir, &user)?;
         tracing::info!("The configuration is {}, untouched", main_file.display());
         let has_effect =
             |field: &Field| has_effect(*field) || [Field::accounts, Field::account].contains(field);
