@@ -25,11 +25,12 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts;
 use crate::facts::running::Running;
 use crate::layout::{
-    ACCOUNTS_FILE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LOG_DIR, PID_FILE, SERVER_DIR, STARTED_FILE,
-    STATE_FILE,
+    ACCOUNTS_FILE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LOG_DIR, MODULES_DIR, PID_FILE, RUNTIME_DIR,
+    SELF_SIGNED_DIR, SERVER_DIR, SERVER_PID_FILE, STARTED_FILE, STATE_FILE,
 };
 use crate::os::directory::{self, entries, errno};
 use crate::os::privileges::{self, Capability};
+use crate::os::trusted_file::{Error, Kind, open_below};
 use crate::os::users::User;
 use crate::plan::{File as PlannedFile, Import, Link, Plan};
 
@@ -52,15 +53,19 @@ const FILE_MODE: Mode = Mode::from_bits_truncate(0o640);
 ///
 /// 73 if a place cannot be written, 77 if a privilege is missing. The current generation stays as it was.
 pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> Result<(), Failure> {
-    privileges::with_group(owner.gid, || {
+    privileges::with_group(owner, || {
         let runtime = open_runtime_dir(runtime_dir, owner).map_err(|error| failure(error, runtime_dir))?;
         make_server_dir(&runtime, owner).map_err(|error| failure(error, &runtime_dir.join(SERVER_DIR)))?;
-        privileges::as_user(owner, || make_certificates(plan, data_dir))
-            .map_err(|error| failure(error, data_dir))?;
+        if let Err(error) = privileges::as_user(owner, || make_certificates(plan, data_dir))? {
+            return Err(match unusable_data(data_dir, owner)? {
+                Some(why) => Failure::new(ExitStatus::CANNOT_WRITE, anyhow!(why)),
+                None => failure(error, data_dir),
+            });
+        }
         write_generation(&runtime, plan, owner).map_err(|error| failure(error, runtime_dir))?;
         remove_old_generations(&runtime, runtime_dir);
         Ok(())
-    })
+    })?
 }
 
 /// Describes the starting server in the runtime directory, after [`apply`]: `init` (the process id of its PID 1), its
@@ -77,10 +82,12 @@ pub fn publish_runtime_state(
 ) -> Result<(), Failure> {
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
-        let server = directory::open_below(&runtime, Path::new(SERVER_DIR))?;
-        for name in entries(&server)? {
-            // A directory stays: Prosody looks for files only.
-            let _ = unlinkat(&server, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
+        // An earlier server can have left anything in its directory. What cannot be removed is tried again at each start.
+        let old = format!("{INCOMPLETE}server-{}", OffsetDateTime::now_utc().unix_timestamp_nanos());
+        renameat(&runtime, SERVER_DIR, &runtime, &*old)?;
+        make_server_dir(&runtime, owner)?;
+        if let Err(error) = clear(&runtime, Path::new(&old)) {
+            tracing::debug!("{} stays: {error}", runtime_dir.join(old).display());
         }
         let health = plan.files.iter().find(|file| file.path == Path::new(HEALTH_FILE));
         let group = geteuid().is_root().then_some(owner.gid);
@@ -89,14 +96,13 @@ pub fn publish_runtime_state(
             (STARTED_FILE, Running::describe(init, &plan.generation, owner, &plan.state)),
             (HEALTH_FILE, health.map(|file| file.content.clone()).unwrap_or_default()),
         ] {
-            let new = incomplete();
-            clear(&runtime, &new)?;
-            write_file(&runtime, &new, &content, group)?;
-            renameat(&runtime, &new, &runtime, name)?;
+            replace(&runtime, name, |new| write_file(&runtime, new, &content, group))?;
         }
-        Ok(())
+        // The place of `pidfile` in Debian's default configuration, and so in many custom files.
+        let pid_file = Path::new(SERVER_DIR).join(SERVER_PID_FILE);
+        replace(&runtime, SERVER_PID_FILE, |new| Ok(symlinkat(&pid_file, &runtime, new)?))
     };
-    privileges::with_group(owner.gid, write).map_err(|error| failure(error, runtime_dir))
+    privileges::with_group(owner, write)?.map_err(|error| failure(error, runtime_dir))
 }
 
 /// Writes accounts and their passwords for the server, into a file that only Prosody can read.
@@ -108,24 +114,38 @@ pub fn write_accounts_file(text: &str, runtime_dir: &Path, owner: &User) -> Resu
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
         let server = directory::open_below(&runtime, Path::new(SERVER_DIR))?;
-        let new = incomplete();
-        clear(&server, &new)?;
-        let written = create(&server, &new).map_err(anyhow::Error::from).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            Ok(renameat(&server, &new, &server, ACCOUNTS_FILE)?)
-        });
-        if written.is_err() {
-            // The first error is the one to report.
-            let _ = clear(&server, &new);
-        }
-        written
+        replace(&server, ACCOUNTS_FILE, |new| Ok(create(&server, new)?.write_all(text.as_bytes())?))
     };
-    privileges::as_user(owner, write).map_err(|error| failure(error, runtime_dir))
+    privileges::as_user(owner, write)?.map_err(|error| failure(error, runtime_dir))
 }
 
 /// The name of an incomplete entry. No other running process uses it.
 fn incomplete() -> PathBuf {
     format!("{INCOMPLETE}{}", std::process::id()).into()
+}
+
+/// Makes an entry under another name and renames it. Leaves nothing behind if that fails.
+fn replace(
+    directory: &OwnedFd,
+    name: &str,
+    make: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let new = incomplete();
+    clear(directory, &new)?;
+    let rename = || renameat(directory, &new, directory, name);
+    let made = make(&new).and_then(|()| match rename() {
+        // Only the directory of generations may have another one's `current`.
+        Err(Errno::EISDIR) if name != CURRENT => {
+            clear(directory, Path::new(name))?;
+            Ok(rename()?)
+        }
+        renamed => Ok(renamed?),
+    });
+    if made.is_err() {
+        // The first error is the one to report.
+        let _ = clear(directory, &new);
+    }
+    made
 }
 
 /// Writes a plan's files and links into any directory, and creates it if it is missing.
@@ -136,13 +156,18 @@ fn incomplete() -> PathBuf {
 pub fn write_to(path: &Path, plan: &Plan) -> Result<(), Failure> {
     let write = || {
         let opened = directory::make(path, Mode::from_bits_truncate(0o755))?;
-        let before = entries(&opened)?;
+        let folders = [".", MODULES_DIR, CERTIFICATES_DIR];
+        let folders = folders.iter().filter_map(|name| directory::open_below(&opened, Path::new(name)).ok());
+        let before =
+            folders.map(|folder| Ok((entries(&folder)?, folder))).collect::<nix::Result<Vec<_>>>()?;
         let written = write_files(&opened, &plan.files, &plan.links, None)
             .and_then(|()| write_certificates(&opened, &plan.imports, None));
         if written.is_err() {
             // Restore the directory for the next attempt.
-            for name in entries(&opened)?.iter().filter(|name| !before.contains(name)) {
-                clear(&opened, Path::new(OsStr::from_bytes(name.to_bytes())))?;
+            for (before, folder) in &before {
+                for name in entries(folder)?.iter().filter(|name| !before.contains(name)) {
+                    clear(folder, Path::new(OsStr::from_bytes(name.to_bytes())))?;
+                }
             }
         }
         written
@@ -171,7 +196,7 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
         // The image's runtime directory is empty. A directory with other files serves another purpose.
         let is_ours = |name: &std::ffi::CString| {
             let name = name.to_string_lossy();
-            [CURRENT, SERVER_DIR, PID_FILE, STARTED_FILE, HEALTH_FILE].contains(&&*name)
+            [CURRENT, SERVER_DIR, PID_FILE, STARTED_FILE, HEALTH_FILE, SERVER_PID_FILE].contains(&&*name)
                 || ["generation-", ".generation-", ".new-", ".next"]
                     .iter()
                     .any(|prefix| name.starts_with(prefix))
@@ -191,8 +216,11 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
 /// Root keeps it, writable for Prosody's group: changing the owner needs CHOWN, which the container may lack.
 fn make_server_dir(runtime: &OwnedFd, owner: &User) -> anyhow::Result<()> {
     let directory = directory::make_below(runtime, Path::new(SERVER_DIR), SHARED_MODE)?;
+    let found = fstat(&directory)?;
     if geteuid().is_root() {
-        chown_to_root(&directory, &fstat(&directory)?, owner.gid, SHARED_MODE)?;
+        chown_to_root(&directory, &found, owner.gid, SHARED_MODE)?;
+    } else if found.st_uid != geteuid().as_raw() {
+        bail!("it belongs to uid {}, who could take the server's place there: remove it", found.st_uid);
     }
     Ok(())
 }
@@ -225,7 +253,7 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
     };
     // Root may lack the privilege to open another user's directory. The owner can open it.
     let (directory, found) =
-        open().or_else(|error| privileges::as_user(owner, open).map_err(|_| failure(error, path)))?;
+        open().or_else(|error| privileges::as_user(owner, open)?.map_err(|_| failure(error, path)))?;
     if !geteuid().is_root() {
         if facts::is_writable(path) {
             return Ok(());
@@ -244,11 +272,87 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     fchown(&directory, Some(uid), Some(gid)).map_err(|error| failure(error.into(), path))?;
     if !is_empty {
-        tracing::warn!(
-            "{path} belonged to root and is Prosody's now (uid {uid}); what is in it was left as it is: where Prosody \
-             cannot read that, run `chown -R {uid}:{gid} {path}` once",
-            path = path.display()
+        tracing::info!("{} belonged to root and is Prosody's now (uid {uid})", path.display());
+    }
+    Ok(())
+}
+
+/// Warns about data that Prosody cannot use. It would serve without them, and say nothing.
+pub fn warn_about_data(data_dir: &Path, owner: &User) -> Result<(), Failure> {
+    unusable_data(data_dir, owner)?.iter().for_each(|why| tracing::warn!("{why}"));
+    Ok(())
+}
+
+/// The first entry of the data directory that Prosody's user cannot use, with the command that gives the data to it.
+fn unusable_data(data_dir: &Path, owner: &User) -> Result<Option<String>, Failure> {
+    let look = || first_unusable(&directory::open(data_dir).ok()?, data_dir, false);
+    Ok(privileges::as_user(owner, look)?.map(|(path, found)| {
+        format!(
+            "{path} belongs to uid {}, gid {} (mode {:03o}), and Prosody (uid {uid}, gid {gid}) cannot use it: run \
+             `chown -R {uid}:{gid} {data_dir}`",
+            found.st_uid,
+            found.st_gid,
+            found.st_mode & 0o7777,
+            path = path.display(),
+            data_dir = data_dir.display(),
+            uid = owner.uid,
+            gid = owner.gid,
+        )
+    }))
+}
+
+/// The first entry of a directory that our user cannot read, or not write although only Prosody writes there: the
+/// directories of hosts, of their stores, and of self-signed certificates. There may be 100,000 files in a store, so
+/// stores are not listed.
+fn first_unusable(directory: &OwnedFd, path: &Path, is_host: bool) -> Option<(PathBuf, FileStat)> {
+    let mut names = entries(directory).ok()?;
+    names.sort_unstable();
+    for name in names {
+        let name = OsStr::from_bytes(name.to_bytes());
+        // Not Prosody's: the directory of an ext4 file system's root, and hidden ones of network storage.
+        if name == "lost+found" || name.as_bytes().starts_with(b".") {
+            continue;
+        }
+        let Ok(found) = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
+        let kind = Kind::of(&found);
+        if ![Kind::Regular, Kind::Directory].contains(&kind) {
+            continue;
+        }
+        let path = path.join(name);
+        let is_unreadable = matches!(
+            open_below(directory, name, OFlag::O_NOFOLLOW),
+            Err(Error::Refused(Errno::EACCES | Errno::EPERM))
         );
+        // Prosody writes a host's name with `%2e` for each dot.
+        let is_of_host = name.as_bytes().contains(&b'%');
+        let is_written = kind == Kind::Directory && (is_host || is_of_host || name == SELF_SIGNED_DIR);
+        if is_unreadable || (is_written && !facts::is_writable(&path)) {
+            return Some((path, found));
+        }
+        if is_of_host && !is_host && kind == Kind::Directory {
+            let below = directory::open_below(directory, Path::new(name));
+            if let Some(found) = below.ok().and_then(|below| first_unusable(&below, &path, true)) {
+                return Some(found);
+            }
+        }
+    }
+    None
+}
+
+/// Makes the default runtime directory writable for Prosody, for a custom main file: Debian's has its `pidfile` there, and
+/// a tmpfs at `/run` is empty. Failures do not prevent the start, because the file may name another place.
+pub fn prepare_pid_dir(owner: &User) -> Result<(), Failure> {
+    let path = Path::new(RUNTIME_DIR);
+    let make = || -> nix::Result<()> {
+        let directory = directory::make(path, SHARED_MODE)?;
+        let found = fstat(&directory)?;
+        match geteuid().is_root() && !may_write(&found, owner) {
+            true => chown_to_root(&directory, &found, owner.gid, SHARED_MODE),
+            false => Ok(()),
+        }
+    };
+    if let Err(error) = privileges::with_group(owner, make)? {
+        tracing::debug!("{RUNTIME_DIR} is not writable for Prosody: {error}");
     }
     Ok(())
 }
@@ -375,11 +479,9 @@ fn write_generation(runtime: &OwnedFd, plan: &Plan, owner: &User) -> anyhow::Res
         let _ = directory::remove_below(runtime, &incomplete);
         return Err(error);
     }
-    if let Err(error) = make_current(runtime, name) {
+    replace(runtime, CURRENT, |new| Ok(symlinkat(name, runtime, new)?)).inspect_err(|_| {
         let _ = directory::remove_below(runtime, name);
-        return Err(error.into());
-    }
-    Ok(())
+    })
 }
 
 fn write_files(
@@ -442,7 +544,7 @@ fn write_certificates(directory: &OwnedFd, imports: &[Import], owner: Option<&Us
     // Prosody's user writes them, because the container may lack CHOWN. The generation is not current yet, so nothing
     // reads files that the group could add.
     fchmod(&folder, SHARED_MODE)?;
-    privileges::as_user(owner, write)?;
+    privileges::as_user(owner, write).map_err(|failure| failure.error)??;
     Ok(fchmod(&folder, DIRECTORY_MODE)?)
 }
 
@@ -487,14 +589,6 @@ fn remove(directory: &OwnedFd, name: &Path) -> nix::Result<()> {
     }
 }
 
-/// Makes a generation current.
-fn make_current(runtime: &OwnedFd, name: &Path) -> nix::Result<()> {
-    let link = incomplete();
-    clear(runtime, &link)?;
-    symlinkat(name, runtime, &link)?;
-    renameat(runtime, &link, runtime, CURRENT)
-}
-
 /// Removes old generations and the incomplete entries of ended processes. Failures do not prevent the start.
 fn remove_old_generations(runtime: &OwnedFd, path: &Path) {
     let generations = facts::generations(path);
@@ -524,6 +618,9 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
     let advice = match errno {
         Some(Errno::EROFS) => "it is on a read-only file system: mount a volume or a tmpfs there".to_owned(),
         Some(Errno::ENOSPC | Errno::EDQUOT) => "the file system is full: give it more room".to_owned(),
+        Some(Errno::EPERM) if !uid.is_root() => {
+            "another user's files are in the way: empty the directory, or name another".to_owned()
+        }
         Some(Errno::EACCES) if !uid.is_root() => format!(
             "uid {uid} (gid {gid}) may not write there: give the directory to that user or group, or choose another user"
         ),
@@ -542,7 +639,7 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
         _ => String::new(),
     };
     let status = match errno {
-        Some(Errno::EPERM) => ExitStatus::NO_PERMISSION,
+        Some(Errno::EPERM) if uid.is_root() => ExitStatus::NO_PERMISSION,
         _ => ExitStatus::CANNOT_WRITE,
     };
     let error = if advice.is_empty() { error } else { error.context(advice) };

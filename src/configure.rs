@@ -125,7 +125,7 @@ pub fn make_plan(
     if request.prepares_data_dir && report.errors().is_empty() {
         apply::prepare_data_dir(&facts.data_dir, &facts.identity)?;
     }
-    let findings = survey(&intent, &facts, scanned, request.served_certificates.as_deref(), now);
+    let findings = survey(&intent, &facts, scanned, request.served_certificates.as_deref(), now)?;
     let next = || next_generation(&facts.runtime_dir);
     let generation = request.generation.clone().unwrap_or_else(next);
     let mut plan = plan::make(intent, &facts, findings, &generation, request.secrets, now, &mut report);
@@ -212,6 +212,7 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         return Ok(ready);
     }
 
+    let is_watched = scanned.is_some();
     let request = PlanRequest { prepares_data_dir: true, ..PlanRequest::to_apply() };
     let (facts, mut plan, report) = make_plan(&settings, places, report, &request, scanned)?;
     if is_server {
@@ -239,6 +240,11 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     }
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
+        apply::warn_about_data(&facts.data_dir, &facts.identity)?;
+        if let Some(Ok(watch)) = watch.filter(|_| is_watched && !plan.decision.found.unsettled.is_empty()) {
+            // The next file is an event, and causes another look at certificates that could not be read.
+            watch.remind(&facts.runtime_dir);
+        }
         apply::publish_runtime_state(&plan, &facts.runtime_dir, getppid(), &facts.identity)?;
         if let Some(accounts) = &plan.accounts {
             apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity)?;
@@ -274,6 +280,6 @@ pub fn gone(generation: &Path, plan: &Plan) -> Vec<PathBuf> {
     let is_planned = |path: &PathBuf| {
         path == Path::new(crate::layout::STATE_FILE) || plan.files.iter().any(|file| file.path == *path)
     };
-    let names = directory::names(generation).unwrap_or_default().into_iter().map(PathBuf::from);
+    let names = directory::list(generation).unwrap_or_default().into_iter().map(PathBuf::from);
     names.filter(|path| is_file(path) && !is_planned(path)).collect()
 }

@@ -124,7 +124,7 @@ pub fn wait(
     for database in databases {
         if database.driver == DbDriver::Sqlite3 {
             let file = data_dir.join(&database.name);
-            privileges::as_user(context.user, || can_write(&file))?;
+            privileges::as_user(context.user, || can_write(&file))??;
         } else if !limit.is_zero() {
             wait_for(database, start, limit, &mut came_up, context)?;
         }

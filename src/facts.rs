@@ -11,9 +11,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::lua::Value;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{AccessFlags, Pid, Uid, faccessat, geteuid, gethostname};
 
 use self::custom_files::CustomFiles;
@@ -25,9 +29,11 @@ use crate::layout::{
     self, COLLECTION_DIR, CONFIG_DIR, CURRENT, DATA_DIR, MAIN_FILE, MODULES_ENABLED_DIR, ROOT_ANCHOR,
     RUNTIME_DIR, SQLITE_FILE,
 };
+use crate::os::directory;
+use crate::os::privileges::{self, Capability};
 use crate::os::system::addresses_of;
+use crate::os::trusted_file;
 use crate::os::users::User;
-use crate::os::{directory, privileges};
 use crate::settings::types::{Domain, Proxy, SettingType};
 use crate::settings::{Settings, catalogue, input};
 
@@ -97,6 +103,8 @@ pub enum Problem {
     NoPluginPath(PathBuf),
     /// The configured collection is not a directory.
     NoCollection(PathBuf),
+    /// The DNSSEC trust anchor is installed, and cannot be read.
+    RootAnchor(io::Error),
     /// A custom file cannot be used.
     CustomFile(custom_files::Problem),
     /// No user can be chosen to run Prosody. Nothing is written or started.
@@ -142,8 +150,7 @@ impl Places {
                 [Some(PathBuf::from(RUNTIME_DIR)), privileges::uid_of(Pid::from_raw(1)).map(shm_dir)];
             let running = candidates.into_iter().flatten().find(|directory| {
                 // A directory without search permission exists.
-                let file = directory.join(CURRENT).join(MAIN_FILE);
-                !fs::symlink_metadata(file).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+                !current_generation(directory).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
             });
             places.runtime_dir = running.unwrap_or(places.runtime_dir);
         }
@@ -162,9 +169,9 @@ impl Places {
     ///
     /// EACCES if the runtime directory cannot be searched.
     pub fn current_main_file(&self) -> io::Result<Option<PathBuf>> {
-        let file = self.runtime_dir.join(CURRENT).join(MAIN_FILE);
-        match fs::symlink_metadata(&file) {
-            Ok(_) => Ok(Some(file)),
+        let file = current_generation(&self.runtime_dir).map(|generation| generation.join(MAIN_FILE));
+        match file.and_then(|file| fs::symlink_metadata(&file).map(|_| file)) {
+            Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
             Err(_) => Ok(None),
         }
@@ -190,7 +197,7 @@ fn shm_dir(uid: Uid) -> PathBuf {
 /// Whether this process can create files in a directory (faccessat(2), with the effective user).
 pub fn is_writable(directory: &Path) -> bool {
     let mode = AccessFlags::W_OK | AccessFlags::X_OK;
-    faccessat(nix::fcntl::AT_FDCWD, directory, mode, nix::fcntl::AtFlags::AT_EACCESS).is_ok()
+    faccessat(AT_FDCWD, directory, mode, nix::fcntl::AtFlags::AT_EACCESS).is_ok()
 }
 
 impl Facts {
@@ -231,27 +238,32 @@ impl Facts {
             problems.extend(found.into_iter().map(Problem::CustomFile));
             CustomFiles::default()
         });
+        let mut unknown = None;
         let identity = match user.map_or_else(|| identity(settings, &data_dir), |user| Ok(user.clone())) {
             // Go on, to find the other problems too.
             Err(failure) if failure.status == ExitStatus::CONFIGURATION => {
                 problems.push(Problem::Identity(failure.to_string()));
+                unknown = Some(failure);
                 User { name: None, uid: NOBODY, gid: NOBODY }
             }
             identity => identity?,
         };
-        let unreadable = privileges::as_user(&identity, || custom_files.unreadable());
-        problems.extend(unreadable.into_iter().map(Problem::Unreadable));
-        let secret_files = match prosody.is_13() {
-            true => privileges::as_user(&identity, || secret_files(settings)),
-            false => BTreeMap::new(),
-        };
         let hostname = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-        let has_data_of_hostname = Domain::parse(&hostname).is_ok_and(|host| {
-            let directory = data_dir.join(prosody::data_name(&host.to_string()));
-            privileges::as_user(&identity, || directory.is_dir())
-        });
-        let sqlite_file = data_dir.join(SQLITE_FILE);
-        let has_sqlite_file = privileges::as_user(&identity, || sqlite_file.is_file());
+        let data_of_hostname = Domain::parse(&hostname).map(|host| prosody::data_name(&host.to_string()));
+        let look = || {
+            problems.extend(custom_files.unreadable().into_iter().map(Problem::Unreadable));
+            (
+                is_installed(Path::new(ROOT_ANCHOR)).unwrap_or_else(|problem| {
+                    problems.push(problem);
+                    true
+                }),
+                if prosody.is_13() { secret_files(settings) } else { BTreeMap::new() },
+                data_of_hostname.is_ok_and(|name| data_dir.join(name).is_dir()),
+                data_dir.join(SQLITE_FILE).is_file(),
+            )
+        };
+        let (has_root_anchor, secret_files, has_data_of_hostname, has_sqlite_file) =
+            as_user(&identity, &data_dir, look).map_err(|failure| unknown.unwrap_or(failure))?;
         Ok(Self {
             has_sqlite_file,
             identity,
@@ -267,7 +279,7 @@ impl Facts {
             default_plugin_paths,
             proxies: proxies(settings),
             first_free_port: first_free_port(),
-            has_root_anchor: Path::new(ROOT_ANCHOR).exists(),
+            has_root_anchor,
             config_dir,
             data_dir,
             runtime_dir,
@@ -327,6 +339,25 @@ fn proxies(settings: &Settings) -> BTreeMap<String, BTreeSet<IpAddr>> {
         Proxy::Network(_) => None,
     });
     hosts.map(|host| (host.to_string(), addresses_of(&host).unwrap_or_default())).collect()
+}
+
+/// Like [`privileges::as_user`], before a start. The error names the capability for root's data directory too, which the
+/// start will need.
+pub fn as_user<T>(user: &User, data_dir: &Path, work: impl FnOnce() -> T) -> Result<T, Failure> {
+    privileges::as_user(user, work).map_err(|failure| {
+        let is_roots = !fs::metadata(data_dir).is_ok_and(|found| found.uid() != 0);
+        let more: &[Capability] = if is_roots && !user.is_root() { &[Capability::CHOWN] } else { &[] };
+        privileges::require(user, more).err().unwrap_or(failure)
+    })
+}
+
+/// Whether the DNSSEC trust anchor exists.
+fn is_installed(anchor: &Path) -> Result<bool, Problem> {
+    match trusted_file::open(anchor) {
+        Ok(_) => Ok(true),
+        Err(trusted_file::Error::Refused(Errno::ENOENT)) => Ok(false),
+        Err(error) => Err(Problem::RootAnchor(error.into())),
+    }
 }
 
 /// The folders of modules in `PROSODY_OPTIONS`, which replace ours. `Err(None)` if the option is not set.
@@ -394,9 +425,32 @@ pub fn identity(settings: &Settings, data_dir: &Path) -> Result<User, Failure> {
 
 /// The sorted names in the configuration directory; none if it cannot be read.
 fn entries(config_dir: &Path) -> Vec<OsString> {
-    let mut names = directory::names(config_dir).unwrap_or_default();
+    let mut names = directory::list(config_dir).unwrap_or_default();
     names.sort_unstable();
     names
+}
+
+/// The path of the current generation.
+///
+/// # Errors
+///
+/// ENOENT if there is none, or if a user made the link whose files there do not count ([`is_trusted`]). EACCES if the
+/// runtime directory cannot be searched.
+pub fn current_generation(runtime_dir: &Path) -> io::Result<PathBuf> {
+    // Open the link itself, so that its owner and its target belong together.
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let link = openat(AT_FDCWD, &runtime_dir.join(CURRENT), flags, Mode::empty())?;
+    if !is_trusted(fstat(&link)?.st_uid) {
+        return Err(Errno::ENOENT.into());
+    }
+    Ok(runtime_dir.join(readlinkat(&link, "")?))
+}
+
+/// Whether files of a user in the runtime directory count: root's, our own, and those of the user of PID 1, who started
+/// the server. Other users may be able to create files there too.
+fn is_trusted(uid: u32) -> bool {
+    let is_starter = |init: Uid| init.as_raw() == uid;
+    uid == 0 || is_starter(geteuid()) || privileges::uid_of(Pid::from_raw(1)).is_some_and(is_starter)
 }
 
 /// The path of the next generation.
@@ -407,9 +461,24 @@ pub fn next_generation(runtime_dir: &Path) -> PathBuf {
 
 /// The numbers of the generations in a runtime directory, oldest first.
 pub fn generations(runtime_dir: &Path) -> Vec<u64> {
-    let names = directory::names(runtime_dir).unwrap_or_default();
+    let names = directory::list(runtime_dir).unwrap_or_default();
     let number = |name: &OsString| layout::generation_number(name.to_str()?);
     let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
     numbers.sort_unstable();
     numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::TestDir;
+
+    #[test]
+    fn an_error_about_the_trust_anchor_does_not_count_as_absence() {
+        let place = TestDir::new();
+        place.write("file", "");
+        assert!(is_installed(&place.path().join("file")).unwrap());
+        assert!(!is_installed(&place.path().join("absent")).unwrap());
+        assert!(is_installed(&place.path().join("file/below")).is_err());
+    }
 }

@@ -23,6 +23,9 @@ pub const CURRENT: &str = "current";
 /// The directory for Prosody's process id and its admin socket. Prosody writes nowhere else in the runtime directory.
 pub const SERVER_DIR: &str = "server";
 
+/// Prosody's process id, in [`SERVER_DIR`].
+pub const SERVER_PID_FILE: &str = "prosody.pid";
+
 /// The addresses for the health check, in the runtime directory and in each generation.
 pub const HEALTH_FILE: &str = "health";
 

@@ -229,7 +229,7 @@ fn warn_about_databases(facts: &Facts, databases: &[Database], debug_log: Option
     }
     let has_password = databases.iter().any(|database| database.password.is_some());
     if let Some(variable) = debug_log.filter(|_| has_password) {
-        report.warning(format!(
+        report.setting_warning(format!(
             "{variable}: at debug Prosody writes the database's URL with its password into its own log: choose another \
              level where others can read the log"
         ));

@@ -3,10 +3,10 @@
 //! It runs in a process that PID 1 forks. If it succeeds, PID 1 forwards SIGHUP to Prosody.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use anyhow::{Context, anyhow};
 use nix::unistd::Pid;
@@ -24,6 +24,7 @@ use crate::layout::{
 };
 use crate::log;
 use crate::os::directory;
+use crate::os::trusted_file;
 use crate::os::watch::Watch;
 use crate::plan::certificates::SelfSignedRequest;
 use crate::plan::{self, Changes, Plan, State};
@@ -93,12 +94,11 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         return Err(Failure::new(ExitStatus::CONFIGURATION, error));
     }
     let current = places.runtime_dir.join(CURRENT);
-    let before = fs::read_link(&current).map(|name| places.runtime_dir.join(name));
-    let before = before.map_err(|error| {
+    let before = facts::current_generation(&places.runtime_dir).map_err(|error| {
         let error = anyhow!("{}: {error}: restart the container", current.display());
         Failure::new(ExitStatus::CANNOT_WRITE, error)
     })?;
-    let last = fs::read_to_string(before.join(STATE_FILE)).unwrap_or_default();
+    let last = trusted_file::text(&before.join(STATE_FILE)).unwrap_or_default();
     let last = State::parse(&last);
 
     let started = State::parse(&started);
@@ -222,7 +222,7 @@ fn rescan(
 fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
     let (before_name, name) = (before.to_string_lossy(), plan.generation.to_string_lossy());
     let is_same = |path: &Path, content: &str| {
-        fs::read_to_string(before.join(path)).is_ok_and(|text| text.replace(&*before_name, &name) == content)
+        trusted_file::text(&before.join(path)).is_ok_and(|text| text.replace(&*before_name, &name) == content)
     };
     let mut different: Vec<PathBuf> = plan
         .files
@@ -239,7 +239,7 @@ fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
 /// The paths of a generation's links, relative to it.
 fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
     let paths = ["", MODULES_DIR, CERTIFICATES_DIR].into_iter().flat_map(|folder| {
-        let names = directory::names(&generation.join(folder)).unwrap_or_default();
+        let names = directory::list(&generation.join(folder)).unwrap_or_default();
         names.into_iter().map(move |name| Path::new(folder).join(name))
     });
     paths.filter(|path| generation.join(path).is_symlink()).collect()

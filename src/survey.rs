@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use self::certificates::ScannedCertificates;
 use self::certificates::assign::{Assignments, assign};
 use self::modules::closure::Findings as Modules;
+use crate::exit_status::Failure;
 use crate::facts::Facts;
 use crate::intent::Intent;
 use crate::os::privileges;
@@ -28,15 +29,19 @@ pub struct Findings {
 
 /// Finds the wanted modules and certificates. Scans for certificates unless `scanned` is given. `served` is the
 /// directory with the certificates of a running server.
+///
+/// # Errors
+///
+/// 77 if root cannot read as Prosody's user.
 pub fn survey(
     intent: &Intent,
     facts: &Facts,
     scanned: Option<ScannedCertificates>,
     served: Option<&Path>,
     now: OffsetDateTime,
-) -> Findings {
+) -> Result<Findings, Failure> {
     let scanned = scanned.unwrap_or_else(|| certificates::scan(&intent.certificates.sources, now));
-    let certificates = assign(&intent.certificates, &facts.data_dir, &facts.identity, &scanned, served, now);
-    let modules = privileges::as_user(&facts.identity, || Modules::gather(&intent.modules, facts));
-    Findings { modules, certificates }
+    let certificates = assign(&intent.certificates, &facts.data_dir, &facts.identity, &scanned, served, now)?;
+    let modules = privileges::as_user(&facts.identity, || Modules::gather(&intent.modules, facts))?;
+    Ok(Findings { modules, certificates })
 }

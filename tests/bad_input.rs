@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -172,6 +173,20 @@ fn a_fifo_is_not_waited_for() {
     let made = Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(made.success());
     refused_with_one_line(attempt, &path, &["fifo", "pipe", "regular file"]);
+}
+
+#[test]
+fn root_does_not_read_through_a_link_whose_owner_cannot() {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return;
+    }
+    let attempt = Attempt::new();
+    let (path, secret) = (attempt.path("link"), attempt.path("secret"));
+    fs::write(&secret, "root's alone").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink(&secret, &path).unwrap();
+    std::os::unix::fs::lchown(&path, Some(12345), None).unwrap();
+    refused_with_one_line(attempt, &path, &["a link of uid 12345"]);
 }
 
 #[test]

@@ -685,7 +685,7 @@ fn a_directory_whose_close_fails_is_listed() {
     fs::write(directory.join("a"), "").unwrap();
     let (output, code) = Forked::start(|| {
         refuse(libc::SYS_close, &[], libc::EIO);
-        eprint_raw(&format!("{:?}", system_directory::names(&directory).unwrap()));
+        eprint_raw(&format!("{:?}", system_directory::list(&directory).unwrap()));
         ExitStatus::SUCCESS
     })
     .end();

@@ -277,11 +277,11 @@ mod tests {
         let data = TestDir::new();
         let user = User { name: None, uid: 12345, gid: 12346 };
         let write = || Writer::create(data.path()).and_then(|writer| writer.write("chat.example", &pair()));
-        let refused = privileges::as_user(&user, write).unwrap_err();
+        let refused = privileges::as_user(&user, write).unwrap().unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "the data directory is not its own");
 
         std::os::unix::fs::chown(data.path(), Some(12345), Some(12346)).unwrap();
-        privileges::as_user(&user, write).unwrap();
+        privileges::as_user(&user, write).unwrap().unwrap();
         for name in ["", "chat.example.crt", "chat.example.key"] {
             let made = fs::metadata(data.path().join("self-signed").join(name)).unwrap();
             assert_eq!((made.uid(), made.gid()), (12345, 12346), "{name}");

@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::rc::Rc;
 use std::thread;
 
@@ -293,11 +293,90 @@ fn a_directory_in_place_of_the_link_stays_with_all_else() {
     fs::remove_file(place.in_runtime(CURRENT)).unwrap();
     fs::create_dir(place.in_runtime(CURRENT)).unwrap();
     fs::write(place.in_runtime("current/state"), "").unwrap();
-    // The new link stays. The next start removes it.
-    let failure = place.apply(&place.plan(2)).unwrap_err();
+    let failure = place.fails(&place.plan(2), "the link cannot be made");
     assert_eq!(failure.status, ExitStatus::CANNOT_WRITE);
-    assert!(!place.in_runtime("generation-2").exists());
     assert_eq!(names_in(&place.in_runtime(CURRENT)), ["state"]);
+}
+
+#[test]
+fn a_runtime_state_that_cannot_be_written_leaves_no_incomplete_entry() {
+    let place = Place::new();
+    place.apply(&place.plan(1)).unwrap();
+    fs::create_dir_all(place.in_runtime(HEALTH_FILE).join("x/".repeat(70))).unwrap();
+    publish_runtime_state(&place.plan(1), &place.runtime(), Pid::this(), &place.owner).unwrap_err();
+    assert_eq!(
+        place.names(),
+        ["current", PID_FILE, "generation-1", HEALTH_FILE, "server", STARTED_FILE],
+        "and nothing that begins with `.new-`"
+    );
+}
+
+#[test]
+fn nothing_in_the_servers_directory_is_in_the_way_of_a_start() {
+    let place = Place::new();
+    place.apply(&place.plan(1)).unwrap();
+    // More levels than are removed.
+    fs::create_dir_all(place.in_runtime("server/accounts").join("x/".repeat(70))).unwrap();
+    for number in [2, 3] {
+        publish_runtime_state(&place.plan(1), &place.runtime(), Pid::this(), &place.owner).unwrap();
+        assert!(names_in(&place.in_runtime("server")).is_empty());
+        write_accounts_file("a@a.example\t\tone\n", &place.runtime(), &place.owner).unwrap();
+        assert_eq!(mode_and_owner(place.in_runtime("server")).0, 0o770);
+        place.apply(&place.plan(number)).unwrap();
+    }
+    // At a reload, the directory stays as it is.
+    let accounts = layout::accounts_file(&place.runtime());
+    fs::remove_file(&accounts).unwrap();
+    fs::create_dir_all(accounts.join("x")).unwrap();
+    chown(&accounts, Some(place.owner.uid), Some(place.owner.gid)).unwrap();
+    chown(accounts.join("x"), Some(place.owner.uid), Some(place.owner.gid)).unwrap();
+    write_accounts_file("a@a.example\t\ttwo\n", &place.runtime(), &place.owner).unwrap();
+    assert_eq!(fs::read_to_string(&accounts).unwrap(), "a@a.example\t\ttwo\n");
+}
+
+#[test]
+fn data_that_prosody_cannot_use_are_named_with_the_command() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new();
+    let why = || unusable_data(&place.data(), &SOMEBODY).unwrap();
+    let give = |name: &str| chown(place.data().join(name), Some(SOMEBODY.uid), Some(SOMEBODY.gid)).unwrap();
+    let make = |name: &str, mode: u32| {
+        fs::create_dir_all(place.data().join(name)).unwrap();
+        place.directory.set_mode(&format!("data/{name}"), mode);
+    };
+    // Nobody needs these to be Prosody's.
+    make("lost+found", 0o700);
+    make(".snapshot", 0o700);
+    make("custom_plugins/mod_x", 0o755);
+    make("a%2eexample/accounts", 0o755);
+    fs::write(place.data().join("a%2eexample/accounts/juliet.dat"), "").unwrap();
+    place.directory.set_mode("data/a%2eexample/accounts/juliet.dat", 0o600);
+    give("a%2eexample");
+    give("a%2eexample/accounts");
+    assert_eq!(why(), None, "the files in a store are not looked at");
+    for (name, mode) in [("a%2eexample/accounts", 0o750), ("a%2eexample", 0o755), ("old", 0o700)] {
+        make(name, mode);
+        chown(place.data().join(name), Some(0), Some(0)).unwrap();
+        let data = place.data();
+        let data = data.display();
+        assert_eq!(
+            why().unwrap(),
+            format!(
+                "{data}/{name} belongs to uid 0, gid 0 (mode {mode:o}), and Prosody (uid 12345, gid 1234) cannot use \
+                 it: run `chown -R 12345:1234 {data}`"
+            )
+        );
+        give(name);
+    }
+    make("self-signed", 0o700);
+    let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
+    let plan = Plan { certificates: vec![request], ..place.plan(1) };
+    let failure = place.apply(&plan).unwrap_err();
+    assert_eq!((failure.status, Some(failure.to_string())), (ExitStatus::CANNOT_WRITE, why()));
+    give("self-signed");
+    place.apply(&plan).unwrap();
 }
 
 #[test]
@@ -432,8 +511,20 @@ fn without_root_the_user_owns_all_files() {
         place.apply(&place.plan(2)).unwrap();
         assert_eq!(place.current(), Path::new("generation-2"));
     });
-    // Another user's directory.
+    // What other users left where everybody may write.
     chown(place.runtime(), Some(0), Some(0)).unwrap();
+    place.directory.set_mode("run", 0o1777);
+    for (name, why) in [("server", "it belongs to uid 5"), (CURRENT, "another user's files are in the way")] {
+        lchown(place.in_runtime(name), Some(5), None).unwrap();
+        as_somebody(&SOMEBODY, || {
+            let failure = place.apply(&place.plan(3)).unwrap_err();
+            assert_eq!(failure.status, ExitStatus::CANNOT_WRITE, "{name}");
+            assert!(failure.to_string().contains(why), "{failure}");
+        });
+        lchown(place.in_runtime(name), Some(SOMEBODY.uid), None).unwrap();
+    }
+    // Another user's directory.
+    place.directory.set_mode("run", 0o755);
     as_somebody(&SOMEBODY, || {
         let failure = place.apply(&place.plan(3)).unwrap_err();
         assert_eq!(failure.status, ExitStatus::CANNOT_WRITE);
@@ -544,8 +635,11 @@ fn the_runtime_state_describes_the_server() {
     fs::write(place.in_runtime("server/prosody.pid"), "7\n").unwrap();
     symlink("/nowhere", place.in_runtime("server/prosody.sock")).unwrap();
     fs::create_dir(place.in_runtime("server/directory")).unwrap();
+    // Debian's place for it, as an earlier custom main file may have left it.
+    fs::write(place.in_runtime("prosody.pid"), "7\n").unwrap();
     publish_runtime_state(&plan, &place.runtime(), Pid::this(), &place.owner).unwrap();
-    assert_eq!(names_in(&place.in_runtime("server")), ["directory"]);
+    assert!(names_in(&place.in_runtime("server")).is_empty());
+    assert_eq!(fs::read_link(place.in_runtime("prosody.pid")).unwrap(), Path::new("server/prosody.pid"));
     let text = |name: &str| fs::read_to_string(place.in_runtime(name)).unwrap();
     assert_eq!(text(PID_FILE), format!("{}\n", std::process::id()));
     assert_eq!(text(HEALTH_FILE), "c2s 127.0.0.1:5222 a.example\n");
@@ -556,7 +650,7 @@ fn the_runtime_state_describes_the_server() {
     for name in [PID_FILE, STARTED_FILE, HEALTH_FILE] {
         assert_eq!(mode_and_owner(place.in_runtime(name)), (0o640, owner, group), "{name}");
     }
-    let names = ["current", PID_FILE, "generation-1", HEALTH_FILE, "server", STARTED_FILE];
+    let names = ["current", PID_FILE, "generation-1", HEALTH_FILE, "prosody.pid", "server", STARTED_FILE];
     assert_eq!(place.names(), names);
 }
 
@@ -597,7 +691,7 @@ fn only_prosody_reads_the_accounts_file() {
 fn a_failed_accounts_file_leaves_nothing() {
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
-    fs::create_dir(layout::accounts_file(&place.runtime())).unwrap();
+    fs::create_dir_all(layout::accounts_file(&place.runtime()).join("x/".repeat(70))).unwrap();
     let failure = write_accounts_file("a@a.example\t\tone\n", &place.runtime(), &place.owner).unwrap_err();
     assert_eq!(failure.status, ExitStatus::CANNOT_WRITE);
     assert!(!failure.to_string().contains("one"), "{failure}");
@@ -648,6 +742,12 @@ fn a_failed_write_restores_the_directory() {
         assert_eq!(names_in(&output), [name, "other"]);
         assert_eq!(fs::read_to_string(output.join(name)).unwrap(), "somebody's");
     }
+    let output = place.directory.path().join("output");
+    fs::create_dir_all(output.join("community-modules/mod_three")).unwrap();
+    fs::create_dir_all(output.join("certificates")).unwrap();
+    let before = everything_in(&output);
+    write_to(&output, &place.plan(1)).unwrap_err();
+    assert_eq!(everything_in(&output), before);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::cli::Certificates as Options;
 use crate::configure::{PlanRequest, log_report, make_plan, read_settings_to_show, served_certificates};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::Places;
+use crate::os::privileges;
 use crate::plan::certificates::lasts;
 use crate::settings::Settings;
 use crate::survey::certificates::assign::{CertificateOrigin, Served};
@@ -35,9 +36,10 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     log_report(&report);
 
     let now = OffsetDateTime::now_utc();
-    let mut own = SelfSignedPairs::new(&facts.identity, now);
-    let hosts: Vec<Host> =
-        plan.decision.found.served.iter().map(|served| Host { served, pair: own.pair_of(served) }).collect();
+    let hosts: Vec<Host> = privileges::as_user(&facts.identity, || {
+        let mut own = SelfSignedPairs::new(now);
+        plan.decision.found.served.iter().map(|served| Host { served, pair: own.pair_of(served) }).collect()
+    })?;
     let default = plan.decision.default_host().map(str::to_owned);
     let ports = ports(&settings);
     let problems = &plan.decision.found.problems;

@@ -9,7 +9,6 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{self, Places, running};
 use crate::health::{ANY_HOST, LISTENING, Service, Target, check};
 use crate::layout::HEALTH_FILE;
-use crate::os::trusted_file::{self, LARGEST, Links};
 use crate::os::{listening, privileges};
 use crate::settings::Settings;
 
@@ -26,10 +25,8 @@ pub fn run() -> Result<ExitStatus, Failure> {
     let (settings, _) = read_settings();
     let places = Places::of_running(&settings);
     // The file of the running server: the latest generation may have ports that need a restart.
-    let file = places.runtime_dir.join(HEALTH_FILE);
-    let text = trusted_file::read(&file, Links::All, LARGEST).ok();
-    let text =
-        text.and_then(|text| String::from_utf8(text).ok()).filter(|_| places.custom_main_file().is_none());
+    let text = running::read(&places.runtime_dir, HEALTH_FILE).ok().flatten();
+    let text = text.filter(|_| places.custom_main_file().is_none());
     let targets: Vec<Target> = match text {
         Some(text) if text.trim_end() != LISTENING => {
             let targets: Vec<Target> = text.lines().filter_map(|line| line.parse().ok()).collect();

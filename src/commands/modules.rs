@@ -146,7 +146,7 @@ fn search(
         let (hits, others): (Vec<Entry>, Vec<Entry>) = entries.partition(is_hit);
         let hint = if hits.is_empty() { hint(&words, &others, &modules) } else { String::new() };
         (findings.problems, hits, others, hint)
-    });
+    })?;
     problems.iter().for_each(|problem| tracing::warn!("{problem}"));
     if as_json {
         print_json(hits.iter().map(Entry::as_object).collect())?;

@@ -1,9 +1,7 @@
 //! Shows or writes the plan, and starts nothing.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -11,9 +9,9 @@ use crate::apply;
 use crate::cli::Render;
 use crate::configure::{PlanRequest, gone, log_report, make_plan, read_settings, served_certificates};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::facts::Places;
-use crate::layout::CURRENT;
+use crate::facts::{Places, current_generation};
 use crate::lua::{self, Secrets};
+use crate::os::trusted_file;
 use crate::plan::Plan;
 
 /// Shows or writes the plan. Returns 1 if `--diff` finds a difference.
@@ -29,7 +27,7 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     let output = output.context("finding the current directory").status(ExitStatus::CANNOT_WRITE)?;
     let generation = match &output {
         Some(directory) => Some(directory.clone()),
-        None if options.diff => current_generation(&places.runtime_dir),
+        None if options.diff => current_generation(&places.runtime_dir).ok(),
         None => None,
     };
     // `--diff` compares secrets, but shows placeholders.
@@ -63,11 +61,6 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// The path of the current generation, if any.
-fn current_generation(runtime_dir: &Path) -> Option<PathBuf> {
-    Some(runtime_dir.join(fs::read_link(runtime_dir.join(CURRENT)).ok()?))
-}
-
 /// Every file with its content, every link with its target.
 fn listing(plan: &Plan) -> String {
     let mut text = String::new();
@@ -94,7 +87,7 @@ fn differences(plan: &Plan) -> String {
     let mut text = String::new();
     for file in &plan.files {
         let path = plan.generation.join(&file.path);
-        let old = fs::read_to_string(&path).unwrap_or_default();
+        let old = trusted_file::text(&path).unwrap_or_default();
         if old == file.content {
             continue;
         }
@@ -109,7 +102,7 @@ fn differences(plan: &Plan) -> String {
     }
     for import in &plan.imports {
         let path = plan.generation.join(&import.path);
-        if fs::read(&path).ok().as_deref() != Some(import.pair.pem().as_bytes()) {
+        if trusted_file::text(&path).ok().as_deref() != Some(import.pair.pem()) {
             let _ = writeln!(text, "{} differs: {}", path.display(), import.pair.certificate.display());
         }
     }

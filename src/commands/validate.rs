@@ -35,14 +35,14 @@ pub fn run() -> Result<ExitStatus, Failure> {
     // `make_plan` reports errors of the user, with all others.
     let user = facts::identity(&settings, &places.data_dir).unwrap_or_else(|_| User::current());
     let make = || mkdtemp(&temporary.join("prosody-validate-XXXXXX"));
-    let directory = privileges::as_user(&user, make)
+    let directory = privileges::as_user(&user, make)?
         .with_context(|| format!("making a directory in {}: mount a tmpfs there", temporary.display()))
         .status(ExitStatus::CANNOT_WRITE)?;
     let directory = Temporary { path: directory, user: user.clone() };
     let request = PlanRequest { generation: Some(directory.path.clone()), ..PlanRequest::to_apply() };
     let (facts, plan, report) = make_plan(&settings, places, report, &request, None)?;
     log_report(&report);
-    privileges::as_user(&user, || apply::write_to(&directory.path, &plan))?;
+    privileges::as_user(&user, || apply::write_to(&directory.path, &plan))??;
     let variables = environment::without_settings(&settings, &facts.custom_files.environment());
     check_config(&user, variables, &directory.path.join(MAIN_FILE), &facts.data_dir)
 }

@@ -11,7 +11,7 @@ use crate::exit_status::Failure;
 use crate::facts::prosody::{self, Prosody};
 use crate::facts::{self, Places, custom_files};
 use crate::intent;
-use crate::os::privileges;
+use crate::os::trusted_file;
 use crate::os::users::User;
 use crate::report::{Report, SettingError};
 use crate::settings::catalogue::Field;
@@ -36,7 +36,9 @@ pub fn configure(
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     if is_server {
         apply::prepare_log_dir(&user);
+        apply::prepare_pid_dir(&user)?;
         log_report(&report);
+        apply::warn_about_data(&places.data_dir, &user)?;
         tracing::info!("The configuration is {}, untouched", main_file.display());
         let has_effect =
             |field: &Field| has_effect(*field) || [Field::accounts, Field::account].contains(field);
@@ -93,7 +95,8 @@ pub fn check(
         return Err(wrong(SettingError::about(&intent::problems::hidden_modules(prosody, missing))));
     }
     let user = facts::identity(settings, &places.data_dir)?;
-    check_readable(main_file, &user)?;
+    let readable = facts::as_user(&user, &places.data_dir, || trusted_file::open(main_file))?;
+    readable.map_err(|error| unreadable(main_file, &user, &error.into()))?;
     Ok((report, user, prosody))
 }
 
@@ -124,13 +127,12 @@ fn check_main_file(main_file: &Path) -> Result<(), Failure> {
     Err(wrong(SettingError::about(&format!("{}: {why}", main_file.display()))))
 }
 
-/// Refuses a file that Prosody's user cannot read. Prosody would report it as missing.
-fn check_readable(main_file: &Path, user: &User) -> Result<(), Failure> {
-    let Err(error) = privileges::as_user(user, || fs::File::open(main_file)) else { return Ok(()) };
-    let (why, User { uid, gid, .. }) = (reason(&error), user);
-    Err(wrong(SettingError::about(&format!(
+/// The error for a file that Prosody's user cannot read. Prosody would report it as missing.
+fn unreadable(main_file: &Path, user: &User, error: &io::Error) -> Failure {
+    let (why, User { uid, gid, .. }) = (reason(error), user);
+    wrong(SettingError::about(&format!(
         "{}: Prosody's user (uid {uid}, gid {gid}) cannot read it ({why}): run `chgrp {gid}` and `chmod g+r` on it, and \
          `chmod g+x` on its directory",
         main_file.display()
-    ))))
+    )))
 }

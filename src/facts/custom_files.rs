@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use nix::errno::Errno;
 use super::lua_summary::{self, Summary};
 use crate::digest;
 use crate::os::directory;
-use crate::os::trusted_file::{self, Error, Links, Opened};
+use crate::os::trusted_file::{self, Error, Opened};
 use crate::settings::types::{Domain, SettingType};
 
 /// The size limit for a custom file, in bytes: a hundred times the size of a file that is written by hand.
@@ -87,6 +86,7 @@ pub enum Reason {
     NotUtf8,
     WildcardInDirectory,
     Name,
+    Untrusted(u32),
     Refused(io::Error),
     Io(io::Error),
 }
@@ -163,7 +163,7 @@ impl CustomFiles {
     /// The Lua files that our current user cannot read. Prosody does not read templates.
     pub fn unreadable(&self) -> Vec<Problem> {
         let lua = self.fragments().filter(|file| file.template.is_none());
-        let refused = lua.filter_map(|file| Some((file, File::open(&file.path).err()?)));
+        let refused = lua.filter_map(|file| Some((file, trusted_file::open(&file.path).err()?.into())));
         refused
             .map(|(file, error)| Problem { path: file.path.clone(), reason: Reason::Refused(error) })
             .collect()
@@ -190,7 +190,7 @@ pub fn is_foreign_template(main_file: &Path) -> bool {
 /// Reads a custom main file. Prosody reads it whole, so for a very long one, the beginning is enough here.
 fn read_main(path: &Path) -> Result<Option<CustomFile>, Problem> {
     let problem = |reason| Problem { path: path.to_owned(), reason };
-    let content = match trusted_file::open(path, Links::All).and_then(Opened::regular) {
+    let content = match trusted_file::open(path).and_then(Opened::regular) {
         Ok(file) => file.beginning(MAX_SIZE + 1).map_err(|error| problem(reason(path, error)))?,
         Err(Error::Refused(Errno::ENOENT)) if !path.is_symlink() => return Ok(None),
         Err(_) if path.is_dir() => return Err(problem(Reason::MainIsDirectory)),
@@ -219,9 +219,9 @@ fn read_extra(path: &Path, problems: &mut Vec<Problem>) -> Vec<CustomFile> {
 fn read_matching(folder: &Path, pattern: &[u8], problems: &mut Vec<Problem>) -> Vec<CustomFile> {
     let names = match list(folder, pattern) {
         Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(Error::Refused(Errno::ENOENT)) => return Vec::new(),
         Err(error) => {
-            problems.push(Problem { path: folder.to_owned(), reason: Reason::Io(error) });
+            problems.push(Problem { path: folder.to_owned(), reason: reason(folder, error) });
             return Vec::new();
         }
     };
@@ -239,8 +239,8 @@ fn read_matching(folder: &Path, pattern: &[u8], problems: &mut Vec<Problem>) -> 
     files
 }
 
-fn list(folder: &Path, pattern: &[u8]) -> io::Result<Vec<OsString>> {
-    let mut names = directory::names(folder)?;
+fn list(folder: &Path, pattern: &[u8]) -> Result<Vec<OsString>, Error> {
+    let mut names = directory::list(folder)?;
     names.retain(|name| {
         let bytes = name.as_bytes();
         let without_j2 = bytes.strip_suffix(b".j2").filter(|rest| rest.ends_with(b".cfg.lua"));
@@ -277,8 +277,7 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 
 fn read(path: PathBuf) -> Result<CustomFile, Problem> {
     let contents = || {
-        let content =
-            trusted_file::read(&path, Links::All, MAX_SIZE).map_err(|error| reason(&path, error))?;
+        let content = trusted_file::read(&path, MAX_SIZE).map_err(|error| reason(&path, error))?;
         let summary = lua_summary::summarize(&content);
         let digest = digest::of(&content);
         let is_template = path.extension() == Some(OsStr::new("j2"));
@@ -298,6 +297,7 @@ fn reason(path: &Path, error: Error) -> Reason {
         // open(2) refuses a socket with ENXIO.
         Error::Irregular(_) | Error::Refused(Errno::ENXIO) => Reason::NotRegular,
         Error::TooLarge => Reason::TooLarge,
+        Error::Untrusted(owner) => Reason::Untrusted(owner),
         error => Reason::Io(error.into()),
     }
 }
@@ -470,6 +470,37 @@ mod tests {
                 "zero.cfg.lua: is not a regular file; remove or rename it",
             ]
         );
+    }
+
+    #[test]
+    fn root_reads_nothing_through_a_link_whose_owner_cannot() {
+        let (directory, elsewhere) = (TestDir::new(), TestDir::new());
+        let path = |name: &str| directory.path().join(name);
+        elsewhere.write("root.cfg.lua", "secret");
+        elsewhere.set_mode("root.cfg.lua", 0o600);
+        directory.write("conf.d/theirs.cfg.lua.j2", "{{ domain }}");
+        directory.write("..data/secret.cfg.lua.j2", "secret");
+        symlink("../..data/secret.cfg.lua.j2", path("conf.d/kubernetes.cfg.lua.j2")).unwrap();
+        symlink(elsewhere.path().join("root.cfg.lua"), path("conf.d/x.cfg.lua.j2")).unwrap();
+        symlink(elsewhere.path(), path("vhost.d")).unwrap();
+        assert_eq!(names(&read_files(&directory).unwrap().extra).len(), 3, "links of our own");
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        for name in ["conf.d", "conf.d/theirs.cfg.lua.j2", "conf.d/x.cfg.lua.j2", "vhost.d"] {
+            std::os::unix::fs::lchown(path(name), Some(12345), Some(12345)).unwrap();
+        }
+        directory.set_mode("conf.d/theirs.cfg.lua.j2", 0o600);
+        directory.set_mode("..data/secret.cfg.lua.j2", 0o600);
+        elsewhere.set_mode("", 0o700);
+        let problems = read_files(&directory).unwrap_err();
+        let refused: Vec<&Path> = problems.iter().map(|problem| problem.path.as_path()).collect();
+        assert_eq!(refused, [path("vhost.d"), path("conf.d/x.cfg.lua.j2")]);
+        assert!(problems.iter().all(|problem| problem.to_string().contains("a link of uid 12345")));
+        // The directory may be listed, and the file in it may not be read.
+        elsewhere.set_mode("", 0o755);
+        let problems = read_files(&directory).unwrap_err();
+        assert_eq!(problems[0].path, path("vhost.d/root.cfg.lua"));
     }
 
     #[test]

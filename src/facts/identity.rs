@@ -4,7 +4,7 @@
 //! `nsswitch.conf` names into our process.
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::os::trusted_file::{self, Error, LARGEST, Links};
+use crate::os::trusted_file::{self, Error, LARGEST};
 use crate::os::users::User;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
@@ -168,7 +168,7 @@ fn valid(setting: &str, id: u32) -> anyhow::Result<u32> {
 /// Reads a file of `/etc`. A missing file is empty. We need only ASCII names; other text, such as a person's name, may
 /// have any encoding.
 fn read_table(path: &str) -> anyhow::Result<String> {
-    match trusted_file::beginning(Path::new(path), Links::All, LARGEST) {
+    match trusted_file::beginning(Path::new(path), LARGEST) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(Error::Refused(Errno::ENOENT)) => Ok(String::new()),
         Err(error) => Err(io::Error::from(error)).with_context(|| format!("reading {path}")),

@@ -16,7 +16,7 @@ use nix::unistd::geteuid;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::lua;
 use crate::os::system;
-use crate::os::trusted_file::{self, Error::Refused, LARGEST, Links};
+use crate::os::trusted_file::{self, Error::Refused, LARGEST};
 use crate::os::users::User;
 
 /// Length of the program's head, which holds the settings from Prosody's build. In 13.0 they end at byte 600.
@@ -103,7 +103,7 @@ pub fn find(search_path: Option<&OsStr>) -> Result<Prosody, Error> {
         })
         .ok_or(Error::Missing)?;
 
-    let head = trusted_file::beginning(&program, Links::All, PROGRAM_HEAD)
+    let head = trusted_file::beginning(&program, PROGRAM_HEAD)
         .map_err(|error| Error::Unreadable(program.clone(), error.into()))?;
     let head = String::from_utf8_lossy(&head);
     let (Some(source_dir), Some(plugin_dir)) =
@@ -143,7 +143,7 @@ fn interpreter_version(interpreter: &str) -> Option<(u32, u32)> {
 impl Version {
     /// Reads `prosody.version`. A build from a checkout lacks it; Prosody then calls itself "unknown".
     fn read(path: &Path) -> Result<Version, Error> {
-        match trusted_file::beginning(path, Links::All, LARGEST) {
+        match trusted_file::beginning(path, LARGEST) {
             Ok(text) => Ok(Version::parse(String::from_utf8_lossy(&text).trim_end())),
             Err(Refused(Errno::ENOENT)) => Ok(Version::parse("unknown")),
             Err(error) => Err(Error::Unreadable(path.to_owned(), error.into())),

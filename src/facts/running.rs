@@ -5,12 +5,14 @@ use std::path::Path;
 use std::{fs, io};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::libc::ESRCH;
 use nix::unistd::Pid;
 
-use super::Places;
+use super::{Places, is_trusted};
 use crate::layout::{CURRENT, STARTED_FILE};
-use crate::os::trusted_file::{self, Error, LARGEST, Links};
+use crate::os::directory;
+use crate::os::trusted_file::{self, Error, LARGEST, Opened};
 use crate::os::users::User;
 
 /// A running server with a rendered configuration.
@@ -35,12 +37,9 @@ impl Running {
     ///
     /// If a file cannot be read, so that it is unknown whether there is a server.
     pub fn in_directory(runtime_dir: &Path) -> io::Result<Option<Self>> {
-        let text = match trusted_file::read(&runtime_dir.join(STARTED_FILE), Links::All, LARGEST) {
-            Err(Error::Refused(Errno::ENOENT)) => return Ok(None),
-            text => text?,
-        };
+        let Some(text) = read(runtime_dir, STARTED_FILE)? else { return Ok(None) };
         let described = || {
-            let (process, started) = std::str::from_utf8(&text).ok()?.split_once('\n')?;
+            let (process, started) = text.split_once('\n')?;
             let mut fields = process.split(' ');
             let (pid, time, generation) = (fields.next()?.parse().ok()?, fields.next()?, fields.next()?);
             let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
@@ -59,6 +58,28 @@ impl Running {
         let generation = generation.file_name().unwrap_or_default().to_string_lossy();
         format!("{init} {time} {generation} {} {}\n{state}", user.uid, user.gid)
     }
+}
+
+/// Reads a file that describes the running server in the runtime directory. `None` if it is missing, not a regular
+/// file, not UTF-8, or of a user whose files there do not count.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub fn read(runtime_dir: &Path, name: &str) -> io::Result<Option<String>> {
+    let open = || -> Result<Opened, Error> {
+        trusted_file::open_below(directory::open(runtime_dir)?, name, OFlag::O_NOFOLLOW)?.regular()
+    };
+    let file = match open() {
+        Err(Error::Irregular(_) | Error::Refused(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO)) => {
+            return Ok(None);
+        }
+        file => file?,
+    };
+    if !is_trusted(file.stat.st_uid) {
+        return Ok(None);
+    }
+    Ok(String::from_utf8(file.read(LARGEST)?).ok())
 }
 
 /// The start time of a process, in clock ticks after boot (proc(5), `stat`). It is unique together with the process id.
@@ -149,8 +170,34 @@ mod tests {
     fn a_server_that_cannot_be_looked_for_is_an_error() {
         let runtime = TestDir::new();
         assert!(Running::in_directory(runtime.path()).unwrap().is_none());
-        runtime.write("started/file", "");
-        assert!(Running::in_directory(runtime.path()).is_err());
+        runtime.write("started", "");
+        if let Ok(Some(_)) | Err(_) = Running::in_directory(runtime.path()) {
+            panic!("an empty file describes no server");
+        }
+        assert!(Running::in_directory(&runtime.path().join("started")).is_err());
+    }
+
+    #[test]
+    fn only_regular_files_of_trusted_users_describe_a_server() {
+        let runtime = TestDir::new();
+        let path = |name: &str| runtime.path().join(name);
+        runtime.write("elsewhere", "text");
+        std::os::unix::fs::symlink("elsewhere", path("link")).unwrap();
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let read = |name: &str| super::read(runtime.path(), name).unwrap();
+        assert_eq!(read("elsewhere").as_deref(), Some("text"));
+        assert_eq!([read("link"), read("fifo"), read("."), read("absent")], [const { None }; 4]);
+        let current = || crate::facts::current_generation(runtime.path()).map_err(|error| error.kind());
+        assert_eq!(current(), Err(std::io::ErrorKind::NotFound));
+        std::os::unix::fs::symlink("generation-1", path(CURRENT)).unwrap();
+        assert_eq!(current(), Ok(path("generation-1")));
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        std::os::unix::fs::chown(path("elsewhere"), Some(12345), None).unwrap();
+        std::os::unix::fs::lchown(path(CURRENT), Some(12345), None).unwrap();
+        assert_eq!(read("elsewhere"), None, "another user's");
+        assert_eq!(current(), Err(std::io::ErrorKind::NotFound), "another user's");
     }
 
     #[test]

@@ -190,7 +190,10 @@ fn close_descriptors() -> anyhow::Result<()> {
 }
 
 fn close_listed_descriptors() -> anyhow::Result<()> {
-    for name in directory::names(Path::new("/proc/self/fd")).context("listing /proc/self/fd")? {
+    for name in directory::list(Path::new("/proc/self/fd"))
+        .map_err(io::Error::from)
+        .context("listing /proc/self/fd")?
+    {
         let descriptor = name.to_str().and_then(|number| number.parse().ok());
         if let Some(descriptor) = descriptor.filter(|&number| number > 2) {
             // The only possible error is that it is closed already.

@@ -2,7 +2,7 @@
 
 use super::hosts::{Options, network_hostname};
 use crate::facts::Facts;
-use crate::layout::{ROOT_ANCHOR, SERVER_DIR};
+use crate::layout::{ROOT_ANCHOR, SERVER_DIR, SERVER_PID_FILE};
 use crate::lua::Value;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
@@ -46,7 +46,7 @@ fn runtime(settings: &Settings, facts: &Facts, options: &mut Options, report: &m
     let path = |path: &std::path::Path| Value::from(path.to_string_lossy().into_owned());
     let server = facts.runtime_dir.join(SERVER_DIR);
     set("data_path", path(&facts.data_dir));
-    set("pidfile", path(&server.join("prosody.pid")));
+    set("pidfile", path(&server.join(SERVER_PID_FILE)));
     set("admin_socket", path(&server.join("prosody.sock")));
     if facts.identity.uid == 0 {
         set("run_as_root", Value::from(true));
@@ -332,13 +332,6 @@ fn observability(settings: &Settings, options: &mut Options, report: &mut Report
     let observability = &settings.observability;
     let level = observability.log_level.unwrap_or(LogLevel::Info);
     options.insert("log".into(), Value::table([(level.as_str(), "*console")]));
-    let has_password = settings.storage.database_url.is_some() || settings.storage.db_password.is_some();
-    if level == LogLevel::Debug && has_password {
-        report.setting_warning(format!(
-            "{}: at debug Prosody itself logs the database's URL with its password",
-            settings.variable(Field::log_level)
-        ));
-    }
 
     if observability.openmetrics.is_some_and(|on| on.0) {
         for (field, option, value) in [

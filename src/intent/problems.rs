@@ -5,6 +5,8 @@ use std::fmt;
 use crate::facts::custom_files::{self, Reason};
 use crate::facts::prosody::{Prosody, Version};
 use crate::facts::{Facts, Problem};
+use crate::layout::ROOT_ANCHOR;
+use crate::os::trusted_file;
 use crate::os::users::User;
 use crate::report::{Report, SettingError};
 use crate::settings::catalogue::Field;
@@ -44,6 +46,14 @@ pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
                 settings.variable(Field::community_modules_dir),
                 path.display()
             )),
+            // Without DANE, Prosody does not read it.
+            Problem::RootAnchor(error) if settings.tls.use_dane.is_some_and(|on| on.0) => {
+                report.error(SettingError::new(
+                    &settings.variable(Field::use_dane),
+                    &format!("DNSSEC's trust anchor {ROOT_ANCHOR} cannot be read: {}", reason(error)),
+                ));
+            }
+            Problem::RootAnchor(_) => {}
             Problem::CustomFile(problem) => report.error(SettingError::about(&problem.to_string())),
             Problem::Identity(why) => report.error(SettingError::about(why)),
             Problem::Unreadable(problem) => {
@@ -115,6 +125,7 @@ impl fmt::Display for custom_files::Problem {
             Reason::Name => {
                 f.write_str("its name has * or ? in it, a pattern to Prosody, or is not UTF-8; rename it")
             }
+            Reason::Untrusted(owner) => f.write_str(&trusted_file::untrusted(*owner)),
             Reason::Refused(error) => f.write_str(&reason(error)),
             Reason::Io(error) => write!(f, "{}; it must be there and readable", reason(error)),
         }

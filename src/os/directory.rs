@@ -10,10 +10,10 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::trusted_file::{DIRECTORY, Links, descriptor};
+use super::trusted_file::{DIRECTORY, Error, Links, descriptor, trust};
 
 /// Opens a directory by its absolute path.
 ///
@@ -22,6 +22,15 @@ use super::trusted_file::{DIRECTORY, Links, descriptor};
 /// ELOOP if the last name is a link, or for root, if another user can have created a link on the way.
 pub fn open(path: &Path) -> nix::Result<OwnedFd> {
     Ok(descriptor(path, DIRECTORY, Links::OfRoot)?.0)
+}
+
+/// The names in a directory, except `.` and `..`. Links are followed as for files that are read
+/// ([`Links::OfReaders`]).
+pub fn list(path: &Path) -> Result<Vec<OsString>, Error> {
+    let (directory, owners) = descriptor(path, DIRECTORY, Links::OfReaders)?;
+    trust(&fstat(&directory)?, &owners, 0o005)?;
+    let name = |name: CString| OsString::from_vec(name.into_bytes());
+    Ok(entries(&directory)?.into_iter().map(name).collect())
 }
 
 /// Opens a directory by its absolute path. Creates a missing one with this mode, and its missing parents with 0755.
@@ -59,17 +68,9 @@ pub fn entries(directory: &OwnedFd) -> nix::Result<Vec<CString>> {
     names.filter(is_entry).collect()
 }
 
-/// The names in the directory at a path, which may be a link.
-///
-/// `std::fs::read_dir` panics if closing the directory fails (EIO), which loses nothing here.
-pub fn names(path: &Path) -> io::Result<Vec<OsString>> {
-    let names = entries(&nix::fcntl::open(path, DIRECTORY, Mode::empty())?)?;
-    Ok(names.into_iter().map(|name| OsString::from_vec(name.into_bytes())).collect())
-}
-
-/// Removes a directory with at most one level of directories in it.
+/// Removes a directory with everything in it, up to 64 levels: each needs an open descriptor.
 pub fn remove_below(parent: impl AsFd, name: &Path) -> nix::Result<()> {
-    remove_levels(parent.as_fd(), name, 2)
+    remove_levels(parent.as_fd(), name, 64)
 }
 
 fn remove_levels(parent: BorrowedFd, name: &Path, levels: usize) -> nix::Result<()> {

@@ -53,7 +53,7 @@ fn listener(line: &str, known: &BTreeSet<String>) -> Option<SocketAddr> {
 /// The inodes of all sockets of the processes whose descriptors this user may read (proc(5), `/proc/PID/fd`).
 fn sockets_of_processes() -> BTreeSet<String> {
     let paths = |directory: &Path| {
-        let names = directory::names(directory).unwrap_or_default().into_iter();
+        let names = directory::list(directory).unwrap_or_default().into_iter();
         names.map(|name| directory.join(name)).collect::<Vec<PathBuf>>()
     };
     let descriptors = paths(Path::new("/proc")).into_iter().flat_map(|process| paths(&process.join("fd")));

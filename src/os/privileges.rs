@@ -89,30 +89,62 @@ pub fn require(user: &User, more: &[Capability]) -> Result<(), Failure> {
 /// cannot lead to files that `user` cannot access.
 ///
 /// Drops our supplementary groups for good, because Prosody has none. Only runs `work` if we are not root.
-pub fn as_user<T>(user: &User, work: impl FnOnce() -> T) -> T {
+///
+/// # Errors
+///
+/// 77 if root cannot get these permissions. `work` does not run then.
+pub fn as_user<T>(user: &User, work: impl FnOnce() -> T) -> Result<T, Failure> {
     if !geteuid().is_root() {
-        return work();
+        return Ok(work());
     }
-    // If this is not permitted, becoming that user is not either.
-    let _ = setgroups(&[]);
-    // setfsuid(2) removes only the capabilities for files, so the group can be restored below.
-    let group = setfsgid(Gid::from_raw(user.gid));
-    let root = setfsuid(Uid::from_raw(user.uid));
-    let result = work();
-    setfsuid(root);
-    setfsgid(group);
-    result
+    match setgroups(&[]) {
+        Err(error) if user.uid != 0 && getgroups().is_ok_and(|groups| !groups.is_empty()) => {
+            return Err(require(user, &[]).err().unwrap_or_else(|| refused(user, error)));
+        }
+        _ => {}
+    }
+    let _before = FileIds::change(Uid::from_raw(user.uid), user)?;
+    Ok(work())
 }
 
-/// Runs `work` as root, with new files belonging to `group`. This does not need CAP_CHOWN.
-pub fn with_group<T>(group: u32, work: impl FnOnce() -> T) -> T {
+/// Runs `work` as root, with new files belonging to the group of `owner`. This does not need CAP_CHOWN.
+///
+/// # Errors
+///
+/// 77 if root cannot get that group. `work` does not run then.
+pub fn with_group<T>(owner: &User, work: impl FnOnce() -> T) -> Result<T, Failure> {
     if !geteuid().is_root() {
-        return work();
+        return Ok(work());
     }
-    let former = setfsgid(Gid::from_raw(group));
-    let result = work();
-    setfsgid(former);
-    result
+    let _before = FileIds::change(FileIds::current().0, owner)?;
+    Ok(work())
+}
+
+/// The former ids for file permissions, which come back on drop.
+struct FileIds(Uid, Gid);
+
+impl FileIds {
+    /// setfsuid(2) and setfsgid(2) have no error result. They return the former id, and refuse -1.
+    fn current() -> (Uid, Gid) {
+        (setfsuid(Uid::from_raw(u32::MAX)), setfsgid(Gid::from_raw(u32::MAX)))
+    }
+
+    fn change(uid: Uid, user: &User) -> Result<Self, Failure> {
+        // setfsuid(2) removes only the capabilities for files, so the group can be restored.
+        let gid = Gid::from_raw(user.gid);
+        let before = Self(setfsuid(uid), setfsgid(gid));
+        if Self::current() == (uid, gid) {
+            return Ok(before);
+        }
+        Err(require(user, &[]).err().unwrap_or_else(|| refused(user, Errno::EINVAL)))
+    }
+}
+
+impl Drop for FileIds {
+    fn drop(&mut self) {
+        setfsgid(self.1);
+        setfsuid(self.0);
+    }
 }
 
 /// Hides our environment, and the secrets in it, from other processes of our user (PR_SET_DUMPABLE(2const)). Forked
@@ -319,8 +351,8 @@ mod tests {
             require(&user(5, 6), &[Capability::CHOWN]).unwrap();
             // Other users keep their own ids.
             let ids = (geteuid(), getegid());
-            assert_eq!(as_user(&user(5, 6), || (geteuid(), getegid())), ids);
-            assert_eq!(with_group(6, || (geteuid(), getegid())), ids);
+            assert_eq!(as_user(&user(5, 6), || (geteuid(), getegid())).unwrap(), ids);
+            assert_eq!(with_group(&user(5, 6), || (geteuid(), getegid())).unwrap(), ids);
         };
         match is_root() {
             true => as_somebody(&SOMEBODY, check),
@@ -356,7 +388,7 @@ mod tests {
             assert!(geteuid().is_root());
             7
         });
-        assert_eq!(answer, 7);
+        assert_eq!(answer.unwrap(), 7);
         assert_eq!(owner("theirs/made"), (SOMEBODY.uid, SOMEBODY.gid));
         assert_eq!(owner("theirs/folder"), (SOMEBODY.uid, SOMEBODY.gid));
         fs::read(path("roots/secret")).unwrap();
@@ -377,8 +409,8 @@ mod tests {
         in_child(|| {
             setgroups(&[Gid::from_raw(77)]).unwrap();
             let read = || fs::read(directory.path().join("file"));
-            assert!(as_user(&SOMEBODY, read).is_err(), "the group's");
-            assert!(as_user(&user(12345, 77), read).is_ok(), "that user's own group");
+            assert!(as_user(&SOMEBODY, read).unwrap().is_err(), "the group's");
+            assert!(as_user(&user(12345, 77), read).unwrap().is_ok(), "that user's own group");
         });
     }
 
@@ -395,14 +427,44 @@ mod tests {
             (about.uid(), about.gid())
         };
         let ours = owner("before");
-        with_group(77, || {
+        with_group(&user(0, 77), || {
             assert_eq!(owner("a"), (0, 77));
-            as_user(&SOMEBODY, || {
-                assert_eq!(owner("b"), (12345, 1234));
-            });
+            as_user(&SOMEBODY, || assert_eq!(owner("b"), (12345, 1234))).unwrap();
             assert_eq!(owner("c"), (0, 77));
-        });
+        })
+        .unwrap();
         assert_eq!(owner("after"), ours);
+    }
+
+    #[test]
+    fn nothing_runs_with_permissions_that_the_kernel_did_not_give() {
+        if !is_root() {
+            return;
+        }
+        let (setuid, setgid) = (Capability::SETUID, Capability::SETGID);
+        type Case<'a> = (&'a [Capability], &'a [u32], &'a str);
+        let cases: [Case; 3] = [
+            (&[], &[], "--cap-add SETUID --cap-add SETGID"),
+            (&[setgid], &[], "--cap-add SETUID"),
+            (&[setuid], &[7], "--cap-add SETGID"),
+        ];
+        for (ours, groups, missing) in cases {
+            with_capabilities(ours, groups, || {
+                let failure = as_user(&SOMEBODY, || panic!("this runs as root")).unwrap_err();
+                assert_eq!(failure.status, ExitStatus::NO_PERMISSION);
+                assert!(failure.to_string().contains(missing), "{failure}");
+                assert_eq!(FileIds::current(), (geteuid(), getegid()), "what was changed came back");
+            });
+        }
+        with_capabilities(&[setuid], &[], || {
+            let failure = with_group(&user(0, 77), || panic!("this runs with root's group")).unwrap_err();
+            assert!(failure.to_string().contains("--cap-add SETGID"), "{failure}");
+        });
+        // Root stays root without any capability.
+        with_capabilities(&[], &[7], || {
+            let root = User::current();
+            as_user(&root, || with_group(&root, || ()).unwrap()).unwrap();
+        });
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Opens files and directories that other users may have replaced.
 //!
 //! Opening never waits, and reading stops at a limit. The owner of a link could make root read or write files that the
-//! owner cannot. So each caller chooses which links are followed.
+//! owner cannot. So root follows a link of another user only to what that user can read.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,7 +12,7 @@ use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
-use nix::unistd::geteuid;
+use nix::unistd::{Uid, geteuid, setfsuid};
 
 /// The size limit for files that are read whole, in bytes. It is far above any expected size.
 pub const LARGEST: u64 = 16 * 1024 * 1024;
@@ -35,9 +35,8 @@ const STEP: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXE
 /// The links to follow. Only root has privileges that a link could abuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
-    /// Every link.
-    All,
-    /// For root, its own links, and links whose owner may read the target. For other users, every link.
+    /// For root, its own links, and links whose owner may read the target. For other users, and for root with another
+    /// user's file permissions ([`super::privileges::as_user`]), every link.
     OfReaders,
     /// For root, links that only root can have created. For all users, the last name must not be a link.
     OfRoot,
@@ -77,9 +76,9 @@ pub struct Opened {
     pub stat: FileStat,
 }
 
-/// Opens any type of file.
-pub fn open(path: &Path, links: Links) -> Result<Opened, Error> {
-    let (descriptor, owners) = descriptor(path, FILE, links)?;
+/// Opens any type of file, through [`Links::OfReaders`].
+pub fn open(path: &Path) -> Result<Opened, Error> {
+    let (descriptor, owners) = descriptor(path, FILE, Links::OfReaders)?;
     let opened = Opened::of(descriptor)?;
     trust(&opened.stat, &owners, 0o004)?;
     Ok(opened)
@@ -95,13 +94,18 @@ pub fn open_below(
 }
 
 /// Reads a regular file of at most `limit` bytes.
-pub fn read(path: &Path, links: Links, limit: u64) -> Result<Vec<u8>, Error> {
-    open(path, links)?.regular()?.read(limit)
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    open(path)?.regular()?.read(limit)
+}
+
+/// Reads a regular UTF-8 file of at most [`LARGEST`] bytes.
+pub fn text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path, LARGEST)?).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Reads the first `limit` bytes of any type of file.
-pub fn beginning(path: &Path, links: Links, limit: u64) -> Result<Vec<u8>, Error> {
-    open(path, links)?.beginning(limit)
+pub fn beginning(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    open(path)?.beginning(limit)
 }
 
 impl Opened {
@@ -182,15 +186,29 @@ impl From<Errno> for Error {
     }
 }
 
-impl From<Error> for io::Error {
+impl From<Error> for Errno {
     fn from(error: Error) -> Self {
         match error {
-            Error::Irregular(_) => io::ErrorKind::InvalidInput.into(),
-            Error::TooLarge => Errno::EFBIG.into(),
-            Error::Untrusted(_) => Errno::ELOOP.into(),
-            Error::Refused(error) => error.into(),
+            Error::Irregular(_) => Errno::EINVAL,
+            Error::TooLarge => Errno::EFBIG,
+            Error::Untrusted(_) => Errno::ELOOP,
+            Error::Refused(error) => error,
         }
     }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Errno::from(error).into()
+    }
+}
+
+/// The advice for [`Error::Untrusted`], as a clause.
+pub fn untrusted(owner: u32) -> String {
+    format!(
+        "a link of uid {owner} leads to it, and that user cannot read it: put the file itself in the link's place, or let \
+         uid {owner} read the file and search its directories"
+    )
 }
 
 /// Refuses the target of links of these `owners`, unless each of them owns it or all users have `permissions` for it.
@@ -207,8 +225,9 @@ pub fn trust(stat: &FileStat, owners: &[u32], permissions: u32) -> Result<(), Er
 /// # Errors
 ///
 /// ELOOP if a link must not be followed.
-pub fn descriptor(path: &Path, flags: OFlag, links: Links) -> nix::Result<(OwnedFd, Owners)> {
-    if links == Links::All || (links == Links::OfReaders && !geteuid().is_root()) {
+pub fn descriptor(path: &Path, flags: OFlag, links: Links) -> Result<(OwnedFd, Owners), Error> {
+    // -1 changes nothing, and the call returns the current id (setfsuid(2)).
+    if links == Links::OfReaders && !setfsuid(Uid::from_raw(u32::MAX)).is_root() {
         return Ok((openat(AT_FDCWD, path, flags, Mode::empty())?, Owners::new()));
     }
     match openat2(AT_FDCWD, path, without_links(flags)) {
@@ -225,20 +244,21 @@ fn without_links(flags: OFlag) -> OpenHow {
     OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS)
 }
 
-/// Like [`walk`], if only the last name is a link, as with certbot. It needs a tenth of the system calls.
+/// Like [`walk`], if only the last name is a link, and root's, as with certbot. It needs a tenth of the system calls.
 fn through_last_link(path: &Path, flags: OFlag) -> nix::Result<(OwnedFd, Owners)> {
     let (parent, name) = path.parent().zip(path.file_name()).ok_or(Errno::EINVAL)?;
     let parent = openat2(AT_FDCWD, parent, without_links(OFlag::O_PATH | OFlag::O_CLOEXEC))?;
     // Open the link itself, so that owner and target belong to the same link.
     let link = openat(&parent, name, STEP, Mode::empty())?;
-    let owner = fstat(&link)?.st_uid;
+    if fstat(&link)?.st_uid != 0 {
+        return Err(Errno::ELOOP);
+    }
     let target = readlinkat(&link, "")?;
-    let opened = openat2(&parent, target.as_os_str(), without_links(flags))?;
-    Ok((opened, if owner == 0 { Owners::new() } else { vec![owner] }))
+    Ok((openat2(&parent, target.as_os_str(), without_links(flags))?, Owners::new()))
 }
 
 /// Like [`descriptor`], name by name.
-fn walk(path: &Path, flags: OFlag, links: Links) -> nix::Result<(OwnedFd, Owners)> {
+fn walk(path: &Path, flags: OFlag, links: Links) -> Result<(OwnedFd, Owners), Error> {
     let (mut here, mut rest, mut owners, mut count) = (None, Vec::new(), Owners::new(), 0);
     push(&mut rest, path);
     while let Some(name) = rest.pop() {
@@ -254,6 +274,7 @@ fn walk(path: &Path, flags: OFlag, links: Links) -> nix::Result<(OwnedFd, Owners
                 let opened = openat(directory, &*name, flags | OFlag::O_NOFOLLOW, Mode::empty())?;
                 return Ok((opened, owners));
             }
+            trust(&stat, &owners, 0o001)?;
             here = Some(next);
             continue;
         }
@@ -261,7 +282,7 @@ fn walk(path: &Path, flags: OFlag, links: Links) -> nix::Result<(OwnedFd, Owners
         let is_allowed = links != Links::OfRoot
             || (!rest.is_empty() && is_of_root(&stat, &fstatat(directory, ".", AtFlags::empty())?));
         if count > MAX_LINKS || !is_allowed {
-            return Err(Errno::ELOOP);
+            return Err(Errno::ELOOP.into());
         }
         if stat.st_uid != 0 && !owners.contains(&stat.st_uid) {
             owners.push(stat.st_uid);
@@ -292,9 +313,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, lchown, symlink};
     use std::os::unix::net::UnixListener;
 
-    const ALL: [Links; 3] = [Links::All, Links::OfReaders, Links::OfRoot];
-
-    fn inode(opened: nix::Result<(OwnedFd, Owners)>) -> Result<u64, Errno> {
+    fn inode(opened: Result<(OwnedFd, Owners), Error>) -> Result<u64, Errno> {
         Ok(fstat(opened?.0)?.st_ino)
     }
 
@@ -320,14 +339,9 @@ mod tests {
             (at("socket"), Error::Refused(Errno::ENXIO)),
             (at("nothing"), Error::Refused(Errno::ENOENT)),
         ] {
-            for links in ALL {
-                assert_eq!(read(&path, links, 10), Err(error), "{} {links:?}", path.display());
-            }
+            assert_eq!(read(&path, 10), Err(error), "{}", path.display());
         }
-        for links in [Links::All, Links::OfReaders] {
-            assert_eq!(read(&at("dangling"), links, 10), Err(Error::Refused(Errno::ENOENT)));
-        }
-        assert_eq!(read(&at("dangling"), Links::OfRoot, 10), Err(Error::Refused(Errno::ELOOP)));
+        assert_eq!(read(&at("dangling"), 10), Err(Error::Refused(Errno::ENOENT)));
     }
 
     #[test]
@@ -335,19 +349,19 @@ mod tests {
         let place = TestDir::new();
         place.write("file", "0123456789");
         let path = place.path().join("file");
-        let open = || open(&path, Links::All).unwrap();
+        let open = || open(&path).unwrap();
         assert_eq!(open().read(10).unwrap(), b"0123456789");
         assert_eq!(open().read(9), Err(Error::TooLarge));
         assert_eq!(open().beginning(4).unwrap(), b"0123");
         assert_eq!(open().beginning(99).unwrap(), b"0123456789");
-        let zero = || super::open(Path::new("/dev/zero"), Links::All).unwrap();
+        let zero = || super::open(Path::new("/dev/zero")).unwrap();
         assert_eq!(zero().read(100_000), Err(Error::TooLarge));
         assert_eq!(zero().beginning(100_000).unwrap().len(), 100_000);
         place.write("empty", "");
-        assert_eq!(read(&place.path().join("empty"), Links::All, 0).unwrap(), b"");
-        let proc = read(Path::new("/proc/self/status"), Links::All, 100_000).unwrap();
+        assert_eq!(read(&place.path().join("empty"), 0).unwrap(), b"");
+        let proc = read(Path::new("/proc/self/status"), 100_000).unwrap();
         assert!(proc.starts_with(b"Name:"), "its size is 0");
-        assert_eq!(read(Path::new("/proc/self/status"), Links::All, 5), Err(Error::TooLarge));
+        assert_eq!(read(Path::new("/proc/self/status"), 5), Err(Error::TooLarge));
     }
 
     #[test]
@@ -355,16 +369,16 @@ mod tests {
         let place = TestDir::new();
         place.write("file", "01234");
         let path = place.path().join("file");
-        let opened = open(&path, Links::All).unwrap();
+        let opened = open(&path).unwrap();
         fs::File::options().append(true).open(&path).unwrap().write_all(&[b'x'; 100]).unwrap();
         assert_eq!(opened.read(10).unwrap(), b"01234");
-        let opened = open(&path, Links::All).unwrap();
+        let opened = open(&path).unwrap();
         place.write("file", "012");
         assert_eq!(opened.read(200).unwrap(), b"012");
-        let opened = open(&path, Links::All).unwrap();
+        let opened = open(&path).unwrap();
         place.write("file", "");
         assert_eq!(opened.read(200).unwrap(), b"");
-        let opened = open(&path, Links::All).unwrap();
+        let opened = open(&path).unwrap();
         place.write("file", [b'x'; 100]);
         assert_eq!(opened.read(10), Err(Error::TooLarge), "it was empty");
     }
@@ -374,7 +388,7 @@ mod tests {
         let place = TestDir::new();
         place.write("file", "text");
         symlink("file", place.path().join("link")).unwrap();
-        let (directory, _) = descriptor(place.path(), DIRECTORY, Links::All).unwrap();
+        let (directory, _) = descriptor(place.path(), DIRECTORY, Links::OfReaders).unwrap();
         let read = |name: &str, flags| open_below(&directory, name, flags)?.regular()?.read(10);
         assert_eq!(read("file", OFlag::O_NOFOLLOW).unwrap(), b"text");
         assert_eq!(read("link", OFlag::O_NOFOLLOW), Err(Error::Refused(Errno::ELOOP)));
@@ -391,9 +405,9 @@ mod tests {
         symlink("real", at("on_the_way")).unwrap();
         symlink("on_the_way/file", at("two")).unwrap();
         let paths = ["last", "on_the_way/file", "two"].map(at);
-        let read = |path: &Path, links| read(path, links, 10);
+        let read = |path: &Path| read(path, 10);
         for path in &paths {
-            assert_eq!(read(path, Links::OfReaders).unwrap(), b"text", "{}", path.display());
+            assert_eq!(read(path).unwrap(), b"text", "{}", path.display());
         }
         if !geteuid().is_root() {
             return;
@@ -402,15 +416,25 @@ mod tests {
             lchown(at(link), Some(12345), Some(12345)).unwrap();
         }
         for path in &paths {
-            assert_eq!(read(path, Links::OfReaders), Err(Error::Untrusted(12345)), "{}", path.display());
-            assert_eq!(read(path, Links::OfRoot), Err(Error::Refused(Errno::ELOOP)), "{}", path.display());
-            assert_eq!(read(path, Links::All).unwrap(), b"text", "{}", path.display());
+            assert_eq!(read(path), Err(Error::Untrusted(12345)), "{}", path.display());
         }
         place.set_mode("real/file", 0o604);
-        assert!(paths.iter().all(|path| read(path, Links::OfReaders).is_ok()), "everybody may read it");
+        assert!(paths.iter().all(|path| read(path).is_ok()), "everybody may read it");
+        place.set_mode("real", 0o700);
+        for path in &paths {
+            assert_eq!(read(path), Err(Error::Untrusted(12345)), "nobody may search {}", path.display());
+        }
+        place.set_mode("real", 0o755);
         place.set_mode("real/file", 0o600);
         std::os::unix::fs::chown(at("real/file"), Some(12345), None).unwrap();
-        assert!(paths.iter().all(|path| read(path, Links::OfReaders).is_ok()), "it is his own");
+        assert!(paths.iter().all(|path| read(path).is_ok()), "it is his own");
+        // With that user's permissions, the kernel decides.
+        let user = crate::os::users::User { name: None, uid: 12345, gid: 12345 };
+        std::os::unix::fs::chown(at("real/file"), Some(0), None).unwrap();
+        crate::os::privileges::as_user(&user, || {
+            assert!(paths.iter().all(|path| read(path) == Err(Error::Refused(Errno::EACCES))));
+        })
+        .unwrap();
     }
 
     #[test]
@@ -457,9 +481,6 @@ mod tests {
         symlink("b", place.path().join("a")).unwrap();
         symlink("a", place.path().join("b")).unwrap();
         assert_eq!(directory(&place.path().join("a/below")), Err(Errno::ELOOP));
-        for links in ALL {
-            let found = read(&place.path().join("a"), links, 10);
-            assert_eq!(found, Err(Error::Refused(Errno::ELOOP)), "{links:?}");
-        }
+        assert_eq!(read(&place.path().join("a"), 10), Err(Error::Refused(Errno::ELOOP)));
     }
 }

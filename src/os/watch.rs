@@ -644,7 +644,8 @@ mod tests {
         let user = crate::os::users::User { name: None, uid: 12345, gid: 12345 };
         let watched = crate::os::privileges::as_user(&user, || {
             watch.add(|show| paths.iter().for_each(|path| show(path)))
-        });
+        })
+        .unwrap();
         assert_eq!(watched.problems.len(), 1, "{:?}", watched.problems);
         let words = ["certs/locked, ", "certs/locked/a", "may not read"];
         assert!(words.iter().all(|word| watched.problems[0].contains(word)), "{:?}", watched.problems);

@@ -301,6 +301,7 @@ mod tests {
             let (wanted, now) = (self.wanted(hosts), now());
             let scanned = scan(&wanted.sources, now);
             assign(&wanted, self.sources.path(), &User::current(), &scanned, Some(self.previous.path()), now)
+                .unwrap()
         }
 
         fn decide(&self, hosts: &[&str]) -> CertificatePlan {

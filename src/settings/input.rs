@@ -9,7 +9,7 @@ use super::catalogue::{self, Field, PREFIX, STORE_PREFIX, Setting};
 use super::compat;
 use super::types::{Account, Domain};
 use crate::lua::Value;
-use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
+use crate::os::trusted_file::{self, Error, Kind, LARGEST};
 use crate::report::{Report, SettingError};
 use crate::text::{nearest, reason};
 
@@ -315,13 +315,16 @@ fn read_file(path: &Path) -> Result<(String, Option<&'static str>), String> {
 ///
 /// A clause with the reason.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
-    trusted_file::read(path, Links::All, LARGEST).map_err(|error| {
+    trusted_file::read(path, LARGEST).map_err(|error| {
         let what = match error {
             Error::Irregular(Kind::Directory) => "a directory",
             Error::Irregular(Kind::Fifo) => "a FIFO",
             Error::Irregular(Kind::Device) => "a device",
             Error::Irregular(_) => "no regular file",
             Error::TooLarge => return format!("the file is larger than {} MiB", LARGEST / 1024 / 1024),
+            Error::Untrusted(owner) => {
+                return format!("the file is not read: {}", trusted_file::untrusted(owner));
+            }
             error => return format!("the file cannot be read: {}", reason(&error.into())),
         };
         format!("expected a file with the value in it, this is {what}")

@@ -22,7 +22,7 @@ use crate::digest;
 use crate::facts::Facts;
 use crate::facts::prosody::Prosody;
 use crate::lua::tokens::{Token, Tokens};
-use crate::os::trusted_file::{self, Error, Kind, LARGEST, Links};
+use crate::os::trusted_file::{self, Error, Kind, LARGEST};
 use crate::os::users::User;
 use crate::os::{directory, process};
 use crate::text::reason;
@@ -391,7 +391,7 @@ impl Modules {
             |why: &str, is_fatal| Ok(Err(Problem { what: format!("{} {why}", path.display()), is_fatal }));
         let never_ends =
             || problem("is no regular file, and Prosody would wait for its end for ever: remove it", true);
-        let file = trusted_file::open(path, Links::All)?;
+        let file = trusted_file::open(path)?;
         let (stat, kind) = (file.stat, file.kind());
         match kind {
             Kind::Directory => {
@@ -461,7 +461,7 @@ impl Modules {
     fn features(&self) -> &HashSet<String> {
         self.features.get_or_init(|| {
             let path = self.prosody.source_dir.join("core/features.lua");
-            let text = trusted_file::beginning(&path, Links::All, LARGEST).unwrap_or_default();
+            let text = trusted_file::beginning(&path, LARGEST).unwrap_or_default();
             let words = Tokens::new(&text).filter_map(|token| match token {
                 Token::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
                 _ => None,
@@ -474,7 +474,7 @@ impl Modules {
 impl Folder {
     /// Reads the names in a directory.
     fn read(path: PathBuf, origin: ModuleOrigin) -> Self {
-        let (names, problem) = match directory::names(&path) {
+        let (names, problem) = match directory::list(&path).map_err(io::Error::from) {
             Ok(names) => {
                 let names: HashSet<String> =
                     names.into_iter().filter_map(|name| name.into_string().ok()).collect();
@@ -790,7 +790,8 @@ mod tests {
             let messages = |name: &str| messages(place.path(), &modules, &modules.find(name));
             assert_eq!(path(place.path(), &modules.find("x")).as_deref(), Some("collection/mod_x.lua"));
             (messages("x"), messages("y"))
-        });
+        })
+        .unwrap();
         place.set_mode("own/mod_y", 0o755);
         assert_eq!(x, ["own/mod_x.lua cannot be read by Prosody's user: Permission denied"]);
         assert_eq!(y, ["own/mod_y cannot be read by Prosody's user: Permission denied"]);
@@ -818,7 +819,8 @@ mod tests {
                 let readable: Vec<bool> =
                     modules.folders.iter().map(|folder| folder.names.is_some()).collect();
                 assert_eq!(readable, [true, false, true, true]);
-            });
+            })
+            .unwrap();
         }
         place.set_mode("own", 0o755);
     }

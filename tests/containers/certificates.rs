@@ -592,6 +592,31 @@ fn imported_keys_are_prosodys_alone() {
     seen.report();
 }
 
+/// The key gets its text through another name of its file, in a directory that is not watched: no event tells of it.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn what_was_incomplete_at_the_start_is_looked_at_again_without_an_event() {
+    let pair = Authority::new().issue(&NAMES);
+    let volume = Volume::new();
+    let program =
+        "#!/bin/sh\nuntil [ -e /etc/letsencrypt/other/go ]; do sleep 0.1; done\nexec prosody \"$@\"\n";
+    let script = "cd /volume\nmkdir certs other\n".to_owned()
+        + &write("certs/fullchain.pem", &pair.full_chain())
+        + &write("/volume/prosody", program)
+        + "chmod 755 . prosody\n: >other/key\nln other/key certs/privkey.pem\n";
+    volume.prepare(TRIXIE, &script);
+    let server = Recipe::new(TRIXIE)
+        .env("PROSODY_DOMAIN", DOMAIN)
+        .env("PROSODY_CERTIFICATES", &format!("{MOUNT}/certs"))
+        .volume(&volume, MOUNT)
+        .command([&format!("{MOUNT}/prosody"), "-F"])
+        .start();
+    server.wait_for_log("Serving chat.example");
+    server.root(&(write(&format!("{MOUNT}/other/key"), &pair.key) + &format!("touch {MOUNT}/other/go"))).ok();
+    server.wait_until_it_serves();
+    Wire::of(&server.name).wait_for(DOMAIN, &pair.fingerprint);
+}
+
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn no_key_is_printed() {

@@ -107,6 +107,38 @@ fn what_is_planted_in_the_runtime_directory_leads_nowhere() {
     seen.report();
 }
 
+/// Links in a configuration directory that belongs to Prosody's user, as a bind mount may. The last is read.
+const CONFIG_PLANTS: [(&str, &str); 5] = [
+    ("a template", "ln -s /victims/private conf.d/x.cfg.lua.j2"),
+    ("Lua", "ln -s /victims/private conf.d/x.cfg.lua"),
+    ("a folder", "rmdir vhost.d && ln -s /victims/locked vhost.d"),
+    ("a built-in template", "ln -s /victims/private templates/global.cfg.lua.j2"),
+    ("its own file", "echo \"-- kept\" >own && chmod 600 own && ln -s ../own conf.d/x.cfg.lua.j2"),
+];
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_link_in_the_configuration_leads_root_to_nothing() {
+    let container = idle();
+    container.root("mkdir -m 700 /victims/locked && echo '-- kept' >/victims/locked/x.cfg.lua").ok();
+    let mut seen = Observations::default();
+    for (number, (what, plant)) in CONFIG_PLANTS.iter().enumerate() {
+        let script = format!(
+            "config=/srv/config-{number} && mkdir -p $config/conf.d $config/vhost.d $config/templates && cd $config
+             chown -R 999:999 . && setpriv --reuid 999 --regid 999 --clear-groups sh -ec '{plant}' || exit 99
+             PROSODY_CONFIG_DIR=$config PROSODY_DOMAIN={DOMAIN} timeout 20 prosody-entrypoint render --dry-run"
+        );
+        let answer = container.root(&script);
+        let is_own = number == CONFIG_PLANTS.len() - 1;
+        let is_right = match is_own {
+            true => answer.status == 0 && answer.stdout.contains("kept"),
+            false => answer.status == 78 && answer.stderr.contains("a link of uid 999"),
+        };
+        seen.that(what, is_right && (is_own || !answer.all().contains("kept")), &answer);
+    }
+    seen.report();
+}
+
 /// What Prosody's user plants in its data, where root has a key and a certificate made.
 const DATA_PLANTS: [(&str, &str); 12] = [
     ("the store to a directory", "rm -rf self-signed && ln -s /victims/directory self-signed"),
@@ -177,7 +209,8 @@ fn a_server_that_turned_hostile_gets_nothing() {
         "cd /run/prosody && (touch x; mkdir y; ln -s /etc z; ln -sfn /etc current; rm -rf server; mv server s; \
          echo 1 >entrypoint.pid; rm entrypoint.pid; echo x >current/prosody.cfg.lua) 2>/dev/null; ls -A . server",
     );
-    let expected = ["current", "entrypoint.pid", "generation-1", "health", "server", "started"];
+    let expected =
+        ["current", "entrypoint.pid", "generation-1", "health", "prosody.pid", "server", "started"];
     let names: Vec<&str> = forbidden.stdout.lines().skip(1).take_while(|line| !line.is_empty()).collect();
     seen.equal("what it can do there", names, expected.to_vec());
 
@@ -188,6 +221,10 @@ fn a_server_that_turned_hostile_gets_nothing() {
              && ln -s /victims/directory x",
         ),
         ("FIFOs in server/", "cd /run/prosody/server && rm -rf * && mkfifo x prosody.pid.new"),
+        (
+            "directories in server/",
+            "cd /run/prosody/server && rm -rf * && mkdir -p accounts/x/y/z prosody.pid/x",
+        ),
         (
             "the key to a file",
             "cd /var/lib/prosody/self-signed && rm * && ln -s /victims/private chat.example.key",
@@ -332,4 +369,39 @@ fn a_storm_of_orphans_while_the_command_is_stopped_leaves_nothing() {
     container.signal("TERM");
     eventually("the end", PATIENCE, || if container.runs() { Err(container.logs()) } else { Ok(()) });
     assert_eq!(container.inspect("{{.State.ExitCode}}"), "6");
+}
+
+/// In a container of several users, everybody may create files in the runtime directory of a server with `--user`.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn another_users_files_in_the_runtime_directory_do_not_count() {
+    let mut seen = Observations::default();
+    let container = idle();
+    container
+        .as_user(
+            "4321",
+            "mkdir /tmp/theirs && echo 'os.execute(\"touch /tmp/ran\")' >/tmp/theirs/prosody.cfg.lua",
+        )
+        .ok();
+    container.as_user("4321", "cd /run/prosody && ln -s /tmp/theirs current && mkfifo started health").ok();
+    let answer = container.as_user("999", "timeout 20 prosodyctl about");
+    seen.that(
+        "there is no configuration",
+        answer.status == 78 && answer.stderr.contains("no configuration"),
+        &answer,
+    );
+    seen.equal("nothing of it ran", container.root("ls /tmp/ran").status, 2);
+
+    let server = Recipe::new(TRIXIE).with(["--user", "1234:0"]).env("PROSODY_DOMAIN", DOMAIN).serve();
+    let answer =
+        server.as_user("4321", "cd /run/prosody && (ln -sfn /tmp current; rm health; mv server s) 2>&1; ls");
+    seen.equal("what another user can do", answer.all().matches("not permitted").count(), 3);
+    server.as_user("1234", "cd /run/prosody && rm health started && mkfifo health started").ok();
+    for (user, command) in
+        [("0", "healthcheck"), ("1234", "healthcheck"), ("0", "render --diff"), ("1234", "render --diff")]
+    {
+        let answer = server.as_user(user, &format!("timeout 20 prosody-entrypoint {command}"));
+        seen.that(&format!("{command} as {user} does not wait"), answer.status < 2, &answer);
+    }
+    seen.report();
 }

@@ -62,7 +62,7 @@ fn the_image_is_as_described(image: &str) {
         ("package cache", "find /var/cache/apt -type f", ""),
         ("dangling links to certificates", "find /etc/ssl -xtype l", ""),
         ("the data directory", "stat -c '%U:%g %a' /var/lib/prosody", "prosody:0 770"),
-        ("the runtime directory", "stat -c %a /run/prosody", "777"),
+        ("the runtime directory", "stat -c %a /run/prosody", "1777"),
         (
             "prosodyctl is ours",
             "readlink -f \"$(command -v prosodyctl)\"",

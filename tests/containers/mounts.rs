@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 use crate::docker::{
-    BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, eventually, prepare, unique,
+    BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually, prepare, unique,
 };
 
 const DOMAIN: &str = "chat.example";
@@ -388,5 +388,34 @@ fn modules_of_prosodys_own_that_are_hidden_are_named() {
     // What an earlier version's image has left in it.
     let upgraded = Recipe::new(TRIXIE).volume(&of_0_12, PLACE);
     refused(&mut seen, "modules of 0.12", upgraded, "mod_account_activity.lua");
+    seen.report();
+}
+
+/// Debian's prosody.cfg.lua has this line, and so has what many made of it.
+const PID_FILE: &str = "pidfile = \"/var/run/prosody/prosody.pid\"\n";
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn debians_pidfile_has_a_place() {
+    let main = format!("{PID_FILE}log = {{ info = \"*console\" }}\nVirtualHost \"{DOMAIN}\"\n");
+    let mut seen = Observations::default();
+    for image in [TRIXIE, BOOKWORM] {
+        for arguments in [&[][..], &["--tmpfs", "/run"], &["--user", "999:999"]] {
+            let recipe = || {
+                let recipe = Recipe::new(image).env("PROSODY_DOMAIN", DOMAIN);
+                arguments.iter().fold(recipe, |recipe, argument| recipe.with([argument]))
+            };
+            for recipe in [
+                recipe().file("/etc/prosody/prosody.cfg.lua", &main),
+                recipe().file("/etc/prosody/conf.d/a.cfg.lua", PID_FILE),
+            ] {
+                let server = recipe.serve();
+                docker(["restart", &server.name]).ok();
+                server.wait_until_it_serves();
+                let status = server.exec(["prosodyctl", "status"]).all();
+                seen.that(&format!("{image} {arguments:?}"), status.contains("is running"), status);
+            }
+        }
+    }
     seen.report();
 }

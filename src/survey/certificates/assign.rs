@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::self_signed::Store;
 use super::{Choice, Pair, PassedOver, ScannedCertificates, scan};
+use crate::exit_status::Failure;
 use crate::intent::certificates::{Certificates, SearchPlace, Service, Wanted};
 use crate::layout;
 use crate::os::privileges;
@@ -109,7 +110,7 @@ pub fn assign(
     scanned: &ScannedCertificates,
     previous: Option<&Path>,
     now: OffsetDateTime,
-) -> Assignments {
+) -> Result<Assignments, Failure> {
     let mut assignments = Assignments::default();
     let self_signed_dir = layout::self_signed_dir(data_dir);
     assignments.choose(wanted, scanned, &self_signed_dir, previous, now);
@@ -122,10 +123,10 @@ pub fn assign(
         let missing = wanted.named_places.iter().filter(|(_, path)| !path.exists());
         assignments.missing_places = missing.cloned().collect();
         if wanted.self_signed {
-            assignments.find_self_signed(data_dir, user, now);
+            assignments.find_self_signed(data_dir, user, now)?;
         }
     }
-    assignments
+    Ok(assignments)
 }
 
 impl Assignments {
@@ -219,7 +220,7 @@ impl Assignments {
     }
 
     /// Finds the self-signed certificates for hosts without another certificate.
-    fn find_self_signed(&mut self, data_dir: &Path, user: &User, now: OffsetDateTime) {
+    fn find_self_signed(&mut self, data_dir: &Path, user: &User, now: OffsetDateTime) -> Result<(), Failure> {
         let without: Vec<&str> = self.without.iter().map(String::as_str).collect();
         let uid = Uid::from_raw(user.uid);
         let mut paths: HashMap<String, PathBuf> = HashMap::new();
@@ -246,12 +247,13 @@ impl Assignments {
                 });
             }
             all
-        });
+        })?;
         for served in &mut self.served {
             if let Some(path) = paths.remove(served.name.as_str()) {
                 served.origin = CertificateOrigin::SelfSigned(path);
             }
         }
+        Ok(())
     }
 }
 

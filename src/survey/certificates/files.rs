@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::{Flaw, pem};
-use crate::os::trusted_file::{self, Error, Links, Opened};
+use crate::os::trusted_file::{self, Error, Opened};
 
 /// The size limit of a file, in bytes. The longest chains have some 20 kB.
 pub const LARGEST: u64 = 1024 * 1024;
@@ -25,7 +25,12 @@ pub enum Content {
 
 /// Reads a file with a key.
 pub fn read_key(path: &Path) -> Result<Vec<u8>, Flaw> {
-    trusted_file::read(path, Links::OfReaders, LARGEST).map_err(flaw)
+    twice(|| trusted_file::read(path, LARGEST).map_err(flaw))
+}
+
+/// Tries again at once after a flaw that may be over.
+pub fn twice<T>(mut read: impl FnMut() -> Result<T, Flaw>) -> Result<T, Flaw> {
+    read().or_else(|flaw| if flaw.is_incomplete { read() } else { Err(flaw) })
 }
 
 /// Reads a regular file of at most [`LARGEST`] bytes into `buffer`. Files without PEM are not read to their end.
@@ -60,6 +65,37 @@ pub fn flaw(error: Error) -> Flaw {
             "is reached through a link of user {owner}, who may not read it: not followed"
         )),
         Error::Refused(Errno::ENOENT) => Flaw::incomplete("is not there, or a link to nothing"),
+        // What was short may be there again, and a disk or a network may answer.
+        Error::Refused(
+            error @ (Errno::EAGAIN
+            | Errno::EINTR
+            | Errno::EIO
+            | Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::ENOMEM
+            | Errno::ESTALE
+            | Errno::ETIMEDOUT),
+        ) => Flaw::incomplete(format!("cannot be read for now: {}", error.desc())),
         Error::Refused(error) => Flaw::lasting(format!("cannot be read: {}", error.desc())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_may_be_over_is_tried_again_and_settles_nothing() {
+        for (errno, is_passing) in [(Errno::EMFILE, true), (Errno::EIO, true), (Errno::EACCES, false)] {
+            for (failures, is_read) in [(1, is_passing), (2, false)] {
+                let mut left = failures;
+                let result = twice(|| {
+                    left -= 1;
+                    if left < 0 { Ok(()) } else { Err(flaw(errno.into())) }
+                });
+                assert_eq!(result.is_ok(), is_read, "{errno} {failures}");
+                assert_eq!(flaw(errno.into()).is_incomplete, is_passing, "another look follows, {errno}");
+            }
+        }
     }
 }

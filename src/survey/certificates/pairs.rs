@@ -8,22 +8,19 @@ use time::OffsetDateTime;
 use super::assign::{CertificateOrigin, Served};
 use super::{Pair, ScannedCertificates, scan};
 use crate::intent::certificates::{SearchPlace, Service};
-use crate::os::privileges;
-use crate::os::users::User;
 use crate::settings::types::ascii;
 
-/// The self-signed certificates, which are in Prosody's data directory and read as its user.
-pub struct SelfSignedPairs<'a> {
-    user: &'a User,
+/// The self-signed certificates, which are in Prosody's data directory. Call everything here as its user.
+pub struct SelfSignedPairs {
     now: OffsetDateTime,
     /// All of them, after the first request. Scanning for each one would list the directory each time.
     all: Option<ScannedCertificates>,
 }
 
-impl<'a> SelfSignedPairs<'a> {
+impl SelfSignedPairs {
     /// Reads nothing yet.
-    pub fn new(user: &'a User, now: OffsetDateTime) -> Self {
-        Self { user, now, all: None }
+    pub fn new(now: OffsetDateTime) -> Self {
+        Self { now, all: None }
     }
 
     /// The certificate of a name, self-signed or not. `None` if the operator maintains it, or if there is none.
@@ -32,7 +29,7 @@ impl<'a> SelfSignedPairs<'a> {
             CertificateOrigin::Found(pair)
             | CertificateOrigin::Kept(pair)
             | CertificateOrigin::Above(_, pair) => Some(pair.clone()),
-            CertificateOrigin::SelfSigned(path) => privileges::as_user(self.user, || {
+            CertificateOrigin::SelfSigned(path) => {
                 let read = |path: &Path| scan(&[SearchPlace { path: path.to_owned(), only: None }], self.now);
                 let name = ascii(&served.name)?;
                 let all = self.all.get_or_insert_with(|| read(path.parent().unwrap_or(path)));
@@ -40,7 +37,7 @@ impl<'a> SelfSignedPairs<'a> {
                 // Another certificate there may contain the name, from an earlier set of hosts.
                 let is_it = pair.as_ref().is_none_or(|pair| pair.certificate == *path);
                 if is_it { pair } else { read(path).choose(&name, Service::Xmpp).pair }
-            }),
+            }
             CertificateOrigin::Own | CertificateOrigin::None => None,
         }
     }
@@ -75,8 +72,7 @@ mod tests {
             let pair = make(&["a.example", "rooms.a.example"], made).unwrap();
             store.write(host, &pair).unwrap();
         }
-        let user = User::current();
-        let mut own = SelfSignedPairs::new(&user, now + Duration::HOUR * 2);
+        let mut own = SelfSignedPairs::new(now + Duration::HOUR * 2);
         for (name, host) in [("a.example", "a.example"), ("rooms.a.example", "a.example")] {
             let pair = own.pair_of(&self_signed(name, &data, host)).unwrap();
             assert_eq!(pair.certificate, path_of(&data, host));
@@ -92,8 +88,7 @@ mod tests {
         for host in &hosts {
             store.write(host, &make(&[host], now).unwrap()).unwrap();
         }
-        let user = User::current();
-        let mut own = SelfSignedPairs::new(&user, now);
+        let mut own = SelfSignedPairs::new(now);
         let begin = std::time::Instant::now();
         for host in &hosts {
             assert!(own.pair_of(&self_signed(host, &data, host)).is_some());

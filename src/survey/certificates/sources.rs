@@ -92,7 +92,7 @@ pub fn scan(sources: &[SearchPlace], show: &mut dyn FnMut(&Path)) -> Found {
 pub fn keys_in(path: &Path) -> Vec<OsString> {
     let mut show = |_: &Path| {};
     let mut search = Search::new(&mut show);
-    let names = search.open_directory(path).and_then(|directory| search.names(directory.fd.as_fd()));
+    let names = search.open_directory(path).and_then(|directory| Ok(search.names(directory.fd.as_fd())?));
     let names = names.unwrap_or_default().into_iter().map(|(name, _)| name);
     names.filter(|name| is_key_name(name)).collect()
 }
@@ -174,9 +174,9 @@ impl<'a> Search<'a> {
         match self.open_directory(path) {
             Ok(directory) => self.directory(path, &directory, DEPTH),
             // It may be mounted or created later, so it is watched.
-            Err(Errno::ENOENT) => self.watch(path.to_owned()),
-            Err(Errno::ENOTDIR) => self.single_file(path),
-            Err(error) => self.problem(path.to_owned(), files::flaw(error.into())),
+            Err(Error::Refused(Errno::ENOENT)) => self.watch(path.to_owned()),
+            Err(Error::Refused(Errno::ENOTDIR)) => self.single_file(path),
+            Err(error) => self.problem(path.to_owned(), files::flaw(error)),
         }
     }
 
@@ -186,8 +186,9 @@ impl<'a> Search<'a> {
             return;
         };
         self.watch(parent.to_owned());
-        let Ok(directory) = self.open_directory(parent) else {
-            return;
+        let directory = match self.open_directory(parent) {
+            Ok(directory) => directory,
+            Err(error) => return self.problem(path.to_owned(), files::flaw(error)),
         };
         let folder = self.found.folders.len();
         self.found.folders.push(Folder {
@@ -199,7 +200,7 @@ impl<'a> Search<'a> {
         self.file(folder, &directory, name, is_link);
     }
 
-    fn open_directory(&self, path: &Path) -> nix::Result<Opened> {
+    fn open_directory(&self, path: &Path) -> Result<Opened, Error> {
         let (fd, owners) = trusted_file::descriptor(path, DIRECTORY, Links::OfReaders)?;
         Ok(Opened { fd, owners })
     }
@@ -311,12 +312,13 @@ impl<'a> Search<'a> {
         } else {
             openat(&parent.fd, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
                 .map(|fd| Opened { fd, owners: parent.owners.clone() })
+                .map_err(Error::from)
         };
         match opened {
             Ok(directory) => self.directory(&path, &directory, depth),
             // It was removed or replaced since it was listed.
-            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) => {}
-            Err(error) => self.problem(path, files::flaw(error.into())),
+            Err(Error::Refused(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR)) => {}
+            Err(error) => self.problem(path, files::flaw(error)),
         }
     }
 
@@ -331,7 +333,7 @@ impl<'a> Search<'a> {
         if is_link {
             self.watch_target(&self.found.folders[folder].path, directory, name);
         }
-        match self.read(&path, directory, name, is_link) {
+        match files::twice(|| self.read(&path, directory, name, is_link)) {
             Ok(Some(Content::Text)) => self.add(folder, path, name).unwrap_or_else(|(path, flaw)| {
                 self.problem(path, flaw);
                 0
@@ -371,7 +373,7 @@ impl<'a> Search<'a> {
         // For world-readable files, the owners of links do not matter.
         if opened.stat.st_mode & 0o004 == 0 {
             if is_link {
-                opened = trusted_file::open(path, Links::OfReaders).map_err(files::flaw)?;
+                opened = trusted_file::open(path).map_err(files::flaw)?;
             } else {
                 trusted_file::trust(&opened.stat, &directory.owners, 0o004).map_err(files::flaw)?;
             }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::os::trusted_file::{self, Links};
+use crate::os::trusted_file;
 
 /// In order of preference: only the first that exists is read.
 const NAMES: [&str; 3] = ["README.md", "README.markdown", "README"];
@@ -19,7 +19,7 @@ pub fn summary(folder: &Path) -> String {
 }
 
 fn read(path: &Path) -> Option<String> {
-    let bytes = trusted_file::open(path, Links::All).ok()?.regular().ok()?.beginning(LONGEST).ok()?;
+    let bytes = trusted_file::open(path).ok()?.regular().ok()?.beginning(LONGEST).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
