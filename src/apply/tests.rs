@@ -176,12 +176,7 @@ fn a_plan_becomes_the_current_generation() {
     assert_eq!(
         names_in(&generation),
         [
-            "certificates",
-            "community-modules",
-            "conf.d",
-            "global.cfg.lua",
-            "health",
-            "prosody.cfg.lua",
+            "certificates", "community-modules", "conf.d", "global.cfg.lua", "health", "prosody.cfg.lua",
             "state"
         ]
     );

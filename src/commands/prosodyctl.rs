@@ -20,24 +20,8 @@ use crate::os::users::User;
 
 /// The commands of `prosodyctl` in 0.12 and 13.0 (`prosodyctl help`, and its source).
 const COMMANDS: &[&str] = &[
-    "about",
-    "adduser",
-    "cert",
-    "check",
-    "deluser",
-    "install",
-    "list",
-    "passwd",
-    "register",
-    "reload",
-    "remove",
-    "restart",
-    "shell",
-    "start",
-    "status",
-    "stop",
-    "unregister",
-    "version",
+    "about", "adduser", "cert", "check", "deluser", "install", "list", "passwd", "register", "reload",
+    "remove", "restart", "shell", "start", "status", "stop", "unregister", "version",
 ];
 
 /// Commands that need a running server since 13.0. In 0.12 they change the data themselves.

@@ -376,17 +376,9 @@ mod tests {
     fn files_are_found_in_their_folders_and_sorted() {
         let directory = TestDir::new();
         for file in [
-            "conf.d/b.cfg.lua",
-            "conf.d/a.cfg.lua.j2",
-            "conf.d/B.cfg.lua",
-            "conf.d/10.cfg.lua",
-            "conf.d/.hidden.cfg.lua",
-            "conf.d/b.cfg.lua~",
-            "conf.d/notes.txt",
-            "conf.d/other.j2",
-            "vhost.d/x.cfg.lua",
-            "cmpt.d/y.cfg.lua",
-            "templates/README",
+            "conf.d/b.cfg.lua", "conf.d/a.cfg.lua.j2", "conf.d/B.cfg.lua", "conf.d/10.cfg.lua",
+            "conf.d/.hidden.cfg.lua", "conf.d/b.cfg.lua~", "conf.d/notes.txt", "conf.d/other.j2",
+            "vhost.d/x.cfg.lua", "cmpt.d/y.cfg.lua", "templates/README",
         ] {
             directory.write(file, "");
         }

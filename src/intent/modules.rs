@@ -11,39 +11,13 @@ use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::types::Boolean;
 
-/// The modules on every virtual host, except those that the version lacks.
+/// The modules on every virtual host, except those that the version lacks: what every server needs, what Prosody's own
+/// example configuration recommends and finds nice to have, and the administration of the server.
 const DEFAULT: &[&str] = &[
-    // Generally required
-    "disco",
-    "roster",
-    "saslauth",
-    "tls",
-    // Recommended
-    "blocklist",
-    "bookmarks",
-    "carbons",
-    "dialback",
-    "limits",
-    "pep",
-    "private",
-    "smacks",
-    "vcard4",
-    "vcard_legacy",
-    // Nice to have
-    "account_activity",
-    "cloud_notify",
-    "csi_simple",
-    "invites",
-    "invites_adhoc",
-    "invites_register",
-    "ping",
-    "register",
-    "time",
-    "uptime",
-    "version",
-    // Administration
-    "admin_adhoc",
-    "admin_shell",
+    "disco", "roster", "saslauth", "tls", "blocklist", "bookmarks", "carbons", "dialback", "limits", "pep",
+    "private", "smacks", "vcard4", "vcard_legacy", "account_activity", "cloud_notify", "csi_simple",
+    "invites", "invites_adhoc", "invites_register", "ping", "register", "time", "uptime", "version",
+    "admin_adhoc", "admin_shell",
 ];
 
 /// Modules of the default set that 0.12 lacks.
@@ -105,8 +79,6 @@ pub struct ModuleRequest {
     pub role: Role,
     /// Whether no setting names the module.
     pub is_default: bool,
-    /// Whether messages must not show its name, because it comes from values that may be secrets.
-    pub is_hidden: bool,
 }
 
 /// The requested use of a module.
@@ -141,14 +113,9 @@ impl Role {
 }
 
 impl ModuleRequest {
-    /// A request by a setting whose value is no secret.
+    /// A request by a setting.
     pub fn new(name: impl Into<String>, by: &str, role: Role) -> Self {
-        Self { name: name.into(), by: by.to_owned(), role, is_default: false, is_hidden: false }
-    }
-
-    /// Whether a setting names the module, and messages may show the name.
-    pub fn is_named(&self) -> bool {
-        !self.is_default && !self.is_hidden
+        Self { name: name.into(), by: by.to_owned(), role, is_default: false }
     }
 
     /// The name without the prefix of its kind.
@@ -292,7 +259,7 @@ impl Modules {
     ) {
         let disabled =
             hosts.virtual_hosts.iter().flat_map(|host| names_in(&host.options, "modules_disabled"));
-        self.disabled_on_hosts = disabled.map(|(name, _)| name).collect();
+        self.disabled_on_hosts = disabled.collect();
         self.reads_prosodys_modules =
             with_autoloaded || !self.disabled.is_empty() || !self.disabled_on_hosts.is_empty();
         self.requests = Requests::find(settings, hosts, options, &self.enabled, with_autoloaded);
@@ -323,14 +290,8 @@ impl<'a> Requests<'a> {
         let mut requests = Self { settings, for_rooms, for_all, list: Vec::new() };
         let variable = |field| settings.variable(field);
         let by_options = variable(Field::options);
-        // With each name, whether messages must not show it: the values of PROSODY_OPTIONS may be secrets.
-        let global = |option| {
-            let written = settings.anything.options.as_ref();
-            let is_written = written.is_some_and(|written| written.get(option).is_some());
-            names_in(options, option)
-                .into_iter()
-                .map(move |(name, is_secret)| (name, is_written || is_secret))
-        };
+        let is_written =
+            |option| settings.anything.options.as_ref().is_some_and(|written| written.get(option).is_some());
         if with_autoloaded {
             AUTOLOADED
                 .iter()
@@ -339,10 +300,10 @@ impl<'a> Requests<'a> {
         let by_name = variable(Field::modules_enabled);
         let enabled: BTreeMap<&str, &str> =
             enabled.iter().map(|module| (module.name.as_str(), module.by.as_str())).collect();
-        for (name, is_hidden) in global("modules_enabled") {
-            match enabled.get(name.as_str()).filter(|_| !is_hidden) {
+        for name in names_in(options, ENABLED) {
+            match enabled.get(name.as_str()).filter(|_| !is_written(ENABLED)) {
                 Some(by) => requests.add(name, by, Role::Enabled).is_default = *by != by_name,
-                None => requests.add(name, &by_options, Role::Enabled).is_hidden = true,
+                None => drop(requests.add(name, &by_options, Role::Enabled)),
             }
         }
         for name in names(&settings.modules.modules_available) {
@@ -355,6 +316,7 @@ impl<'a> Requests<'a> {
             ("default_storage", Field::default_storage, Role::Storage, "internal"),
         ] {
             let by = match option {
+                _ if is_written(option) => by_options.clone(),
                 "default_storage" if settings.is_given(field) => variable(field),
                 // A database's URL or driver chooses the storage too.
                 "default_storage" if settings.has_sql_family() => variable(Field::db_driver),
@@ -362,11 +324,11 @@ impl<'a> Requests<'a> {
                 _ => variable(field),
             };
             let before = requests.list.len();
-            for (name, is_hidden) in global(option) {
-                requests.add_provider(&name, if is_hidden { &by_options } else { &by }, &role, is_hidden);
+            for name in names_in(options, option) {
+                requests.add_provider(&name, &by, &role);
             }
             if with_autoloaded && requests.list.len() == before {
-                requests.add_provider(default, THE_DEFAULT_SET, &role, false).is_default = true;
+                requests.add_provider(default, THE_DEFAULT_SET, &role).is_default = true;
             }
         }
         let stores: BTreeMap<&str, &str> = settings
@@ -375,9 +337,9 @@ impl<'a> Requests<'a> {
             .map(|(store, backend)| (backend.as_str(), settings.source.stores[store].variable.as_str()))
             .map(|(backend, variable)| (if backend == "sqlite" { "sql" } else { backend }, variable))
             .collect();
-        for (name, is_hidden) in global("storage") {
-            let by = stores.get(name.as_str()).filter(|_| !is_hidden);
-            requests.add_provider(&name, by.unwrap_or(&by_options.as_str()), &Role::Storage, is_hidden);
+        for name in names_in(options, "storage") {
+            let by = stores.get(name.as_str()).filter(|_| !is_written("storage"));
+            requests.add_provider(&name, by.unwrap_or(&by_options.as_str()), &Role::Storage);
         }
 
         for host in &hosts.virtual_hosts {
@@ -402,15 +364,13 @@ impl<'a> Requests<'a> {
     }
 
     /// Adds a module by its name without the prefix of its kind.
-    fn add_provider(&mut self, name: &str, by: &str, role: &Role, is_hidden: bool) -> &mut ModuleRequest {
-        let request = self.add(format!("{}{name}", role.kind().1), by, role.clone());
-        request.is_hidden = is_hidden;
-        request
+    fn add_provider(&mut self, name: &str, by: &str, role: &Role) -> &mut ModuleRequest {
+        self.add(format!("{}{name}", role.kind().1), by, role.clone())
     }
 
     /// Adds the requests in one host's options.
     fn add_host(&mut self, host: &str, options: &Options, by: &str, is_default: bool) {
-        for (name, is_hidden) in names_in(options, "modules_enabled") {
+        for name in names_in(options, ENABLED) {
             let (by, is_default) = match () {
                 () if self.for_rooms.contains(&*name) => (self.settings.variable(Field::muc_modules), false),
                 () if self.for_all.contains(&*name) => {
@@ -418,8 +378,7 @@ impl<'a> Requests<'a> {
                 }
                 () => (by.to_owned(), is_default),
             };
-            let request = self.add(name, &by, Role::EnabledOn(host.to_owned()));
-            (request.is_default, request.is_hidden) = (is_default, is_hidden);
+            self.add(name, &by, Role::EnabledOn(host.to_owned())).is_default = is_default;
         }
         for (option, role) in [
             ("authentication", Role::Authentication),
@@ -427,21 +386,21 @@ impl<'a> Requests<'a> {
             ("default_storage", Role::Storage),
             ("storage", Role::Storage),
         ] {
-            for (name, is_hidden) in names_in(options, option) {
-                self.add_provider(&name, by, &role, is_hidden);
+            for name in names_in(options, option) {
+                self.add_provider(&name, by, &role);
             }
         }
     }
 }
 
-/// The names in an option, and whether each may be a secret.
-pub fn names_in(options: &Options, option: &str) -> Vec<(String, bool)> {
+/// The names in an option.
+pub fn names_in(options: &Options, option: &str) -> Vec<String> {
     let mut names = Vec::new();
     if let Some(value) = options.get(option) {
-        value.each_text(&mut |name, is_secret| names.push((name.to_owned(), is_secret)));
+        value.each_text(&mut |name, _| names.push(name.to_owned()));
     }
     // The storage backend `null` needs no module.
-    names.retain(|(name, _)| name != "null");
+    names.retain(|name| name != "null");
     names
 }
 
@@ -461,9 +420,7 @@ fn find_conflicts(requests: &[ModuleRequest], settings: &Settings, hosts: &Serve
     for (one, other) in PAIRS {
         for host in std::iter::once(None).chain(hosts.virtual_hosts.iter().map(Some)) {
             let is_disabled = |host: &VirtualHost| {
-                names_in(&host.options, "modules_disabled")
-                    .iter()
-                    .any(|(name, _)| name == one || name == other)
+                names_in(&host.options, "modules_disabled").iter().any(|name| name == one || name == other)
             };
             let both = requested_by(one, host).zip(requested_by(other, host));
             let Some((first, second)) = both.filter(|_| !host.is_some_and(is_disabled)) else { continue };

@@ -97,11 +97,11 @@ pub fn place(
             for_all.push(name.to_owned());
             continue;
         }
-        moved.insert(name);
+        moved.insert((name, module.by.as_str()));
     }
     // Requests in PROSODY_OPTIONS stay as written.
     let stays = |request: &&ModuleRequest| {
-        request.role != Role::Enabled || request.is_hidden || !moved.contains(request.name.as_str())
+        request.role != Role::Enabled || !moved.contains(&(request.name.as_str(), request.by.as_str()))
     };
     let mut requests = wanted.requests.iter().filter(stays).cloned().collect();
     for rooms in hosts.components.iter_mut().filter(|component| is_rooms(&&**component)) {
@@ -353,15 +353,6 @@ impl<'a> Closure<'a> {
         if direct.is_some_and(|request| request.is_default) {
             return;
         }
-        if let Some(ModuleRequest { by, role, .. }) = direct.filter(|request| request.is_hidden) {
-            let (kind, _) = role.kind();
-            let article = if kind.starts_with('a') { "an" } else { "a" };
-            report.error(SettingError::about(&format!(
-                "{by}: it names {article} {kind} that is not there: correct the name (its values may be secrets and are \
-                 not shown)"
-            )));
-            return;
-        }
         let (kind, prefix) = direct.map_or(("module", ""), |request| request.role.kind());
         let short = name.strip_prefix(prefix).unwrap_or(name);
         let there_is = if direct.is_some() { "" } else { "there is " };
@@ -510,16 +501,15 @@ fn find_unused_providers(requests: &[ModuleRequest], report: &mut Report) {
         (role.kind(), setting, default, chosen)
     });
     for ModuleRequest { name, by, .. } in
-        requests.iter().filter(|request| request.role == Role::Enabled && request.is_named())
+        requests.iter().filter(|request| request.role == Role::Enabled && !request.is_default)
     {
         for ((kind, prefix), setting, default, chosen) in &providers {
             let Some(short) = name.strip_prefix(prefix) else { continue };
             if chosen.iter().any(|request| request.name == *name) {
                 continue;
             }
-            let shown = chosen.iter().filter(|request| !request.is_hidden);
-            let shown: Vec<String> =
-                shown.map(|request| format!("{} ({})", request.short_name(), request.by)).collect();
+            let shown = chosen.iter().map(|request| format!("{} ({})", request.short_name(), request.by));
+            let shown: Vec<String> = shown.collect();
             let chosen = if shown.is_empty() { format!("{default} (the default)") } else { several(&shown) };
             report.warning(format!(
                 "{by}: {name} is loaded and not used: the {kind} is {chosen}; {setting}={short} chooses it"
@@ -560,8 +550,7 @@ fn check_disabled(closure: &Closure, wanted: &Modules, hosts: &ServedHosts, repo
         report_needs(&what, name, loaded, &[], certain, possible, report);
     }
     for host in hosts.virtual_hosts.iter().filter(|host| host.options.contains_key("modules_disabled")) {
-        let off: Vec<String> =
-            names_in(&host.options, "modules_disabled").into_iter().map(|(name, _)| name).collect();
+        let off: Vec<String> = names_in(&host.options, "modules_disabled").into_iter().collect();
         let loaded = closure.loaded(|role| match role {
             Role::Enabled => true,
             Role::EnabledOn(on) => *on == host.name,

@@ -464,11 +464,8 @@ fn in_time<T>(work: impl FnOnce() -> T) -> T {
 #[test]
 fn any_number_of_needs_and_of_unknown_names_is_reported_in_time() {
     let source: String = (0..8_000).map(|number| format!("module:depends'nothing_{number}'\n")).collect();
-    let input = Input::new(&[("PROSODY_MODULES_ENABLED", "one")]).with_modules(&[(
-        "one",
-        "/modules/mod_one.lua",
-        &source,
-    )]);
+    let input = Input::new(&[("PROSODY_MODULES_ENABLED", "one")])
+        .with_modules(&[("one", "/modules/mod_one.lua", &source)]);
     assert_eq!(in_time(|| input.errors()).len(), 8_000);
 
     let names: Vec<String> = (0..100_000).map(|number| format!("mod_muk_{number}")).collect();

@@ -972,12 +972,7 @@ mod tests {
     fn no_name_escapes_the_directories() {
         let place = TestDir::new();
         for file in [
-            "mod_.lua",
-            "own/mod_.lua",
-            "own/mod_x.lua",
-            "etc/passwd",
-            "secret.lua",
-            "secret.lib.lua",
+            "mod_.lua", "own/mod_.lua", "own/mod_x.lua", "etc/passwd", "secret.lua", "secret.lib.lua",
             "own/a/l.lua",
         ] {
             place.write(file, "x()");
@@ -985,16 +980,7 @@ mod tests {
         let modules = modules(place.path());
         let long = "x".repeat(10_000);
         for name in [
-            "",
-            ".",
-            "..",
-            "../etc/passwd",
-            "../../etc/passwd",
-            "/etc/passwd",
-            "a/../x",
-            "x\0",
-            "\0",
-            "x\n",
+            "", ".", "..", "../etc/passwd", "../../etc/passwd", "/etc/passwd", "a/../x", "x\0", "\0", "x\n",
             &long,
         ] {
             assert_eq!(modules.find(name), Found::default(), "{name:?}");

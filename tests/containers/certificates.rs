@@ -511,16 +511,8 @@ const WAYS: [(&str, &[&str], &str); 5] = [
     (
         "root with four capabilities",
         &[
-            "--cap-drop",
-            "ALL",
-            "--cap-add",
-            "SETUID",
-            "--cap-add",
-            "SETGID",
-            "--cap-add",
-            "DAC_OVERRIDE",
-            "--cap-add",
-            "KILL",
+            "--cap-drop", "ALL", "--cap-add", "SETUID", "--cap-add", "SETGID", "--cap-add", "DAC_OVERRIDE",
+            "--cap-add", "KILL",
         ],
         "999",
     ),

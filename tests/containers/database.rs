@@ -141,16 +141,9 @@ impl Server {
                 "--execute",
                 statement,
             ]),
-            _ => self.container.exec([
-                "psql",
-                "-qAtX",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-d",
-                "prosody",
-                "-c",
-                statement,
-            ]),
+            _ => self
+                .container
+                .exec(["psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-d", "prosody", "-c", statement]),
         }
         .ok()
     }

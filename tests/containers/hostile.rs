@@ -275,14 +275,7 @@ fn a_server_that_turned_hostile_gets_nothing() {
             // What the sentence says.
             let repair = "rm -rf /var/lib/prosody/self-signed";
             docker([
-                "run",
-                "--rm",
-                "--volumes-from",
-                &server.name,
-                "--entrypoint",
-                "/bin/sh",
-                TRIXIE,
-                "-c",
+                "run", "--rm", "--volumes-from", &server.name, "--entrypoint", "/bin/sh", TRIXIE, "-c",
                 repair,
             ])
             .ok();

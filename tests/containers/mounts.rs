@@ -339,14 +339,9 @@ fn a_folder_for_log_files_that_another_user_keeps_is_named() {
     let (data, fresh) = (Volume::new(), Volume::new());
     data.prepare(TRIXIE, "touch /volume/x && chown 1000:1000 /volume");
     fresh.prepare(TRIXIE, "chown 0:0 /volume && chmod 0755 /volume");
-    let recipe = Recipe::new(TRIXIE).volume(&data, "/var/lib/prosody").with([
-        "--cap-drop",
-        "ALL",
-        "--cap-add",
-        "SETUID",
-        "--cap-add",
-        "SETGID",
-    ]);
+    let recipe = Recipe::new(TRIXIE)
+        .volume(&data, "/var/lib/prosody")
+        .with(["--cap-drop", "ALL", "--cap-add", "SETUID", "--cap-add", "SETGID"]);
     let server = as_bind_mount(recipe, &fresh, "/var/log/prosody").serve();
     let words = "run `chown -R 1000:1000 /var/log/prosody`";
     seen.that("without the right", server.logs().contains(words), server.logs());

@@ -612,16 +612,8 @@ fn sarasmiseths_compose_file_needs_other_paths_or_two_variables() {
             let shown = lines(&certificate_of(&server, "domain.tld"));
             seen.equal(&format!("{what}: the certificate"), shown, lines(&compose.certificate()));
             // `adduser` asks for the password on a terminal.
-            let made = compose.run(&[
-                "exec",
-                "-T",
-                "server",
-                "prosodyctl",
-                "register",
-                "me",
-                "domain.tld",
-                "secret",
-            ]);
+            let made = compose
+                .run(&["exec", "-T", "server", "prosodyctl", "register", "me", "domain.tld", "secret"]);
             seen.that(&format!("{what}: an account"), made.status == 0, &made);
             seen.that(&format!("{what}: it is in ./data"), has_account(&compose.folder), ());
             let listed = docker(["exec", &server, "prosodyctl", "shell", "host", "list"]).stdout;

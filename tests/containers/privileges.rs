@@ -76,11 +76,7 @@ fn observe_prosody(
         server.as_prosody(&format!("for fd in /proc/{pid}/fd/*; do echo ${{fd##*/}} $(readlink $fd); done"));
     let links = links.ok();
     let own = [
-        "socket:",
-        "anon_inode:[eventpoll]",
-        "anon_inode:[signalfd]",
-        "/dev/urandom",
-        "/run/prosody/server/",
+        "socket:", "anon_inode:[eventpoll]", "anon_inode:[signalfd]", "/dev/urandom", "/run/prosody/server/",
     ];
     for line in links.lines() {
         let (number, target) = line.split_once(' ').unwrap_or((line, ""));

@@ -116,17 +116,8 @@ impl Case {
     /// A line for each entry of the folder that no part of a case is called: a slip in a name would go unnoticed.
     fn unknown_files(&self) -> String {
         let known = [
-            "arguments",
-            "before",
-            "certificates",
-            "config",
-            "data",
-            "env",
-            "expected",
-            "only-if",
-            "report",
-            "status",
-            "version",
+            "arguments", "before", "certificates", "config", "data", "env", "expected", "only-if", "report",
+            "status", "version",
         ];
         let is_known = |name: &str| {
             let of_version =

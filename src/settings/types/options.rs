@@ -70,19 +70,8 @@ impl fmt::Debug for CustomOptions {
 /// The functions that Prosody's loader defines for a configuration file (`core/configmanager.lua` of 0.12 and 13.0).
 /// Assigning to one of them sets no option, but removes the function for the rest of the file.
 const LOADER_NAMES: [&str; 13] = [
-    "Component",
-    "Credential",
-    "FileContents",
-    "FileLine",
-    "FileLines",
-    "Host",
-    "Include",
-    "Lua",
-    "RunScript",
-    "VirtualHost",
-    "component",
-    "host",
-    "include",
+    "Component", "Credential", "FileContents", "FileLine", "FileLines", "Host", "Include", "Lua",
+    "RunScript", "VirtualHost", "component", "host", "include",
 ];
 
 /// The reason if an option of this name cannot be set in Prosody's configuration.
@@ -167,33 +156,9 @@ mod tests {
     #[test]
     fn names_that_break_the_configuration_are_refused() {
         for name in [
-            "",
-            "1a",
-            "a-b",
-            "a b",
-            "ünï",
-            "a\\u0000",
-            "a]]",
-            "end",
-            "goto",
-            "true",
-            "ENV_HOME",
-            "__index",
-            "__currenthost",
-            "_ENV",
-            "Lua",
-            "VirtualHost",
-            "Host",
-            "host",
-            "Component",
-            "component",
-            "Include",
-            "include",
-            "RunScript",
-            "FileContents",
-            "FileLine",
-            "FileLines",
-            "Credential",
+            "", "1a", "a-b", "a b", "ünï", "a\\u0000", "a]]", "end", "goto", "true", "ENV_HOME", "__index",
+            "__currenthost", "_ENV", "Lua", "VirtualHost", "Host", "host", "Component", "component",
+            "Include", "include", "RunScript", "FileContents", "FileLine", "FileLines", "Credential",
             "component_module",
         ] {
             let error = CustomOptions::parse(&format!(r#"{{"{name}": "S3CRET"}}"#)).expect_err(name);
@@ -240,13 +205,7 @@ mod tests {
     #[test]
     fn some_options_are_only_global() {
         for name in [
-            "s2s_secure_auth",
-            "limits",
-            "c2s_ports",
-            "ports",
-            "interfaces",
-            "interface",
-            "http_interfaces",
+            "s2s_secure_auth", "limits", "c2s_ports", "ports", "interfaces", "interface", "http_interfaces",
             "component_interface",
         ] {
             assert!(global_only(name).is_some(), "{name}");

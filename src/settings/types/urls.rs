@@ -222,24 +222,9 @@ fn sqlite(path: &str) -> Result<DatabaseUrl, String> {
 
 /// Parameters of libpq's and MySQL's connection URLs.
 const KNOWN_PARAMETERS: [&str; 18] = [
-    "application_name",
-    "channel_binding",
-    "charset",
-    "connect_timeout",
-    "dbname",
-    "hostaddr",
-    "options",
-    "password",
-    "port",
-    "ssl",
-    "ssl-mode",
-    "sslcert",
-    "sslkey",
-    "sslmode",
-    "sslrootcert",
-    "target_session_attrs",
-    "unix_socket",
-    "user",
+    "application_name", "channel_binding", "charset", "connect_timeout", "dbname", "hostaddr", "options",
+    "password", "port", "ssl", "ssl-mode", "sslcert", "sslkey", "sslmode", "sslrootcert",
+    "target_session_attrs", "unix_socket", "user",
 ];
 
 /// Parses the query: `host=/path` is a socket. Prosody supports no other parameter.

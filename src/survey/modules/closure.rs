@@ -62,7 +62,7 @@ impl Findings {
         let disabled = wanted.disabled.iter().chain(&wanted.disabled_on_hosts);
         let names = requests.map(|request| &request.name).chain(disabled.clone());
         let mut findings = Self::follow(&search, names.cloned().collect(), &facts.identity);
-        let named = wanted.requests.iter().filter(|request| request.is_named()).map(|request| &request.name);
+        let named = wanted.requests.iter().filter(|request| !request.is_default).map(|request| &request.name);
         if named
             .chain(disabled)
             .any(|name| findings.module(name).is_some_and(|module| module.file().is_none()))

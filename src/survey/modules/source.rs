@@ -290,13 +290,7 @@ mod tests {
             assert!(read(source.as_bytes()).is_lua, "{source}");
         }
         for source in [
-            "<!DOCTYPE html>",
-            "this is not Lua",
-            "{}",
-            "\u{7f}ELF\0",
-            "local x\0",
-            "404: Not Found",
-            "\"x\"",
+            "<!DOCTYPE html>", "this is not Lua", "{}", "\u{7f}ELF\0", "local x\0", "404: Not Found", "\"x\"",
         ] {
             assert!(!read(source.as_bytes()).is_lua, "{source}");
         }
