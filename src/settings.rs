@@ -145,7 +145,7 @@ impl Settings {
     }
 
     /// Whether the domain comes from the legacy variable `DOMAIN`, which counts only without other hosts.
-    pub fn has_foreign_domain(&self) -> bool {
+    pub fn has_other_images_domain(&self) -> bool {
         self.source.given.get(&Field::domain).is_some_and(|given| given.variable == "DOMAIN")
     }
 

@@ -573,7 +573,7 @@ fn make_capabilities_inheritable() {
 }
 
 #[test]
-fn drop_to_leaves_no_right() {
+fn drop_to_leaves_no_privilege() {
     if !root() {
         return;
     }

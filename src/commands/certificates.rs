@@ -63,7 +63,7 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
             text += &format!("port {} ({service}): clients without SNI get {host}\n", ports.join(", "));
         }
         if !problems.is_empty() {
-            text += "\nfiles that are no use:\n";
+            text += "\nunused files:\n";
             problems.iter().for_each(|problem| text += &format!("  {problem}\n"));
         }
         // File names can contain control characters.

@@ -116,7 +116,7 @@ fn become_user(user: &User) -> Result<(), Failure> {
     Err(Failure::new(
         ExitStatus::NO_PERMISSION,
         anyhow!(
-            "root lacks the rights to become uid {uid}, gid {gid}, whom Prosody runs as: come as that user, \
+            "root lacks the capabilities to become uid {uid}, gid {gid}, whom Prosody runs as: come as that user, \
              `docker exec --user {uid}:{gid}`"
         ),
     ))

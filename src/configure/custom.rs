@@ -110,7 +110,7 @@ fn has_effect(field: Field) -> bool {
 fn check_main_file(main_file: &Path) -> Result<(), Failure> {
     let why = match fs::metadata(main_file) {
         Ok(found) if found.is_file() => {
-            if !custom_files::is_foreign_template(main_file) {
+            if !custom_files::is_other_images_template(main_file) {
                 return Ok(());
             }
             "it has `${…}` in it, which another image's start replaces and Lua does not know: remove the file and use \

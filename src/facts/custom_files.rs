@@ -183,7 +183,7 @@ impl CustomFiles {
 }
 
 /// Whether a main file is another image's template, which Prosody cannot read.
-pub fn is_foreign_template(main_file: &Path) -> bool {
+pub fn is_other_images_template(main_file: &Path) -> bool {
     read_main(main_file).is_ok_and(|file| file.is_some_and(|file| file.summary.has_markers))
 }
 
@@ -336,11 +336,11 @@ mod tests {
         assert_eq!(files.left_out, [(directory.path().join("conf.d/logging.cfg.lua"), "PROSODY_LOG_LEVEL")]);
 
         let main = directory.path().join("prosody.cfg.lua");
-        assert!(!is_foreign_template(&main), "absent");
+        assert!(!is_other_images_template(&main), "absent");
         directory.write("prosody.cfg.lua", "VirtualHost \"${PROSODY_DEFAULT_VIRTUALHOST:-localhost}\"\n");
-        assert!(!is_foreign_template(&main), "a string is Lua, whatever is in it");
+        assert!(!is_other_images_template(&main), "a string is Lua, whatever is in it");
         directory.write("prosody.cfg.lua", "allow_registration = ${PROSODY_ALLOW_REGISTRATION:-false}\n");
-        assert!(is_foreign_template(&main));
+        assert!(is_other_images_template(&main));
     }
 
     #[test]

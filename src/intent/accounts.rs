@@ -72,8 +72,7 @@ fn check_account(account: &Account, facts: &Facts, hosts: &mut ServedHosts) -> V
             errors.push("no virtual host has that domain: name it in PROSODY_VIRTUAL_HOSTS".to_owned());
         }
         None if account.is_admin => {
-            let why =
-                "its host is in a file of yours: name it in PROSODY_ADMINS instead of `\"admin\": true`";
+            let why = "its host is in a custom file: name it in PROSODY_ADMINS instead of `\"admin\": true`";
             errors.push(why.to_owned());
         }
         None => {}

@@ -52,7 +52,7 @@ fn runtime(settings: &Settings, facts: &Facts, options: &mut Options, report: &m
         set("run_as_root", Value::from(true));
         let field = if settings.is_given(Field::user) { Field::user } else { Field::uid };
         report.setting_warning(format!(
-            "{}: Prosody runs as root: who breaks into it has all of root's rights in this container; leave it out",
+            "{}: Prosody runs as root: whoever breaks into it has all of root's privileges in this container; leave it out",
             settings.variable(field)
         ));
     }

@@ -71,19 +71,19 @@ impl ServedHosts {
     /// Decides the hosts. Errors and warnings go to the report.
     pub fn decide(settings: &Settings, facts: &Facts, report: &mut Report) -> Self {
         let mut hosts = Self::default();
-        if settings.has_foreign_domain() && facts.custom_files.define_host() {
+        if settings.has_other_images_domain() && facts.custom_files.define_host() {
             // This `DOMAIN`, and the variables that belong to it, are meant for another program.
             report.retain(|variable| !variable.starts_with("DOMAIN"));
         }
         hosts.add_virtual_hosts(settings, facts);
         // An invalid name is in the report already.
         let is_invalid = |field: Field, is_read: bool| settings.is_given(field) && !is_read;
-        let has_other_data = settings.has_foreign_domain()
+        let has_other_data = settings.has_other_images_domain()
             && facts.has_data_of_hostname
             && !hosts.virtual_hosts.iter().any(|host| host.name.eq_ignore_ascii_case(&facts.hostname));
         if let Some(host) = hosts.virtual_hosts.first().filter(|_| has_other_data) {
             report.setting_warning(format!(
-                "DOMAIN: {} is served for it, and not {}, of which there are data: set PROSODY_DOMAIN to the one that is meant",
+                "DOMAIN: {} is served for it, and not {}, of which there are data: set PROSODY_DOMAIN to the right one",
                 host.name, facts.hostname
             ));
         }
@@ -314,7 +314,7 @@ fn default_host(hostname: &str, has_data_of_hostname: bool) -> String {
 
 /// `PROSODY_DOMAIN`, or another image's `DOMAIN` unless a custom file defines a host.
 pub fn domain<'a>(settings: &'a Settings, custom_files: &CustomFiles) -> Option<&'a Domain> {
-    let is_other = settings.has_foreign_domain() && custom_files.define_host();
+    let is_other = settings.has_other_images_domain() && custom_files.define_host();
     settings.hosts.domain.as_ref().filter(|_| !is_other)
 }
 

@@ -73,7 +73,7 @@ pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
     unknown_names(settings, Some(facts), report);
     for name in facts.custom_files.environment().into_iter().filter(|name| settings.is_secret(name)) {
         report.setting_warning(format!(
-            "{name}: a file of yours reads it, but a secret is not in Prosody's environment: use a template \
+            "{name}: a custom file reads it, but a secret is not in Prosody's environment: use a template \
              (`.cfg.lua.j2`), or a variable that does not begin with PROSODY_"
         ));
     }
@@ -84,7 +84,7 @@ pub fn unknown_names(settings: &Settings, facts: Option<&Facts>, report: &mut Re
     let read = facts.map(|facts| facts.custom_files.environment()).unwrap_or_default();
     // If custom files define the hosts, `DOMAIN` is no sign that variables without our prefix are meant for us.
     let is_meant =
-        !settings.has_foreign_domain() || !facts.is_some_and(|facts| facts.custom_files.define_host());
+        !settings.has_other_images_domain() || !facts.is_some_and(|facts| facts.custom_files.define_host());
     let is_unknown = |name: &&String| !read.contains(name.as_str()) && (is_meant || name.starts_with(PREFIX));
     for (count, name) in settings.source.unknown.iter().filter(is_unknown).enumerate() {
         report.setting_warning(compat::hint(name).unwrap_or_else(|| {

@@ -79,7 +79,7 @@ pub fn require(user: &User, more: &[Capability]) -> Result<(), Failure> {
     Err(Failure::new(
         ExitStatus::NO_PERMISSION,
         anyhow!(
-            "root lacks the rights to become uid {uid}, gid {gid}{give}: add `{}` to the container{other_way}",
+            "root lacks the capabilities to become uid {uid}, gid {gid}{give}: add `{}` to the container{other_way}",
             missing.join(" ")
         ),
     ))
@@ -332,13 +332,13 @@ mod tests {
             assert_eq!(failure.status, ExitStatus::NO_PERMISSION);
             assert_eq!(
                 failure.to_string(),
-                "root lacks the rights to become uid 12345, gid 1234: add `--cap-add SETUID --cap-add SETGID` to the \
+                "root lacks the capabilities to become uid 12345, gid 1234: add `--cap-add SETUID --cap-add SETGID` to the \
                  container, or start it with `--user 12345:1234`"
             );
             // That user could not change the directory's owner.
             assert_eq!(
                 require(&SOMEBODY, &[Capability::CHOWN]).unwrap_err().to_string(),
-                "root lacks the rights to become uid 12345, gid 1234, and to give the data directory to it: add \
+                "root lacks the capabilities to become uid 12345, gid 1234, and to give the data directory to it: add \
                  `--cap-add CHOWN --cap-add SETUID --cap-add SETGID` to the container"
             );
         });

@@ -343,7 +343,7 @@ pub fn refused(error: Errno) -> String {
                 .to_owned()
         }
         _ => format!(
-            "Certificates are not watched: the kernel does not tell of changes (inotify: {}): send SIGHUP after a renewal",
+            "Certificates are not watched: the kernel does not report changes (inotify: {}): send SIGHUP after a renewal",
             error.desc()
         ),
     }

@@ -77,7 +77,8 @@ pub fn place(
         } else if COMPONENTS.contains(&name) {
             match hosts.components.iter().find(|component| component.module.as_deref() == Some(name)) {
                 Some(component) => {
-                    report.info(format!("{variable}: {name} is there already, it serves {}", component.name));
+                    report
+                        .info(format!("{variable}: {name} is loaded already: it serves {}", component.name));
                 }
                 None => report.setting_warning(format!(
                     "{variable}: {name} is left out: it serves an address of its own; write HOST:{name} into \

@@ -385,7 +385,7 @@ fn modules_for_rooms_go_to_their_components() {
     }
     let infos = report.infos().join("\n");
     assert!(infos.contains("muc_one is for rooms, and loaded on conference.chat.example"), "{infos}");
-    assert!(infos.contains("muc is there already, it serves conference.chat.example"), "{infos}");
+    assert!(infos.contains("muc is loaded already: it serves conference.chat.example"), "{infos}");
     let requests = &plan.modules.iter().find(|module| module.name == "service").unwrap().requests;
     assert_eq!(requests[0].role, Role::EnabledOn("conference.chat.example".to_owned()));
 

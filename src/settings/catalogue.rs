@@ -143,16 +143,16 @@ section! {
     muc_modules: Set<Name> = "", "Modules for every `muc` component of `PROSODY_COMPONENTS`, and more modules for that of `PROSODY_DOMAIN`.";
     network_hostname: Domain = "where `PROSODY_COMPONENTS` is set, the only virtual host that a setting names", "`http_host`, `proxy65_address`, and the TURN host where none is set. One `http_host` for all means that `https://upload.…` is no longer answered.", decides [http_host, proxy65_address];
     http_host: Domain = "", "`http_host` alone: the name under which HTTP services answer.", decides [http_host];
-    admins: Set<BareOrDomain> = "", "Accounts with administrator rights.", option admins;
-    unlimited_jids: Set<BareOrDomain> = "", "Bridges and bots that no rate limit should hold.", option unlimited_jids;
+    admins: Set<BareOrDomain> = "", "The accounts of administrators.", option admins;
+    unlimited_jids: Set<BareOrDomain> = "", "Bridges and bots without a rate limit.", option unlimited_jids;
     disco_items: DiscoItems = "", "Services that live elsewhere, for clients to discover. JSON: `[[\"host\",\"name\"],…]`.", option disco_items;
     restrict_room_creation: RoomCreation = "`local` for `PROSODY_DOMAIN`", "Who may create rooms: administrators (`true`), anyone on the network (`false`), the server's own users (`local`).";
     accounts: Accounts = "", "Accounts that are made when they do not exist yet; one that exists is left as it is. JSON: `[{\"jid\":\"alice@chat.example\",\"password\":…,\"role\":\"prosody:admin\"}]`, with a role on Prosody 13.0, or with `\"admin\":true`.", secret: true;
-    contact_abuse: List<Uri> = "", "Whom to tell about abuse; enables `server_contact_info`, as each of these does.", decides [contact_info];
+    contact_abuse: List<Uri> = "", "Where to report abuse; enables `server_contact_info`, as each of these does.", decides [contact_info];
     contact_admin: List<Uri> = "", "How to reach the administrators.", decides [contact_info];
     contact_feedback: List<Uri> = "", "Where feedback goes.", decides [contact_info];
     contact_sales: List<Uri> = "", "How to reach sales.", decides [contact_info];
-    contact_security: List<Uri> = "", "Whom to tell about security problems.", decides [contact_info];
+    contact_security: List<Uri> = "", "Where to report security problems.", decides [contact_info];
     contact_status: List<Uri> = "", "Where the service's status is shown.", decides [contact_info];
     contact_support: List<Uri> = "", "Where users get help.", decides [contact_info];
 }
@@ -261,7 +261,7 @@ section! {
 section! {
     /// Logs and statistics.
     Observability "Observability"
-    log_level: LogLevel = "`info`", "How much Prosody says on the console.", decides [log], aliases ["PROSODY_LOGLEVEL"];
+    log_level: LogLevel = "`info`", "The lowest level that Prosody logs to the console.", decides [log], aliases ["PROSODY_LOGLEVEL"];
     statistics: Name = "", "The statistics provider.", option statistics;
     statistics_interval: Interval = "", "Seconds between two collections, or `manual`.", option statistics_interval;
     openmetrics: Boolean = "`false`", "Serve `/metrics`: enables `http_openmetrics` with `statistics = \"internal\"` and the interval `manual`.", decides [statistics, statistics_interval];
@@ -283,10 +283,10 @@ section! {
     templates_dir: Path = "`templates` below the configuration directory", "A file here replaces the built-in template of the same name.";
     runtime_dir: Path = "`/run/prosody`; where that cannot be written, `/dev/shm/prosody-UID`", "What is rendered, a new generation at every start; a tmpfs is fine.", decides [pidfile, admin_socket];
     data_dir: Path = "`/var/lib/prosody`", "Prosody's data.", decides [data_path];
-    user: UserName = "the data directory's owner where that is not root, else `prosody`; without root, the user that it already is", "Whom Prosody runs as.";
+    user: UserName = "the data directory's owner where that is not root, else `prosody`; without root, the user that it already is", "The user that Prosody runs as.";
     uid: Id = "", "The same by number.";
     gid: Id = "", "The group by number.";
-    entrypoint_log: LogLevel = "`info`", "How much the entrypoint says, on standard error.";
+    entrypoint_log: LogLevel = "`info`", "The lowest level that the entrypoint logs, on standard error.";
     entrypoint_log_format: LogFormat = "`text`", "`text` is Prosody's own console layout; `json` is one object a line.";
     entrypoint_strict: Boolean = "`false`", "Warnings about settings become errors.";
 }

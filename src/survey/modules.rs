@@ -491,7 +491,7 @@ impl Folder {
             Err(error) if is_absent(&error) => (Some(HashSet::new()), None),
             Err(error) => {
                 let problem = format!(
-                    "{} cannot be read by Prosody's user ({}), and modules in it do not count: give that user the right",
+                    "{} cannot be read by Prosody's user ({}), and modules in it are ignored: make it readable for that user",
                     path.display(),
                     reason(&error)
                 );
@@ -802,8 +802,8 @@ mod tests {
         let place = TestDir::new();
         place.write("own/mod_x.lua", "");
         place.write("own/mod_y/mod_y.lua", "");
-        let line = "own cannot be read by Prosody's user (Permission denied), and modules in it do not count: give that \
-                    user the right";
+        let line = "own cannot be read by Prosody's user (Permission denied), and modules in it are ignored: make it \
+                    readable for that user";
         // Prosody opens files without reading the names in a directory.
         for (mode, is_found) in [(0o000, false), (0o111, true)] {
             place.set_mode("own", mode);

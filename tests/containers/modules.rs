@@ -212,7 +212,7 @@ fn a_module_of_the_users_own_wins() {
 /// Wherever the generation goes, and whoever reads it.
 #[test]
 #[ignore = "needs Docker and the images: make test"]
-fn community_modules_load_with_few_rights() {
+fn community_modules_load_with_few_capabilities() {
     let cases: [&[&str]; 4] = [
         &["--read-only"],
         &["--read-only", "--user", "12345:0"],

@@ -216,19 +216,19 @@ fn observe_as_root(image: &str) {
 
 #[test]
 #[ignore = "needs Docker and the images: make test"]
-fn under_root_everything_has_the_rights_that_it_needs_on_13_0() {
+fn under_root_everything_has_the_privileges_that_it_needs_on_13_0() {
     observe_as_root(TRIXIE);
 }
 
 #[test]
 #[ignore = "needs Docker and the images: make test"]
-fn under_root_everything_has_the_rights_that_it_needs_on_0_12() {
+fn under_root_everything_has_the_privileges_that_it_needs_on_0_12() {
     observe_as_root(BOOKWORM);
 }
 
 #[test]
 #[ignore = "needs Docker and the images: make test"]
-fn under_another_user_there_are_no_rights_to_have() {
+fn under_another_user_there_are_no_privileges() {
     let server = serves_with_secrets(TRIXIE, Some("12345:0"));
     let mut seen = Observations::default();
     let groups = server.exec(["grep", "Groups", "/proc/1/status"]).ok();
