@@ -462,8 +462,8 @@ fn write_generation(runtime: &OwnedFd, plan: &Plan, owner: &User) -> anyhow::Res
     let name = Path::new(plan.generation.file_name().unwrap_or_default());
     let incomplete = incomplete();
     clear(runtime, &incomplete)?;
-    let directory = directory::make_below(runtime, &incomplete, DIRECTORY_MODE)?;
     let write = || -> anyhow::Result<()> {
+        let directory = directory::make_below(runtime, &incomplete, DIRECTORY_MODE)?;
         let group = geteuid().is_root().then_some(owner.gid);
         if let Some(gid) = group {
             chown_to_root(&directory, &fstat(&directory)?, gid, DIRECTORY_MODE)?;
