@@ -9,6 +9,7 @@ pub mod values;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -23,17 +24,25 @@ use crate::lua::{Dialect, Secrets};
 /// minijinja's default of 500, a debug build overflows a stack of 2 MiB.
 const RECURSION_LIMIT: usize = 100;
 
+/// The limits for one template: instructions of the template engine and bytes of output, each for the server as a whole
+/// and for each host. Our own templates need about a thousandth for the server and a twentieth for a host.
+const MAX_INSTRUCTIONS: u64 = 1_000_000;
+const MAX_INSTRUCTIONS_OF_HOST: u64 = 20_000;
+const MAX_OUTPUT: usize = 1 << 20;
+
 /// Named templates, which can include each other by name, and the dialect of Lua that they render.
 pub struct Templates {
     environment: Environment<'static>,
     dialect: Dialect,
     /// The files that templates were read from, by the name of the template.
     paths: BTreeMap<String, PathBuf>,
+    /// The maximum number of bytes that a template may render.
+    max_output: usize,
 }
 
 impl Templates {
-    /// Creates an empty set of templates.
-    pub fn new(dialect: Dialect) -> Templates {
+    /// Creates an empty set of templates for a server with so many hosts.
+    pub fn new(dialect: Dialect, hosts: usize) -> Templates {
         let mut environment = Environment::new();
         environment.set_syntax(
             SyntaxConfig::builder()
@@ -48,10 +57,11 @@ impl Templates {
         // Required for errors to contain the name of an undefined variable.
         environment.set_debug(true);
         environment.set_recursion_limit(RECURSION_LIMIT);
+        environment.set_fuel(Some(MAX_INSTRUCTIONS + MAX_INSTRUCTIONS_OF_HOST * hosts as u64));
         environment.set_formatter(formatter(dialect));
         environment.add_filter("verbatim_lua_code", verbatim_lua_code);
         environment.add_filter("pick", pick);
-        Templates { environment, dialect, paths: BTreeMap::new() }
+        Templates { environment, dialect, paths: BTreeMap::new(), max_output: MAX_OUTPUT * (hosts + 1) }
     }
 
     /// Adds a template, or replaces the one with the same name.
@@ -96,7 +106,7 @@ impl Templates {
     /// An undefined variable, a value without a Lua literal, or any other error, as `NAME:LINE: REASON`. It contains no
     /// secret.
     pub fn render(&self, name: &str, context: Value) -> anyhow::Result<String> {
-        render_in(&self.environment, name, context.clone())
+        self.render_in(&self.environment, name, context.clone())
             .map_err(|error| anyhow!(self.message_without_secrets(&error, name, context)))
     }
 
@@ -110,10 +120,24 @@ impl Templates {
             environment: self.environment.clone(),
             dialect: self.dialect,
             paths: self.paths.clone(),
+            max_output: self.max_output,
         };
         let name = path.to_string_lossy().into_owned();
         templates.add_file(name.clone(), path, source.to_owned())?;
         templates.render(&name, context)
+    }
+
+    fn render_in(&self, environment: &Environment, name: &str, context: Value) -> Result<String, Error> {
+        let mut output = Limited { text: Vec::new(), max: self.max_output };
+        match environment.get_template(name)?.render_captured_to(context, &mut output) {
+            Err(error) if error.kind() == ErrorKind::WriteFailure => {
+                let (path, max) = (self.path(name), self.max_output >> 20);
+                let reason = format!("{path}: the template renders more than {max} MiB, expected less");
+                Err(Error::new(ErrorKind::InvalidOperation, reason))
+            }
+            // Templates and values are UTF-8.
+            rendered => rendered.map(|_| String::from_utf8(output.text).unwrap_or_default()),
+        }
     }
 
     /// The message of an error, without secrets. minijinja's messages may quote values, and a template can capture the
@@ -124,7 +148,7 @@ impl Templates {
         }
         let mut environment = self.environment.clone();
         environment.set_formatter(formatter(Dialect { secrets: Secrets::Hidden, ..self.dialect }));
-        match render_in(&environment, name, context) {
+        match self.render_in(&environment, name, context) {
             Err(error) => self.message(&error),
             Ok(_) => format!("{}the template fails on text that it made from a secret", self.location(error)),
         }
@@ -135,6 +159,7 @@ impl Templates {
         let cause = causes(error).last().unwrap_or(error);
         let reason = match (cause.kind(), cause.detail()) {
             (ErrorKind::SyntaxError, Some(detail)) => format!("syntax error: {detail}"),
+            (ErrorKind::OutOfFuel, _) => "the template takes too long, expected a loop that ends".to_owned(),
             (_, Some(detail)) => detail.to_owned(),
             (kind, None) => kind.to_string(),
         };
@@ -143,13 +168,15 @@ impl Templates {
 
     fn location(&self, error: &Error) -> String {
         let innermost = causes(error).filter(|cause| cause.line().is_some()).last();
-        let Some((name, line)) = innermost.and_then(|cause| cause.name().zip(cause.line())) else {
-            return String::new();
-        };
-        match self.paths.get(name) {
-            Some(path) => format!("{}:{line}: ", path.display()),
-            None => format!("{name}:{line}: "),
+        match innermost.and_then(|cause| cause.name().zip(cause.line())) {
+            Some((name, line)) => format!("{}:{line}: ", self.path(name)),
+            None => String::new(),
         }
+    }
+
+    /// The file of a template, or the name of one of ours.
+    fn path(&self, name: &str) -> String {
+        self.paths.get(name).map_or_else(|| name.to_owned(), |path| path.display().to_string())
     }
 }
 
@@ -166,8 +193,24 @@ fn pick(options: &Value, names: Rest<String>) -> Result<Value, Error> {
     Ok(Value::from(picked))
 }
 
-fn render_in(environment: &Environment, name: &str, context: Value) -> Result<String, Error> {
-    environment.get_template(name)?.render(context)
+/// Keeps what is written, up to a number of bytes.
+struct Limited {
+    text: Vec<u8>,
+    max: usize,
+}
+
+impl io::Write for Limited {
+    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+        if self.text.len() + more.len() > self.max {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The error and its causes, outermost first.
@@ -202,7 +245,7 @@ mod tests {
     const HIDDEN: Dialect = Dialect { secrets: Secrets::Hidden, ..WRITTEN };
 
     fn render_with(dialect: Dialect, source: &str, context: Value) -> Result<String, String> {
-        let mut templates = Templates::new(dialect);
+        let mut templates = Templates::new(dialect, 1);
         let rendered = templates
             .add("global.cfg.lua.j2", source.to_owned())
             .and_then(|()| templates.render("global.cfg.lua.j2", context));
@@ -342,7 +385,7 @@ Component(\"xmpp\")
             error("{% autoescape true %}{{ v }}{% endautoescape %}", context! { v => "x" }),
             "global.cfg.lua.j2:1: autoescape is not for Lua: every value is written as a literal already"
         );
-        let mut templates = Templates::new(WRITTEN);
+        let mut templates = Templates::new(WRITTEN, 1);
         templates.add("page.html", "{{ v }}").unwrap();
         assert_eq!(templates.render("page.html", context! { v => "<" }).unwrap(), "\"<\"");
     }
@@ -369,7 +412,7 @@ Component(\"xmpp\")
     #[test]
     fn errors_contain_the_path_of_a_templates_file() {
         let path = Path::new("/etc/prosody/templates/global.cfg.lua.j2");
-        let mut templates = Templates::new(WRITTEN);
+        let mut templates = Templates::new(WRITTEN, 1);
         templates.add("prosody.cfg.lua.j2", "a\n{% include 'global.cfg.lua.j2' %}").unwrap();
         templates.add("global.cfg.lua.j2", "replaced").unwrap();
         templates.add_file("global.cfg.lua.j2", path, "b\n\n{{ missing }}".into()).unwrap();
@@ -402,5 +445,17 @@ Component(\"xmpp\")
         }
         let error = error("{% extends 'global.cfg.lua.j2' %}", context! {});
         assert!(error.contains("cycle in template inheritance"), "{error}");
+    }
+
+    #[test]
+    fn a_template_that_takes_too_long_or_writes_too_much_is_refused() {
+        let refusal = |source: &str| {
+            let templates = Templates::new(WRITTEN, 1);
+            templates.render_text(Path::new("/x.j2"), source, context! {}).unwrap_err().to_string()
+        };
+        let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
+        assert_eq!(refusal(endless), "/x.j2:1: the template takes too long, expected a loop that ends");
+        let long = format!("{{% for a in range(9999) %}}{}{{% endfor %}}", "-- too much\n".repeat(100));
+        assert_eq!(refusal(&long), "/x.j2: the template renders more than 2 MiB, expected less");
     }
 }

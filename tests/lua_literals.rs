@@ -403,7 +403,7 @@ fn no_way_through_a_template_makes_code_of_a_value() {
         "{{ 7 * 7 }}",
     ];
     for version in [Version::Lua52, Version::Lua53, Version::Lua54] {
-        let mut templates = Templates::new(Dialect { version, secrets: Secrets::Written });
+        let mut templates = Templates::new(Dialect { version, secrets: Secrets::Written }, 1);
         let mut outputs = Vec::new();
         for (way, v) in
             [&UNCHANGED[..], &CAPTURED, &CHANGED].concat().iter().flat_map(|way| hostile.map(|v| (*way, v)))

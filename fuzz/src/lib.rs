@@ -47,7 +47,7 @@ pub fn template(data: &[u8]) {
         return;
     }
     for secrets in [Secrets::Written, Secrets::Hidden] {
-        let mut templates = Templates::new(Dialect { secrets, ..DIALECT });
+        let mut templates = Templates::new(Dialect { secrets, ..DIALECT }, 1);
         let rendered = templates
             .add("fuzz.cfg.lua.j2", source.to_owned())
             .and_then(|()| templates.render("fuzz.cfg.lua.j2", context()));

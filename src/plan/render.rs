@@ -89,7 +89,8 @@ impl<'a> Renderer<'a> {
             ("config_dir", Value::from(facts.config_dir.to_string_lossy().into_owned())),
             ("data_dir", Value::from(facts.data_dir.to_string_lossy().into_owned())),
         ]);
-        let mut templates = Templates::new(Dialect { version: facts.prosody.dialect(), secrets });
+        let mut templates =
+            Templates::new(Dialect { version: facts.prosody.dialect(), secrets }, hosts.names().count());
         let custom_templates = &facts.custom_files.templates;
         for (name, text) in TEMPLATES {
             if !custom_templates.iter().any(|template| template.path.file_name() == Some(OsStr::new(name))) {
