@@ -275,7 +275,8 @@ impl Facts {
             custom_files,
             has_data_of_hostname,
             hostname,
-            ipv6: Path::new("/proc/net/if_inet6").exists(),
+            // An address that cannot be bound is a line in Prosody's log.
+            ipv6: fs::exists("/proc/net/if_inet6").unwrap_or(true),
             default_plugin_paths,
             proxies: proxies(settings),
             first_free_port: first_free_port(),
