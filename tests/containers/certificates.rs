@@ -421,6 +421,40 @@ fn files_that_are_removed_are_served_on() {
     }
 }
 
+/// A renewal does not wait until somebody has corrected something else.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_renewal_is_served_beside_an_error() {
+    const TEMPLATE: &str = "/etc/prosody/conf.d/own.cfg.lua.j2";
+    for image in [TRIXIE, BOOKWORM] {
+        let authority = Authority::new();
+        let (old, new) = (authority.issue(&NAMES), authority.issue(&NAMES));
+        let source = Source::new();
+        source.run(&flat(MOUNT, DOMAIN, &old));
+        let server = source.server(image, MOUNT).file(TEMPLATE, "x_own = {{ 1 }}\n").serve();
+        let mut wire = Wire::of(&server.name);
+        let mut seen = Observations::default();
+        server.put(TEMPLATE, b"x_own = {{ \n");
+        let mark = server.mark();
+        let took = wire.time_until(DOMAIN, &new.fingerprint, || source.run(&flat(MOUNT, DOMAIN, &new)));
+        observe_renewal(&mut seen, &format!("beside an error, {image}"), took);
+        wait_until_nothing_is_under_way(&server);
+        let said = server.since(mark);
+        let is_said =
+            complaints(&said).iter().any(|line| line.contains("error\tReloaded are certificates alone"));
+        seen.that("the error is said", is_said && said.stderr.contains("own.cfg.lua.j2"), &said.stderr);
+        let left = server.root("grep -rh x_own /run/prosody/current/").stdout;
+        seen.that("what was written stays", left.contains("x_own = 1"), left);
+        seen.equal("after another", wire.certificate_of(DOMAIN), new.fingerprint.clone());
+        // Once it is corrected, everything is taken up again.
+        server.put(TEMPLATE, b"x_own = {{ 2 }}\n");
+        let said = reload(&server);
+        seen.that("corrected", said.stderr.contains("changed: conf.d/own.cfg.lua.j2"), said.stderr);
+        seen.equal("after a reload", wire.certificate_of(DOMAIN), new.fingerprint);
+        seen.report();
+    }
+}
+
 /// What is not there at the start, and then is.
 #[test]
 #[ignore = "needs Docker and the images: make test"]
