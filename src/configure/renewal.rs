@@ -31,6 +31,7 @@ pub fn plan(settings: &Settings, places: &Places, user: &User, before: &Path) ->
         wants_all: false,
         self_signed: false,
         is_behind_proxy: true,
+        unreadable: BTreeMap::new(),
         named_places: Vec::new(),
     };
     let served = before.join(CERTIFICATES_DIR);

@@ -293,6 +293,7 @@ mod tests {
                 wants_all: false,
                 self_signed: false,
                 is_behind_proxy: false,
+                unreadable: BTreeMap::new(),
                 named_places: Vec::new(),
             }
         }

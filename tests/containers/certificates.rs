@@ -455,6 +455,31 @@ fn a_renewal_is_served_beside_an_error() {
     }
 }
 
+/// A key that a custom file names, and that Prosody's user cannot read.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_key_that_prosody_cannot_read_is_not_said_to_be_served() {
+    const HOST: &str = "b.example";
+    let pair = Authority::new().issue(&[HOST]);
+    let source = Source::new();
+    source.run(&flat(MOUNT, HOST, &pair));
+    let host = format!(
+        "VirtualHost '{HOST}'\n  ssl = {{ key = '{MOUNT}/{HOST}.key', certificate = '{MOUNT}/{HOST}.crt' }}\n"
+    );
+    let server = source.server(TRIXIE, MOUNT).file("/etc/prosody/conf.d/b.cfg.lua", host).serve();
+    let mut seen = Observations::default();
+    let said = server.since((0, 0));
+    seen.that("no claim", !said.stderr.contains("Certificate of b.example"), &said.stderr);
+    let uid = server.as_prosody("id -u").ok();
+    let is_warned = complaints(&said).iter().any(|line| {
+        line.contains("conf.d/b.cfg.lua") && line.contains(&format!("{HOST}.key, which uid {},", uid.trim()))
+    });
+    seen.that("a warning", is_warned, &said.stderr);
+    let shown = server.root("prosody-entrypoint certificates").stdout;
+    seen.that("certificates", shown.contains("none: options name"), shown);
+    seen.report();
+}
+
 /// What is not there at the start, and then is.
 #[test]
 #[ignore = "needs Docker and the images: make test"]

@@ -30,6 +30,8 @@ pub enum CertificateOrigin {
     SelfSigned(PathBuf),
     /// The certificate that the options of the host, or of a parent domain, name. The operator maintains it.
     Own,
+    /// Options name this file, which Prosody's user cannot read.
+    Unreadable(PathBuf),
     /// No certificate.
     None,
 }
@@ -155,14 +157,10 @@ impl Assignments {
             if !seen.insert(name.into()) {
                 continue;
             }
-            if has_own {
-                let name = name.clone();
-                self.served.push(Served {
-                    name,
-                    is_host,
-                    origin: CertificateOrigin::Own,
-                    passed_over: Vec::new(),
-                });
+            let unreadable = wanted.unreadable.get(name).or_else(|| wanted.unreadable.get(""));
+            let unreadable = unreadable.map(|path| CertificateOrigin::Unreadable(path.clone()));
+            if let Some(origin) = unreadable.or(has_own.then_some(CertificateOrigin::Own)) {
+                self.served.push(Served { name: name.clone(), is_host, origin, passed_over: Vec::new() });
                 continue;
             }
             let Choice { pair, passed_over } = scanned.choose(&ascii, service);
