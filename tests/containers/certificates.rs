@@ -480,6 +480,67 @@ fn a_key_that_prosody_cannot_read_is_not_said_to_be_served() {
     seen.report();
 }
 
+/// The hook that Prosody's manual and many guides call after a renewal.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn prosodyctl_imports_what_is_searched() {
+    const LIVE: &str = "/etc/letsencrypt/live";
+    let authority = Authority::new();
+    let source = Source::new();
+    source.run(&certbot(DOMAIN, &authority.issue(&NAMES)));
+    // Only the command can have an effect.
+    let recipe = || source.server(TRIXIE, LIVE).env("PROSODY_CERTIFICATE_RELOAD", "false");
+    let server = recipe().serve();
+    let mut wire = Wire::of(&server.name);
+    let mut seen = Observations::default();
+    for options in [&["--root"][..], &["--config", "/etc/prosody/prosody.cfg.lua", "--root"], &[]] {
+        let new = authority.issue(&NAMES);
+        source.run(&certbot(DOMAIN, &new));
+        let command =
+            [&["exec", "--user", "0", &server.name, "prosodyctl"], options, &["cert", "import", LIVE]];
+        let said = docker(command.concat());
+        seen.equal(&format!("{options:?}: {}", said.all()), said.status, 0);
+        wire.wait_for(DOMAIN, &new.fingerprint);
+    }
+    let elsewhere = authority.issue(&NAMES);
+    run(&server, &folder("/srv/elsewhere", &elsewhere));
+    let refused = server.root("prosodyctl --root cert import /srv/elsewhere");
+    seen.equal(&refused.all(), refused.status, 1);
+    seen.that("the setting is named", refused.stderr.contains(IMPORT), &refused.stderr);
+    let refused = server.root("mkdir /srv/empty; prosodyctl --root cert import /srv/empty");
+    seen.equal(&refused.all(), refused.status, 1);
+    let alone = recipe().command(["prosodyctl", "--root", "cert", "import", LIVE]).run();
+    seen.equal(&alone.all(), alone.status, 1);
+    let keys = server.root("grep -rl 'PRIVATE KEY' /var/lib/prosody").stdout;
+    seen.that("no key in the data", !keys.contains(".key"), keys);
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn prosodyctl_imports_as_root_for_a_main_file_of_ones_own() {
+    const MAIN: &str = "pidfile = '/var/lib/prosody/prosody.pid'\nVirtualHost 'chat.example'\n";
+    let pair = Authority::new().issue(&NAMES);
+    let source = Source::new();
+    source.run(&certbot(DOMAIN, &pair));
+    let recipe = source.mounted(Recipe::new(TRIXIE)).file("/etc/prosody/prosody.cfg.lua", MAIN);
+    // Prosody's own `reload` sends SIGHUP to a server that must be there.
+    let server = recipe.serve();
+    let mut seen = Observations::default();
+    server.root("mkdir -p -m 755 /etc/prosody/certs").ok();
+    let import = "prosodyctl --root cert import chat.example /etc/letsencrypt/live";
+    let said = server.root(import);
+    seen.equal(&said.all(), said.status, 0);
+    let key = server.as_prosody("cat /etc/prosody/certs/chat.example.key").stdout;
+    seen.equal("the key", key.trim(), pair.key.trim());
+    // Root runs no Lua of Prosody's user.
+    server.root("chown prosody /etc/prosody/prosody.cfg.lua").ok();
+    let refused = server.root(import);
+    seen.equal(&refused.all(), refused.status, 77);
+    seen.that("the file is named", refused.stderr.contains("prosody.cfg.lua"), &refused.stderr);
+    seen.report();
+}
+
 /// What is not there at the start, and then is.
 #[test]
 #[ignore = "needs Docker and the images: make test"]
