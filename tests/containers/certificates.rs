@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::docker::{
-    Answer, BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually,
+    Answer, BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually, unique,
 };
 use crate::reload::reload;
 use crate::wire::{DEADLINE, Wire};
@@ -455,31 +455,6 @@ fn a_renewal_is_served_beside_an_error() {
     }
 }
 
-/// A key that a custom file names, and that Prosody's user cannot read.
-#[test]
-#[ignore = "needs Docker and the images: make test"]
-fn a_key_that_prosody_cannot_read_is_not_said_to_be_served() {
-    const HOST: &str = "b.example";
-    let pair = Authority::new().issue(&[HOST]);
-    let source = Source::new();
-    source.run(&flat(MOUNT, HOST, &pair));
-    let host = format!(
-        "VirtualHost '{HOST}'\n  ssl = {{ key = '{MOUNT}/{HOST}.key', certificate = '{MOUNT}/{HOST}.crt' }}\n"
-    );
-    let server = source.server(TRIXIE, MOUNT).file("/etc/prosody/conf.d/b.cfg.lua", host).serve();
-    let mut seen = Observations::default();
-    let said = server.since((0, 0));
-    seen.that("no claim", !said.stderr.contains("Certificate of b.example"), &said.stderr);
-    let uid = server.as_prosody("id -u").ok();
-    let is_warned = complaints(&said).iter().any(|line| {
-        line.contains("conf.d/b.cfg.lua") && line.contains(&format!("{HOST}.key, which uid {},", uid.trim()))
-    });
-    seen.that("a warning", is_warned, &said.stderr);
-    let shown = server.root("prosody-entrypoint certificates").stdout;
-    seen.that("certificates", shown.contains("none: options name"), shown);
-    seen.report();
-}
-
 /// The hook that Prosody's manual and many guides call after a renewal.
 #[test]
 #[ignore = "needs Docker and the images: make test"]
@@ -539,6 +514,54 @@ fn prosodyctl_imports_as_root_for_a_main_file_of_ones_own() {
     seen.equal(&refused.all(), refused.status, 77);
     seen.that("the file is named", refused.stderr.contains("prosody.cfg.lua"), &refused.stderr);
     seen.report();
+}
+
+/// A key that a custom file names, and that Prosody's user cannot read.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_key_that_prosody_cannot_read_is_not_said_to_be_served() {
+    const HOST: &str = "b.example";
+    let pair = Authority::new().issue(&[HOST]);
+    let source = Source::new();
+    source.run(&flat(MOUNT, HOST, &pair));
+    let host = format!(
+        "VirtualHost '{HOST}'\n  ssl = {{ key = '{MOUNT}/{HOST}.key', certificate = '{MOUNT}/{HOST}.crt' }}\n"
+    );
+    let server = source.server(TRIXIE, MOUNT).file("/etc/prosody/conf.d/b.cfg.lua", host).serve();
+    let mut seen = Observations::default();
+    let said = server.since((0, 0));
+    seen.that("no claim", !said.stderr.contains("Certificate of b.example"), &said.stderr);
+    let uid = server.as_prosody("id -u").ok();
+    let is_warned = complaints(&said).iter().any(|line| {
+        line.contains("conf.d/b.cfg.lua") && line.contains(&format!("{HOST}.key, which uid {},", uid.trim()))
+    });
+    seen.that("a warning", is_warned, &said.stderr);
+    let shown = server.root("prosody-entrypoint certificates").stdout;
+    seen.that("certificates", shown.contains("none: options name"), shown);
+    seen.report();
+}
+
+/// What many guides do, and Kubernetes with `subPath`.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_certificate_that_is_mounted_as_a_single_file_is_warned_about() {
+    let pair = Authority::new().issue(&NAMES);
+    let directory = std::env::temp_dir().join(unique("mounted"));
+    std::fs::create_dir(&directory).unwrap();
+    let mut recipe = Recipe::new(TRIXIE).env("PROSODY_DOMAIN", DOMAIN);
+    let targets = [("crt", pair.full_chain()), ("key", pair.key)].map(|(kind, content)| {
+        let file = directory.join(kind);
+        std::fs::write(&file, content).unwrap();
+        (file.display().to_string(), format!("/etc/prosody/certs/{DOMAIN}.{kind}"))
+    });
+    for (file, target) in &targets {
+        recipe = recipe.with(["--volume", &format!("{file}:{target}:ro")]);
+    }
+    let server = recipe.serve();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let said = server.since((0, 0));
+    let warning = format!("Mounted as a single file: {}, {}:", targets[0].1, targets[1].1);
+    assert!(complaints(&said).iter().any(|line| line.contains(&warning)), "{}", said.stderr);
 }
 
 /// What is not there at the start, and then is.
