@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use nix::unistd::Pid;
 use signal_hook::consts::SIGHUP;
+use time::OffsetDateTime;
 
 use crate::apply;
 use crate::configure::watch::{self, WatchedCertificates};
@@ -38,6 +39,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(300);
 /// The time limit for a whole reload, that wait included.
 pub const TIME_LIMIT: Duration = Duration::from_secs(420);
 
+/// The time between two looks at the expiry of certificates.
+pub const EXPIRY_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long a failing look at the server's process is repeated.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -57,6 +61,10 @@ const NO_SIGNAL: ExitStatus = ExitStatus::exited(1);
 ///
 /// The status is success if the server should get SIGHUP.
 pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
+    if cause == Cause::Daily {
+        warn_of_expiry();
+        return NO_SIGNAL;
+    }
     // Until it handles SIGHUP, its start may still write the same files, or read them.
     if !wait_for_sighup_handler(|| takes_hangup(server), READ_TIMEOUT) {
         // The remaining events would cause another wait of the same length.
@@ -184,6 +192,19 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     }
     plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(true)
+}
+
+/// Warns about certificates in force that end soon.
+fn warn_of_expiry() {
+    let (settings, _) = read_settings();
+    let places = Places::of_running(&settings);
+    // With a custom main file, it is not known which certificates are in force.
+    if let (Some(_), Ok(generation)) =
+        (Running::find(&places), facts::current_generation(&places.runtime_dir))
+    {
+        let warnings = renewal::due(&generation, OffsetDateTime::now_utc());
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    }
 }
 
 /// After a failed reload: renews certificates alone if the error is in the configuration. `true` if the server should get

@@ -9,14 +9,15 @@ use std::{fs, io};
 use time::OffsetDateTime;
 
 use crate::facts::{Places, next_generation};
-use crate::intent::certificates::{Certificates, sources};
+use crate::intent::certificates::{Certificates, SearchPlace, Service, sources};
 use crate::layout::{CERTIFICATES_DIR, STATE_FILE};
 use crate::os::users::User;
 use crate::os::{directory, trusted_file};
-use crate::plan::certificates::decide;
+use crate::plan::certificates::{decide, expiry};
 use crate::plan::{File, Import, Link, Plan, State, with_certificates};
 use crate::report::Report;
 use crate::settings::Settings;
+use crate::settings::types::ascii;
 use crate::survey::certificates::assign::assign;
 use crate::survey::certificates::{Pair, scan};
 
@@ -70,6 +71,25 @@ pub fn plan(settings: &Settings, places: &Places, user: &User, before: &Path) ->
     Some(Plan { generation, decision, ..plan })
 }
 
+/// Warnings about the certificates in a generation that end soon.
+pub fn due(generation: &Path, now: OffsetDateTime) -> Vec<String> {
+    let state = trusted_file::text(&generation.join(STATE_FILE)).unwrap_or_default();
+    let state = State::parse(&state);
+    let copies = SearchPlace { path: generation.join(CERTIFICATES_DIR), only: None };
+    let scanned = scan(&[copies], now);
+    let mut by_source: BTreeMap<&str, (Rc<Pair>, Vec<&str>)> = BTreeMap::new();
+    for (name, source, _) in state.served() {
+        let pair = ascii(name).and_then(|name| scanned.choose(&name, Service::Xmpp).pair);
+        if let Some(pair) = pair {
+            by_source.entry(source).or_insert((pair, Vec::new())).1.push(name);
+        }
+    }
+    let warning = |(source, (pair, names)): (&str, (Rc<Pair>, Vec<&str>))| {
+        expiry(&names, Path::new(source), &pair, now).err()
+    };
+    by_source.into_iter().filter_map(warning).collect()
+}
+
 /// Adds the files and links of a generation to a plan, except its state and its certificates.
 fn copy(before: &Path, below: &Path, generation: &Path, plan: &mut Plan) -> io::Result<()> {
     for name in names(&before.join(below))? {
@@ -103,7 +123,6 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
-    use crate::intent::certificates::{SearchPlace, Service};
     use crate::tests::TestDir;
 
     /// The file and the digest of each certificate.
@@ -205,6 +224,27 @@ mod tests {
         let state =
             format!("option\t\tc2s_ports\t1\nhost\ta.example\t\ncertificate\ta.example\t{path}{state}");
         assert_eq!(plan.state, state);
+    }
+
+    #[test]
+    fn certificates_that_end_soon_are_named_with_their_sources() {
+        let server = Server::new(&[&["a.example", "b.example"], &["c.example"]]);
+        let state = fs::read_to_string(server.before().join(STATE_FILE)).unwrap();
+        server.directory.write("run/generation-1/state", state.replace("/old/b.example", "/old/a.example"));
+        let after = |days| due(&server.before(), OffsetDateTime::now_utc() + time::Duration::days(days));
+        assert_eq!(after(70), [""; 0]);
+        let warnings = after(80);
+        assert_eq!(warnings.len(), 2);
+        assert!(
+            warnings[0].starts_with("Certificate of a.example, b.example: /old/a.example, issued by"),
+            "{warnings:?}"
+        );
+        assert!(warnings[1].ends_with(", in 9 days: renew it"), "{warnings:?}");
+        assert!(
+            after(91)[1].contains("c.example, issued by rcgen self signed cert, expired on"),
+            "{:?}",
+            after(91)
+        );
     }
 
     #[test]
