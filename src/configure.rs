@@ -2,6 +2,7 @@
 
 pub mod custom;
 pub mod environment;
+pub mod renewal;
 pub mod watch;
 
 use std::ffi::OsString;

@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::lua::Value;
@@ -22,6 +22,7 @@ use nix::unistd::{AccessFlags, Pid, Uid, faccessat, geteuid, gethostname};
 
 use self::custom_files::CustomFiles;
 use self::identity::Requested;
+use self::lua_summary::TlsFile;
 use self::prosody::Prosody;
 use crate::digest;
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
@@ -34,6 +35,7 @@ use crate::os::privileges::{self, Capability};
 use crate::os::system::addresses_of;
 use crate::os::trusted_file;
 use crate::os::users::User;
+use crate::settings::catalogue::Field;
 use crate::settings::types::{Domain, Proxy, SettingType};
 use crate::settings::{Settings, catalogue, input};
 
@@ -77,6 +79,8 @@ pub struct Facts {
     pub secret_files: BTreeMap<&'static str, SecretFile>,
     /// The addresses of the proxies in `PROSODY_TRUSTED_PROXIES`, by host name. A name that does not resolve has none.
     pub proxies: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// The files of certificates and keys in options that Prosody's user cannot read.
+    pub unreadable_tls_files: Vec<UnreadableTlsFile>,
     /// Whether the DNSSEC trust anchor is installed.
     pub has_root_anchor: bool,
     /// The problems that the user can fix, in the order of their discovery.
@@ -90,6 +94,15 @@ pub struct SecretFile {
     pub path: String,
     /// The digest of the secret.
     pub digest: u64,
+}
+
+/// A certificate's or key's file that Prosody's user cannot read.
+#[derive(Debug)]
+pub struct UnreadableTlsFile {
+    /// The file or the variable that names it.
+    pub named_by: String,
+    /// Its path, and the host that needs it.
+    pub file: TlsFile,
 }
 
 /// A problem that the user can fix.
@@ -250,6 +263,7 @@ impl Facts {
         };
         let hostname = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
         let data_of_hostname = Domain::parse(&hostname).map(|host| prosody::data_name(&host.to_string()));
+        let is_known = unknown.is_none();
         let look = || {
             problems.extend(custom_files.unreadable().into_iter().map(Problem::Unreadable));
             (
@@ -260,9 +274,14 @@ impl Facts {
                 if prosody.is_13() { secret_files(settings) } else { BTreeMap::new() },
                 data_of_hostname.is_ok_and(|name| data_dir.join(name).is_dir()),
                 data_dir.join(SQLITE_FILE).is_file(),
+                if is_known {
+                    unreadable_tls_files(settings, &custom_files, &config_dir)
+                } else {
+                    Vec::new()
+                },
             )
         };
-        let (has_root_anchor, secret_files, has_data_of_hostname, has_sqlite_file) =
+        let (has_root_anchor, secret_files, has_data_of_hostname, has_sqlite_file, unreadable_tls_files) =
             as_user(&identity, &data_dir, look).map_err(|failure| unknown.unwrap_or(failure))?;
         Ok(Self {
             has_sqlite_file,
@@ -271,6 +290,7 @@ impl Facts {
             module_folders: [installed].into_iter().chain(plugin_paths).collect(),
             collection: collection.unwrap_or_else(|| COLLECTION_DIR.into()),
             secret_files,
+            unreadable_tls_files,
             entries: entries(&config_dir),
             custom_files,
             has_data_of_hostname,
@@ -320,6 +340,7 @@ impl Facts {
             proxies: BTreeMap::new(),
             first_free_port: 0,
             secret_files: BTreeMap::new(),
+            unreadable_tls_files: Vec::new(),
             has_root_anchor: true,
             problems: Vec::new(),
         }
@@ -373,6 +394,51 @@ fn plugin_paths_in_options(settings: &Settings) -> Result<Vec<PathBuf>, Option<P
         }
         Some(Some(_)) => Err(Some(Problem::PluginPathsNoList)),
     }
+}
+
+/// The files of certificates and keys in options of the settings and custom files that our current user cannot read.
+fn unreadable_tls_files(
+    settings: &Settings,
+    custom_files: &CustomFiles,
+    config_dir: &Path,
+) -> Vec<UnreadableTlsFile> {
+    let fragments = custom_files.fragments().map(|file| (file.path.display().to_string(), &file.summary));
+    let in_fragments = fragments
+        .flat_map(|(file, summary)| summary.tls_files.iter().map(move |found| (file.clone(), found.clone())));
+    let is_unreadable = |path: &Path| {
+        // Opening a FIFO would wait.
+        let opened = fs::File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+        opened.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    let all = in_fragments.chain(tls_files_in_options(settings)).map(|(named_by, file)| {
+        let path = config_dir.join(&file.path).to_string_lossy().into_owned();
+        UnreadableTlsFile { named_by, file: TlsFile { path, ..file } }
+    });
+    all.filter(|found| is_unreadable(Path::new(&found.file.path))).collect()
+}
+
+/// The files of certificates and keys in options of the settings, each with the setting's variable.
+fn tls_files_in_options(settings: &Settings) -> Vec<(String, TlsFile)> {
+    let hosts = settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0);
+    let hosts = hosts.map(|host| (Field::virtual_hosts, host.host.to_string(), &host.section.options));
+    let components = settings.hosts.components.iter().flat_map(|list| &list.0);
+    let components = components.map(|host| (Field::components, host.host.to_string(), &host.section.options));
+    let global = settings.anything.options.iter().map(|options| (Field::options, String::new(), options));
+    let mut files = Vec::new();
+    for (field, host, options) in hosts.chain(components).chain(global) {
+        let certificate = options.get("certificate").flatten().and_then(Value::as_str);
+        let own_host = Some(host.clone()).filter(|host| !host.is_empty());
+        let mut found: Vec<TlsFile> =
+            certificate.into_iter().flat_map(|path| TlsFile::with_key(own_host.clone(), path)).collect();
+        if let Some(Some(Value::Table(fields))) = options.get("ssl") {
+            let fields =
+                fields.iter().filter(|(name, _)| matches!(name.as_str(), Some("certificate" | "key")));
+            let paths = fields.filter_map(|(_, value)| Some(value.as_str()?.to_owned()));
+            found.extend(paths.map(|path| TlsFile { host: Some(host.clone()), path }));
+        }
+        files.extend(found.into_iter().map(|file| (settings.variable(field), file)));
+    }
+    files
 }
 
 /// Reads the custom files from the places in the settings. Returns every problem as an error.

@@ -51,7 +51,7 @@ pub fn decide(settings: &Settings, facts: &Facts, with_autoloaded: bool, report:
     places::check(settings, facts, report);
     let mut hosts = ServedHosts::decide(settings, facts, report);
     let certificates = certificates::wanted(settings, facts, &hosts);
-    certificates::check(settings, report);
+    certificates::check(settings, facts, report);
     accounts::check(settings, facts, &mut hosts, report);
     let mut options = Options::new();
     global::options(settings, facts, &mut options, report);

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use self::certificates::{CertificatePlan, SelfSignedRequest};
 use self::modules::Module;
 use self::render::Renderer;
-pub use self::state::{Changes, State, add_warning};
+pub use self::state::{Changes, State, add_warning, with_certificates};
 use crate::accounts;
 use crate::facts::Facts;
 use crate::intent::Intent;
@@ -76,13 +76,14 @@ pub struct Import {
 }
 
 impl Import {
-    fn new(path: PathBuf, pair: Rc<Pair>) -> Self {
+    /// The import of a pair.
+    pub fn new(path: PathBuf, pair: Rc<Pair>) -> Self {
         Self { path, certificate: pair.certificate.clone(), key: pair.key.clone(), pair }
     }
 }
 
 /// Everything that a start writes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Plan {
     /// The directory of all files and links.
     pub generation: PathBuf,

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use nix::unistd::Pid;
 use signal_hook::consts::SIGHUP;
+use time::OffsetDateTime;
 
 use crate::apply;
 use crate::configure::watch::{self, WatchedCertificates};
-use crate::configure::{PlanRequest, gone, make_plan, read_settings};
+use crate::configure::{PlanRequest, gone, make_plan, read_settings, renewal};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts::running::{self, Running};
-use crate::facts::{self, Facts, Places};
+use crate::facts::{self, Places};
 use crate::init::Cause;
 use crate::layout::{
     self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, STARTED_FILE, STATE_FILE,
@@ -38,6 +39,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(300);
 /// The time limit for a whole reload, that wait included.
 pub const TIME_LIMIT: Duration = Duration::from_secs(420);
 
+/// The time between two looks at the expiry of certificates.
+pub const EXPIRY_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long a failing look at the server's process is repeated.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -57,13 +61,17 @@ const NO_SIGNAL: ExitStatus = ExitStatus::exited(1);
 ///
 /// The status is success if the server should get SIGHUP.
 pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
+    if cause == Cause::Daily {
+        warn_of_expiry();
+        return NO_SIGNAL;
+    }
     // Until it handles SIGHUP, its start may still write the same files, or read them.
     if !wait_for_sighup_handler(|| takes_hangup(server), READ_TIMEOUT) {
         // The remaining events would cause another wait of the same length.
         watch.inspect(|watch| watch.discard());
         return NO_SIGNAL;
     }
-    match reload(cause, watch) {
+    match reload(cause, watch).or_else(renew_certificates) {
         Ok(true) => ExitStatus::SUCCESS,
         Ok(false) => NO_SIGNAL,
         Err(Failure { status, error }) => {
@@ -174,7 +182,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     }
     let files: Vec<&Path> = rendered.iter().chain(&files).map(PathBuf::as_path).collect();
-    log_changes(&files, &changes, &plan, &facts);
+    log_changes(&files, &changes, &plan, &facts.config_dir);
     // Without accounts at the start, the module that creates them is not loaded.
     let takes_accounts = facts.runtime_dir.join(generation).join(layout::accounts_module()).exists();
     if let Some(accounts) = plan.accounts.as_ref().filter(|_| takes_accounts && cause == Cause::Hangup) {
@@ -182,6 +190,42 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         let written = apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity);
         written.unwrap_or_else(|error| tracing::error!("New accounts are not created: {error}"));
     }
+    plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
+    Ok(true)
+}
+
+/// Warns about certificates in force that end soon.
+fn warn_of_expiry() {
+    let (settings, _) = read_settings();
+    let places = Places::of_running(&settings);
+    // With a custom main file, it is not known which certificates are in force.
+    if let (Some(_), Ok(generation)) =
+        (Running::find(&places), facts::current_generation(&places.runtime_dir))
+    {
+        let warnings = renewal::due(&generation, OffsetDateTime::now_utc());
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    }
+}
+
+/// After a failed reload: renews certificates alone if the error is in the configuration. `true` if the server should get
+/// SIGHUP.
+fn renew_certificates(failure: Failure) -> Result<bool, Failure> {
+    let (settings, _) = read_settings();
+    let places = Places::of_running(&settings);
+    let before = facts::current_generation(&places.runtime_dir);
+    let (Some(Running { user, .. }), Ok(before), ExitStatus::CONFIGURATION) =
+        (Running::find(&places), before, failure.status)
+    else {
+        return Err(failure);
+    };
+    let Some(plan) = renewal::plan(&settings, &places, &user, &before) else { return Err(failure) };
+    apply::apply(&plan, &places.runtime_dir, &places.data_dir, &user)?;
+    let error = failure.error.context("Reloaded are certificates alone, all else goes on as it was");
+    log::report_failure(&Failure { status: failure.status, error });
+    let last = trusted_file::text(&before.join(STATE_FILE)).unwrap_or_default();
+    let changed = State::parse(&last).changed_files(&State::parse(&plan.state));
+    let changed: Vec<&Path> = changed.iter().map(PathBuf::as_path).collect();
+    log_changes(&changed, &Changes::default(), &plan, &places.config_dir);
     plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(true)
 }
@@ -246,8 +290,8 @@ fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
 }
 
 /// Logs one line: the changed files, and the changes that need a restart.
-fn log_changes(files: &[&Path], changes: &Changes, plan: &Plan, facts: &Facts) {
-    let short = |path: &Path| path.strip_prefix(&facts.config_dir).unwrap_or(path).display().to_string();
+fn log_changes(files: &[&Path], changes: &Changes, plan: &Plan, config_dir: &Path) {
+    let short = |path: &Path| path.strip_prefix(config_dir).unwrap_or(path).display().to_string();
     let mut names: Vec<String> = files.iter().map(|path| short(path)).collect();
     let certificate =
         |request: &SelfSignedRequest| format!("the self-signed certificate of {}", request.host);

@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod modules;
 
+use std::fs;
 use std::path::Path;
 
 use time::OffsetDateTime;
@@ -41,7 +42,9 @@ pub fn survey(
     now: OffsetDateTime,
 ) -> Result<Findings, Failure> {
     let scanned = scanned.unwrap_or_else(|| certificates::scan(&intent.certificates.sources, now));
-    let certificates = assign(&intent.certificates, &facts.data_dir, &facts.identity, &scanned, served, now)?;
+    let mut certificates =
+        assign(&intent.certificates, &facts.data_dir, &facts.identity, &scanned, served, now)?;
+    certificates.find_single_mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     let modules = privileges::as_user(&facts.identity, || Modules::gather(&intent.modules, facts))?;
     Ok(Findings { modules, certificates })
 }

@@ -33,6 +33,9 @@ use std::time::{Duration, Instant};
 /// How long an event may take on a busy machine before a test fails.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// A time that no test lasts.
+const NEVER: Duration = Duration::MAX;
+
 /// Every signal that can be forwarded: all but those that cannot be caught, the synchronous ones, and SIGCHLD,
 /// which is PID 1's own.
 fn forwardable() -> impl Iterator<Item = i32> {
@@ -806,12 +809,12 @@ fn watching(
         let watched = add();
         let is_relevant = match cause {
             Cause::FilesChanged => watch.settle(&watched, Duration::from_millis(200), DEADLINE),
-            Cause::Hangup => true,
+            _ => true,
         };
         eprint_raw(&format!("{cause:?}, {is_relevant}"));
         reload(&watch, &watched)
     };
-    let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE };
+    let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE, interval: NEVER };
     let status = init::supervise(options, Some(reload), || {
         assert_eq!(add().problems, [""; 0]);
         report_signals()
@@ -898,7 +901,7 @@ fn a_reload_that_is_killed_is_not_repeated_for_the_same_change() {
             system::send_signal(Pid::this(), libc::SIGKILL).unwrap();
             unreachable!("the signal has ended this process")
         };
-        let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE };
+        let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE, interval: NEVER };
         let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
             watch.add(|show| show(&directory));
             report_signals()
@@ -920,6 +923,31 @@ fn a_reload_that_is_killed_is_not_repeated_for_the_same_change() {
     assert_eq!(init.code(), 3);
 }
 
+#[test]
+fn a_day_causes_a_look_that_tells_the_server_nothing() {
+    let mut init = Forked::start(|| {
+        let run = |_, cause| {
+            eprint_raw(&format!("{cause:?}"));
+            ExitStatus::exited(1)
+        };
+        let interval = Duration::from_millis(300);
+        let reload = Reload { run: &run, watch: None, limit: DEADLINE, interval };
+        init::supervise(&InitOptions::entrypoint(), Some(reload), report_signals).unwrap()
+    });
+    assert_eq!(init.line(), "ready");
+    for _ in 0..3 {
+        assert_eq!(init.line(), "Daily");
+    }
+    // Neither does a reload that fails.
+    init.signal(libc::SIGHUP);
+    let other = |init: &mut Forked| std::iter::repeat_with(|| init.line()).find(|line| line != "Daily");
+    assert_eq!(other(&mut init).unwrap(), "Hangup");
+    init.signal(libc::SIGTERM);
+    assert_eq!(other(&mut init).unwrap(), "15");
+    init.signal(libc::SIGTERM);
+    assert_eq!(init.code(), 3);
+}
+
 /// How PID 1 goes on where a reload was killed.
 const CATCHES_UP: &str = ", and the server goes on as it was: the next reload reads everything again";
 
@@ -937,7 +965,7 @@ fn troubled(directory: &Path, limit: Duration, trouble: impl Fn()) -> Forked {
             }
             ExitStatus::SUCCESS
         };
-        let reload = Reload { run: &run, watch: Some(&watch), limit };
+        let reload = Reload { run: &run, watch: Some(&watch), limit, interval: NEVER };
         let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
             watch.add(|show| show(directory));
             report_signals()
@@ -1036,7 +1064,7 @@ fn sleeps_while_nothing_happens_to_what_is_watched() {
     let mut init = Forked::start(|| {
         let watch = Watch::new().unwrap();
         let run = |_, _| unreachable!("nothing is reloaded");
-        let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE };
+        let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE, interval: NEVER };
         let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
             watch.add(|show| show(&directory));
             exec(&Command {
@@ -1135,7 +1163,7 @@ fn a_reload_costs_pid_1_no_allocation() {
                 watch.settle(&watch.add(|show| show(&directory)), Duration::ZERO, Duration::ZERO);
                 ExitStatus::SUCCESS
             };
-            let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE };
+            let reload = Reload { run: &run, watch: Some(&watch), limit: DEADLINE, interval: NEVER };
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             let status = init::supervise(&InitOptions::entrypoint(), Some(reload), || {
                 watch.add(|show| show(&directory));

@@ -114,7 +114,9 @@ struct Host<'a> {
 impl Host<'_> {
     fn is_good(&self, now: OffsetDateTime, limit: Duration) -> bool {
         match (&self.served.origin, &self.pair) {
-            (CertificateOrigin::None | CertificateOrigin::Kept(_), _) => false,
+            (CertificateOrigin::None | CertificateOrigin::Unreadable(_) | CertificateOrigin::Kept(_), _) => {
+                false
+            }
             // The next start makes it, or renews it.
             (CertificateOrigin::SelfSigned(_), _) => true,
             // The certificate of an option `certificate` is not read.
@@ -140,6 +142,10 @@ impl Host<'_> {
                 ("self-signed", "made here: clients warn about it, other servers refuse it".to_owned())
             }
             CertificateOrigin::Own => ("options", "named by an option `certificate`, and not looked at".to_owned()),
+            CertificateOrigin::Unreadable(path) => (
+                "unreadable",
+                format!("none: options name {}, which Prosody cannot read", path.display()),
+            ),
             CertificateOrigin::None => ("none", "none: nobody can connect with TLS".to_owned()),
         }
     }

@@ -1,9 +1,11 @@
 //! `prosodyctl`, as `docker exec` finds it first in `PATH`. It runs Prosody's own `prosodyctl` as Prosody's user and
 //! with the rendered configuration, so that no options are needed.
 
+mod import;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use anyhow::anyhow;
@@ -43,11 +45,74 @@ pub fn warn_without_server(command: &[OsString], is_13: bool) {
     }
 }
 
+/// Refuses to import certificates for a server that does not run, where Prosody would copy the keys into the data.
+///
+/// # Errors
+///
+/// 1 if the command line is one of `prosodyctl cert import`.
+pub fn refuse_import(command: &[OsString]) -> Result<(), Failure> {
+    match command.split_first() {
+        Some((program, arguments))
+            if is_prosodyctl(program) && CommandLine::parse(arguments).imported().is_some() =>
+        {
+            let why = "`prosodyctl cert import` is for a running server, and in this new container there is none: a start \
+                       finds certificates by itself";
+            Err(Failure::new(ExitStatus::exited(1), anyhow!("{why}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_prosodyctl(program: &OsStr) -> bool {
+    Path::new(program).file_name() == Some(OsStr::new("prosodyctl"))
+}
+
+/// The arguments of `prosodyctl`.
+#[derive(Debug, PartialEq)]
+struct CommandLine<'a> {
+    /// Whether `--root` is given, to stay root.
+    is_root: bool,
+    /// The main file of `--config`.
+    config: Option<PathBuf>,
+    /// The command and its arguments.
+    command: &'a [OsString],
+}
+
+impl<'a> CommandLine<'a> {
+    /// Parses the options before the command (`util/startup.lua`).
+    fn parse(arguments: &'a [OsString]) -> Self {
+        let mut line = Self { is_root: false, config: None, command: arguments };
+        while let [option, rest @ ..] = line.command {
+            match option.to_str() {
+                Some("--root") => line.is_root = true,
+                Some("--config") => line.config = rest.first().map(PathBuf::from),
+                Some(option) if option.starts_with('-') => {
+                    line.config = option.strip_prefix("--config=").map(PathBuf::from).or(line.config);
+                }
+                _ => break,
+            }
+            let has_value = option == "--config" && !rest.is_empty();
+            line.command = if has_value { &rest[1..] } else { rest };
+        }
+        line
+    }
+
+    /// The arguments of `cert import`, unless they ask for help.
+    fn imported(&self) -> Option<&'a [OsString]> {
+        match self.command {
+            [cert, import, rest @ ..] if cert == "cert" && import == "import" => {
+                (!rest.iter().any(|argument| argument == "--help" || argument == "-h")).then_some(rest)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The `prosodyctl` command in a command line, if it needs a running server.
 fn server_command(command: &[OsString], is_13: bool) -> Option<&str> {
     let (program, arguments) = command.split_first()?;
-    let (name, arguments) = arguments.split_first()?;
-    let name = name.to_str().filter(|_| Path::new(program).file_name() == Some(OsStr::new("prosodyctl")))?;
+    let (name, arguments) = CommandLine::parse(arguments).command.split_first()?;
+    let name = name.to_str().filter(|_| is_prosodyctl(program))?;
     // Without a JID, they only print their usage.
     let has_jid = || arguments.first().is_some_and(|first| !first.as_encoded_bytes().starts_with(b"-"));
     (name == "shell" || (is_13 && NEED_SERVER_SINCE_13.contains(&name) && has_jid())).then_some(name)
@@ -67,8 +132,16 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         // Do this before reading the runtime directory: root may lack the permission for it.
         become_user(user)?;
     }
+    let line = CommandLine::parse(&arguments);
     let custom = places.custom_main_file().filter(|_| Running::find(&places).is_none());
+    // Guides name the usual main file, which a server with settings does not have.
+    let is_other = |file: &PathBuf| file.exists() && !file.starts_with(&places.runtime_dir);
+    let custom = line.config.clone().filter(is_other).or(custom);
+    let has_custom = custom.is_some();
     let current = places.current_main_file().map_err(|error| runtime_dir_unreadable(&places, &error))?;
+    if let (false, Some(arguments)) = (has_custom || current.is_none(), line.imported()) {
+        return import::run(&settings, &places, arguments);
+    }
     let (main_file, environment_left) = match (custom, current) {
         (Some(custom), _) => (custom, std::env::vars_os().collect()),
         (None, Some(current)) => {
@@ -89,10 +162,32 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let program = prosody::prosodyctl()?.into();
     if starter.is_none() {
         let user = running::user(&places).filter(|_| is_root);
-        become_user(&user.map_or_else(|| facts::identity(&settings, &places.data_dir), Ok)?)?;
+        let user = user.map_or_else(|| facts::identity(&settings, &places.data_dir), Ok)?;
+        // The source of certificates may be readable by root alone, and Prosody gives the copies to its user.
+        let stays_root = line.is_root && is_root && has_custom && line.imported().is_some();
+        if !stays_root {
+            become_user(&user)?;
+        } else if !is_of_others(&main_file, user.uid) {
+            return Err(Failure::new(
+                ExitStatus::NO_PERMISSION,
+                anyhow!(
+                    "Prosody's user can change {file} or its directory, so root does not run it: give both to root, or copy \
+                     the certificates into `certs` beside it",
+                    file = main_file.display()
+                ),
+            ));
+        }
     }
     let environment = environment::complete(environment_left, &main_file, &places.data_dir);
     Err(Command { program, arguments, environment, directory: None, kind: ProgramKind::Program }.exec())
+}
+
+/// Whether a user can change neither a file nor the directory it is in. Root runs the Lua of no other file.
+fn is_of_others(file: &Path, uid: u32) -> bool {
+    let is_of_others = |path: &Path| {
+        fs::metadata(path).is_ok_and(|found| (uid == 0 || found.uid() != uid) && found.mode() & 0o002 == 0)
+    };
+    is_of_others(file) && is_of_others(file.parent().unwrap_or(file))
 }
 
 /// The error for an unreadable runtime directory, with advice: Prosody's group can read it.
@@ -127,6 +222,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn options_before_the_command_are_understood() {
+        for (line, is_root, config, command, imports) in [
+            ("cert import /live", false, None, 0, true),
+            ("--root cert import a.example /live", true, None, 1, true),
+            ("--config /x --root cert import /live", true, Some("/x"), 3, true),
+            ("--config=/x --verbose cert import", false, Some("/x"), 2, true),
+            ("cert import --help", false, None, 0, false),
+            ("--root cert generate a.example", true, None, 1, false),
+            ("--root", true, None, 1, false),
+            ("--config", false, None, 1, false),
+            ("shell cert import", false, None, 0, false),
+        ] {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let parsed = CommandLine::parse(&arguments);
+            let expected =
+                CommandLine { is_root, config: config.map(PathBuf::from), command: &arguments[command..] };
+            assert_eq!(parsed, expected, "{line}");
+            assert_eq!(parsed.imported().is_some(), imports, "{line}");
+        }
+    }
+
+    #[test]
     fn commands_for_a_running_server_are_recognised() {
         for (line, on_0_12, on_13) in [
             ("prosodyctl shell", true, true),
@@ -136,6 +253,8 @@ mod tests {
             ("prosodyctl deluser romeo@chat.example", false, true),
             ("prosodyctl adduser", false, false),
             ("prosodyctl adduser --help", false, false),
+            ("prosodyctl --root shell", true, true),
+            ("prosodyctl --config /x --root adduser romeo@chat.example", false, true),
             ("prosodyctl register romeo chat.example", false, false),
             ("prosodyctl", false, false),
             ("prosody shell", false, false),

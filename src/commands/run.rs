@@ -23,7 +23,12 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let watch = is_server.then(Watch::new);
     let events = watch.as_ref().and_then(|watch| watch.as_ref().ok());
     let run = |server, cause| reload::run(server, cause, events);
-    let reload = is_server.then_some(Reload { run: &run, watch: events, limit: reload::TIME_LIMIT });
+    let reload = is_server.then_some(Reload {
+        run: &run,
+        watch: events,
+        limit: reload::TIME_LIMIT,
+        interval: reload::EXPIRY_INTERVAL,
+    });
     init::supervise(&InitOptions::entrypoint(), reload, || {
         log::report_failure(&become_program(command, watch.as_ref()))
     })
@@ -67,6 +72,9 @@ fn exec(
 ) -> Result<std::convert::Infallible, Failure> {
     if !matches!(Running::in_directory(&ready.runtime_dir), Ok(Some(_))) {
         prosodyctl::warn_without_server(&command, ready.is_13);
+    }
+    if ready.main_file.starts_with(&ready.runtime_dir) {
+        prosodyctl::refuse_import(&command)?;
     }
     privileges::drop_to(&ready.user)?;
     let mut program = command.remove(0);

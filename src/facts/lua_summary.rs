@@ -25,10 +25,31 @@ pub struct Summary {
     pub sets_plugin_paths: bool,
     /// Whether it assigns an option for ports or addresses, such as `c2s_ports` or `interfaces`.
     pub sets_ports: bool,
+    /// The files of certificates and keys that its options name.
+    pub tls_files: BTreeSet<TlsFile>,
     /// The variables that it reads, as `ENV_NAME` or as `os.getenv("NAME")`.
     pub environment: BTreeSet<String>,
     /// Whether it is another image's template, with markers such as `${NAME:-default}`, and not Lua.
     pub has_markers: bool,
+}
+
+/// A certificate's or key's file that an option names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TlsFile {
+    /// The host whose TLS depends on it. Empty if all do. `None` for a single service, and for unknown hosts.
+    pub host: Option<String>,
+    /// The file, absolute or relative to the configuration directory.
+    pub path: String,
+}
+
+impl TlsFile {
+    /// The certificate of an option, and its key, which Prosody finds by the name (`core/certmanager.lua`).
+    pub fn with_key(host: Option<String>, path: &str) -> impl Iterator<Item = Self> {
+        let key = path.strip_suffix(".crt").map(|stem| format!("{stem}.key"));
+        let beside = || path.strip_suffix("/fullchain.pem").map(|stem| format!("{stem}/privkey.pem"));
+        let files = [Some(path.to_owned()), key.or_else(beside)].into_iter().flatten();
+        files.map(move |path| Self { host: host.clone(), path })
+    }
 }
 
 /// The functions in Prosody's configuration that begin a host (`core/configmanager.lua`).
@@ -45,10 +66,15 @@ pub fn summarize(source: &[u8]) -> Summary {
     let mut is_other = false;
     // The number of open brackets. Names in tables or arguments are not options.
     let mut depth = 0_usize;
+    // The host of the current options: empty in the global section, `None` if its name is not a string literal.
+    let mut host = Some(String::new());
+    // Within a table for TLS (`ssl = { key = … }`), the host that it is for.
+    let mut tls_table = None;
     while let Some(token) = tokens.next() {
         match token {
             Token::Symbol(b'{' | b'(') => depth += 1,
             Token::Symbol(b'}' | b')') => depth = depth.saturating_sub(1),
+            Token::Name(_) if depth == 0 => tls_table = None,
             // Lua has no dollar sign.
             Token::Symbol(b'$') if tokens.rest().starts_with(b"{") => summary.has_markers = true,
             _ => {}
@@ -70,9 +96,12 @@ pub fn summarize(source: &[u8]) -> Summary {
                         Some(Token::Symbol(b'(')) => following.next(),
                         first => first,
                     };
+                    host = None;
                     match name {
                         Some(Token::Text(name)) => {
                             add(&mut summary.hosts, name);
+                            host =
+                                std::str::from_utf8(name).ok().map(|name| name.trim_matches('*').to_owned());
                             // A module is another argument, or the argument of another call.
                             let next = following.find(|token| *token != Token::Symbol(b')'));
                             let has_module =
@@ -84,6 +113,23 @@ pub fn summarize(source: &[u8]) -> Summary {
                 }
             } else if !is_other && depth == 0 && name == b"plugin_paths" {
                 summary.sets_plugin_paths |= tokens.assigned().is_some();
+            } else if !is_other && depth == 0 && (name == b"ssl" || name.ends_with(b"_ssl")) {
+                tls_table = Some(host.clone().filter(|_| name == b"ssl"));
+            } else if !is_other && depth == 0 && (name == b"certificate" || name.ends_with(b"_certificate")) {
+                // Rendered hosts have an option of their own.
+                let host = host.clone().filter(|host| name == b"certificate" && !host.is_empty());
+                let path = assigned_text(tokens.clone());
+                summary
+                    .tls_files
+                    .extend(path.into_iter().flat_map(|path| TlsFile::with_key(host.clone(), path)));
+            } else if !is_other
+                && depth == 1
+                && tls_table.is_some()
+                && [&b"certificate"[..], b"key"].contains(&name)
+            {
+                let path = assigned_text(tokens.clone()).map(str::to_owned);
+                let file = path.zip(tls_table.clone()).map(|(path, host)| TlsFile { host, path });
+                summary.tls_files.extend(file);
             } else if !is_other && depth == 0 && is_of_ports(name) {
                 summary.sets_ports |= tokens.assigned().is_some();
             } else if let Some(place) =
@@ -106,6 +152,15 @@ pub fn summarize(source: &[u8]) -> Summary {
 fn is_of_ports(option: &[u8]) -> bool {
     let endings: [&[u8]; 5] = [b"_ports", b"_interfaces", b"_interface", b"interfaces", b"interface"];
     endings[..3].iter().any(|ending| option.ends_with(ending)) || endings[3..].contains(&option)
+}
+
+/// The assigned string, if the tokens after a name assign a literal without escape sequences.
+fn assigned_text<'a>(mut following: Tokens<'a>) -> Option<&'a str> {
+    let text = match (following.next(), following.next()) {
+        (Some(Token::Symbol(b'=')), Some(Token::Text(text))) => std::str::from_utf8(text).ok()?,
+        _ => return None,
+    };
+    (!text.is_empty() && !text.contains('\\')).then_some(text)
 }
 
 /// Whether the tokens after a name form a call: `f "x"`, `f [[x]]`, `f(x)`, or a template's `f {{ x }}`.
@@ -278,6 +333,44 @@ mod tests {
         ] {
             assert_eq!(summarize(source.as_bytes()).has_external_component, expected, "{source}");
         }
+    }
+
+    #[test]
+    fn files_for_tls_are_found_with_their_hosts() {
+        let source = "
+            certificate = '/all.pem'
+            ssl = { protocol = 'tlsv1_2+'; key = '/all.key', x = { key = '/no' }; certificate = '/all.crt' }
+            key = '/no'
+            turn = { key = '/no' }
+            VirtualHost 'a.example'
+              certificate = 'certs/a.crt' -- certificate = '/no'
+              https_certificate = '/web/fullchain.pem'
+              x.certificate = '/no'
+            Component 'rooms.example' 'muc'
+              ssl = { key = '/rooms.key' }
+              https_ssl = { key = [[/web.key]] }
+            VirtualHost(name)
+              certificate = '/unknown.pem'
+            VirtualHost '*'
+              ssl = { key = '/again.key' }
+              certificate = os.getenv('X') .. '/no'";
+        let found = summarize(source.as_bytes()).tls_files;
+        let found: Vec<(Option<&str>, &str)> =
+            found.iter().map(|file| (file.host.as_deref(), file.path.as_str())).collect();
+        let expected = [
+            (None, "/all.pem"),
+            (None, "/unknown.pem"),
+            (None, "/web.key"),
+            (None, "/web/fullchain.pem"),
+            (None, "/web/privkey.pem"),
+            (Some(""), "/again.key"),
+            (Some(""), "/all.crt"),
+            (Some(""), "/all.key"),
+            (Some("a.example"), "certs/a.crt"),
+            (Some("a.example"), "certs/a.key"),
+            (Some("rooms.example"), "/rooms.key"),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct Reload<'a> {
     pub watch: Option<&'a Watch>,
     /// After this time, the forked child is killed.
     pub limit: Duration,
+    /// The time between two calls with [`Cause::Daily`].
+    pub interval: Duration,
 }
 
 /// The cause of a reload.
@@ -63,6 +65,8 @@ pub enum Cause {
     Hangup,
     /// The watch reported a change.
     FilesChanged,
+    /// A day has passed.
+    Daily,
 }
 
 /// Runs `child` in a forked process and acts as its PID 1 until it exits: forwards every signal and reaps every orphan.
@@ -116,6 +120,7 @@ pub fn supervise(
                 terminal,
                 reloading: None,
                 kill_at: None,
+                next_daily: reload.and_then(|reload| Instant::now().checked_add(reload.interval)),
                 is_untold: false,
                 reload_again: false,
                 forwarded: 0,
@@ -190,6 +195,8 @@ struct Init<'a> {
     reloading: Option<Pid>,
     /// When that process is killed.
     kill_at: Option<Instant>,
+    /// When the next day has passed.
+    next_daily: Option<Instant>,
     /// Whether the last reload was killed, so that the server may not know of what it wrote.
     is_untold: bool,
     /// Whether SIGHUP was received during that reload.
@@ -210,7 +217,8 @@ impl Init<'_> {
             if let Some(ended) = ended {
                 break ended;
             }
-            let limit = self.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
+            let next = [self.kill_at, self.next_daily].into_iter().flatten().min();
+            let limit = next.map(|at| at.saturating_duration_since(Instant::now()));
             match system::wait_for_signal(signals, limit) {
                 // Our own signal: SIGPIPE, from a write to a pipe without a reader.
                 Ok(Received { code: SI_USER, sender, .. }) if sender == own_pid => {}
@@ -229,7 +237,7 @@ impl Init<'_> {
                 }
                 // For example, after SIGSTOP and SIGCONT (signal(7)).
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => self.kill_reload(),
+                Err(Errno::EAGAIN) => self.act_on_time(),
                 Err(error) => return Err(error).context("waiting for signals"),
             }
         };
@@ -327,10 +335,25 @@ impl Init<'_> {
                 let trigger = match cause {
                     Cause::Hangup => "SIGHUP",
                     Cause::FilesChanged => "a changed file",
+                    Cause::Daily => "the daily look at certificates",
                 };
                 self.options.message_style.warn(format_args!(
                     "{trigger} had no effect: forking: {error}: is the container's limit of processes reached?"
                 ));
+            }
+        }
+    }
+
+    /// Kills a reload that takes too long, and starts one after a day.
+    fn act_on_time(&mut self) {
+        let (now, Some(reload)) = (Instant::now(), self.reload) else { return };
+        if self.kill_at.is_some_and(|at| at <= now) {
+            self.kill_reload();
+        }
+        if self.next_daily.is_some_and(|at| at <= now) {
+            self.next_daily = now.checked_add(reload.interval);
+            if self.reloading.is_none() {
+                self.start_reload(reload, Cause::Daily);
             }
         }
     }

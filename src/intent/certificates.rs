@@ -1,11 +1,13 @@
 //! The wanted certificates, and the places to search.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::hosts::{ServedHosts, network_hostname};
-use crate::facts::Facts;
+use crate::facts::lua_summary::TlsFile;
+use crate::facts::{Facts, UnreadableTlsFile};
 use crate::layout::DEFAULT_CERTIFICATES;
+use crate::os::users::User;
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
@@ -54,6 +56,8 @@ pub struct Certificates {
     pub self_signed: bool,
     /// Whether a proxy terminates TLS for HTTP services, so that these need no certificate.
     pub is_behind_proxy: bool,
+    /// The files in options that Prosody's user cannot read, by the host that needs them. The empty name is for all.
+    pub unreadable: BTreeMap<String, PathBuf>,
     /// The places in settings, each with the setting's variable.
     pub named_places: Vec<(String, PathBuf)>,
 }
@@ -76,6 +80,11 @@ pub fn wanted(settings: &Settings, facts: &Facts, hosts: &ServedHosts) -> Certif
     Certificates {
         sources: sources(settings, &facts.config_dir),
         names: names.collect(),
+        unreadable: facts
+            .unreadable_tls_files
+            .iter()
+            .filter_map(|found| Some((found.file.host.clone()?, PathBuf::from(&found.file.path))))
+            .collect(),
         wants_all: facts.custom_files.define_host(),
         self_signed: tls.self_signed_certificates.is_none_or(|on| on.0),
         is_behind_proxy: settings.network.http_external_url.is_some(),
@@ -85,8 +94,16 @@ pub fn wanted(settings: &Settings, facts: &Facts, hosts: &ServedHosts) -> Certif
     }
 }
 
-/// Warns about a setting for certificates without effect.
-pub fn check(settings: &Settings, report: &mut Report) {
+/// Warns about a setting for certificates without effect, and about files that Prosody cannot read.
+pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
+    for UnreadableTlsFile { named_by, file: TlsFile { path, .. } } in &facts.unreadable_tls_files {
+        let User { uid, gid, .. } = facts.identity;
+        report.setting_warning(format!(
+            "{named_by}: it names {path}, which uid {uid}, gid {gid} cannot read: Prosody runs as that user and has no TLS \
+             with it; run `chgrp {gid}` and `chmod g+r` on it, or leave the option out: certificates in \
+             PROSODY_CERTIFICATES and PROSODY_IMPORT_CERTIFICATE_DIRECTORIES are read as root"
+        ));
+    }
     let tls = &settings.tls;
     if tls.import_certificate_hostnames.is_some() && tls.import_certificate_directories.is_none() {
         report.setting_warning(format!(

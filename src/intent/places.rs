@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::facts::Facts;
+use crate::layout::DEFAULT_CERTIFICATES;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
@@ -31,11 +32,19 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     let imported = imported.map(|path| (Field::import_certificate_directories, path));
     for (field, path) in tls.certificates.iter().map(|path| (Field::certificates, path)).chain(imported) {
         let path: &Path = path.as_ref();
-        if path.starts_with(&facts.runtime_dir) || facts.runtime_dir.starts_with(path) {
-            let why =
-                format!("{} has the copies that are served in it: name another directory", path.display());
-            report.error(SettingError::new(&settings.variable(field), &why));
-        }
+        // A change anywhere in it is looked at, so a place with data of Prosody's would be looked at all the time.
+        let why = match () {
+            () if path.starts_with(&facts.runtime_dir) || facts.runtime_dir.starts_with(path) => {
+                "has the copies that are served in it: name another directory".to_owned()
+            }
+            () if facts.data_dir.starts_with(path) => format!(
+                "has Prosody's data in it, which change all the time: name a directory for certificates alone, such as {}",
+                facts.data_dir.join(DEFAULT_CERTIFICATES).display()
+            ),
+            () => continue,
+        };
+        let why = format!("{} {why}", path.display());
+        report.error(SettingError::new(&settings.variable(field), &why));
     }
     for (index, (field, path)) in places.iter().enumerate() {
         for (other_field, other) in &places[..index] {

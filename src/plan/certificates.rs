@@ -89,18 +89,21 @@ impl CertificatePlan {
     fn report_all(&mut self, now: OffsetDateTime, report: &mut Report) {
         let mut lines = Vec::new();
         for (pair, names) in self.by_pair() {
-            let line = format!("Certificate of {}: {}", several(&names), describe(&pair, now));
-            if pair.is_expired {
-                report.warning(format!(
-                    "{line}: clients and other servers refuse it, and there is no other: renew it"
-                ));
-            } else if pair.not_after - now < WARN {
-                report.warning(format!("{line}: renew it"));
-            } else {
-                lines.push(line);
+            match expiry(&names, &pair.certificate, &pair, now) {
+                Ok(line) => lines.push(line),
+                Err(warning) => report.warning(warning),
             }
         }
         self.lines = lines;
+        if !self.found.single_mounts.is_empty() {
+            let paths: Vec<String> =
+                self.found.single_mounts.iter().map(|path| path.display().to_string()).collect();
+            report.warning(format!(
+                "Mounted as a single file: {}: where it is replaced on the host, the container keeps the old one, and no \
+                 renewal is noticed: mount the directory that it is in (in Kubernetes, without `subPath`)",
+                several(&paths)
+            ));
+        }
         let reported = self.report_hosts(report);
         self.report_files(&reported, report);
         for (variable, path) in &self.found.missing_places {
@@ -242,9 +245,21 @@ impl CertificatePlan {
     }
 }
 
-/// A certificate's file, issuer and expiry, in words.
-fn describe(pair: &Pair, now: OffsetDateTime) -> String {
-    format!("{}, issued by {}, {}", pair.certificate.display(), pair.issuer, lasts(pair, now))
+/// A line about the certificate of these names, from the file `source`; a warning if it has to be renewed.
+///
+/// # Errors
+///
+/// The warning.
+pub fn expiry(names: &[&str], source: &Path, pair: &Pair, now: OffsetDateTime) -> Result<String, String> {
+    let (names, source, issuer) = (several(names), source.display(), &pair.issuer);
+    let line = format!("Certificate of {names}: {source}, issued by {issuer}, {}", lasts(pair, now));
+    match () {
+        () if pair.is_expired => {
+            Err(format!("{line}: clients and other servers refuse it, and there is no other: renew it"))
+        }
+        () if pair.not_after - now < WARN => Err(format!("{line}: renew it")),
+        () => Ok(line),
+    }
 }
 
 /// A certificate's expiry, in words.
@@ -293,6 +308,7 @@ mod tests {
                 wants_all: false,
                 self_signed: false,
                 is_behind_proxy: false,
+                unreadable: BTreeMap::new(),
                 named_places: Vec::new(),
             }
         }

@@ -12,6 +12,7 @@ use super::certificates::CertificatePlan;
 use crate::digest::{self, Digest};
 use crate::facts::Facts;
 use crate::facts::lua_summary::{self, Summary};
+use crate::intent::certificates::{Service, Wanted};
 use crate::intent::hosts::{Options, ServedHosts};
 use crate::lua::{self, Dialect, Secrets};
 
@@ -81,11 +82,7 @@ pub fn describe(
     }
     let custom_files = facts.custom_files.fragments().filter(|file| file.template.is_none());
     let custom_files = custom_files.map(|file| (&file.path, file.digest));
-    for served in &certificates.found.served {
-        let Some(pair) = served.pair() else { continue };
-        let (name, path) = (field(&served.name), field(&pair.certificate.to_string_lossy()));
-        line(&mut text, format_args!("certificate\t{name}\t{path}\t{:x}", pair.digest));
-    }
+    add_certificates(&mut text, certificates);
     for reason in &certificates.found.unsettled {
         line(&mut text, format_args!("unsettled\t{}", field(reason)));
     }
@@ -110,6 +107,23 @@ pub fn add_warning(state: &mut String, warning: &str) {
 
 fn digest(text: &str) -> String {
     format!("{:x}", digest::of(text.as_bytes()))
+}
+
+/// The text of a state with other certificates.
+pub fn with_certificates(state: &str, certificates: &CertificatePlan) -> String {
+    let others = state.lines().filter(|line| !line.starts_with("certificate\t"));
+    let mut text: String = others.map(|line| format!("{line}\n")).collect();
+    add_certificates(&mut text, certificates);
+    text
+}
+
+/// Adds the certificates that are written.
+fn add_certificates(text: &mut String, certificates: &CertificatePlan) {
+    for served in &certificates.found.served {
+        let Some(pair) = served.pair() else { continue };
+        let (name, path) = (field(&served.name), field(&pair.certificate.to_string_lossy()));
+        line(text, format_args!("certificate\t{name}\t{path}\t{:x}", pair.digest));
+    }
 }
 
 /// Adds the hosts of a custom file.
@@ -206,6 +220,27 @@ impl<'a> State<'a> {
     /// Whether a name is served with the certificate of this digest.
     pub fn serves(&self, name: &str, digest: u64) -> bool {
         self.certificates.get(name).is_some_and(|(_, served)| *served == format!("{digest:x}"))
+    }
+
+    /// The names of the hosts, and all others with a certificate.
+    pub fn names(&self) -> BTreeSet<&'a str> {
+        self.hosts.keys().chain(self.certificates.keys()).copied().collect()
+    }
+
+    /// Each name with a certificate, and the certificate's file and digest.
+    pub fn served(&self) -> impl Iterator<Item = (&'a str, &'a str, &'a str)> {
+        self.certificates.iter().map(|(name, (path, digest))| (*name, *path, *digest))
+    }
+
+    /// The names with a certificate, hosts first. A name that is no host is one of HTTP services.
+    pub fn wanted_certificates(&self) -> Vec<Wanted> {
+        let wanted = |(name, _, _): (&str, _, _)| {
+            let is_host = self.hosts.contains_key(name);
+            let service = if is_host { Service::Xmpp } else { Service::Https };
+            Wanted { name: name.to_owned(), service, is_host, has_own: false }
+        };
+        let (hosts, others): (Vec<_>, Vec<_>) = self.served().map(wanted).partition(|wanted| wanted.is_host);
+        [hosts, others].concat()
     }
 
     /// Strips entries that are new and still pending, and warnings not yet logged, from the text of another state. The

@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::docker::{
-    Answer, BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually,
+    Answer, BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually, unique,
 };
 use crate::reload::reload;
 use crate::wire::{DEADLINE, Wire};
@@ -419,6 +419,149 @@ fn files_that_are_removed_are_served_on() {
         observe_renewal(&mut seen, &format!("{image}: there again"), took);
         seen.report();
     }
+}
+
+/// A renewal does not wait until somebody has corrected something else.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_renewal_is_served_beside_an_error() {
+    const TEMPLATE: &str = "/etc/prosody/conf.d/own.cfg.lua.j2";
+    for image in [TRIXIE, BOOKWORM] {
+        let authority = Authority::new();
+        let (old, new) = (authority.issue(&NAMES), authority.issue(&NAMES));
+        let source = Source::new();
+        source.run(&flat(MOUNT, DOMAIN, &old));
+        let server = source.server(image, MOUNT).file(TEMPLATE, "x_own = {{ 1 }}\n").serve();
+        let mut wire = Wire::of(&server.name);
+        let mut seen = Observations::default();
+        server.put(TEMPLATE, b"x_own = {{ \n");
+        let mark = server.mark();
+        let took = wire.time_until(DOMAIN, &new.fingerprint, || source.run(&flat(MOUNT, DOMAIN, &new)));
+        observe_renewal(&mut seen, &format!("beside an error, {image}"), took);
+        wait_until_nothing_is_under_way(&server);
+        let said = server.since(mark);
+        let is_said =
+            complaints(&said).iter().any(|line| line.contains("error\tReloaded are certificates alone"));
+        seen.that("the error is said", is_said && said.stderr.contains("own.cfg.lua.j2"), &said.stderr);
+        let left = server.root("grep -rh x_own /run/prosody/current/").stdout;
+        seen.that("what was written stays", left.contains("x_own = 1"), left);
+        seen.equal("after another", wire.certificate_of(DOMAIN), new.fingerprint.clone());
+        // Once it is corrected, everything is taken up again.
+        server.put(TEMPLATE, b"x_own = {{ 2 }}\n");
+        let said = reload(&server);
+        seen.that("corrected", said.stderr.contains("changed: conf.d/own.cfg.lua.j2"), said.stderr);
+        seen.equal("after a reload", wire.certificate_of(DOMAIN), new.fingerprint);
+        seen.report();
+    }
+}
+
+/// The hook that Prosody's manual and many guides call after a renewal.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn prosodyctl_imports_what_is_searched() {
+    const LIVE: &str = "/etc/letsencrypt/live";
+    let authority = Authority::new();
+    let source = Source::new();
+    source.run(&certbot(DOMAIN, &authority.issue(&NAMES)));
+    // Only the command can have an effect.
+    let recipe = || source.server(TRIXIE, LIVE).env("PROSODY_CERTIFICATE_RELOAD", "false");
+    let server = recipe().serve();
+    let mut wire = Wire::of(&server.name);
+    let mut seen = Observations::default();
+    for options in [&["--root"][..], &["--config", "/etc/prosody/prosody.cfg.lua", "--root"], &[]] {
+        let new = authority.issue(&NAMES);
+        source.run(&certbot(DOMAIN, &new));
+        let command =
+            [&["exec", "--user", "0", &server.name, "prosodyctl"], options, &["cert", "import", LIVE]];
+        let said = docker(command.concat());
+        seen.equal(&format!("{options:?}: {}", said.all()), said.status, 0);
+        wire.wait_for(DOMAIN, &new.fingerprint);
+    }
+    let elsewhere = authority.issue(&NAMES);
+    run(&server, &folder("/srv/elsewhere", &elsewhere));
+    let refused = server.root("prosodyctl --root cert import /srv/elsewhere");
+    seen.equal(&refused.all(), refused.status, 1);
+    seen.that("the setting is named", refused.stderr.contains(IMPORT), &refused.stderr);
+    let refused = server.root("mkdir /srv/empty; prosodyctl --root cert import /srv/empty");
+    seen.equal(&refused.all(), refused.status, 1);
+    let alone = recipe().command(["prosodyctl", "--root", "cert", "import", LIVE]).run();
+    seen.equal(&alone.all(), alone.status, 1);
+    let keys = server.root("grep -rl 'PRIVATE KEY' /var/lib/prosody").stdout;
+    seen.that("no key in the data", !keys.contains(".key"), keys);
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn prosodyctl_imports_as_root_for_a_main_file_of_ones_own() {
+    const MAIN: &str = "pidfile = '/var/lib/prosody/prosody.pid'\nVirtualHost 'chat.example'\n";
+    let pair = Authority::new().issue(&NAMES);
+    let source = Source::new();
+    source.run(&certbot(DOMAIN, &pair));
+    let recipe = source.mounted(Recipe::new(TRIXIE)).file("/etc/prosody/prosody.cfg.lua", MAIN);
+    // Prosody's own `reload` sends SIGHUP to a server that must be there.
+    let server = recipe.serve();
+    let mut seen = Observations::default();
+    server.root("mkdir -p -m 755 /etc/prosody/certs").ok();
+    let import = "prosodyctl --root cert import chat.example /etc/letsencrypt/live";
+    let said = server.root(import);
+    seen.equal(&said.all(), said.status, 0);
+    let key = server.as_prosody("cat /etc/prosody/certs/chat.example.key").stdout;
+    seen.equal("the key", key.trim(), pair.key.trim());
+    // Root runs no Lua of Prosody's user.
+    server.root("chown prosody /etc/prosody/prosody.cfg.lua").ok();
+    let refused = server.root(import);
+    seen.equal(&refused.all(), refused.status, 77);
+    seen.that("the file is named", refused.stderr.contains("prosody.cfg.lua"), &refused.stderr);
+    seen.report();
+}
+
+/// A key that a custom file names, and that Prosody's user cannot read.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_key_that_prosody_cannot_read_is_not_said_to_be_served() {
+    const HOST: &str = "b.example";
+    let pair = Authority::new().issue(&[HOST]);
+    let source = Source::new();
+    source.run(&flat(MOUNT, HOST, &pair));
+    let host = format!(
+        "VirtualHost '{HOST}'\n  ssl = {{ key = '{MOUNT}/{HOST}.key', certificate = '{MOUNT}/{HOST}.crt' }}\n"
+    );
+    let server = source.server(TRIXIE, MOUNT).file("/etc/prosody/conf.d/b.cfg.lua", host).serve();
+    let mut seen = Observations::default();
+    let said = server.since((0, 0));
+    seen.that("no claim", !said.stderr.contains("Certificate of b.example"), &said.stderr);
+    let uid = server.as_prosody("id -u").ok();
+    let is_warned = complaints(&said).iter().any(|line| {
+        line.contains("conf.d/b.cfg.lua") && line.contains(&format!("{HOST}.key, which uid {},", uid.trim()))
+    });
+    seen.that("a warning", is_warned, &said.stderr);
+    let shown = server.root("prosody-entrypoint certificates").stdout;
+    seen.that("certificates", shown.contains("none: options name"), shown);
+    seen.report();
+}
+
+/// What many guides do, and Kubernetes with `subPath`.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_certificate_that_is_mounted_as_a_single_file_is_warned_about() {
+    let pair = Authority::new().issue(&NAMES);
+    let directory = std::env::temp_dir().join(unique("mounted"));
+    std::fs::create_dir(&directory).unwrap();
+    let mut recipe = Recipe::new(TRIXIE).env("PROSODY_DOMAIN", DOMAIN);
+    let targets = [("crt", pair.full_chain()), ("key", pair.key)].map(|(kind, content)| {
+        let file = directory.join(kind);
+        std::fs::write(&file, content).unwrap();
+        (file.display().to_string(), format!("/etc/prosody/certs/{DOMAIN}.{kind}"))
+    });
+    for (file, target) in &targets {
+        recipe = recipe.with(["--volume", &format!("{file}:{target}:ro")]);
+    }
+    let server = recipe.serve();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let said = server.since((0, 0));
+    let warning = format!("Mounted as a single file: {}, {}:", targets[0].1, targets[1].1);
+    assert!(complaints(&said).iter().any(|line| line.contains(&warning)), "{}", said.stderr);
 }
 
 /// What is not there at the start, and then is.

@@ -30,6 +30,8 @@ pub enum CertificateOrigin {
     SelfSigned(PathBuf),
     /// The certificate that the options of the host, or of a parent domain, name. The operator maintains it.
     Own,
+    /// Options name this file, which Prosody's user cannot read.
+    Unreadable(PathBuf),
     /// No certificate.
     None,
 }
@@ -81,6 +83,8 @@ pub struct Assignments {
     pub http_without: Vec<String>,
     /// Files that are useless for every host.
     pub problems: Vec<PassedOver>,
+    /// The served certificates and keys that are mounted as single files.
+    pub single_mounts: BTreeSet<PathBuf>,
     /// Missing paths from settings, each with the setting's variable. Checked only if a host has no certificate:
     /// otherwise nothing is needed from them.
     pub missing_places: Vec<(String, PathBuf)>,
@@ -130,6 +134,21 @@ pub fn assign(
 }
 
 impl Assignments {
+    /// Finds the served certificates and keys that are mounted as single files, with the text of `/proc/self/mountinfo`
+    /// (proc_pid_mountinfo(5)). Such a mount keeps the old file when another one is renamed over it.
+    pub fn find_single_mounts(&mut self, mountinfo: &str) {
+        let mounts = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+        let mounts: HashSet<PathBuf> = mounts.map(|path| path.replace("\\040", " ").into()).collect();
+        let found = |served: &Served| match &served.origin {
+            CertificateOrigin::Found(pair) => [pair.certificate.clone(), pair.key.clone()],
+            _ => Default::default(),
+        };
+        let real = |path: &Path| path.is_symlink().then(|| path.canonicalize().ok()).flatten();
+        let is_mount =
+            |path: &PathBuf| mounts.contains(path) || real(path).is_some_and(|path| mounts.contains(&path));
+        self.single_mounts = self.served.iter().flat_map(found).filter(is_mount).collect();
+    }
+
     /// Chooses a certificate for every name that Prosody may look for. Files below `self_signed` are no candidates.
     fn choose(
         &mut self,
@@ -155,14 +174,10 @@ impl Assignments {
             if !seen.insert(name.into()) {
                 continue;
             }
-            if has_own {
-                let name = name.clone();
-                self.served.push(Served {
-                    name,
-                    is_host,
-                    origin: CertificateOrigin::Own,
-                    passed_over: Vec::new(),
-                });
+            let unreadable = wanted.unreadable.get(name).or_else(|| wanted.unreadable.get(""));
+            let unreadable = unreadable.map(|path| CertificateOrigin::Unreadable(path.clone()));
+            if let Some(origin) = unreadable.or(has_own.then_some(CertificateOrigin::Own)) {
+                self.served.push(Served { name: name.clone(), is_host, origin, passed_over: Vec::new() });
                 continue;
             }
             let Choice { pair, passed_over } = scanned.choose(&ascii, service);
@@ -308,6 +323,33 @@ mod tests {
         assert_eq!(named(CertificateOrigin::Found(Rc::clone(&pair)), true), Some((ascii.clone(), false)));
         assert_eq!(named(CertificateOrigin::Found(pair), false), None);
         assert_eq!(named(CertificateOrigin::None, true), None);
+    }
+
+    #[test]
+    fn files_that_are_mounted_alone_are_found() {
+        let directory = TestDir::new();
+        let path = |name: &str| directory.path().join(name);
+        std::os::unix::fs::symlink("keys/b c.key", path("a.key")).unwrap();
+        directory.write("keys/b c.key", "");
+        let mut pair = (*Pair::example("a.example", OffsetDateTime::now_utc(), "")).clone();
+        (pair.certificate, pair.key) = (path("a.crt"), path("a.key"));
+        let pair = Rc::new(pair);
+        let found = |origin: CertificateOrigin, mounts: &[&str]| -> Vec<PathBuf> {
+            let served = Served { name: "a.example".into(), is_host: true, origin, passed_over: Vec::new() };
+            let mut assignments = Assignments { served: vec![served], ..Assignments::default() };
+            let line = |name: &&str| {
+                let path = path(name).display().to_string().replace(' ', "\\040");
+                format!("36 35 98:0 /mnt1 {path} rw,noatime master:1 - ext3 /dev/root rw\n")
+            };
+            assignments.find_single_mounts(&mounts.iter().map(line).collect::<String>());
+            assignments.single_mounts.into_iter().collect()
+        };
+        let new = || CertificateOrigin::Found(Rc::clone(&pair));
+        assert_eq!(found(new(), &["", "keys", "a.crt.old"]), [""; 0].map(PathBuf::from));
+        assert_eq!(found(new(), &["a.crt"]), [path("a.crt")]);
+        assert_eq!(found(new(), &["a.crt", "keys/b c.key"]), [path("a.crt"), path("a.key")]);
+        // The copy is no mount.
+        assert_eq!(found(CertificateOrigin::Kept(Rc::clone(&pair)), &["a.crt"]), [""; 0].map(PathBuf::from));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reads files with certificates and keys as root, in directories where other users may place links.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -25,7 +26,12 @@ pub enum Content {
 
 /// Reads a file with a key.
 pub fn read_key(path: &Path) -> Result<Vec<u8>, Flaw> {
-    twice(|| trusted_file::read(path, LARGEST).map_err(flaw))
+    twice(|| {
+        trusted_file::read(path, LARGEST).map_err(|error| match error {
+            Error::Refused(Errno::ENOENT) if path.is_symlink() => dangling(path),
+            error => flaw(error),
+        })
+    })
 }
 
 /// Tries again at once after a flaw that may be over.
@@ -56,6 +62,27 @@ pub fn read(file: &Opened, buffer: &mut Vec<u8>) -> Result<Content, Error> {
     Ok(Content::Text)
 }
 
+/// The flaw of a link whose target is missing. Often, only a part of the writer's directory is mounted: the files in
+/// certbot's `live` are links to `archive`.
+pub fn dangling(path: &Path) -> Flaw {
+    let (target, directory) = (fs::read_link(path).unwrap_or_default(), path.parent().unwrap_or(path));
+    let mut resolved = PathBuf::new();
+    for part in directory.join(&target).components() {
+        match part {
+            Component::ParentDir => drop(resolved.pop()),
+            part => resolved.push(part),
+        }
+    }
+    let common = directory.ancestors().find(|above| resolved.starts_with(above));
+    let advice = match common.filter(|common| common.parent().is_some()) {
+        _ if common == Some(directory) => String::new(),
+        _ if target.is_absolute() => ": mount that too".to_owned(),
+        Some(common) => format!(": mount the whole of {}", common.display()),
+        None => ": mount the directory that both are in".to_owned(),
+    };
+    Flaw::incomplete(format!("is a link to {}, which is not there{advice}", resolved.display()))
+}
+
 /// The flaw of a file that was not read.
 pub fn flaw(error: Error) -> Flaw {
     match error {
@@ -64,7 +91,7 @@ pub fn flaw(error: Error) -> Flaw {
         Error::Untrusted(owner) => Flaw::lasting(format!(
             "is reached through a link of user {owner}, who may not read it: not followed"
         )),
-        Error::Refused(Errno::ENOENT) => Flaw::incomplete("is not there, or a link to nothing"),
+        Error::Refused(Errno::ENOENT) => Flaw::incomplete("is not there"),
         // What was short may be there again, and a disk or a network may answer.
         Error::Refused(
             error @ (Errno::EAGAIN

@@ -38,7 +38,7 @@ impl SelfSignedPairs {
                 let is_it = pair.as_ref().is_none_or(|pair| pair.certificate == *path);
                 if is_it { pair } else { read(path).choose(&name, Service::Xmpp).pair }
             }
-            CertificateOrigin::Own | CertificateOrigin::None => None,
+            CertificateOrigin::Own | CertificateOrigin::Unreadable(_) | CertificateOrigin::None => None,
         }
     }
 }

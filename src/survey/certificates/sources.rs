@@ -257,7 +257,9 @@ impl<'a> Search<'a> {
                 }
                 _ if !is_certificate_name(&name) => {}
                 Kind::Link => {
-                    self.problem(path.join(&name), Flaw::incomplete("is a link to nothing"));
+                    let link = path.join(&name);
+                    let flaw = files::dangling(&link);
+                    self.problem(link, flaw);
                     self.watch_target(path, directory, &name);
                 }
                 _ => self.problem(path.join(&name), Flaw::lasting("is no regular file")),

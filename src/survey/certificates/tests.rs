@@ -563,7 +563,7 @@ fn a_key_that_is_cut_off_or_empty() {
 fn a_dangling_link_to_a_key() {
     let directory = with(&[("a.crt", &issued(&[HOST]).full())]);
     symlink("gone/a.key", directory.path().join("a.key")).unwrap();
-    let why = "its key DIR/a.key is not there, or a link to nothing";
+    let why = "its key DIR/a.key is a link to DIR/gone/a.key, which is not there";
     assert_none(&directory, HOST, "a.crt", why, true);
     let expected = [directory.path().to_owned(), directory.path().join("gone")];
     assert_eq!(watched_paths(directory.path()), expected);
@@ -759,9 +759,28 @@ fn eight_levels_are_scanned() {
 fn a_dangling_link() {
     let directory = TestDir::new();
     symlink("gone/a.pem", directory.path().join("a.pem")).unwrap();
-    assert_problem(&directory, "a.pem", "is a link to nothing", true);
+    assert_problem(&directory, "a.pem", "is a link to DIR/gone/a.pem, which is not there", true);
     let expected = [directory.path().to_owned(), directory.path().join("gone")];
     assert_eq!(watched_paths(directory.path()), expected);
+}
+
+#[test]
+fn a_dangling_link_leads_to_what_has_to_be_mounted() {
+    for (target, leads_to, advice) in [
+        ("../../archive/a/cert1.pem", "DIR/archive/a/cert1.pem", "mount the whole of DIR"),
+        ("../b.pem", "DIR/live/b.pem", "mount the whole of DIR/live"),
+        ("/nowhere/b.pem", "/nowhere/b.pem", "mount that too"),
+        (&"../".repeat(40), "/", "mount the directory that both are in"),
+    ] {
+        let directory = with(&[("live/a/x.txt", "")]);
+        symlink(target, directory.path().join("live/a/cert.pem")).unwrap();
+        let expected = format!("is a link to {leads_to}, which is not there: {advice}");
+        // Everything up to `/` exists.
+        match leads_to {
+            "/" => assert_eq!(files::dangling(&directory.path().join("live/a/cert.pem")).why, expected),
+            _ => assert_problem(&directory, "live/a/cert.pem", &expected, true),
+        }
+    }
 }
 
 #[test]
