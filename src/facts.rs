@@ -42,6 +42,10 @@ use crate::settings::{Settings, catalogue, input};
 /// Stands for an unknown user. With that error, nothing is written or started.
 const NOBODY: u32 = 65534;
 
+/// The directories of another image for volumes, with the setting for each.
+const OTHER_IMAGES_PLACES: [(&str, Field); 2] =
+    [("/usr/local/etc/prosody/certs", Field::certificates), ("/usr/local/var/lib/prosody", Field::data_dir)];
+
 /// Everything that a plan depends on besides settings.
 pub struct Facts {
     /// The installed Prosody.
@@ -118,6 +122,8 @@ pub enum Problem {
     NoCollection(PathBuf),
     /// The DNSSEC trust anchor is installed, and cannot be read.
     RootAnchor(io::Error),
+    /// A directory has the place of another image's volume, and the setting for such directories is not set.
+    OtherImagesPlace(&'static str, Field),
     /// A custom file cannot be used.
     CustomFile(custom_files::Problem),
     /// No user can be chosen to run Prosody. Nothing is written or started.
@@ -227,6 +233,10 @@ impl Facts {
             prosody::find(std::env::var_os("PATH").as_deref()).status(ExitStatus::COMMAND_NOT_FOUND)?;
         problems.extend(prosody.hidden_module().map(|missing| Problem::HiddenModules { missing }));
         let Places { config_dir, data_dir, runtime_dir } = places;
+        let is_unused =
+            |(path, field): &(&str, Field)| !settings.is_given(*field) && Path::new(path).is_dir();
+        let unused = OTHER_IMAGES_PLACES.into_iter().filter(is_unused);
+        problems.extend(unused.map(|(path, field)| Problem::OtherImagesPlace(path, field)));
         let default_plugin_paths: Vec<PathBuf> =
             [config_dir.join("modules"), PathBuf::from(MODULES_ENABLED_DIR)]
                 .into_iter()

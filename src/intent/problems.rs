@@ -5,6 +5,7 @@ use std::fmt;
 use crate::facts::custom_files::{self, Reason};
 use crate::facts::prosody::{Prosody, Version};
 use crate::facts::{Facts, Problem};
+use crate::layout::DATA_DIR;
 use crate::layout::ROOT_ANCHOR;
 use crate::os::trusted_file;
 use crate::os::users::User;
@@ -54,6 +55,14 @@ pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
                 ));
             }
             Problem::RootAnchor(_) => {}
+            Problem::OtherImagesPlace(path, field) => {
+                let ours = if *field == Field::data_dir { DATA_DIR } else { "/etc/prosody/certs" };
+                report.warning(format!(
+                    "{path}: another image keeps its files there, and nothing here uses them: set {}={path}, or mount them \
+                     at {ours}",
+                    field.variable()
+                ));
+            }
             Problem::CustomFile(problem) => report.error(SettingError::about(&problem.to_string())),
             Problem::Identity(why) => report.error(SettingError::about(why)),
             Problem::Unreadable(problem) => {

@@ -455,6 +455,7 @@ fn every_problem_in_the_facts_is_reported() {
             Problem::HiddenModules { missing: "mod_c2s.lua" },
             Problem::NoPluginPath("/none".into()),
             Problem::NoCollection("/no-collection".into()),
+            Problem::OtherImagesPlace("/usr/local/var/lib/prosody", Field::data_dir),
             Problem::CustomFile(file(custom_files::Reason::DanglingLink)),
             Problem::Identity("no such user".to_owned()),
             Problem::Unreadable(file(custom_files::Reason::TooLarge)),
@@ -473,6 +474,8 @@ fn every_problem_in_the_facts_is_reported() {
         "PROSODY_PLUGIN_PATHS: /none is no directory",
         "PROSODY_COMMUNITY_MODULES_DIR: /no-collection is no directory",
         "PROSODY_X: there is no such setting",
+        "/usr/local/var/lib/prosody: another image keeps its files there, and nothing here uses them: set \
+         PROSODY_DATA_DIR=/usr/local/var/lib/prosody, or mount them at /var/lib/prosody",
     ] {
         assert!(warnings.iter().any(|warning| warning.starts_with(expected)), "{expected}: {warnings:?}");
     }
