@@ -6,8 +6,8 @@
 pub mod self_signed;
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -246,8 +246,36 @@ fn chown_to_root(directory: &OwnedFd, found: &FileStat, gid: u32, mode: Mode) ->
 ///
 /// 73 if it is not a directory or Prosody's user cannot write to it, 77 if a privilege is missing.
 pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
+    let make = || directory::make(path, Mode::from_bits_truncate(0o755));
+    let Some((directory, is_empty)) = to_be_given(path, owner, make)? else { return Ok(()) };
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    fchown(&directory, Some(uid), Some(gid)).map_err(|error| failure(error.into(), path))?;
+    if !is_empty {
+        tracing::info!("{} belonged to root and is Prosody's now (uid {uid})", path.display());
+    }
+    Ok(())
+}
+
+/// Finds what [`prepare_data_dir`] would refuse, and changes nothing.
+///
+/// # Errors
+///
+/// As [`prepare_data_dir`].
+pub fn check_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        _ => to_be_given(path, owner, || directory::open(path)).map(drop),
+    }
+}
+
+/// The data directory, opened, and whether it is empty, if it is root's and to be given to Prosody's user.
+fn to_be_given(
+    path: &Path,
+    owner: &User,
+    open: impl Fn() -> nix::Result<OwnedFd>,
+) -> Result<Option<(OwnedFd, bool)>, Failure> {
     let open = || -> anyhow::Result<(OwnedFd, FileStat)> {
-        let directory = directory::make(path, Mode::from_bits_truncate(0o755))?;
+        let directory = open()?;
         let found = fstat(&directory)?;
         Ok((directory, found))
     };
@@ -255,26 +283,18 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
     let (directory, found) =
         open().or_else(|error| privileges::as_user(owner, open)?.map_err(|_| failure(error, path)))?;
     if !geteuid().is_root() {
-        if facts::is_writable(path) {
-            return Ok(());
-        }
-        return Err(not_writable(path, &found, owner));
+        return if facts::is_writable(path) { Ok(None) } else { Err(not_writable(path, &found, owner)) };
     }
     // Below, a directory of root's is a fresh bind mount, and an empty one can change its owner.
     if owner.is_root() || (found.st_uid != 0 && may_write(&found, owner)) {
-        return privileges::require(owner, &[]);
+        return privileges::require(owner, &[]).map(|()| None);
     }
     let is_empty = entries(&directory).is_ok_and(|entries| entries.is_empty());
     if found.st_uid != 0 && !is_empty {
         return Err(owned_by_another_user(path, &found, owner));
     }
     privileges::require(owner, &[Capability::CHOWN])?;
-    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-    fchown(&directory, Some(uid), Some(gid)).map_err(|error| failure(error.into(), path))?;
-    if !is_empty {
-        tracing::info!("{} belonged to root and is Prosody's now (uid {uid})", path.display());
-    }
-    Ok(())
+    Ok(Some((directory, is_empty)))
 }
 
 /// Warns about data that Prosody cannot use. It would serve without them, and say nothing.

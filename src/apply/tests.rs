@@ -746,6 +746,24 @@ fn a_failed_write_restores_the_directory() {
 }
 
 #[test]
+fn a_check_finds_what_a_start_refuses_and_changes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let directory = TestDir::new();
+    directory.write("theirs/a.dat", "");
+    chown(directory.path().join("theirs"), Some(54321), Some(54321)).unwrap();
+    directory.write("roots/a.dat", "");
+    let before = everything_in(directory.path());
+    let check = |name: &str| check_data_dir(&directory.path().join(name), &SOMEBODY);
+    assert_eq!(check("theirs").unwrap_err().status, ExitStatus::CANNOT_WRITE);
+    assert!(check("roots/a.dat").is_err(), "it is not a directory");
+    check("roots").unwrap();
+    check("missing").unwrap();
+    assert_eq!(everything_in(directory.path()), before);
+}
+
+#[test]
 fn prosody_gets_the_data_directory_from_root() {
     if !is_root() {
         return;

@@ -37,6 +37,16 @@ pub fn is_command(word: &str) -> bool {
 /// Warns about a command that needs a running server, because there is none in a new container. `prosodyctl`'s own
 /// error does not explain this.
 pub fn warn_without_server(command: &[OsString], is_13: bool) {
+    let words: Vec<&str> = command.iter().filter_map(|word| word.to_str()).collect();
+    if let [program, "start" | "restart"] = words[..] {
+        if is_prosodyctl(OsStr::new(program)) {
+            tracing::warn!(
+                "`prosodyctl {}` leaves a server in the background, and this container ends with the command: leave the \
+                 command out, and the container runs the server",
+                words[1]
+            );
+        }
+    }
     if let Some(name) = server_command(command, is_13) {
         tracing::warn!(
             "`prosodyctl {name}` asks a running server, and in this new container there is none: run it in the server's, \
@@ -45,22 +55,44 @@ pub fn warn_without_server(command: &[OsString], is_13: bool) {
     }
 }
 
-/// Refuses to import certificates for a server that does not run, where Prosody would copy the keys into the data.
+/// Refuses a `prosodyctl` command line of a new container that cannot do what it says. With `has_settings`, the
+/// configuration is rendered from settings.
 ///
 /// # Errors
 ///
-/// 1 if the command line is one of `prosodyctl cert import`.
-pub fn refuse_import(command: &[OsString]) -> Result<(), Failure> {
-    match command.split_first() {
-        Some((program, arguments))
-            if is_prosodyctl(program) && CommandLine::parse(arguments).imported().is_some() =>
-        {
-            let why = "`prosodyctl cert import` is for a running server, and in this new container there is none: a start \
-                       finds certificates by itself";
-            Err(Failure::new(ExitStatus::exited(1), anyhow!("{why}")))
-        }
-        _ => Ok(()),
+/// 1 for `cert import`, where Prosody would copy the keys into the data, and as [`require_luarocks`].
+pub fn refuse(command: &[OsString], has_settings: bool) -> Result<(), Failure> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
+    if !is_prosodyctl(program) {
+        return Ok(());
     }
+    let line = CommandLine::parse(arguments);
+    if has_settings && line.imported().is_some() {
+        let why = "`prosodyctl cert import` is for a running server, and in this new container there is none: a start finds \
+                   certificates by itself";
+        return Err(Failure::new(ExitStatus::exited(1), anyhow!("{why}")));
+    }
+    require_luarocks(&line)
+}
+
+/// # Errors
+///
+/// 1 if a command needs LuaRocks and it is not installed. `prosodyctl` itself would end with 0.
+fn require_luarocks(line: &CommandLine) -> Result<(), Failure> {
+    let name = line.command.first().and_then(|name| name.to_str()).unwrap_or_default();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !["install", "remove"].contains(&name)
+        || std::env::split_paths(&path).any(|path| path.join("luarocks").is_file())
+    {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitStatus::exited(1),
+        anyhow!(
+            "`prosodyctl {name}` needs LuaRocks, which is not in this image: install the package `luarocks` in an image of \
+             your own, or put modules into a folder of PROSODY_PLUGIN_PATHS"
+        ),
+    ))
 }
 
 fn is_prosodyctl(program: &OsStr) -> bool {
@@ -133,6 +165,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         become_user(user)?;
     }
     let line = CommandLine::parse(&arguments);
+    require_luarocks(&line)?;
     let custom = places.custom_main_file().filter(|_| Running::find(&places).is_none());
     // Guides name the usual main file, which a server with settings does not have.
     let is_other = |file: &PathBuf| file.exists() && !file.starts_with(&places.runtime_dir);

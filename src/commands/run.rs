@@ -73,9 +73,7 @@ fn exec(
     if !matches!(Running::in_directory(&ready.runtime_dir), Ok(Some(_))) {
         prosodyctl::warn_without_server(&command, ready.is_13);
     }
-    if ready.main_file.starts_with(&ready.runtime_dir) {
-        prosodyctl::refuse_import(&command)?;
-    }
+    prosodyctl::refuse(&command, ready.main_file.starts_with(&ready.runtime_dir))?;
     privileges::drop_to(&ready.user)?;
     let mut program = command.remove(0);
     if program == "prosodyctl" {

@@ -20,12 +20,14 @@ use crate::os::users::User;
 ///
 /// # Errors
 ///
-/// 78 with all errors in settings and custom files; other statuses if a check cannot run.
+/// 78 with all errors in settings and custom files; 73 or 77 for a data directory that a start refuses; other statuses if
+/// a check cannot run.
 pub fn run() -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
     let places = Places::find(&settings);
     if let Some(main_file) = places.custom_main_file() {
         let (_, user, _) = custom::check(&settings, report, &places, &main_file)?;
+        apply::check_data_dir(&places.data_dir, &user)?;
         return check_config(&user, std::env::vars_os().collect(), &main_file, &places.data_dir);
     }
 
@@ -42,6 +44,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
     let request = PlanRequest { generation: Some(directory.path.clone()), ..PlanRequest::to_apply() };
     let (facts, plan, report) = make_plan(&settings, places, report, &request, None)?;
     log_report(&report);
+    apply::check_data_dir(&facts.data_dir, &facts.identity)?;
     privileges::as_user(&user, || apply::write_to(&directory.path, &plan))??;
     let variables = environment::without_settings(&settings, &facts.custom_files.environment());
     check_config(&user, variables, &directory.path.join(MAIN_FILE), &facts.data_dir)

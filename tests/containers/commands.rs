@@ -187,3 +187,35 @@ fn the_server_is_named_in_every_way() {
         }
     }
 }
+
+/// What guides of other images tell their users to run.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn commands_that_cannot_work_here_say_what_does() {
+    let mut seen = Observations::default();
+    let answer = recipe(TRIXIE).command(["prosodyctl", "install", "mod_hello"]).run();
+    seen.that(
+        "install ends with 1",
+        answer.status == 1 && answer.stderr.contains("package `luarocks`"),
+        &answer,
+    );
+    let answer = recipe(TRIXIE).command(["prosodyctl", "start"]).run();
+    seen.that("start is not for a container", answer.stderr.contains("leave the command out"), &answer);
+    let server = recipe(TRIXIE).serve();
+    let answer = server.exec(["prosodyctl", "install", "mod_hello"]);
+    seen.that(
+        "so it does in the server's container",
+        answer.status == 1 && answer.stderr.contains("LuaRocks"),
+        &answer,
+    );
+
+    let data = Volume::new();
+    data.prepare(TRIXIE, "touch /volume/a.dat && chown -R 54321:54321 /volume && chmod 700 /volume");
+    for command in ["validate", "prosody"] {
+        let answer =
+            recipe(TRIXIE).env("PROSODY_UID", "1234").volume(&data, "/var/lib/prosody").word(command).run();
+        let is_refused = answer.status == 73 && answer.stderr.contains("belongs to uid 54321");
+        seen.that(&format!("{command} refuses another user's data"), is_refused, &answer);
+    }
+    seen.report();
+}
