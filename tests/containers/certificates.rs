@@ -734,12 +734,12 @@ fn imported_keys_are_prosodys_alone() {
 fn what_was_incomplete_at_the_start_is_looked_at_again_without_an_event() {
     let pair = Authority::new().issue(&NAMES);
     let volume = Volume::new();
-    let program =
-        "#!/bin/sh\nuntil [ -e /etc/letsencrypt/other/go ]; do sleep 0.1; done\nexec prosody \"$@\"\n";
+    // It starts no process before Prosody, because a shell blocks signals meanwhile, and so does Prosody once it serves.
+    let program = "#!/bin/sh\nread -r go </etc/letsencrypt/other/go\nexec prosody \"$@\"\n";
     let script = "cd /volume\nmkdir certs other\n".to_owned()
         + &write("certs/fullchain.pem", &pair.full_chain())
         + &write("/volume/prosody", program)
-        + "chmod 755 . prosody\n: >other/key\nln other/key certs/privkey.pem\n";
+        + "chmod 755 . prosody\n: >other/key\nln other/key certs/privkey.pem\nmkfifo -m 666 other/go\n";
     volume.prepare(TRIXIE, &script);
     let server = Recipe::new(TRIXIE)
         .env("PROSODY_DOMAIN", DOMAIN)
@@ -748,7 +748,9 @@ fn what_was_incomplete_at_the_start_is_looked_at_again_without_an_event() {
         .command([&format!("{MOUNT}/prosody"), "-F"])
         .start();
     server.wait_for_log("Serving chat.example");
-    server.root(&(write(&format!("{MOUNT}/other/key"), &pair.key) + &format!("touch {MOUNT}/other/go"))).ok();
+    server
+        .root(&(write(&format!("{MOUNT}/other/key"), &pair.key) + &format!("echo go >{MOUNT}/other/go")))
+        .ok();
     server.wait_until_it_serves();
     Wire::of(&server.name).wait_for(DOMAIN, &pair.fingerprint);
 }
