@@ -171,9 +171,10 @@ mod tests {
         let runtime = TestDir::new();
         assert!(Running::in_directory(runtime.path()).unwrap().is_none());
         runtime.write("started", "");
-        if let Ok(Some(_)) | Err(_) = Running::in_directory(runtime.path()) {
-            panic!("an empty file describes no server");
-        }
+        assert!(
+            Running::in_directory(runtime.path()).unwrap().is_none(),
+            "an empty file describes no server"
+        );
         assert!(Running::in_directory(&runtime.path().join("started")).is_err());
     }
 

@@ -551,7 +551,7 @@ fn check_disabled(closure: &Closure, wanted: &Modules, hosts: &ServedHosts, repo
         report_needs(&what, name, loaded, &[], certain, possible, report);
     }
     for host in hosts.virtual_hosts.iter().filter(|host| host.options.contains_key("modules_disabled")) {
-        let off: Vec<String> = names_in(&host.options, "modules_disabled").into_iter().collect();
+        let off = names_in(&host.options, "modules_disabled");
         let loaded = closure.loaded(|role| match role {
             Role::Enabled => true,
             Role::EnabledOn(on) => *on == host.name,
