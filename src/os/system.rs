@@ -42,7 +42,7 @@ const SET_SIZE: usize = 8;
 
 /// Forks the process, fork(2).
 pub fn fork() -> nix::Result<ForkResult> {
-    // SAFETY: this program starts no threads, so no other thread can hold a lock. (The tests fork from a thread; glibc
+    // SAFETY: the processes that call this start no threads, so no other thread can hold a lock. (The tests fork from a thread; glibc
     // keeps its allocator usable there.)
     unsafe { nix::unistd::fork() }
 }
@@ -301,7 +301,7 @@ pub fn addresses_of(host: &str) -> io::Result<BTreeSet<IpAddr>> {
     let found = (host, 0).to_socket_addrs();
     if !has_options {
         // Programs that we start have no use for it.
-        // SAFETY: No other thread runs.
+        // SAFETY: No other thread uses the environment: those of `os::process` only wait for programs.
         unsafe { std::env::remove_var(RES_OPTIONS) };
     }
     Ok(found?.map(|address| address.ip()).collect())
@@ -317,7 +317,8 @@ pub fn resolve_names_with_files_and_dns() {
         fn __nss_configure_lookup(database: *const c_char, services: *const c_char) -> c_int;
     }
     // A silent name server is asked once, for a second (resolv.conf(5)): our callers retry.
-    // SAFETY: glibc's functions (nss.h, stdlib.h), with terminated strings, which they copy. No other thread runs.
+    // SAFETY: glibc's functions (nss.h, stdlib.h), with terminated strings, which they copy. No other
+    // thread uses the environment: those of `os::process` only wait for programs.
     unsafe {
         __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr());
         libc::setenv(c"RES_OPTIONS".as_ptr(), c"timeout:1 attempts:1".as_ptr(), 0);
