@@ -240,7 +240,7 @@ impl Facts {
         let default_plugin_paths: Vec<PathBuf> =
             [config_dir.join("modules"), PathBuf::from(MODULES_ENABLED_DIR)]
                 .into_iter()
-                .filter(|path| path.is_dir())
+                .filter(|path| fs::exists(path).unwrap_or(true))
                 .collect();
         let plugin_paths: Vec<PathBuf> = match &settings.modules.plugin_paths {
             Some(paths) => paths.iter().map(|path| path.as_ref().to_owned()).collect(),

@@ -47,10 +47,13 @@ impl Store {
     ///
     /// `host` and `names` are in ASCII.
     pub fn is_usable(&self, host: &str, names: &[&str], uid: Uid, now: OffsetDateTime) -> bool {
-        self.covers(host, names, now).unwrap_or(false)
-            && self
-                .open_file(&self_signed_key(host))
-                .is_ok_and(|key| key.stat.st_size > 0 && key.stat.st_uid == uid.as_raw())
+        let look = || {
+            let key = self.open_file(&self_signed_key(host))?.stat;
+            let is_ours = key.st_size > 0 && key.st_uid == uid.as_raw();
+            Ok::<bool, Error>(is_ours && self.covers(host, names, now)?)
+        };
+        // An error that is over at once, such as too many open files, does not replace a certificate.
+        look().or_else(|_| look()).unwrap_or(false)
     }
 
     fn covers(&self, host: &str, names: &[&str], now: OffsetDateTime) -> Result<bool, Error> {
