@@ -929,7 +929,7 @@ mod tests {
 
     #[test]
     fn a_large_directory_is_searched_by_its_names() {
-        let place = TestDir::new();
+        let place = TestDir::in_memory();
         place.write("own/mod_x.lua", "");
         // Links are faster to create than files. On ext4, a file has at most 65,000.
         let file = |number: u32| place.path().join(format!("own/{number}"));

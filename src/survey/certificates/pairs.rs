@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn thousands_of_self_signed_certificates_are_read_quickly() {
-        let data = TestDir::new();
+        let data = TestDir::in_memory();
         let (store, now) = (Writer::create(data.path()).unwrap(), OffsetDateTime::now_utc());
         let hosts: Vec<String> = (0..3000).map(|number| format!("h{number}.example")).collect();
         for host in &hosts {

@@ -115,7 +115,7 @@ fn choose(directory: &TestDir, name: &str) -> Choice {
 
 /// A directory with these files.
 fn with(files: &[(&str, &str)]) -> TestDir {
-    let directory = TestDir::new();
+    let directory = TestDir::in_memory();
     for (name, content) in files {
         directory.write(name, content);
     }
@@ -797,7 +797,7 @@ fn ten_thousand_files_that_are_not_certificates() {
 
 #[test]
 fn too_many_files_are_reported() {
-    let directory = TestDir::new();
+    let directory = TestDir::in_memory();
     for number in 0..20_001 {
         fs::write(directory.path().join(number.to_string()), "").unwrap();
     }
