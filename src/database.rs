@@ -126,7 +126,7 @@ pub fn wait(
             let file = data_dir.join(&database.name);
             privileges::as_user(context.user, || can_write(&file))??;
         } else if !limit.is_zero() {
-            wait_for(database, start, limit, &mut came_up, context)?;
+            wait_for(database, start, limit, REFUSAL_LIMIT, &mut came_up, context)?;
         }
     }
     Ok(())
@@ -137,6 +137,7 @@ fn wait_for(
     database: &Database,
     start: Instant,
     limit: Duration,
+    refusal_limit: Duration,
     came_up: &mut Option<Instant>,
     context: &LoginContext,
 ) -> Result<(), Failure> {
@@ -171,7 +172,7 @@ fn wait_for(
             }
             Answer::Unusable(why) => return unusable(why),
             Answer::Refused(why) => {
-                let is_new = came_up.is_some_and(|time| time.elapsed() < REFUSAL_LIMIT);
+                let is_new = came_up.is_some_and(|time| time.elapsed() < refusal_limit);
                 if !is_new || left() <= pause {
                     return unusable(why);
                 }

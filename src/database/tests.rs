@@ -71,6 +71,16 @@ fn database(driver: DbDriver, port: u16) -> Database {
 
 /// Waits for a database, with a shell script in place of Lua. Returns the error and how long it took.
 fn wait_with(lua: &str, database: &Database, limit: Duration) -> (Result<(), Failure>, Duration) {
+    wait_with_refusals(lua, database, limit, REFUSAL_LIMIT)
+}
+
+/// As [`wait_with`], with another limit for refused logins.
+fn wait_with_refusals(
+    lua: &str,
+    database: &Database,
+    limit: Duration,
+    refusal_limit: Duration,
+) -> (Result<(), Failure>, Duration) {
     let place = TestDir::new();
     let path = place.path().join("lua");
     // Written by another process: a program that is open for writing in this one cannot be run (ETXTBSY).
@@ -92,7 +102,7 @@ fn wait_with(lua: &str, database: &Database, limit: Duration) -> (Result<(), Fai
     let environment = [("PATH".into(), std::env::var_os("PATH").unwrap())];
     let context = LoginContext { prosody: &prosody, user: &user, environment: &environment };
     let start = Instant::now();
-    let result = wait_for(database, start, limit, &mut None, &context);
+    let result = wait_for(database, start, limit, refusal_limit, &mut None, &context);
     (result, start.elapsed())
 }
 
@@ -207,18 +217,23 @@ fn no_server_holds_a_start_beyond_the_limit() {
     .0;
     let silent = serve(|_, _| {}).0;
     let greeting = serve(|_, connection| connection.write_all(GREETING).unwrap()).0;
-    for (what, driver, port, lua) in [
+    let cases = [
         ("notices", DbDriver::PostgreSql, endless, "exec sleep 1000"),
         ("a driver that drips", DbDriver::PostgreSql, endless, "while printf x; do sleep 0.1; done"),
         ("drips", DbDriver::MySql, dripping, "exec sleep 1000"),
         ("silence", DbDriver::PostgreSql, silent, "exec sleep 1000"),
         ("silence", DbDriver::MySql, silent, "exec sleep 1000"),
         ("a greeting", DbDriver::MySql, greeting, "exec sleep 1000"),
-    ] {
-        let (status, message, took) = fails(lua, &database(driver, port), 1);
-        assert!([69, 78].contains(&status), "{what}: {message}");
-        assert!(took < Duration::from_secs(3), "{what}: {took:?}: {message}");
-    }
+    ];
+    thread::scope(|scope| {
+        for (what, driver, port, lua) in cases {
+            scope.spawn(move || {
+                let (status, message, took) = fails(lua, &database(driver, port), 1);
+                assert!([69, 78].contains(&status), "{what}: {message}");
+                assert!(took < Duration::from_secs(3), "{what}: {took:?}: {message}");
+            });
+        }
+    });
 }
 
 #[test]
@@ -273,14 +288,15 @@ fn a_role_that_is_made_a_moment_after_the_server_came_up_is_waited_for() {
 #[test]
 fn a_role_that_is_never_made_ends_the_start() {
     let place = TestDir::new();
-    let (port, lua) = with_a_late_role(&place, usize::MAX);
-    let database = database(DbDriver::PostgreSql, port);
-    // With what the wait leaves of the ten seconds, and after them.
-    for (limit, least, most) in [(2, 0, 2), (60, 10, 20)] {
-        let (port, lua) = if limit == 2 { (port, lua.clone()) } else { with_a_late_role(&place, usize::MAX) };
-        let (status, message, took) = fails(&lua, &Database { port: Some(port), ..database.clone() }, limit);
-        assert_eq!(status, 78, "{message}");
-        assert!(message.contains("the server refused the login"), "{message}");
+    // With what the wait leaves of the limit for refusals, and after it.
+    for (limit, refusal_limit, least, most) in [(2, 60, 0, 2), (60, 2, 2, 12)] {
+        let (port, lua) = with_a_late_role(&place, usize::MAX);
+        let database = database(DbDriver::PostgreSql, port);
+        let [limit, refusal_limit] = [limit, refusal_limit].map(Duration::from_secs);
+        let (result, took) = wait_with_refusals(&lua, &database, limit, refusal_limit);
+        let failure = result.unwrap_err();
+        assert_eq!(failure.status.code(), 78, "{failure}");
+        assert!(failure.to_string().contains("the server refused the login"), "{failure}");
         assert!((least..=most).contains(&took.as_secs()), "{took:?}");
     }
 }
