@@ -452,12 +452,12 @@ fn a_missing_dependency_is_an_error_or_a_warning_if_conditional() {
     assert_eq!(both.errors().len(), 1);
 }
 
-/// Fails if `work` takes 10 s of the processor's time or more.
+/// Fails if `work` takes 5 s of the processor's time or more.
 fn in_time<T>(work: impl FnOnce() -> T) -> T {
     let used = || getrusage(UsageWho::RUSAGE_THREAD).unwrap().user_time().tv_sec();
     let before = used();
     let result = work();
-    assert!(used() - before < 10, "{} s", used() - before);
+    assert!(used() - before < 5, "{} s", used() - before);
     result
 }
 
@@ -468,27 +468,27 @@ fn any_number_of_needs_and_of_unknown_names_is_reported_in_time() {
         .with_modules(&[("one", "/modules/mod_one.lua", &source)]);
     assert_eq!(in_time(|| input.errors()).len(), 8_000);
 
-    let names: Vec<String> = (0..100_000).map(|number| format!("mod_muk_{number}")).collect();
+    let names: Vec<String> = (0..40_000).map(|number| format!("mod_muk_{number}")).collect();
     let names = names.join(",");
     let environment = [("PROSODY_MODULES_ENABLED", &*names), ("PROSODY_MODULES_DISABLED", &*names)];
     let mut input = Input::new(&environment).with_modules(&[]);
     input.findings.modules.names = (0..50).map(|number| format!("muc_{number}")).collect();
     let errors = in_time(|| input.errors());
-    assert_eq!(errors.len(), 100_000);
+    assert_eq!(errors.len(), 40_000);
     let hints = errors.iter().filter(|error| error.contains("did you mean")).count();
     assert_eq!(hints, crate::text::MOST_HINTS);
 
-    let rooms: String = (0..100_000).map(|number| format!("muc_{number},")).collect();
+    let rooms: String = (0..40_000).map(|number| format!("muc_{number},")).collect();
     let environment = [("PROSODY_DOMAIN", "a.example"), ("PROSODY_MODULES_ENABLED", &*rooms)];
     let input = Input::new(&environment).with_modules(&[]);
-    assert_eq!(in_time(|| input.errors()).len(), 100_000);
+    assert_eq!(in_time(|| input.errors()).len(), 40_000);
 
-    let variables: Vec<String> = (0..40_000).map(|number| format!("PROSODY_DOMIAN_{number}")).collect();
+    let variables: Vec<String> = (0..20_000).map(|number| format!("PROSODY_DOMIAN_{number}")).collect();
     let variables: Vec<_> = variables.iter().map(|name| (name.as_str(), "x")).collect();
     let warnings = in_time(|| Input::new(&variables).warnings());
     assert_eq!(
         warnings.iter().filter(|warning| warning.contains("there is no such setting")).count(),
-        40_000
+        20_000
     );
 }
 
