@@ -1,6 +1,7 @@
 //! The Docker command line, as far as these tests need it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -73,7 +74,7 @@ impl From<Output> for Answer {
 pub fn docker<I, S>(arguments: I) -> Answer
 where
     I: IntoIterator<Item = S>,
-    S: AsRef<std::ffi::OsStr>,
+    S: AsRef<OsStr>,
 {
     Command::new("docker")
         .args(arguments)
@@ -81,6 +82,11 @@ where
         .output()
         .unwrap_or_else(|error| panic!("docker cannot be run ({error}): these tests need Docker"))
         .into()
+}
+
+/// Runs a shell line of the host with these arguments, from `$0` on.
+fn shell(script: &str, arguments: [&OsStr; 3]) -> Answer {
+    Command::new("sh").args(["-c", script]).args(arguments).output().unwrap().into()
 }
 
 /// Fails with a sentence where the engine does not answer or the image is not there.
@@ -358,11 +364,19 @@ impl Container {
         Answer::from(child.wait_with_output().unwrap()).ok();
     }
 
-    /// Copies a directory of the host into the container.
+    /// Copies what is in a directory of the host into one of the container, which runs. It may be on a tmpfs, where
+    /// `docker cp` finds nothing.
     #[track_caller]
     pub fn put_directory(&self, from: &Path, to: &str) {
-        let source = format!("{}/.", from.display());
-        docker(["cp", &source, &format!("{}:{to}", self.name)]).ok();
+        let script = r#"tar -C "$0" --owner 0 --group 0 -c . | docker exec -i "$1" tar -C "$2" -x"#;
+        shell(script, [from.as_os_str(), self.name.as_ref(), to.as_ref()]).ok();
+    }
+
+    /// Copies what is in a directory of the container into one of the host, as [`Container::put_directory`] does.
+    #[track_caller]
+    pub fn get_directory(&self, from: &str, to: &Path) {
+        let script = r#"docker exec "$1" tar -C "$0" -c . | tar -C "$2" -x"#;
+        shell(script, [from.as_ref(), self.name.as_ref(), to.as_os_str()]).ok();
     }
 
     /// Runs a command in the container, as its user.
