@@ -20,7 +20,7 @@ NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 RUN_TESTS := $(if $(NEXTEST),cargo nextest run --locked --no-fail-fast,cargo test --locked --no-fail-fast)
 RUN_CONTAINER_TESTS := $(if $(NEXTEST),cargo nextest run --locked --test containers --run-ignored only --profile containers \
 	--no-fail-fast,cargo test --locked --no-fail-fast --test containers -- --ignored)
-JUNIT := $(or $(CARGO_TARGET_DIR),target)/nextest/containers/junit.xml
+JUNIT := target/nextest/containers/junit.xml
 
 .PHONY: help
 help: ## list the targets
