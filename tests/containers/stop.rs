@@ -7,7 +7,9 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::docker::{Container, Network, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually, session};
+use crate::docker::{
+    Container, Network, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually, is_all_wanted, session,
+};
 
 const DOMAIN: &str = "chat.example";
 
@@ -76,7 +78,8 @@ impl Server {
         };
         let container = recipe().on(&network, &[DOMAIN]).create();
         // At the same places, so that absolute links lead to the same files.
-        let watcher = recipe().with(["--entrypoint", "sleep"]).command(["infinity"]).start();
+        let watcher =
+            recipe().with(["--network", "none", "--entrypoint", "sleep"]).command(["infinity"]).start();
         Server { container, watcher, network, _volumes: volumes }
     }
 
@@ -155,15 +158,18 @@ impl Server {
     }
 }
 
-/// 50 times: start, wait for a random time, stop. Every other start is a first one; the ones between have to get along
-/// with what the start before them left.
+/// 40 times, or 200: start, wait for a random time, stop. Every other start is a first one; the ones between have to get
+/// along with what the start before them left.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
 fn stops_at_random_moments() {
+    let rounds = if is_all_wanted() { 200 } else { 40 };
     let server = Server::new();
     let mut random = Random::new();
     let seed = random.seed;
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     let mut nothing_yet = 0;
-    for round in 0..50 {
+    for round in 0..rounds {
         if round % 2 == 0 {
             server.watcher.root(FORGET).ok();
         }
@@ -190,31 +196,7 @@ fn stops_at_random_moments() {
             "STOP_SEED={seed}: stopped after {wait} ms, what was in force was not the whole configuration"
         );
     }
-    println!("{nothing_yet} of 50 stops came before there was a configuration");
-}
-
-#[test]
-#[ignore = "needs Docker and the images: make test"]
-fn stops_at_random_moments_1() {
-    stops_at_random_moments();
-}
-
-#[test]
-#[ignore = "needs Docker and the images: make test"]
-fn stops_at_random_moments_2() {
-    stops_at_random_moments();
-}
-
-#[test]
-#[ignore = "needs Docker and the images: make test"]
-fn stops_at_random_moments_3() {
-    stops_at_random_moments();
-}
-
-#[test]
-#[ignore = "needs Docker and the images: make test"]
-fn stops_at_random_moments_4() {
-    stops_at_random_moments();
+    println!("{nothing_yet} of {rounds} stops came before there was a configuration");
 }
 
 /// SIGTERM within the milliseconds that a configuration takes, which `docker stop` seldom meets: 200 starts beside
@@ -265,7 +247,7 @@ fn stops_during_a_reload() {
     let server = Server::new();
     let mut random = Random::new();
     let seed = random.seed;
-    for round in 0..20 {
+    for round in 0..if is_all_wanted() { 20 } else { 8 } {
         server.start();
         server.container.wait_until_it_serves();
         let before = server.look().unwrap();
