@@ -1,6 +1,6 @@
 //! Bad input that takes a container to give.
 
-use crate::docker::{BOOKWORM, Observations, Recipe, TRIXIE};
+use crate::docker::{Observations, Recipe, TRIXIE, images};
 
 /// Nothing is written and nothing is started, and one run says all of it.
 #[test]
@@ -136,7 +136,7 @@ fn a_template_with_a_mistake_is_named_with_its_line() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn what_is_wrong_with_a_configuration_of_ones_own_is_said() {
-    for image in [TRIXIE, BOOKWORM] {
+    for &image in images() {
         for (script, status, said) in [
             ("ln -s /nowhere/x prosody.cfg.lua", 78, "prosody.cfg.lua: it is a link to nothing"),
             ("mkdir prosody.cfg.lua", 78, "prosody.cfg.lua: it is a directory, which Docker makes"),
@@ -162,7 +162,7 @@ fn what_is_wrong_with_a_configuration_of_ones_own_is_said() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn only_the_files_of_a_folder_that_are_meant_are_read() {
-    for image in [TRIXIE, BOOKWORM] {
+    for &image in images() {
         let input = crate::docker::Volume::new();
         input.prepare(
             image,

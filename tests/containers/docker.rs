@@ -29,6 +29,11 @@ pub fn is_all_wanted() -> bool {
     std::env::var_os("TEST_ALL").is_some()
 }
 
+/// The images where Prosody's version makes no difference: both only if every combination is wanted.
+pub fn images() -> &'static [&'static str] {
+    if is_all_wanted() { &[TRIXIE, BOOKWORM] } else { &[TRIXIE] }
+}
+
 /// A name that no other test, and no other run, has.
 pub fn unique(kind: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::docker::{BOOKWORM, Container, Observations, Recipe, TRIXIE, docker, require};
+use crate::docker::{BOOKWORM, Container, Observations, Recipe, TRIXIE, docker, images, require};
 
 /// A container of the image that does nothing.
 fn idle(image: &str) -> Container {
@@ -142,7 +142,16 @@ fn the_image_of_0_12_is_as_described() {
 
 /// No authority of the build host has come in: the bundle is the one that Debian's package makes
 /// in a clean container of the same suite.
-fn the_certificate_authorities_are_debians(image: &str, base: &str) {
+#[test]
+#[ignore = "needs Docker, the images and Debian's package archive: make test"]
+fn the_certificate_authorities_are_debians() {
+    for image in images() {
+        let base = if *image == TRIXIE { "debian:trixie-slim" } else { "debian:bookworm-slim" };
+        certificate_authorities_are_those_of(base, image);
+    }
+}
+
+fn certificate_authorities_are_those_of(base: &str, image: &str) {
     const BUNDLE: &str =
         "sha256sum </etc/ssl/certs/ca-certificates.crt; ls -A /usr/local/share/ca-certificates";
     require(base);
@@ -158,16 +167,4 @@ fn the_certificate_authorities_are_debians(image: &str, base: &str) {
         .run()
         .ok();
     assert_eq!(printed(&idle(image), BUNDLE), clean);
-}
-
-#[test]
-#[ignore = "needs Docker, the images and Debian's package archive: make test"]
-fn the_certificate_authorities_of_13_0_are_debians() {
-    the_certificate_authorities_are_debians(TRIXIE, "debian:trixie-slim");
-}
-
-#[test]
-#[ignore = "needs Docker, the images and Debian's package archive: make test"]
-fn the_certificate_authorities_of_0_12_are_debians() {
-    the_certificate_authorities_are_debians(BOOKWORM, "debian:bookworm-slim");
 }

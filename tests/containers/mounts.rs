@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 use crate::docker::{
-    BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually, prepare, unique,
+    BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually, images, prepare,
+    unique,
 };
 
 const DOMAIN: &str = "chat.example";
@@ -166,7 +167,7 @@ fn nothing_is_mounted() {
 #[ignore = "needs Docker and the images: make test"]
 fn all_of_the_configuration_directory_is_empty() {
     let mut seen = Observations::default();
-    for image in [TRIXIE, BOOKWORM] {
+    for &image in images() {
         let folder = Folder::new();
         let server = mounted(Recipe::new(image), folder.at("", "/etc/prosody")).env("PROSODY_DOMAIN", DOMAIN);
         observe_prosodyctl(&mut seen, image, &server.serve(), &[DOMAIN]);
@@ -178,7 +179,7 @@ fn all_of_the_configuration_directory_is_empty() {
 #[ignore = "needs Docker and the images: make test"]
 fn all_of_the_configuration_directory_has_no_main_file() {
     let mut seen = Observations::default();
-    for image in [TRIXIE, BOOKWORM] {
+    for &image in images() {
         let folder = Folder::etc();
         let server = mounted(Recipe::new(image), folder.at("", "/etc/prosody"))
             .env("PROSODY_VIRTUAL_HOSTS", DOMAIN)
@@ -208,7 +209,7 @@ fn all_of_the_configuration_directory_has_a_main_file() {
 #[ignore = "needs Docker and the images: make test"]
 fn the_main_file_alone_is_mounted() {
     let mut seen = Observations::default();
-    for image in [TRIXIE, BOOKWORM] {
+    for &image in images() {
         let folder = Folder::new();
         let main = MAIN.replace(", \"of_modules\"", "");
         // Folders that are not there are an error to 0.12's and 13.0's `Include`.
@@ -224,7 +225,7 @@ fn the_main_file_alone_is_mounted() {
 #[ignore = "needs Docker and the images: make test"]
 fn each_folder_of_the_configuration_directory_is_mounted_alone() {
     let mut seen = Observations::default();
-    for image in [TRIXIE, BOOKWORM] {
+    for &image in images() {
         let folder = Folder::etc();
         folder.module("enabled/mod_of_enabled.lua");
         let mut server = Recipe::new(image)
@@ -245,7 +246,7 @@ fn each_folder_of_the_configuration_directory_is_mounted_alone() {
 #[ignore = "needs Docker and the images: make test"]
 fn modules_are_mounted_elsewhere_and_with_the_data() {
     let mut seen = Observations::default();
-    for image in [TRIXIE, BOOKWORM] {
+    for &image in images() {
         let folder = Folder::new();
         folder.module("mod_of_folder.lua");
         let data = Volume::new();
@@ -284,7 +285,7 @@ fn log_files_are_written_where_a_folder_is_mounted_for_them() {
     folder.write("fragment/conf.d/log.cfg.lua", LOG);
 
     let mut seen = Observations::default();
-    for image in [TRIXIE, BOOKWORM] {
+    for &image in images() {
         for (configuration, owner) in [("main", "0:0"), ("fragment", "4321:4322")] {
             let what = format!("{image}, {configuration}, an empty folder of {owner}");
             let volumes = [Volume::new(), Volume::new()];
@@ -394,7 +395,7 @@ const PID_FILE: &str = "pidfile = \"/var/run/prosody/prosody.pid\"\n";
 fn debians_pidfile_has_a_place() {
     let main = format!("{PID_FILE}log = {{ info = \"*console\" }}\nVirtualHost \"{DOMAIN}\"\n");
     let mut seen = Observations::default();
-    for image in [TRIXIE, BOOKWORM] {
+    for &image in images() {
         for arguments in [&[][..], &["--tmpfs", "/run"], &["--user", "999:999"]] {
             let recipe = || {
                 let recipe = Recipe::new(image).env("PROSODY_DOMAIN", DOMAIN);

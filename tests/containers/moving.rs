@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use crate::docker::{
     Answer, BOOKWORM, CLIENT, Container, Network, Observations, Recipe, TRIXIE, Volume, client, docker,
-    require, unique, wait_until_it_serves,
+    images, require, unique, wait_until_it_serves,
 };
 
 const IMAGES: [&str; 2] = [TRIXIE, BOOKWORM];
@@ -94,7 +94,7 @@ fn certificate_of(server: &str, host: &str) -> String {
 #[ignore = "needs Docker and the images: make test"]
 fn opusvls_modules_are_available_enabled_and_disabled() {
     let mut seen = Observations::default();
-    for image in IMAGES {
+    for &image in images() {
         // Not all of the community's modules are in the image.
         let example = "docker run -e PROSODY_MODULES_AVAILABLE='lastlog firewall swedishchef' opusvl/prosody";
         let refused = readme(example, image, &[]).run();
@@ -169,7 +169,7 @@ fn variables_of_opusvls_older_versions_are_named() {
 fn opusvls_storage_is_in_the_database_that_it_names() {
     const PASSWORD: (&str, &str) = ("/run/database-password", "pa\"ss");
     let mut seen = Observations::default();
-    for image in IMAGES {
+    for &image in images() {
         let network = Network::new();
         let database = Recipe::new("prosody-entrypoint-test-postgresql:15")
             .env("POSTGRES_PASSWORD_FILE", PASSWORD.0)
@@ -216,7 +216,7 @@ fn opusvls_storage_is_in_the_database_that_it_names() {
 #[ignore = "needs Docker and the images: make test"]
 fn opusvls_own_templates_are_no_configuration() {
     let mut seen = Observations::default();
-    for image in IMAGES {
+    for &image in images() {
         let server = Recipe::new(image)
             .file(
                 "/etc/prosody/conf.d/modules.cfg.lua",
@@ -256,7 +256,7 @@ fn opusvls_own_templates_are_no_configuration() {
 #[ignore = "needs Docker and the images: make test"]
 fn the_official_images_first_example_is_a_server() {
     let mut seen = Observations::default();
-    for image in IMAGES {
+    for &image in images() {
         let example = "docker run -d --name prosody -p 5222:5222 prosody/prosody";
         let server = readme(example, image, &[]).serve();
         server.register_accounts("localhost");
@@ -283,7 +283,7 @@ fn romeo_keeps_the_password_that_he_was_given_first() {
    prosody/prosody:0.12";
     const DOMAIN: &str = "shakespeare.lit";
     let mut seen = Observations::default();
-    for image in IMAGES {
+    for &image in images() {
         let network = Network::new();
         let folders = [(); 3].map(|()| Volume::new());
         let folders = [&folders[0], &folders[1], &folders[2]];
@@ -336,7 +336,7 @@ fn romeo_keeps_the_password_that_he_was_given_first() {
 #[ignore = "needs Docker and the images: make test"]
 fn modules_in_the_folder_that_the_official_readme_suggests_are_found() {
     let mut seen = Observations::default();
-    for image in IMAGES {
+    for &image in images() {
         let folder = Volume::new();
         folder.prepare(image, &empty_modules("of_mine"));
         let server = Recipe::new(image)
@@ -514,7 +514,7 @@ fn volumes_of_etherfoundrys_image_are_taken_over() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn an_empty_volume_for_the_configuration_is_no_error() {
-    for image in IMAGES {
+    for &image in images() {
         let etc = Volume::new();
         let server = Recipe::new(image).volume(&etc, "/etc/prosody").serve();
         assert!(server.logs().contains("Serving localhost"), "{image}: {}", server.logs());
@@ -601,7 +601,7 @@ fn sarasmiseths_compose_file_needs_other_paths_or_two_variables() {
     let (certs, data) = ("/usr/local/etc/prosody/certs", "/usr/local/var/lib/prosody");
     let told = [("PROSODY_CERTIFICATES", certs), ("PROSODY_DATA_DIR", data)];
     let mut seen = Observations::default();
-    for image in IMAGES {
+    for &image in images() {
         for (what, compose) in [
             ("other paths", Compose::new(image, "/etc/prosody/certs", "/var/lib/prosody", &[])),
             ("two variables", Compose::new(image, certs, data, &told)),
@@ -725,7 +725,7 @@ Component "conference.chat.example" "muc"
 fn what_sarasmiseths_image_does_by_itself_is_asked_for_here() {
     const DOMAIN: &str = "domain.tld";
     let mut seen = Observations::default();
-    for image in IMAGES {
+    for &image in images() {
         let rendered =
             |recipe: Recipe| recipe.env("DOMAIN", DOMAIN).command(["render", "--dry-run"]).run().ok();
         let asked = rendered(

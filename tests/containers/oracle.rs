@@ -167,7 +167,10 @@ impl Oracle {
     fn new(image: &str, test: &str) -> Self {
         require(image);
         let container = Recipe::new(image)
-            .with(["--entrypoint", "sleep", "--hostname", "oracle", "--tmpfs", "/cases:mode=755"])
+            .with([
+                "--entrypoint", "sleep", "--hostname", "oracle", "--network", "none", "--tmpfs",
+                "/cases:mode=755",
+            ])
             .command(["infinity"])
             .start();
         let host_directory =

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::docker::{
-    Answer, BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually,
+    Answer, BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually, images,
 };
 
 const DOMAIN: &str = "chat.example";
@@ -593,7 +593,7 @@ fn a_configuration_of_the_users_own_is_reloaded_untouched() {
              admin_socket = \"/run/prosody/own.sock\"\nVirtualHost \"own.example\"\n"
         )
     };
-    for image in [TRIXIE, BOOKWORM] {
+    for &image in images() {
         let server = Recipe::new(image).file("/etc/prosody/prosody.cfg.lua", own("info")).start();
         server.wait_for_log("Activated service 'c2s'");
         server.put("/etc/prosody/prosody.cfg.lua", own("debug").as_bytes());

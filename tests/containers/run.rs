@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::docker::{
     BOOKWORM, CLIENT, Container, Network, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually,
-    require, serves_or_ends, session,
+    images, require, serves_or_ends, session,
 };
 
 /// Text that no log, no rendered listing and no environment may show.
@@ -568,7 +568,7 @@ fn our_log_has_the_level_that_was_asked_for() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn validate_says_what_prosodys_own_loader_says() {
-    for image in [TRIXIE, BOOKWORM] {
+    for &image in images() {
         let recipe = || Recipe::new(image).env("PROSODY_DOMAIN", "chat.example").command(["validate"]);
         let right = recipe().run();
         assert_eq!(right.status, 0, "{}", right.all());

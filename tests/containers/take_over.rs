@@ -4,8 +4,8 @@
 //! comes to, and that image's user.
 
 use crate::docker::{
-    Answer, BOOKWORM, CLIENT, Container, Network, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker,
-    eventually, unique,
+    Answer, BOOKWORM, CLIENT, Container, Network, Observations, PATIENCE, Recipe, Volume, docker, eventually,
+    images, unique,
 };
 
 const DOMAIN: &str = "chat.example";
@@ -173,15 +173,15 @@ impl Deployment {
     }
 }
 
-/// What Prosody 0.12 has written without us is there with us, on 0.12 and on 13.0, and the files belong to whom they did. A
-/// database goes from the one to the other.
+/// What Prosody 0.12 has written without us is there with us, and the files belong to whom they did. Where all is wanted, a
+/// database goes from 0.12 to 13.0.
 #[track_caller]
 fn is_taken_over(deployment: &Deployment, path: &str) {
     let text = unique("message");
     let link = deployment.write(&text);
     let mut seen = Observations::default();
     seen.that("the link is as that image has it", link.contains(path), &link);
-    for image in [BOOKWORM, TRIXIE] {
+    for image in images().iter().rev() {
         let data = deployment.copy_of_data();
         let server = deployment.take_over(image, &data);
         let found = deployment.client(&["read", DOMAIN, &text, &link]);

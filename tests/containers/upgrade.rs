@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::docker::{Answer, BOOKWORM, Container, Network, Recipe, TRIXIE, Volume, docker, session, unique};
+use crate::docker::{
+    Answer, BOOKWORM, Container, Network, Recipe, TRIXIE, Volume, docker, is_all_wanted, session, unique,
+};
 
 const DOMAIN: &str = "chat.example";
 
@@ -181,7 +183,8 @@ fn old_tables_are_upgraded_as_the_log_says(image: &str) {
     deployment.write(&text);
     says_nothing_of_tables(&server);
 
-    for (old, in_server) in OLD.into_iter().zip([true, true, false]) {
+    let count = if image == TRIXIE || is_all_wanted() { OLD.len() } else { 1 };
+    for (old, in_server) in OLD.into_iter().zip([true, true, false]).take(count) {
         stop(server);
         deployment.mariadb_client(old);
         server = deployment.serve(image);
