@@ -480,7 +480,7 @@ fn many_hosts(count: usize) -> String {
 #[ignore = "needs Docker and the images: make test"]
 fn a_hangup_at_the_start_does_no_harm() {
     for image in [TRIXIE, BOOKWORM] {
-        let server = Recipe::new(image).env("PROSODY_VIRTUAL_HOSTS", &many_hosts(20)).start();
+        let server = Recipe::new(image).env("PROSODY_VIRTUAL_HOSTS", &many_hosts(10)).start();
         // Until it has executed our binary, the engine's own process can be killed by the signal.
         eventually("PID 1", PATIENCE, || match docker(["top", &server.name]).stdout {
             processes if processes.contains("prosody") => Ok(()),
