@@ -463,16 +463,15 @@ fn may_write(directory: &FileStat, user: &User) -> bool {
 
 /// Makes the planned self-signed certificates. Call it as Prosody's user.
 fn make_certificates(plan: &Plan, data_dir: &Path) -> anyhow::Result<()> {
-    if plan.certificates.is_empty() {
+    if plan.self_signed.is_empty() {
         return Ok(());
     }
     let writer = Writer::create(data_dir)?;
     let now = OffsetDateTime::now_utc();
-    for request in &plan.certificates {
-        let names: Vec<&str> = request.names.iter().map(String::as_str).collect();
-        let pair = self_signed::make(&names, now)
-            .with_context(|| format!("making a certificate for {}", request.host))?;
-        writer.write(&request.host, &pair)?;
+    for request in &plan.self_signed {
+        let pair = self_signed::make(&request.names, now)
+            .with_context(|| format!("making a certificate for {}", request.host_ascii))?;
+        writer.write(&request.host_ascii, &pair)?;
     }
     Ok(())
 }

@@ -218,7 +218,7 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     let (facts, mut plan, report) = make_plan(&settings, places, report, &request, scanned)?;
     if is_server {
         log_report(&report);
-        plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
+        plan.certificates.lines.iter().for_each(|line| tracing::info!("{line}"));
     }
     for problem in watch_problems {
         tracing::warn!("{problem}");
@@ -242,7 +242,7 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
         apply::warn_about_data(&facts.data_dir, &facts.identity)?;
-        if let Some(Ok(watch)) = watch.filter(|_| is_watched && !plan.decision.found.unsettled.is_empty()) {
+        if let Some(Ok(watch)) = watch.filter(|_| is_watched && !plan.certificates.found.pending.is_empty()) {
             // The next file is an event, and causes another look at certificates that could not be read.
             watch.remind(&facts.runtime_dir);
         }

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use self::certificates::{CertificatePlan, SelfSignedRequest};
+use self::certificates::CertificatePlan;
 use self::modules::Module;
 use self::render::Renderer;
 pub use self::state::{Changes, State, add_warning, with_certificates};
@@ -33,6 +33,7 @@ use crate::report::Report;
 use crate::settings::types;
 use crate::survey::Findings;
 use crate::survey::certificates::Pair;
+use crate::survey::certificates::assign::SelfSigned;
 
 /// A file to write, with mode 0640. It belongs to root and Prosody's group, or to Prosody's user if we are not root.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -94,10 +95,11 @@ pub struct Plan {
     /// The certificates to copy.
     pub imports: Vec<Import>,
     /// The self-signed certificates to make in the data directory.
-    pub certificates: Vec<SelfSignedRequest>,
+    #[serde(rename = "certificates")]
+    pub self_signed: Vec<SelfSigned>,
     /// The certificate of each host.
     #[serde(skip)]
-    pub decision: CertificatePlan,
+    pub certificates: CertificatePlan,
     /// The virtual hosts, without those in custom files.
     pub virtual_hosts: Vec<String>,
     /// The databases in use.
@@ -134,7 +136,7 @@ pub fn make(
 ) -> Plan {
     let Intent { mut hosts, mut options, written, modules, certificates, accounts, databases, debug_log } =
         intent;
-    let decision = certificates::decide(&certificates, findings.certificates, now, report);
+    let certificates = certificates::decide(&certificates, findings.certificates, now, report);
     let (enabled, requests) = modules::place(&modules, &findings.modules, &mut hosts, report);
     if written.get(ENABLED).is_none() {
         options.insert(ENABLED.to_owned(), enabled.into());
@@ -149,20 +151,21 @@ pub fn make(
         let linked = generation.join(MODULES_DIR).to_string_lossy().into_owned();
         add(&mut options, "plugin_paths", linked);
     }
-    set_certificate_options(facts, generation, &hosts, &decision, &written, &mut options);
+    set_certificate_options(facts, generation, &hosts, &certificates, &written, &mut options);
 
-    let certificates_of = decision.files(generation);
+    let certificates_of = certificates.files(generation);
     let render = Renderer::new(facts, &hosts, &certificates_of, &options, &written, secrets, report);
     let mut files = render.all(facts, generation, report);
     files.extend(accounts_module);
     files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts, &facts.custom_files)));
 
     warn_about_databases(facts, &databases, debug_log.as_deref(), report);
-    let state = state::describe(facts, &hosts, &decision, &state_options, &files, &resolution.fingerprints);
+    let state =
+        state::describe(facts, &hosts, &certificates, &state_options, &files, &resolution.fingerprints);
     let mut links = links(facts, &files);
     links.extend(resolution.links);
     let mut imports = Vec::new();
-    for (pair, names) in decision.imports() {
+    for (pair, names) in certificates.imports() {
         let mut names = names.into_iter();
         let Some(first) = names.next() else { continue };
         // Other names of the same certificate are links beside it.
@@ -179,9 +182,9 @@ pub fn make(
         generation: generation.to_owned(),
         links,
         files,
-        certificates: decision.requests(),
+        self_signed: certificates.found.self_signed.iter().filter(|own| !own.is_usable).cloned().collect(),
         imports,
-        decision,
+        certificates,
         databases,
         accounts,
         virtual_hosts: hosts.virtual_hosts.into_iter().map(|host| host.name).collect(),
@@ -246,7 +249,7 @@ fn set_certificate_options(
     facts: &Facts,
     generation: &Path,
     hosts: &ServedHosts,
-    decision: &CertificatePlan,
+    certificates: &CertificatePlan,
     written: &types::CustomOptions,
     options: &mut Options,
 ) {
@@ -260,10 +263,10 @@ fn set_certificate_options(
     let current = facts.runtime_dir.join(CURRENT);
     let directory = if is_in_force { &current } else { generation };
     set("certificates", value(&directory.join(CERTIFICATES_DIR)));
-    let files = decision.files(generation);
+    let files = certificates.files(generation);
     let own = |host| hosts.own_certificates().find(|(name, _)| *name == host).map(|(_, value)| value.clone());
     let file = |host| files.get(host).map(|file| value(file)).or_else(|| own(host));
-    if let Some(file) = decision.default_host().and_then(file) {
+    if let Some(file) = certificates.default_host().and_then(file) {
         for service in ["https", "c2s_direct_tls", "s2s_direct_tls"] {
             set(&format!("{service}_certificate"), file.clone());
         }

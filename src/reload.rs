@@ -27,10 +27,9 @@ use crate::log;
 use crate::os::directory;
 use crate::os::trusted_file;
 use crate::os::watch::Watch;
-use crate::plan::certificates::SelfSignedRequest;
 use crate::plan::{self, Changes, Plan, State};
 use crate::settings::Settings;
-use crate::survey::certificates::assign::{CertificateOrigin, Served};
+use crate::survey::certificates::assign::{CertificateOrigin, SelfSigned, Served};
 use crate::text::several;
 
 /// The time limit for Prosody's start, until it handles SIGHUP. With many hosts, a start is slow.
@@ -147,7 +146,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         settings_report = read_settings().1;
     };
     if cause == Cause::FilesChanged
-        && plan.certificates.is_empty()
+        && plan.self_signed.is_empty()
         && !last.has_other_certificates(&State::parse(&plan.state))
     {
         return Ok(false);
@@ -174,7 +173,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     }
     let rendered = rendered_differences(&before, &plan);
     let files = last.changed_files(&new);
-    let has_certificates = !plan.certificates.is_empty() || last.has_other_certificates(&new);
+    let has_certificates = !plan.self_signed.is_empty() || last.has_other_certificates(&new);
     if has_certificates || !rendered.is_empty() || !files.is_empty() {
         for warning in report.warnings().filter(|warning| !last.has_warned(warning)) {
             tracing::warn!("{warning}");
@@ -190,7 +189,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         let written = apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity);
         written.unwrap_or_else(|error| tracing::error!("New accounts are not created: {error}"));
     }
-    plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
+    plan.certificates.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(true)
 }
 
@@ -226,14 +225,14 @@ fn renew_certificates(failure: Failure) -> Result<bool, Failure> {
     let changed = State::parse(&last).changed_files(&State::parse(&plan.state));
     let changed: Vec<&Path> = changed.iter().map(PathBuf::as_path).collect();
     log_changes(&changed, &Changes::default(), &plan, &places.config_dir);
-    plan.decision.lines.iter().for_each(|line| tracing::info!("{line}"));
+    plan.certificates.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(true)
 }
 
 /// Whether a host has a new certificate, and none that is incomplete.
 fn has_new_certificate(plan: &Plan, before: &State) -> bool {
-    let is_complete = |served: &&Served| !served.passed_over.iter().any(|file| file.is_incomplete);
-    let mut complete = plan.decision.found.served.iter().filter(is_complete);
+    let is_complete = |served: &&Served| !served.unused.iter().any(|file| file.is_incomplete);
+    let mut complete = plan.certificates.found.served.iter().filter(is_complete);
     complete.any(|served| match &served.origin {
         CertificateOrigin::Found(pair) => !before.serves(&served.name, pair.digest),
         _ => false,
@@ -293,9 +292,8 @@ fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
 fn log_changes(files: &[&Path], changes: &Changes, plan: &Plan, config_dir: &Path) {
     let short = |path: &Path| path.strip_prefix(config_dir).unwrap_or(path).display().to_string();
     let mut names: Vec<String> = files.iter().map(|path| short(path)).collect();
-    let certificate =
-        |request: &SelfSignedRequest| format!("the self-signed certificate of {}", request.host);
-    names.extend(plan.certificates.iter().map(certificate));
+    let certificate = |request: &SelfSigned| format!("the self-signed certificate of {}", request.host_ascii);
+    names.extend(plan.self_signed.iter().map(certificate));
     let text = match names[..] {
         [] => "no file has changed".to_owned(),
         _ => format!("changed: {}", several(&names)),

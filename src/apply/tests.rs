@@ -13,10 +13,15 @@ use nix::sys::stat::lstat;
 use nix::sys::statvfs::statvfs;
 
 use crate::layout;
-use crate::plan::certificates::{CertificatePlan, SelfSignedRequest};
+use crate::plan::certificates::CertificatePlan;
 use crate::survey::certificates::Pair;
+use crate::survey::certificates::assign::SelfSigned;
 use crate::tests::TestDir;
 use crate::tests::as_somebody;
+
+fn self_signed(host: &str) -> SelfSigned {
+    SelfSigned { host_ascii: host.to_owned(), names: vec![host.to_owned()], ..SelfSigned::default() }
+}
 
 const SOMEBODY: User = User { name: None, uid: 12345, gid: 1234 };
 
@@ -73,8 +78,8 @@ impl Place {
                 key: pair.key.clone(),
                 pair,
             }],
-            certificates: Vec::new(),
-            decision: CertificatePlan::default(),
+            self_signed: Vec::new(),
+            certificates: CertificatePlan::default(),
             virtual_hosts: vec!["a.example".to_owned()],
             databases: Vec::new(),
             accounts: None,
@@ -366,8 +371,8 @@ fn data_that_prosody_cannot_use_are_named_with_the_command() {
         give(name);
     }
     make("self-signed", 0o700);
-    let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
-    let plan = Plan { certificates: vec![request], ..place.plan(1) };
+    let request = self_signed("c.example");
+    let plan = Plan { self_signed: vec![request], ..place.plan(1) };
     let failure = place.apply(&plan).unwrap_err();
     assert_eq!((failure.status, Some(failure.to_string())), (ExitStatus::CANNOT_WRITE, why()));
     give("self-signed");
@@ -430,8 +435,8 @@ fn root_owns_files_and_only_prosody_reads_keys() {
         return;
     }
     let place = Place::new();
-    let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
-    place.apply(&Plan { certificates: vec![request], ..place.plan(1) }).unwrap();
+    let request = self_signed("c.example");
+    place.apply(&Plan { self_signed: vec![request], ..place.plan(1) }).unwrap();
     let User { uid, gid, .. } = place.owner;
     for (path, mode, owner) in [
         ("run", 0o750, 0),
@@ -492,8 +497,8 @@ fn without_root_the_user_owns_all_files() {
     fs::create_dir(place.runtime()).unwrap();
     chown(place.runtime(), Some(SOMEBODY.uid), Some(SOMEBODY.gid)).unwrap();
     as_somebody(&SOMEBODY, || {
-        let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
-        place.apply(&Plan { certificates: vec![request], ..place.plan(1) }).unwrap();
+        let request = self_signed("c.example");
+        place.apply(&Plan { self_signed: vec![request], ..place.plan(1) }).unwrap();
         for (name, mode) in [
             ("run/generation-1", 0o750),
             ("run/generation-1/prosody.cfg.lua", 0o640),
@@ -531,8 +536,8 @@ fn without_root_the_user_owns_all_files() {
 #[test]
 fn self_signed_certificates_stay_after_a_later_failure() {
     let place = Place::new();
-    let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
-    let mut plan = Plan { certificates: vec![request], ..place.plan(1) };
+    let request = self_signed("c.example");
+    let mut plan = Plan { self_signed: vec![request], ..place.plan(1) };
     plan.files.push(file(&"x".repeat(256), ""));
     place.apply(&plan).unwrap_err();
     assert_eq!(names_in(&place.data().join("self-signed")), ["c.example.crt", "c.example.key"]);
@@ -545,8 +550,8 @@ fn a_data_directory_that_is_a_link_gets_no_certificates() {
     let elsewhere = TestDir::new();
     fs::remove_dir(place.data()).unwrap();
     symlink(elsewhere.path(), place.data()).unwrap();
-    let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
-    let plan = Plan { certificates: vec![request], ..place.plan(1) };
+    let request = self_signed("c.example");
+    let plan = Plan { self_signed: vec![request], ..place.plan(1) };
     let failure = place.apply(&plan).unwrap_err();
     assert!(failure.to_string().starts_with(&place.data().display().to_string()), "{failure}");
     assert!(names_in(elsewhere.path()).is_empty());

@@ -16,7 +16,7 @@ use crate::plan::certificates::lasts;
 use crate::settings::Settings;
 use crate::survey::certificates::assign::{CertificateOrigin, Served};
 use crate::survey::certificates::pairs::SelfSignedPairs;
-use crate::survey::certificates::{Pair, PassedOver};
+use crate::survey::certificates::{Pair, UnusedFile};
 
 /// Shows the certificates. Returns 1 if a host has none, or one that expires too soon.
 pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
@@ -38,18 +38,23 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     let now = OffsetDateTime::now_utc();
     let hosts: Vec<Host> = privileges::as_user(&facts.identity, || {
         let mut own = SelfSignedPairs::new(now);
-        plan.decision.found.served.iter().map(|served| Host { served, pair: own.pair_of(served) }).collect()
+        plan.certificates
+            .found
+            .served
+            .iter()
+            .map(|served| Host { served, pair: own.pair_of(served) })
+            .collect()
     })?;
-    let default = plan.decision.default_host().map(str::to_owned);
+    let default = plan.certificates.default_host().map(str::to_owned);
     let ports = ports(&settings);
-    let problems = &plan.decision.found.problems;
+    let problems = &plan.certificates.found.problems;
     if options.json {
         let hosts: Vec<Value> = hosts.iter().map(|host| host.as_object(now)).collect();
         let ports: Vec<Value> = ports
             .iter()
             .map(|(service, ports)| json!({"service": service, "ports": ports, "host": default}))
             .collect();
-        let problems: Vec<Value> = problems.iter().map(passed_over).collect();
+        let problems: Vec<Value> = problems.iter().map(unused).collect();
         let all = json!({"hosts": hosts, "ports": ports, "not_used": problems});
         print(&format!("{all:#}\n"))?;
     } else {
@@ -120,7 +125,7 @@ impl Host<'_> {
             // The next start makes it, or renews it.
             (CertificateOrigin::SelfSigned(_), _) => true,
             // The certificate of an option `certificate` is not read.
-            (CertificateOrigin::Own, _) => true,
+            (CertificateOrigin::FromOptions, _) => true,
             (_, Some(pair)) => pair.not_after - now >= limit,
             (_, None) => false,
         }
@@ -135,13 +140,13 @@ impl Host<'_> {
                 "it is the one that the server has until now; where it came from there is none that could be used"
                     .to_owned(),
             ),
-            CertificateOrigin::Above(above, _) => {
+            CertificateOrigin::OfParent(above, _) => {
                 ("above", format!("it is that of {above}, and names none of these: other servers may refuse it"))
             }
             CertificateOrigin::SelfSigned(_) => {
                 ("self-signed", "made here: clients warn about it, other servers refuse it".to_owned())
             }
-            CertificateOrigin::Own => ("options", "named by an option `certificate`, and not looked at".to_owned()),
+            CertificateOrigin::FromOptions => ("options", "named by an option `certificate`, and not looked at".to_owned()),
             CertificateOrigin::Unreadable(path) => (
                 "unreadable",
                 format!("none: options name {}, which Prosody cannot read", path.display()),
@@ -170,7 +175,7 @@ impl Host<'_> {
             }
             None => line("certificate", &why),
         }
-        for file in &self.served.passed_over {
+        for file in &self.served.unused {
             line("not used", &file.to_string());
         }
         text
@@ -182,7 +187,7 @@ impl Host<'_> {
             "name": self.served.name,
             "is_host": self.served.is_host,
             "from": origin,
-            "not_used": self.served.passed_over.iter().map(passed_over).collect::<Vec<Value>>(),
+            "not_used": self.served.unused.iter().map(unused).collect::<Vec<Value>>(),
         });
         if let Some(pair) = &self.pair {
             object["certificate"] = pair.certificate.to_string_lossy().into();
@@ -198,6 +203,6 @@ impl Host<'_> {
     }
 }
 
-fn passed_over(file: &PassedOver) -> Value {
+fn unused(file: &UnusedFile) -> Value {
     json!({"path": file.path.to_string_lossy(), "why": file.why})
 }

@@ -76,7 +76,7 @@ fn listing(plan: &Plan) -> String {
         let _ =
             writeln!(text, "{} <- {}, {}", path.display(), pair.certificate.display(), pair.key.display());
     }
-    for certificate in &plan.certificates {
+    for certificate in &plan.self_signed {
         let _ = writeln!(text, "a self-signed certificate for {}", certificate.names.join(", "));
     }
     text

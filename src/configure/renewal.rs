@@ -38,8 +38,8 @@ pub fn plan(settings: &Settings, places: &Places, user: &User, before: &Path) ->
     let served = before.join(CERTIFICATES_DIR);
     let scanned = scan(&wanted.sources, now);
     let found = assign(&wanted, &places.data_dir, user, &scanned, Some(&served), now).ok()?;
-    let decision = decide(&wanted, found, now, &mut Report::default());
-    let pairs = decision.found.served.iter().filter_map(|served| Some((&*served.name, served.pair()?)));
+    let certificates = decide(&wanted, found, now, &mut Report::default());
+    let pairs = certificates.found.served.iter().filter_map(|served| Some((&*served.name, served.pair()?)));
     let pairs: HashMap<&str, &Rc<Pair>> = pairs.collect();
 
     // Names with the same certificate share its file.
@@ -54,7 +54,7 @@ pub fn plan(settings: &Settings, places: &Places, user: &User, before: &Path) ->
         return None;
     }
     let generation = next_generation(&places.runtime_dir);
-    let mut plan = Plan { state: with_certificates(&state, &decision), ..Plan::default() };
+    let mut plan = Plan { state: with_certificates(&state, &certificates), ..Plan::default() };
     copy(before, Path::new(""), &generation, &mut plan).ok()?;
     let mut written: HashMap<*const Pair, &str> = HashMap::new();
     let files = names(&served).ok()?;
@@ -68,7 +68,7 @@ pub fn plan(settings: &Settings, places: &Places, user: &User, before: &Path) ->
             }
         }
     }
-    Some(Plan { generation, decision, ..plan })
+    Some(Plan { generation, certificates, ..plan })
 }
 
 /// Warnings about the certificates in a generation that end soon.

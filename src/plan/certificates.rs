@@ -11,14 +11,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
 use crate::intent::certificates::Certificates;
 use crate::layout::CERTIFICATES_DIR;
 use crate::report::Report;
 use crate::survey::certificates::assign::{Assignments, CertificateOrigin, Served};
-use crate::survey::certificates::{Pair, PassedOver};
+use crate::survey::certificates::{Pair, UnusedFile};
 use crate::text::several;
 
 /// Certificates that expire within this time cause a warning.
@@ -29,15 +28,6 @@ const SHOWN: usize = 10;
 
 /// The maximum length of a file name, in bytes (`NAME_MAX`).
 const LONGEST_NAME: usize = 255;
-
-/// A self-signed certificate to make.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SelfSignedRequest {
-    /// The virtual host in ASCII (`xn--…`).
-    pub host: String,
-    /// The certificate's names, the host first.
-    pub names: Vec<String>,
-}
 
 /// The certificates of all names.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -71,20 +61,12 @@ pub fn decide(
             ));
         }
     }
-    let mut decision = CertificatePlan { found, lines: Vec::new() };
-    decision.report_all(now, report);
-    decision
+    let mut certificates = CertificatePlan { found, lines: Vec::new() };
+    certificates.report_all(now, report);
+    certificates
 }
 
 impl CertificatePlan {
-    /// The self-signed certificates to make.
-    pub fn requests(&self) -> Vec<SelfSignedRequest> {
-        let missing = self.found.self_signed.iter().filter(|own| !own.is_usable);
-        missing
-            .map(|own| SelfSignedRequest { host: own.host_ascii.clone(), names: own.names.clone() })
-            .collect()
-    }
-
     /// Fills in the log lines, and reports problems.
     fn report_all(&mut self, now: OffsetDateTime, report: &mut Report) {
         let mut lines = Vec::new();
@@ -119,7 +101,7 @@ impl CertificatePlan {
             hosts().filter(|served| matches!(served.origin, CertificateOrigin::Kept(_))).collect();
         if !kept.is_empty() {
             let names: Vec<&str> = kept.iter().map(|served| served.name.as_str()).collect();
-            reported.extend(kept.iter().flat_map(|served| &served.passed_over).map(ToString::to_string));
+            reported.extend(kept.iter().flat_map(|served| &served.unused).map(ToString::to_string));
             let why: Vec<&String> = reported.iter().collect();
             let why = if why.is_empty() { "there is no other any more".to_owned() } else { several(&why) };
             report.warning(format!("Keeping the current certificate of {}: {why}", several(&names)));
@@ -135,7 +117,7 @@ impl CertificatePlan {
         }
         let mut below: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for served in hosts() {
-            if let CertificateOrigin::Above(above, _) = &served.origin {
+            if let CertificateOrigin::OfParent(above, _) = &served.origin {
                 below.entry(above).or_default().push(&served.name);
             }
         }
@@ -155,8 +137,8 @@ impl CertificatePlan {
         for served in &self.found.served {
             let is_good = matches!(served.origin, CertificateOrigin::Found(_));
             // A file that merely lost against a better one is no problem.
-            let (worse, wrong): (Vec<&PassedOver>, Vec<&PassedOver>) =
-                served.passed_over.iter().partition(|file| file.is_worse && is_good);
+            let (worse, wrong): (Vec<&UnusedFile>, Vec<&UnusedFile>) =
+                served.unused.iter().partition(|file| file.is_worse && is_good);
             unused.extend(wrong.into_iter().map(ToString::to_string));
             worse.into_iter().for_each(|file| report.debug(format!("Certificate not used: {file}")));
         }
@@ -236,7 +218,7 @@ impl CertificatePlan {
     /// Without a default certificate, Prosody does not open a TLS port.
     pub fn default_host(&self) -> Option<&str> {
         let has_one = |served: &&Served| {
-            let is_own = served.origin == CertificateOrigin::Own;
+            let is_own = served.origin == CertificateOrigin::FromOptions;
             is_own
                 || served.pair().is_some()
                 || self.found.self_signed.iter().any(|own| own.host == served.name)
@@ -326,12 +308,12 @@ mod tests {
 
         /// The warnings, and the log lines.
         fn output(&self, hosts: &[&str]) -> (Vec<String>, Vec<String>) {
-            let mut decision = self.decide(hosts);
+            let mut certificates = self.decide(hosts);
             let mut report = Report::default();
-            decision.report_all(now(), &mut report);
+            certificates.report_all(now(), &mut report);
             let place = self.sources.path().display().to_string();
             let warnings = report.warnings().map(|line| line.replace(&place, "")).collect();
-            (warnings, decision.lines.iter().map(|line| line.replace(&place, "")).collect())
+            (warnings, certificates.lines.iter().map(|line| line.replace(&place, "")).collect())
         }
     }
 
@@ -354,8 +336,8 @@ mod tests {
         &pem[..pem.find("-----BEGIN PRIVATE KEY-----").unwrap()]
     }
 
-    fn pending(decision: &CertificatePlan) -> Vec<&str> {
-        decision.found.unsettled.iter().map(|reason| reason.rsplit('/').next().unwrap()).collect()
+    fn pending(certificates: &CertificatePlan) -> Vec<&str> {
+        certificates.found.pending.iter().map(|reason| reason.rsplit('/').next().unwrap()).collect()
     }
 
     #[test]
@@ -380,8 +362,8 @@ mod tests {
             let dirs = Directories::new();
             source.into_iter().for_each(|text| dirs.sources.write("a.pem", text));
             served.into_iter().for_each(|text| dirs.previous.write("a.example.pem", text));
-            let decision = dirs.decide(&["a.example"]);
-            let (found, directory) = match &decision.found.served[0].origin {
+            let certificates = dirs.decide(&["a.example"]);
+            let (found, directory) = match &certificates.found.served[0].origin {
                 CertificateOrigin::Found(pair) => ("found", pair.certificate.parent().unwrap()),
                 CertificateOrigin::Kept(pair) => ("kept", pair.certificate.parent().unwrap()),
                 CertificateOrigin::None => ("none", Path::new("")),
@@ -389,9 +371,9 @@ mod tests {
             };
             assert_eq!(found, origin, "{number}");
             assert_eq!(directory == dirs.previous.path(), origin == "kept", "{number}");
-            assert_eq!(pending(&decision), expected, "{number}");
+            assert_eq!(pending(&certificates), expected, "{number}");
             // The next generation contains it too.
-            assert_eq!(decision.imports().len(), usize::from(origin != "none"), "{number}");
+            assert_eq!(certificates.imports().len(), usize::from(origin != "none"), "{number}");
         }
     }
 
@@ -416,9 +398,9 @@ mod tests {
             "trusted.pem",
             one.replace(" CERTIFICATE", " TRUSTED CERTIFICATE").replace("PRIVATE", "X"),
         );
-        let decision = dirs.decide(&["a.example"]);
-        assert_eq!(pending(&decision), ["cut.pem", "empty.crt", "a.crt"]);
-        assert_eq!(decision.found.problems.len(), 4, "{:?}", decision.found.problems);
+        let certificates = dirs.decide(&["a.example"]);
+        assert_eq!(pending(&certificates), ["cut.pem", "empty.crt", "a.crt"]);
+        assert_eq!(certificates.found.problems.len(), 4, "{:?}", certificates.found.problems);
     }
 
     #[test]
@@ -426,17 +408,17 @@ mod tests {
         let dirs = Directories::new();
         dirs.sources.write("all.pem", pem(&["a.example", "rooms.a.example", "x.b.a.example"], 30));
         dirs.sources.write("between.pem", pem(&["b.a.example", "y.b.a.example"], 30));
-        let decision =
+        let certificates =
             dirs.decide(&["rooms.a.example", "x.b.a.example", "y.b.a.example", "b.a.example", "a.example"]);
-        let files: Vec<Vec<String>> = decision.imports().into_iter().map(|(_, files)| files).collect();
+        let files: Vec<Vec<String>> = certificates.imports().into_iter().map(|(_, files)| files).collect();
         // `b.a.example` has a different certificate than `a.example`.
         assert_eq!(files, [vec!["x.b.a.example.pem", "a.example.pem"], vec!["b.a.example.pem"]]);
         // The hosts' sections name the file anyway.
-        let files = decision.files(Path::new("/run"));
+        let files = certificates.files(Path::new("/run"));
         let all = Path::new("/run/certificates/x.b.a.example.pem");
         assert_eq!((files["rooms.a.example"].as_path(), files["a.example"].as_path()), (all, all));
         assert_eq!(files["y.b.a.example"], Path::new("/run/certificates/b.a.example.pem"));
-        assert_eq!(decision.default_host(), Some("rooms.a.example"));
+        assert_eq!(certificates.default_host(), Some("rooms.a.example"));
     }
 
     #[test]
@@ -448,14 +430,14 @@ mod tests {
         let fits = &long[1..];
         dirs.sources.write("long.pem", pem(&[&long], 30));
         dirs.sources.write("fits.pem", pem(&[fits], 30));
-        let decision = dirs.decide(&[&long, fits]);
-        let [(pair, first), (_, second)] = &decision.imports()[..] else { panic!("{decision:?}") };
+        let certificates = dirs.decide(&[&long, fits]);
+        let [(pair, first), (_, second)] = &certificates.imports()[..] else { panic!("{certificates:?}") };
         assert_eq!(
             (first, second),
             (&vec![format!("{}.pem", pair.fingerprint)], &vec![format!("{fits}.pem")])
         );
         let file = Path::new("/run/certificates").join(&first[0]);
-        assert_eq!(decision.files(Path::new("/run"))[long.as_str()], file);
+        assert_eq!(certificates.files(Path::new("/run"))[long.as_str()], file);
     }
 
     #[test]

@@ -83,8 +83,8 @@ pub fn describe(
     let custom_files = facts.custom_files.fragments().filter(|file| file.template.is_none());
     let custom_files = custom_files.map(|file| (&file.path, file.digest));
     add_certificates(&mut text, certificates);
-    for reason in &certificates.found.unsettled {
-        line(&mut text, format_args!("unsettled\t{}", field(reason)));
+    for reason in &certificates.found.pending {
+        line(&mut text, format_args!("pending\t{}", field(reason)));
     }
     for (path, digest) in modules {
         line(&mut text, format_args!("module\t{}\t{digest:x}", field(&path.to_string_lossy())));
@@ -183,7 +183,7 @@ impl<'a> State<'a> {
                 ["file", path, digest] => drop(state.files.insert(path, digest)),
                 ["module", path, digest] => drop(state.modules.insert(path, digest)),
                 ["certificate", name, path, digest] => drop(state.certificates.insert(name, (path, digest))),
-                ["unsettled", reason] => drop(state.pending.insert(reason)),
+                ["pending", reason] => drop(state.pending.insert(reason)),
                 ["warning", digest] => drop(state.warnings.insert(digest)),
                 _ => {}
             }
@@ -247,7 +247,7 @@ impl<'a> State<'a> {
     /// next reload then reports them.
     pub fn without_new_pending(&self, text: &str) -> String {
         let is_known = |line: &&str| match line.split_once('\t') {
-            Some(("unsettled", reason)) => self.pending.contains(reason),
+            Some(("pending", reason)) => self.pending.contains(reason),
             Some(("warning", digest)) => self.warnings.contains(digest),
             _ => true,
         };
@@ -410,8 +410,8 @@ mod tests {
 
     #[test]
     fn certificates_are_compared_by_digest() {
-        let before = State::parse("certificate\ta.example\t/old\t1\nunsettled\t/broken\n");
-        let same = State::parse("certificate\ta.example\t/new\t1\nunsettled\t/broken\n");
+        let before = State::parse("certificate\ta.example\t/old\t1\npending\t/broken\n");
+        let same = State::parse("certificate\ta.example\t/new\t1\npending\t/broken\n");
         assert!(!before.has_other_certificates(&same));
         assert_eq!(before.changed_files(&same), Vec::<PathBuf>::new());
         assert!(before.has_no_new_pending(&same));
@@ -421,11 +421,11 @@ mod tests {
         assert!(before.has_no_new_pending(&renewed));
         let two = State::parse("certificate\ta.example\t/new\t2\ncertificate\tb.example\t/new\t2\n");
         assert_eq!(before.changed_files(&two), [PathBuf::from("/new")]);
-        let broken = State::parse("certificate\ta.example\t/old\t1\nunsettled\t/broken\nunsettled\t/other\n");
+        let broken = State::parse("certificate\ta.example\t/old\t1\npending\t/broken\npending\t/other\n");
         assert!(before.has_other_certificates(&broken) && !before.has_no_new_pending(&broken));
         assert!(before.serves("a.example", 1) && !before.serves("a.example", 2) && !before.serves("b", 1));
-        let news = "certificate\tb\t/b\t2\nunsettled\t/broken\nunsettled\t/other\nwarning\t7\n";
-        assert_eq!(before.without_new_pending(news), "certificate\tb\t/b\t2\nunsettled\t/broken\n");
+        let news = "certificate\tb\t/b\t2\npending\t/broken\npending\t/other\nwarning\t7\n";
+        assert_eq!(before.without_new_pending(news), "certificate\tb\t/b\t2\npending\t/broken\n");
     }
 
     #[test]
@@ -464,8 +464,8 @@ mod tests {
 
     #[test]
     fn pending_problems_are_compared() {
-        let before = State::parse("unsettled\t/one\n");
-        let (none, both) = (State::parse(""), State::parse("unsettled\t/one\nunsettled\t/two\n"));
+        let before = State::parse("pending\t/one\n");
+        let (none, both) = (State::parse(""), State::parse("pending\t/one\npending\t/two\n"));
         assert!(
             before.has_no_new_pending(&none)
                 && before.has_no_new_pending(&before)
@@ -473,12 +473,12 @@ mod tests {
         );
         assert!(!none.has_no_new_pending(&before));
         assert!(before.has_other_certificates(&none) && before.has_other_certificates(&both));
-        assert!(!both.has_other_certificates(&State::parse("unsettled\t/two\nunsettled\t/one\n")));
+        assert!(!both.has_other_certificates(&State::parse("pending\t/two\npending\t/one\n")));
         // Everything else stays.
-        let mut text = format!("{BEFORE}unsettled\t/two\n");
+        let mut text = format!("{BEFORE}pending\t/two\n");
         add_warning(&mut text, "new");
         assert_eq!(before.without_new_pending(&text), BEFORE);
-        let mut known = "unsettled\t/two\n".to_owned();
+        let mut known = "pending\t/two\n".to_owned();
         add_warning(&mut known, "new");
         assert_eq!(State::parse(&known).without_new_pending(&text), text);
     }

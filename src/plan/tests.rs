@@ -9,7 +9,7 @@ use crate::facts::custom_files::CustomFile;
 use crate::intent;
 use crate::intent::modules::Role;
 use crate::settings::Settings;
-use crate::survey::certificates::PassedOver;
+use crate::survey::certificates::UnusedFile;
 use crate::survey::certificates::assign::{Assignments, CertificateOrigin, SelfSigned, Served};
 use crate::survey::modules::closure::Findings as ModuleFindings;
 use crate::survey::modules::{self, Problem};
@@ -94,7 +94,7 @@ fn has(plan: &Plan, name: &str) -> bool {
 }
 
 fn served(name: &str, origin: CertificateOrigin) -> Served {
-    Served { name: name.to_owned(), is_host: true, origin, passed_over: Vec::new() }
+    Served { name: name.to_owned(), is_host: true, origin, unused: Vec::new() }
 }
 
 fn pair(name: &str, days: i64) -> Rc<Pair> {
@@ -238,8 +238,8 @@ fn each_certificate_is_written_once_and_linked_for_other_names() {
     assert_eq!(import.path, Path::new("certificates/a.example.pem"));
     assert_eq!((&import.certificate, &import.key), (&import.pair.certificate, &import.pair.key));
     assert_eq!(links(&plan), [("certificates/b.example.pem", "a.example.pem")]);
-    let request = SelfSignedRequest { host: "c.example".to_owned(), names: vec!["c.example".to_owned()] };
-    assert_eq!(plan.certificates, [request]);
+    let [request] = &plan.self_signed[..] else { panic!("{:?}", plan.self_signed) };
+    assert_eq!((&*request.host_ascii, &request.names[..]), ("c.example", &["c.example".to_owned()][..]));
     let hosts = text(&plan, "vhosts.cfg.lua");
     let file = "certificate = \"/run/prosody/generation-7/certificates/a.example.pem\"";
     assert_eq!(hosts.matches(file).count(), 2, "{hosts}");
@@ -251,7 +251,7 @@ fn a_usable_self_signed_certificate_is_not_made_again() {
     let mut certificates = certificates();
     certificates.self_signed[0].is_usable = true;
     let plan = Input::new(THREE_HOSTS).with_certificates(certificates).plan();
-    assert!(plan.certificates.is_empty());
+    assert!(plan.self_signed.is_empty());
     assert!(text(&plan, "vhosts.cfg.lua").contains("/self-signed/c.example.crt"));
 }
 
@@ -276,15 +276,15 @@ fn certificate_problems_are_reported() {
     found.served.push(served("soon.example", CertificateOrigin::Found(Rc::clone(&soon))));
     found
         .served
-        .push(served("below.soon.example", CertificateOrigin::Above("soon.example".to_owned(), soon)));
+        .push(served("below.soon.example", CertificateOrigin::OfParent("soon.example".to_owned(), soon)));
     found.served.push(served("kept.example", CertificateOrigin::Kept(pair("kept.example", 60))));
-    let wrong = |path: &str, why: &str| PassedOver {
+    let wrong = |path: &str, why: &str| UnusedFile {
         path: path.into(),
         why: why.to_owned(),
         is_incomplete: false,
         is_worse: false,
     };
-    found.served[0].passed_over.push(wrong("/certs/old.crt", "expired on 2026-03-01"));
+    found.served[0].unused.push(wrong("/certs/old.crt", "expired on 2026-03-01"));
     found.problems.push(wrong("/certs/broken.pem", "is no certificate"));
     found.http_without.push("web.example".to_owned());
     found.missing_places.push(("PROSODY_CERTIFICATES".to_owned(), "/certs".into()));
@@ -303,7 +303,7 @@ fn certificate_problems_are_reported() {
         assert!(warnings.iter().any(|warning| warning.starts_with(expected)), "{expected}: {warnings:#?}");
     }
     assert_eq!(warnings.len(), 8, "{warnings:#?}");
-    let lines = input.plan().decision.lines;
+    let lines = input.plan().certificates.lines;
     assert!(lines[0].starts_with("Certificate of a.example, b.example: /certs/a.example.crt"), "{lines:?}");
 
     let environment = [THREE_HOSTS[0], ("PROSODY_SELF_SIGNED_CERTIFICATES", "false")];
@@ -648,7 +648,7 @@ fn the_state_covers_everything_that_a_reload_compares() {
         ("PROSODY_OPTIONS", r#"{"sql": {"driver": "SQLite3", "database": "x"}}"#),
     ];
     let mut found = certificates();
-    found.unsettled.insert("/certs/half\tdone.pem".to_owned());
+    found.pending.insert("/certs/half\tdone.pem".to_owned());
     let muc = ("muc", "/usr/lib/prosody/modules/muc/mod_muc.lua", "");
     let mut input = Input::new(&environment).with_certificates(found).with_modules(&[muc]);
     let text = "data_path = \"/elsewhere\"\nVirtualHost \"own.example\"\n";
@@ -670,7 +670,7 @@ fn the_state_covers_everything_that_a_reload_compares() {
     let digest = pair("a.example", 60).digest;
     begins(&format!("certificate\ta.example\t/certs/a.example.crt\t{digest:x}"));
     begins(&format!("certificate\tb.example\t/certs/a.example.crt\t{digest:x}"));
-    begins("unsettled\t/certs/half?done.pem");
+    begins("pending\t/certs/half?done.pem");
     assert!(!state.contains("S3CRET"), "digests stand for values");
     // The generation's own directory does not affect the state.
     input.generation = "/run/prosody/generation-8";

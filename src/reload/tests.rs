@@ -7,7 +7,7 @@ use super::*;
 use crate::plan::certificates::CertificatePlan;
 use crate::plan::{File, Link};
 use crate::survey::certificates::assign::Assignments;
-use crate::survey::certificates::{Pair, PassedOver};
+use crate::survey::certificates::{Pair, UnusedFile};
 use crate::tests::TestDir;
 
 /// A plan with these files, for a generation that does not exist.
@@ -22,8 +22,8 @@ fn plan(generation: &Path, files: &[(&str, &str)]) -> Plan {
         files: files.iter().map(file).collect(),
         links: Vec::new(),
         imports: Vec::new(),
-        certificates: Vec::new(),
-        decision: CertificatePlan::default(),
+        self_signed: Vec::new(),
+        certificates: CertificatePlan::default(),
         virtual_hosts: Vec::new(),
         databases: Vec::new(),
         accounts: None,
@@ -125,17 +125,16 @@ fn a_different_complete_certificate_is_new() {
     let before = format!("certificate\ta.example\t/certs/a.example.crt\t{:x}\n", pair("old").digest);
     let before = State::parse(&before);
     let is_new = |origin: CertificateOrigin, is_incomplete: bool| {
-        let passed_over = PassedOver {
+        let unused = UnusedFile {
             path: "/certs/b.pem".into(),
             why: "is cut".to_owned(),
             is_incomplete,
             is_worse: false,
         };
-        let served =
-            Served { name: "a.example".to_owned(), is_host: true, origin, passed_over: vec![passed_over] };
+        let served = Served { name: "a.example".to_owned(), is_host: true, origin, unused: vec![unused] };
         let found = Assignments { served: vec![served], ..Assignments::default() };
         let plan = Plan {
-            decision: CertificatePlan { found, lines: Vec::new() },
+            certificates: CertificatePlan { found, lines: Vec::new() },
             ..plan(Path::new("/run/generation-2"), &[])
         };
         has_new_certificate(&plan, &before)
@@ -145,7 +144,7 @@ fn a_different_complete_certificate_is_new() {
     assert!(!is_new(CertificateOrigin::Found(Rc::clone(&new)), true), "somebody is writing another one");
     assert!(!is_new(CertificateOrigin::Found(old), false));
     assert!(!is_new(CertificateOrigin::Kept(Rc::clone(&new)), false));
-    assert!(!is_new(CertificateOrigin::Above("example".to_owned(), new), false));
+    assert!(!is_new(CertificateOrigin::OfParent("example".to_owned(), new), false));
     assert!(!is_new(CertificateOrigin::None, false));
 }
 

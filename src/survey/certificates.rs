@@ -45,12 +45,12 @@ pub struct ScannedCertificates {
     keys: RefCell<HashMap<PathBuf, Rc<Keys>>>,
     /// The names of key files in the `private` directories beside scanned directories.
     private_folders: RefCell<HashMap<PathBuf, Rc<Vec<OsString>>>>,
-    pairs: RefCell<HashMap<usize, Result<Rc<Pair>, PassedOver>>>,
+    pairs: RefCell<HashMap<usize, Result<Rc<Pair>, UnusedFile>>>,
 }
 
 /// A file that is not used, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassedOver {
+pub struct UnusedFile {
     /// The file.
     pub path: PathBuf,
     /// The reason, worded to follow the file's name: `expired on 2026-03-01`.
@@ -61,14 +61,14 @@ pub struct PassedOver {
     pub is_worse: bool,
 }
 
-impl PassedOver {
-    fn new(path: PathBuf, flaw: Flaw) -> PassedOver {
+impl UnusedFile {
+    fn new(path: PathBuf, flaw: Flaw) -> UnusedFile {
         let Flaw { why, is_incomplete, is_worse } = flaw;
-        PassedOver { path, why: why.into_owned(), is_incomplete, is_worse }
+        UnusedFile { path, why: why.into_owned(), is_incomplete, is_worse }
     }
 }
 
-impl fmt::Display for PassedOver {
+impl fmt::Display for UnusedFile {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}: {}", self.path.display(), self.why)
     }
@@ -170,7 +170,7 @@ impl ScannedCertificates {
 
     /// The files that look like certificates but cannot be read as such, for whatever names, and the directories that
     /// cannot be read.
-    pub fn problems(&self) -> &[PassedOver] {
+    pub fn problems(&self) -> &[UnusedFile] {
         &self.found.problems
     }
 

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nix::unistd::Uid;
+use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::self_signed::Store;
-use super::{Choice, Pair, PassedOver, ScannedCertificates, scan};
+use super::{Choice, Pair, ScannedCertificates, UnusedFile, scan};
 use crate::exit_status::Failure;
 use crate::intent::certificates::{Certificates, SearchPlace, Service, Wanted};
 use crate::layout;
@@ -25,11 +26,11 @@ pub enum CertificateOrigin {
     /// The certificate that is served until now, because the current one is missing or being replaced.
     Kept(Rc<Pair>),
     /// The certificate of this parent domain, which does not contain the name.
-    Above(String, Rc<Pair>),
+    OfParent(String, Rc<Pair>),
     /// Our self-signed certificate in this file, which may not exist yet.
     SelfSigned(PathBuf),
     /// The certificate that the options of the host, or of a parent domain, name. The operator maintains it.
-    Own,
+    FromOptions,
     /// Options name this file, which Prosody's user cannot read.
     Unreadable(PathBuf),
     /// No certificate.
@@ -46,7 +47,7 @@ pub struct Served {
     /// The source of the certificate.
     pub origin: CertificateOrigin,
     /// The other certificates with the name, each with the reason why it is not used.
-    pub passed_over: Vec<PassedOver>,
+    pub unused: Vec<UnusedFile>,
 }
 
 impl Served {
@@ -63,7 +64,7 @@ impl Served {
     fn under_ascii_name(&self, ascii: &str) -> Option<Served> {
         let origin =
             self.pair().filter(|_| self.is_host && ascii != self.name).map(|_| self.origin.clone())?;
-        Some(Served { name: ascii.to_owned(), is_host: false, origin, passed_over: Vec::new() })
+        Some(Served { name: ascii.to_owned(), is_host: false, origin, unused: Vec::new() })
     }
 }
 
@@ -78,11 +79,11 @@ pub struct Assignments {
     pub self_signed: Vec<SelfSigned>,
     /// Incomplete files, which may still be being written, and hosts whose certificate is missing or being replaced: a
     /// later survey may find better ones.
-    pub unsettled: BTreeSet<String>,
+    pub pending: BTreeSet<String>,
     /// Names of HTTP services without a certificate.
     pub http_without: Vec<String>,
     /// Files that are useless for every host.
-    pub problems: Vec<PassedOver>,
+    pub problems: Vec<UnusedFile>,
     /// The served certificates and keys that are mounted as single files.
     pub single_mounts: BTreeSet<PathBuf>,
     /// Missing paths from settings, each with the setting's variable. Checked only if a host has no certificate:
@@ -91,17 +92,19 @@ pub struct Assignments {
 }
 
 /// A self-signed certificate that a host shares with its subdomains.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SelfSigned {
     /// The host's name in Prosody.
+    #[serde(skip)]
     pub host: String,
-    /// The host's name in ASCII.
+    #[serde(rename = "host")]
     pub host_ascii: String,
     /// All names in the certificate, in ASCII, the host's first.
     pub names: Vec<String>,
-    /// The certificate's file.
+    #[serde(skip)]
     pub path: PathBuf,
-    /// Whether it exists and can be used.
+    /// Whether it exists and can be used. If not, the plan makes it.
+    #[serde(skip)]
     pub is_usable: bool,
 }
 
@@ -176,11 +179,11 @@ impl Assignments {
             }
             let unreadable = wanted.unreadable.get(name).or_else(|| wanted.unreadable.get(""));
             let unreadable = unreadable.map(|path| CertificateOrigin::Unreadable(path.clone()));
-            if let Some(origin) = unreadable.or(has_own.then_some(CertificateOrigin::Own)) {
-                self.served.push(Served { name: name.clone(), is_host, origin, passed_over: Vec::new() });
+            if let Some(origin) = unreadable.or(has_own.then_some(CertificateOrigin::FromOptions)) {
+                self.served.push(Served { name: name.clone(), is_host, origin, unused: Vec::new() });
                 continue;
             }
-            let Choice { pair, passed_over } = scanned.choose(&ascii, service);
+            let Choice { pair, unused } = scanned.choose(&ascii, service);
             let pair = pair.filter(|pair| !pair.certificate.starts_with(self_signed));
             let is_good = pair.as_ref().is_some_and(|pair| !pair.is_expired);
             let kept = previous.filter(|_| !is_good).and_then(|previous| {
@@ -200,25 +203,25 @@ impl Assignments {
             if origin == CertificateOrigin::None && !is_host {
                 continue;
             }
-            let incomplete = passed_over.iter().filter(|file| file.is_incomplete);
-            self.unsettled.extend(incomplete.map(|file| file.path.display().to_string()));
+            let incomplete = unused.iter().filter(|file| file.is_incomplete);
+            self.pending.extend(incomplete.map(|file| file.path.display().to_string()));
             if matches!(origin, CertificateOrigin::Kept(_)) {
-                self.unsettled.insert(name.clone());
+                self.pending.insert(name.clone());
             }
-            self.served.push(Served { name: name.clone(), is_host, origin, passed_over });
+            self.served.push(Served { name: name.clone(), is_host, origin, unused });
             let in_ascii = self.served.last().and_then(|served| served.under_ascii_name(&ascii));
             self.served.extend(in_ascii.filter(|_| seen.insert(ascii.into())));
         }
         let incomplete = scanned.problems().iter().filter(|file| file.is_incomplete);
-        self.unsettled.extend(incomplete.map(|file| file.path.display().to_string()));
+        self.pending.extend(incomplete.map(|file| file.path.display().to_string()));
         self.problems = scanned.problems().to_vec();
     }
 
     /// Gives names without a certificate their nearest parent domain's, as Prosody does.
     fn inherit(&mut self) {
         let origin = |served: &Served| match (&served.origin, served.pair()) {
-            (CertificateOrigin::Own, _) => Some(CertificateOrigin::Own),
-            (_, pair) => pair.map(|pair| CertificateOrigin::Above(served.name.clone(), Rc::clone(pair))),
+            (CertificateOrigin::FromOptions, _) => Some(CertificateOrigin::FromOptions),
+            (_, pair) => pair.map(|pair| CertificateOrigin::OfParent(served.name.clone(), Rc::clone(pair))),
         };
         let origins: BTreeMap<String, CertificateOrigin> =
             self.served.iter().filter_map(|served| Some((served.name.clone(), origin(served)?))).collect();
@@ -246,9 +249,8 @@ impl Assignments {
                 // Always succeeds, because the name was checked when the setting was read.
                 let Some(host_ascii) = ascii(host) else { continue };
                 let names_ascii: Vec<String> = names.iter().filter_map(|name| ascii(name)).collect();
-                let each: Vec<&str> = names_ascii.iter().map(String::as_str).collect();
                 let is_usable =
-                    store.as_ref().is_some_and(|store| store.is_usable(&host_ascii, &each, uid, now));
+                    store.as_ref().is_some_and(|store| store.is_usable(&host_ascii, &names_ascii, uid, now));
                 // Subdomains share the file: Prosody uses the parent domain's certificate for them.
                 let path =
                     layout::self_signed_dir(data_dir).join(layout::self_signed_certificate(&host_ascii));
@@ -317,7 +319,7 @@ mod tests {
         let ascii = ascii(host).unwrap();
         let pair = found.choose(&ascii, Service::Xmpp).pair.unwrap();
         let named = |origin, is_host| {
-            let served = Served { name: host.to_owned(), is_host, origin, passed_over: Vec::new() };
+            let served = Served { name: host.to_owned(), is_host, origin, unused: Vec::new() };
             served.under_ascii_name(&ascii).map(|served| (served.name, served.is_host))
         };
         assert_eq!(named(CertificateOrigin::Found(Rc::clone(&pair)), true), Some((ascii.clone(), false)));
@@ -335,7 +337,7 @@ mod tests {
         (pair.certificate, pair.key) = (path("a.crt"), path("a.key"));
         let pair = Rc::new(pair);
         let found = |origin: CertificateOrigin, mounts: &[&str]| -> Vec<PathBuf> {
-            let served = Served { name: "a.example".into(), is_host: true, origin, passed_over: Vec::new() };
+            let served = Served { name: "a.example".into(), is_host: true, origin, unused: Vec::new() };
             let mut assignments = Assignments { served: vec![served], ..Assignments::default() };
             let line = |name: &&str| {
                 let path = path(name).display().to_string().replace(' ', "\\040");

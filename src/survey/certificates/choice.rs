@@ -9,7 +9,7 @@ use std::rc::Rc;
 use time::OffsetDateTime;
 
 use super::x509::Usage;
-use super::{Certificate, Flaw, PassedOver, ScannedCertificates, Service, pem};
+use super::{Certificate, Flaw, ScannedCertificates, Service, UnusedFile, pem};
 use crate::digest;
 
 /// The maximum length of a chain. OpenSSL verifies none that is longer (SSL_CTX_set_verify_depth(3)).
@@ -21,7 +21,7 @@ pub struct Choice {
     /// The certificate with its key, if one fits.
     pub pair: Option<Rc<Pair>>,
     /// The other certificates with the name, each with the reason why it is not used.
-    pub passed_over: Vec<PassedOver>,
+    pub unused: Vec<UnusedFile>,
 }
 
 /// A certificate and its key.
@@ -131,12 +131,12 @@ impl ScannedCertificates {
                 None => chosen.as_ref().map(|(best, pair)| worse(rank, *best, pair, self.certificate(leaf))),
             };
             if let Some(why) = why_not {
-                choice.passed_over.push(self.pass_over(leaf, name, why));
+                choice.unused.push(self.unused_file(leaf, name, why));
                 continue;
             }
             match self.pair(leaf, name) {
                 Ok(pair) => chosen = Some((rank, pair)),
-                Err(passed_over) => choice.passed_over.push(passed_over),
+                Err(unused) => choice.unused.push(unused),
             }
         }
         choice.pair = chosen.map(|(_, pair)| pair);
@@ -193,10 +193,10 @@ impl ScannedCertificates {
             .then(|| Flaw::lasting("is the certificate of an authority, not of a server"))
     }
 
-    fn pass_over(&self, leaf: usize, name: &str, flaw: Flaw) -> PassedOver {
+    fn unused_file(&self, leaf: usize, name: &str, flaw: Flaw) -> UnusedFile {
         let files = &self.leaves[leaf].files;
         let file = files.iter().find(|file| self.is_for(**file, name)).unwrap_or(&files[0]);
-        PassedOver::new(self.found.files[*file].path.clone(), flaw)
+        UnusedFile::new(self.found.files[*file].path.clone(), flaw)
     }
 
     /// Adds the reasons against certificates whose common name or wildcard nearly matches the name.
@@ -204,7 +204,7 @@ impl ScannedCertificates {
         for leaf in self.by_common_name.get(name).into_iter().flatten() {
             let why = "has no subject alternative name, and its common name does not count: have it issued again \
                        with the name as a DNS name";
-            choice.passed_over.push(self.pass_over(*leaf, name, Flaw::lasting(why)));
+            choice.unused.push(self.unused_file(*leaf, name, Flaw::lasting(why)));
         }
         if choice.pair.is_some() {
             return;
@@ -215,13 +215,13 @@ impl ScannedCertificates {
             let Some((_, domain)) = above.split_once('.') else { break };
             for entry in self.by_name.get(&format!("*.{domain}")).into_iter().flatten() {
                 let why = format!("*.{domain} in it stands for one label only");
-                choice.passed_over.push(self.pass_over(entry.leaf, name, Flaw::lasting(why)));
+                choice.unused.push(self.unused_file(entry.leaf, name, Flaw::lasting(why)));
             }
         }
     }
 
     /// A certificate with its key, from its first file for which a key is found.
-    fn pair(&self, leaf: usize, name: &str) -> Result<Rc<Pair>, PassedOver> {
+    fn pair(&self, leaf: usize, name: &str) -> Result<Rc<Pair>, UnusedFile> {
         if let Some(pair) = self.pairs.borrow().get(&leaf) {
             return pair.clone();
         }
@@ -230,7 +230,7 @@ impl ScannedCertificates {
         pair
     }
 
-    fn read_pair(&self, leaf: usize, name: &str) -> Result<Rc<Pair>, PassedOver> {
+    fn read_pair(&self, leaf: usize, name: &str) -> Result<Rc<Pair>, UnusedFile> {
         let certificate = self.certificate(leaf);
         let mut worst: Option<Flaw> = None;
         for file in &self.leaves[leaf].files {
@@ -261,7 +261,7 @@ impl ScannedCertificates {
             }
         }
         let flaw = worst.unwrap_or_else(|| Flaw::incomplete("has no key beside it"));
-        Err(self.pass_over(leaf, name, flaw))
+        Err(self.unused_file(leaf, name, flaw))
     }
 
     /// The key for a certificate in a file: its path and its PEM. The error is the flaw of the expected key file, or

@@ -28,7 +28,7 @@ impl SelfSignedPairs {
         match &served.origin {
             CertificateOrigin::Found(pair)
             | CertificateOrigin::Kept(pair)
-            | CertificateOrigin::Above(_, pair) => Some(pair.clone()),
+            | CertificateOrigin::OfParent(_, pair) => Some(pair.clone()),
             CertificateOrigin::SelfSigned(path) => {
                 let read = |path: &Path| scan(&[SearchPlace { path: path.to_owned(), only: None }], self.now);
                 let name = ascii(&served.name)?;
@@ -38,7 +38,9 @@ impl SelfSignedPairs {
                 let is_it = pair.as_ref().is_none_or(|pair| pair.certificate == *path);
                 if is_it { pair } else { read(path).choose(&name, Service::Xmpp).pair }
             }
-            CertificateOrigin::Own | CertificateOrigin::Unreadable(_) | CertificateOrigin::None => None,
+            CertificateOrigin::FromOptions | CertificateOrigin::Unreadable(_) | CertificateOrigin::None => {
+                None
+            }
         }
     }
 }
@@ -61,7 +63,7 @@ mod tests {
     fn self_signed(name: &str, data: &TestDir, host: &str) -> Served {
         let path = path_of(data, host);
         let origin = CertificateOrigin::SelfSigned(path);
-        Served { name: name.to_owned(), is_host: true, origin, passed_over: Vec::new() }
+        Served { name: name.to_owned(), is_host: true, origin, unused: Vec::new() }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use nix::unistd::Uid;
 use time::{Duration, OffsetDateTime};
 
 use super::pem;
-use super::x509::{Certificate, Usage};
+use super::x509::{Certificate, Name, Usage};
 use crate::layout::{SELF_SIGNED_DIR, self_signed_certificate, self_signed_key};
 use crate::os::directory;
 use crate::os::trusted_file::{Error, Opened, open_below};
@@ -46,7 +46,7 @@ impl Store {
     /// and its key exists and belongs to `uid`. An unreadable certificate cannot be used.
     ///
     /// `host` and `names` are in ASCII.
-    pub fn is_usable(&self, host: &str, names: &[&str], uid: Uid, now: OffsetDateTime) -> bool {
+    pub fn is_usable(&self, host: &str, names: &[impl AsRef<str>], uid: Uid, now: OffsetDateTime) -> bool {
         let look = || {
             let key = self.open_file(&self_signed_key(host))?.stat;
             let is_ours = key.st_size > 0 && key.st_uid == uid.as_raw();
@@ -56,16 +56,15 @@ impl Store {
         look().or_else(|_| look()).unwrap_or(false)
     }
 
-    fn covers(&self, host: &str, names: &[&str], now: OffsetDateTime) -> Result<bool, Error> {
+    fn covers(&self, host: &str, names: &[impl AsRef<str>], now: OffsetDateTime) -> Result<bool, Error> {
         let file = self.open_file(&self_signed_certificate(host))?.beginning(MAX_SIZE)?;
         let block = pem::blocks(&file).next().and_then(|block| block.ok()?.decode());
         let Some(certificate) = block.and_then(Certificate::read) else {
             return Ok(false);
         };
         let is_valid = certificate.not_before <= now && now + RENEWAL <= certificate.not_after;
-        let covers =
-            |name: &&str| certificate.names.iter().any(|own| own.domain == **name && own.usage == Usage::All);
-        Ok(is_valid && names.iter().all(covers))
+        let own = |name: &str| Name { domain: name.to_owned(), usage: Usage::All };
+        Ok(is_valid && names.iter().all(|name| certificate.names.contains(&own(name.as_ref()))))
     }
 
     /// Opens a regular file for reading. A FIFO, a device or a link is an error.

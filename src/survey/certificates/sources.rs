@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, fstat, fstatat};
 use super::files::{self, Content, LARGEST};
 use super::pem::{self, CutOff};
 use super::x509::Certificate;
-use super::{Flaw, PassedOver};
+use super::{Flaw, UnusedFile};
 use crate::intent::certificates::SearchPlace;
 use crate::os::trusted_file::{self, DIRECTORY, Error, Kind, Links, Owners};
 
@@ -74,7 +74,7 @@ pub struct Found {
     /// Every file with certificates.
     pub files: Vec<FoundFile>,
     /// Files and directories that look relevant but cannot be used.
-    pub problems: Vec<PassedOver>,
+    pub problems: Vec<UnusedFile>,
 }
 
 /// Scans the sources. Passes each directory to `show` before reading its content.
@@ -476,7 +476,7 @@ impl<'a> Search<'a> {
     }
 
     fn problem(&mut self, path: PathBuf, flaw: Flaw) {
-        self.found.problems.push(PassedOver::new(path, flaw));
+        self.found.problems.push(UnusedFile::new(path, flaw));
     }
 
     fn limit(&mut self) {

@@ -126,7 +126,7 @@ fn with(files: &[(&str, &str)]) -> TestDir {
 #[track_caller]
 fn assert_chosen(directory: &TestDir, name: &str, issued: &Issued, certificate: &str, key: &str) {
     let choice = choose(directory, name);
-    let pair = choice.pair.unwrap_or_else(|| panic!("{:?}", choice.passed_over));
+    let pair = choice.pair.unwrap_or_else(|| panic!("{:?}", choice.unused));
     assert_eq!(pair.pem(), issued.full() + &issued.key);
     assert_eq!(pair.certificate, directory.path().join(certificate));
     assert_eq!(pair.key, directory.path().join(key));
@@ -139,8 +139,8 @@ fn assert_none(directory: &TestDir, name: &str, file: &str, why: &str, is_incomp
     let choice = certificates.choose(name, Service::Xmpp);
     assert_eq!(choice.pair, None);
     let why = why.replace("DIR", directory.path().to_str().unwrap());
-    let expected = PassedOver { path: directory.path().join(file), why, is_incomplete, is_worse: false };
-    let mut messages = choice.passed_over;
+    let expected = UnusedFile { path: directory.path().join(file), why, is_incomplete, is_worse: false };
+    let mut messages = choice.unused;
     messages.extend(certificates.problems().to_vec());
     assert_eq!(messages, [expected]);
 }
@@ -154,8 +154,8 @@ fn watched_paths(path: &Path) -> Vec<PathBuf> {
     paths.into_iter().collect()
 }
 
-fn passed_over(choice: &Choice) -> Vec<&str> {
-    choice.passed_over.iter().map(|passed_over| passed_over.why.as_str()).collect()
+fn unused(choice: &Choice) -> Vec<&str> {
+    choice.unused.iter().map(|unused| unused.why.as_str()).collect()
 }
 
 const HOST: &str = "chat.example";
@@ -199,7 +199,7 @@ fn certbot_with_its_archive() {
     }
     let choice = choose(&directory, HOST);
     assert_eq!(choice.pair.unwrap().not_after, now() + Duration::days(60));
-    assert_eq!(choice.passed_over.len(), 2);
+    assert_eq!(choice.unused.len(), 2);
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn the_file_with_the_longest_chain_wins() {
     let issued = issued(&[HOST]);
     let directory = with(&[("a.crt", &issued.leaf), ("b.crt", &issued.full()), ("x.key", &issued.key)]);
     assert_chosen(&directory, HOST, &issued, "b.crt", "x.key");
-    assert_eq!(choose(&directory, HOST).passed_over, []);
+    assert_eq!(choose(&directory, HOST).unused, []);
 }
 
 // Names.
@@ -428,7 +428,7 @@ fn a_certificate_for_clients_alone_is_used_if_there_is_none_for_both() {
     assert_chosen(&directory, HOST, &both, "both.pem", "both.pem");
     let path = directory.path().join("both.pem");
     let why = format!("is for XMPP clients or for servers alone, {} is for both", path.display());
-    assert_eq!(passed_over(&choose(&directory, HOST)), [why]);
+    assert_eq!(unused(&choose(&directory, HOST)), [why]);
 }
 
 #[test]
@@ -463,7 +463,7 @@ fn the_certificate_that_is_valid_longest_is_chosen() {
     }
     assert_chosen(&directory, HOST, &issued[1], "1.pem", "1.pem");
     let why = format!("is replaced by {}, which is valid longer", directory.path().join("1.pem").display());
-    assert_eq!(passed_over(&choose(&directory, HOST)), [&why, &why]);
+    assert_eq!(unused(&choose(&directory, HOST)), [&why, &why]);
 }
 
 #[test]
@@ -485,7 +485,7 @@ fn an_expired_certificate_is_used_if_there_is_no_other() {
     directory.write("new.pem", new.full() + &new.key);
     let choice = choose(&directory, HOST);
     assert!(!choice.pair.as_ref().unwrap().is_expired);
-    assert_eq!(passed_over(&choice), ["expired on 2027-01-05"]);
+    assert_eq!(unused(&choice), ["expired on 2027-01-05"]);
 }
 
 #[test]
@@ -504,10 +504,7 @@ fn a_self_signed_certificate_is_used_if_there_is_no_other() {
     directory.write("real.pem", issued.full() + &issued.key);
     assert_chosen(&directory, HOST, &issued, "real.pem", "real.pem");
     let path = directory.path().join("real.pem");
-    assert_eq!(
-        passed_over(&choose(&directory, HOST)),
-        [format!("is self-signed, {} is not", path.display())]
-    );
+    assert_eq!(unused(&choose(&directory, HOST)), [format!("is self-signed, {} is not", path.display())]);
 }
 
 #[test]
@@ -530,7 +527,7 @@ fn a_ca_certificate_is_not_used() {
 #[test]
 fn ca_certificates_alone_are_no_problem() {
     let certificates = scan_in(&with(&[("ca.pem", &Authority::root("Root").below("R1").chain.concat())]));
-    assert_eq!(certificates.choose(HOST, Service::Xmpp).passed_over, []);
+    assert_eq!(certificates.choose(HOST, Service::Xmpp).unused, []);
     assert_eq!(certificates.problems(), []);
 }
 
@@ -586,7 +583,7 @@ fn a_certificate_with_a_wrong_key_is_passed_over() {
         with(&[("a.crt", &good.full()), ("a.key", &good.key), ("b.crt", &bad.full()), ("b.key", &good.key)]);
     assert_chosen(&directory, HOST, &good, "a.crt", "a.key");
     let choice = choose(&directory, HOST);
-    assert!(choice.passed_over[0].is_incomplete);
+    assert!(choice.unused[0].is_incomplete);
 }
 
 /// A file that OpenSSL made.
@@ -813,7 +810,7 @@ fn a_key_that_is_removed_after_the_scan() {
     let certificates = scan_in(&directory);
     fs::remove_file(directory.path().join("a.key")).unwrap();
     let choice = certificates.choose(HOST, Service::Xmpp);
-    assert!(choice.pair.is_none() && choice.passed_over[0].is_incomplete);
+    assert!(choice.pair.is_none() && choice.unused[0].is_incomplete);
 }
 
 #[test]
