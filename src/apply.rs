@@ -48,10 +48,7 @@ const FILE_MODE: Mode = Mode::from_bits_truncate(0o640);
 /// certificates are made first, and stay if a later step fails.
 ///
 /// A generation gets its name when it is complete. So an interruption leaves nothing that looks like a generation.
-///
-/// # Errors
-///
-/// 73 if a place cannot be written, 77 if a privilege is missing. The current generation stays as it was.
+/// Errors: 73 if a place cannot be written, 77 if a privilege is missing. The current generation stays as it was.
 pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> Result<(), Failure> {
     privileges::with_group(owner, || {
         let runtime = open_runtime_dir(runtime_dir, owner).map_err(|error| failure(error, runtime_dir))?;
@@ -70,10 +67,7 @@ pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> 
 
 /// Describes the starting server in the runtime directory, after [`apply`]: `init` (the process id of its PID 1), its
 /// state, and the addresses for the health check. Removes an earlier server's files, which may be another user's.
-///
-/// # Errors
-///
-/// 73 if the runtime directory cannot be written.
+/// Errors: 73 if the runtime directory cannot be written.
 pub fn publish_runtime_state(
     plan: &Plan,
     runtime_dir: &Path,
@@ -106,10 +100,7 @@ pub fn publish_runtime_state(
 }
 
 /// Writes accounts and their passwords for the server, into a file that only Prosody can read.
-///
-/// # Errors
-///
-/// 73 if the file cannot be written.
+/// Errors: 73 if the file cannot be written.
 pub fn write_accounts_file(text: &str, runtime_dir: &Path, owner: &User) -> Result<(), Failure> {
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
@@ -149,10 +140,7 @@ fn replace(
 }
 
 /// Writes a plan's files and links into any directory, and creates it if it is missing.
-///
-/// # Errors
-///
-/// 73 if it cannot be written, or has files with the same names.
+/// Errors: 73 if it cannot be written, or has files with the same names.
 pub fn write_to(path: &Path, plan: &Plan) -> Result<(), Failure> {
     let write = || {
         let opened = directory::make(path, Mode::from_bits_truncate(0o755))?;
@@ -241,10 +229,7 @@ fn chown_to_root(directory: &OwnedFd, found: &FileStat, gid: u32, mode: Mode) ->
 /// Creates a missing data directory, and gives root's (every fresh bind mount is) to Prosody's user.
 ///
 /// The files in it keep their owners: there may be a hundred thousand.
-///
-/// # Errors
-///
-/// 73 if it is not a directory or Prosody's user cannot write to it, 77 if a privilege is missing.
+/// Errors: 73 if it is not a directory or Prosody's user cannot write to it, 77 if a privilege is missing.
 pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
     let make = || directory::make(path, Mode::from_bits_truncate(0o755));
     let Some((directory, is_empty)) = to_be_given(path, owner, make)? else { return Ok(()) };
@@ -257,10 +242,7 @@ pub fn prepare_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
 }
 
 /// Finds what [`prepare_data_dir`] would refuse, and changes nothing.
-///
-/// # Errors
-///
-/// As [`prepare_data_dir`].
+/// Errors: as [`prepare_data_dir`].
 pub fn check_data_dir(path: &Path, owner: &User) -> Result<(), Failure> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

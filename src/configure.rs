@@ -101,11 +101,8 @@ impl PlanRequest {
 }
 
 /// Makes a plan that can be applied. Scans for certificates unless `scanned` has them.
-///
-/// # Errors
-///
-/// 78 with all errors of the report; 127 if Prosody is not installed; 77 if it cannot run as the chosen user; those of
-/// [`apply::prepare_data_dir`].
+/// Errors: 78 with all errors of the report; 127 if Prosody is not installed; 77 if it cannot run as the chosen user;
+/// those of [`apply::prepare_data_dir`].
 pub fn make_plan(
     settings: &Settings,
     places: Places,
@@ -142,10 +139,7 @@ pub fn served_certificates(places: &Places) -> Option<PathBuf> {
 }
 
 /// Returns the report if it has no errors. In strict mode, warnings about settings are errors.
-///
-/// # Errors
-///
-/// 78 with all errors of the report.
+/// Errors: 78 with all errors of the report.
 pub fn refuse(settings: &Settings, mut report: Report) -> Result<Report, Failure> {
     if settings.entrypoint.entrypoint_strict.is_some_and(|strict| strict.0) {
         report.make_strict();
@@ -195,10 +189,7 @@ pub struct Ready {
 /// Writes the configuration for a program that will start, unless there is a custom main file.
 ///
 /// `watch` is given for the server only. It is the watch for certificates, or the error of its creation.
-///
-/// # Errors
-///
-/// The exit statuses of [`make_plan`], [`apply::apply`], [`database::wait`] and [`custom::configure`].
+/// Errors: the exit statuses of [`make_plan`], [`apply::apply`], [`database::wait`] and [`custom::configure`].
 pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     let is_server = watch.is_some();
     let (settings, report) = read_settings();

@@ -107,11 +107,8 @@ fn refused(code: &str, why: &str, database: &Database) -> Answer {
 }
 
 /// Waits until all databases can be used, at most for `limit`. If `limit` is zero, only SQLite files are checked.
-///
-/// # Errors
-///
-/// 69 if a database was not ready in time, 73 if an SQLite file cannot be written, and 78 if waiting will not help,
-/// because of the user, password, database, driver or protocol.
+/// Errors: 69 if a database was not ready in time, 73 if an SQLite file cannot be written, and 78 if waiting will not
+/// help, because of the user, password, database, driver or protocol.
 pub fn wait(
     databases: &[Database],
     limit: Duration,
@@ -239,10 +236,7 @@ fn left(deadline: Instant) -> Duration {
 }
 
 /// Calls what has no time limit of its own, in a thread, which is left behind after `limit`.
-///
-/// # Errors
-///
-/// `TimedOut`, and those of `call` and of the start of a thread.
+/// Errors: `TimedOut`, and those of `call` and of the start of a thread.
 fn within<T: Send + 'static>(
     limit: Duration,
     call: impl FnOnce() -> io::Result<T> + Send + 'static,

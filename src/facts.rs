@@ -183,10 +183,7 @@ impl Places {
     }
 
     /// The main file of the current generation, if any.
-    ///
-    /// # Errors
-    ///
-    /// EACCES if the runtime directory cannot be searched.
+    /// Errors: EACCES if the runtime directory cannot be searched.
     pub fn current_main_file(&self) -> io::Result<Option<PathBuf>> {
         let file = current_generation(&self.runtime_dir).map(|generation| generation.join(MAIN_FILE));
         match file.and_then(|file| fs::symlink_metadata(&file).map(|_| file)) {
@@ -223,10 +220,7 @@ impl Facts {
     /// Takes the snapshot. Problems that the user can fix are in [`Facts::problems`].
     ///
     /// `user` is the user of a running Prosody. Without it, the settings decide.
-    ///
-    /// # Errors
-    ///
-    /// 127 if Prosody is not installed; 77 if it cannot run as the chosen user.
+    /// Errors: 127 if Prosody is not installed; 77 if it cannot run as the chosen user.
     pub fn gather(settings: &Settings, places: Places, user: Option<&User>) -> Result<Self, Failure> {
         let mut problems = Vec::new();
         let prosody =
@@ -487,10 +481,7 @@ fn secret_files(settings: &Settings) -> BTreeMap<&'static str, SecretFile> {
 }
 
 /// The user to run Prosody as, from the settings or else the data directory's owner.
-///
-/// # Errors
-///
-/// See [`identity::resolve`].
+/// Errors: see [`identity::resolve`].
 pub fn identity(settings: &Settings, data_dir: &Path) -> Result<User, Failure> {
     let requested = Requested {
         name: settings.entrypoint.user.as_ref().map(|name| name.as_str()),
@@ -508,11 +499,8 @@ fn entries(config_dir: &Path) -> Vec<OsString> {
 }
 
 /// The path of the current generation.
-///
-/// # Errors
-///
-/// ENOENT if there is none, or if a user made the link whose files there do not count ([`is_trusted`]). EACCES if the
-/// runtime directory cannot be searched.
+/// Errors: ENOENT if there is none, or if a user made the link whose files there do not count ([`is_trusted`]). EACCES
+/// if the runtime directory cannot be searched.
 pub fn current_generation(runtime_dir: &Path) -> io::Result<PathBuf> {
     // Open the link itself, so that its owner and its target belong together.
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

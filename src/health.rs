@@ -91,10 +91,7 @@ impl FromStr for Target {
 ///
 /// A healthy server answers with a stream header and features. A stream error instead, such as `host-unknown` or
 /// `system-shutdown`, means that it does not serve the host.
-///
-/// # Errors
-///
-/// The error of every target, if none is healthy.
+/// Errors: the error of every target, if none is healthy.
 pub fn check(targets: &[Target], timeout: Duration) -> Result<(), String> {
     let deadline = Instant::now() + timeout;
     let mut errors = Vec::new();

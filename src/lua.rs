@@ -119,11 +119,8 @@ const PENDING_ITEMS: usize = 50;
 ///
 /// Lists become sequences. A field of a table is left out if its value is nil. Short lists and tables of scalars take
 /// one line, others one line per item.
-///
-/// # Errors
-///
-/// If Lua has no such value: an integer that the version cannot represent exactly, nil in a list, a key that is nil,
-/// NaN or a table, or tables too deep for Lua's parser. `out` keeps the text written before the error.
+/// Fails if Lua has no such value: an integer that the version cannot represent exactly, nil in a list, a key that is
+/// nil, NaN or a table, or tables too deep for Lua's parser. `out` keeps the text written before the error.
 pub fn write(out: &mut dyn fmt::Write, value: &Value, dialect: Dialect) -> Result<(), Error> {
     match value {
         Value::Nil => Ok(out.write_str("nil")?),

@@ -30,10 +30,7 @@ pub struct Findings {
 
 /// Finds the wanted modules and certificates. Scans for certificates unless `scanned` is given. `served` is the
 /// directory with the certificates of a running server.
-///
-/// # Errors
-///
-/// 77 if root cannot read as Prosody's user.
+/// Errors: 77 if root cannot read as Prosody's user.
 pub fn survey(
     intent: &Intent,
     facts: &Facts,

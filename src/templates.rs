@@ -65,10 +65,7 @@ impl Templates {
     }
 
     /// Adds a template, or replaces the one with the same name.
-    ///
-    /// # Errors
-    ///
-    /// A syntax error, as `NAME:LINE: REASON`.
+    /// Errors: a syntax error, as `NAME:LINE: REASON`.
     pub fn add(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -80,10 +77,7 @@ impl Templates {
     }
 
     /// Adds or replaces a template that was read from a file.
-    ///
-    /// # Errors
-    ///
-    /// A syntax error, as `PATH:LINE: REASON`.
+    /// Errors: a syntax error, as `PATH:LINE: REASON`.
     pub fn add_file(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -100,21 +94,15 @@ impl Templates {
     }
 
     /// Renders a template by name. `context` is a table with the template's variables.
-    ///
-    /// # Errors
-    ///
-    /// An undefined variable, a value without a Lua literal, or any other error, as `NAME:LINE: REASON`. It contains no
-    /// secret.
+    /// Errors: an undefined variable, a value without a Lua literal, or any other error, as `NAME:LINE: REASON`. It
+    /// contains no secret.
     pub fn render(&self, name: &str, context: Value) -> anyhow::Result<String> {
         self.render_in(&self.environment, name, context.clone())
             .map_err(|error| anyhow!(self.message_without_secrets(&error, name, context)))
     }
 
     /// Renders a single template, read from the file `path`. It can include the others, but they cannot include it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Templates::add_file`] and [`Templates::render`].
+    /// Errors: as [`Templates::add_file`] and [`Templates::render`].
     pub fn render_text(&self, path: &Path, source: &str, context: Value) -> anyhow::Result<String> {
         let mut templates = Templates {
             environment: self.environment.clone(),

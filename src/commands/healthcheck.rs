@@ -17,10 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Checks the targets of the running server's plan. Succeeds if one of them answers. If a custom file decides the ports,
 /// the targets are whatever the server listens on.
-///
-/// # Errors
-///
-/// 1 if none answers.
+/// Errors: 1 if none answers.
 pub fn run() -> Result<ExitStatus, Failure> {
     let (settings, _) = read_settings();
     let places = Places::of_running(&settings);

@@ -57,10 +57,7 @@ pub fn warn_without_server(command: &[OsString], is_13: bool) {
 
 /// Refuses a `prosodyctl` command line of a new container that cannot do what it says. With `has_settings`, the
 /// configuration is rendered from settings.
-///
-/// # Errors
-///
-/// 1 for `cert import`, where Prosody would copy the keys into the data, and as [`require_luarocks`].
+/// Errors: 1 for `cert import`, where Prosody would copy the keys into the data, and as [`require_luarocks`].
 pub fn refuse(command: &[OsString], has_settings: bool) -> Result<(), Failure> {
     let Some((program, arguments)) = command.split_first() else { return Ok(()) };
     if !is_prosodyctl(program) {
@@ -75,9 +72,7 @@ pub fn refuse(command: &[OsString], has_settings: bool) -> Result<(), Failure> {
     require_luarocks(&line)
 }
 
-/// # Errors
-///
-/// 1 if a command needs LuaRocks and it is not installed. `prosodyctl` itself would end with 0.
+/// Errors: 1 if a command needs LuaRocks and it is not installed. `prosodyctl` itself would end with 0.
 fn require_luarocks(line: &CommandLine) -> Result<(), Failure> {
     let name = line.command.first().and_then(|name| name.to_str()).unwrap_or_default();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -151,10 +146,7 @@ fn server_command(command: &[OsString], is_13: bool) -> Option<&str> {
 }
 
 /// Executes Prosody's own `prosodyctl`. Returns only after an error.
-///
-/// # Errors
-///
-/// 77 if a permission is missing, 78 if there is no configuration yet, and those of [`Command::exec`].
+/// Errors: 77 if a permission is missing, 78 if there is no configuration yet, and those of [`Command::exec`].
 pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     let (settings, _) = read_settings();
     let places = Places::of_running(&settings);

@@ -7,10 +7,7 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::settings::reference;
 
 /// Prints the catalogue or the effective values.
-///
-/// # Errors
-///
-/// 78 if effective values are requested and a setting is invalid.
+/// Errors: 78 if effective values are requested and a setting is invalid.
 pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     if options.effective {
         let (settings, report) = read_settings();

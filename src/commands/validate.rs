@@ -17,11 +17,8 @@ use crate::os::privileges;
 use crate::os::users::User;
 
 /// Checks the configuration. Returns 0, or 78 if Prosody finds an error.
-///
-/// # Errors
-///
-/// 78 with all errors in settings and custom files; 73 or 77 for a data directory that a start refuses; other statuses if
-/// a check cannot run.
+/// Errors: 78 with all errors in settings and custom files; 73 or 77 for a data directory that a start refuses; other
+/// statuses if a check cannot run.
 pub fn run() -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
     let places = Places::find(&settings);

@@ -20,10 +20,7 @@ use crate::settings::{Settings, catalogue};
 use crate::text::reason;
 
 /// Prepares the start with a custom main file. The program gets the whole environment.
-///
-/// # Errors
-///
-/// Those of [`check`]; 73 or 77 if the data directory is not usable.
+/// Errors: those of [`check`]; 73 or 77 if the data directory is not usable.
 pub fn configure(
     settings: &Settings,
     report: Report,
@@ -67,10 +64,7 @@ pub fn configure(
 
 /// Checks a custom main file, and the settings that have an effect beside it. Returns the remaining report, the user to
 /// run Prosody as, and the installed Prosody, if any.
-///
-/// # Errors
-///
-/// 78 if the file, a setting or Prosody's installation is wrong; 77 if Prosody cannot run as the chosen user.
+/// Errors: 78 if the file, a setting or Prosody's installation is wrong; 77 if Prosody cannot run as the chosen user.
 pub fn check(
     settings: &Settings,
     mut report: Report,

@@ -97,10 +97,7 @@ impl CustomFiles {
     /// `config_dir`, `templates_dir` and `extra` are the settings `PROSODY_CONFIG_DIR`, `PROSODY_TEMPLATES_DIR` and
     /// `PROSODY_EXTRA_CONFIG`; the last two may be relative to the first. `extra` may be a pattern without a match.
     /// `extra_cfg` is the legacy variable `PROSODY_EXTRA_CFG`: true requires `conf.d/extra.cfg.lua`, false excludes it.
-    ///
-    /// # Errors
-    ///
-    /// All files and folders that cannot be used.
+    /// Errors: all files and folders that cannot be used.
     pub fn read(
         config_dir: &Path,
         templates_dir: &Path,

@@ -22,11 +22,8 @@ const PROSODY: &str = "prosody";
 /// For root: the requested user, else the owner of `data_dir` unless that is root, else the user `prosody`. The group
 /// of a uid is the group in its passwd entry, else the data directory's if the uid owns it and the group is not
 /// root's, else the group `prosody`, else the uid's number. For other users: our own user and group.
-///
-/// # Errors
-///
-/// 77 if a user other than root requests another user or group; 78 if a name does not exist, no user can be chosen, or
-/// `/etc/passwd`, `/etc/group` or the owner of `data_dir` cannot be read.
+/// Errors: 77 if a user other than root requests another user or group; 78 if a name does not exist, no user can be
+/// chosen, or `/etc/passwd`, `/etc/group` or the owner of `data_dir` cannot be read.
 pub fn resolve(requested: &Requested, data_dir: &Path) -> Result<User, Failure> {
     let image = Image::read(data_dir).status(ExitStatus::CONFIGURATION)?;
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());

@@ -193,10 +193,7 @@ pub fn data_name(host: &str) -> String {
 }
 
 /// Finds Prosody's own `prosodyctl`: the first on `PATH` that is not this program.
-///
-/// # Errors
-///
-/// 127 if there is none.
+/// Errors: 127 if there is none.
 pub fn prosodyctl() -> Result<PathBuf, Failure> {
     let ours = fs::metadata("/proc/self/exe").ok().map(|metadata| (metadata.dev(), metadata.ino()));
     let path = env::var_os("PATH").unwrap_or_default();
@@ -222,10 +219,7 @@ impl Prosody {
 
     /// A command that runs Prosody's Lua interpreter as a user without capabilities and, if we are root, without our
     /// groups. It gets only these variables, without `LUA_INIT*`, which Lua would execute.
-    ///
-    /// # Errors
-    ///
-    /// If Prosody's program names no interpreter.
+    /// Fails if Prosody's program names no interpreter.
     pub fn lua_command(&self, user: &User, environment: &[(OsString, OsString)]) -> anyhow::Result<Command> {
         let interpreter = self.interpreter.as_ref().context("Prosody's program names no Lua")?;
         let environment =

@@ -32,10 +32,7 @@ impl Running {
     }
 
     /// Like [`Running::find`], by the runtime directory.
-    ///
-    /// # Errors
-    ///
-    /// If a file cannot be read, so that it is unknown whether there is a server.
+    /// Fails if a file cannot be read, so that it is unknown whether there is a server.
     pub fn in_directory(runtime_dir: &Path) -> io::Result<Option<Self>> {
         let Some(text) = read(runtime_dir, STARTED_FILE)? else { return Ok(None) };
         let described = || {
@@ -62,10 +59,7 @@ impl Running {
 
 /// Reads a file that describes the running server in the runtime directory. `None` if it is missing, not a regular
 /// file, not UTF-8, or of a user whose files there do not count.
-///
-/// # Errors
-///
-/// If it cannot be read.
+/// Fails if it cannot be read.
 pub fn read(runtime_dir: &Path, name: &str) -> io::Result<Option<String>> {
     let open = || -> Result<Opened, Error> {
         trusted_file::open_below(directory::open(runtime_dir)?, name, OFlag::O_NOFOLLOW)?.regular()

@@ -75,10 +75,7 @@ pub enum Cause {
 /// ignored signals (except SIGPIPE and SIGTTOU), or with tini's style with all signals blocked. It should call
 /// [`Command::exec`]; otherwise its process exits with the returned status. Returns, in the parent only, the child's
 /// status, or `128 + n` if signal `n` killed it. Call this first in `main`: earlier signals are not forwarded.
-///
-/// # Errors
-///
-/// 71 if the kernel refuses a system call that every program may make, such as fork(2).
+/// Errors: 71 if the kernel refuses a system call that every program may make, such as fork(2).
 pub fn supervise(
     options: &InitOptions,
     reload: Option<Reload>,

@@ -90,10 +90,7 @@ pub enum Invocation {
 /// `name` is the name of this program for the usage text. As in glibc's getopt(3), options may follow other words:
 /// `sh -c true` is refused because of `-c`, but `-- sh -c true` and `sh -- -c true` are valid. With `POSIXLY_CORRECT`
 /// in the environment, the first word that is not an option ends the options.
-///
-/// # Errors
-///
-/// The text to print on standard error before exiting with 1.
+/// Errors: the text to print on standard error before exiting with 1.
 pub fn parse(
     name: &str,
     arguments: Vec<OsString>,

@@ -16,10 +16,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::trusted_file::{DIRECTORY, Error, Links, descriptor, trust};
 
 /// Opens a directory by its absolute path.
-///
-/// # Errors
-///
-/// ELOOP if the last name is a link, or for root, if another user can have created a link on the way.
+/// Errors: ELOOP if the last name is a link, or for root, if another user can have created a link on the way.
 pub fn open(path: &Path) -> nix::Result<OwnedFd> {
     Ok(descriptor(path, DIRECTORY, Links::OfRoot)?.0)
 }

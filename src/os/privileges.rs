@@ -62,10 +62,7 @@ pub fn missing(user: &User, more: &[Capability]) -> Vec<String> {
 }
 
 /// Checks that root has the capabilities in `more` and those to run Prosody as `user`.
-///
-/// # Errors
-///
-/// 77 with all missing capabilities, so that the operator can add them at once.
+/// Errors: 77 with all missing capabilities, so that the operator can add them at once.
 pub fn require(user: &User, more: &[Capability]) -> Result<(), Failure> {
     let missing = missing(user, more);
     if missing.is_empty() {
@@ -89,10 +86,7 @@ pub fn require(user: &User, more: &[Capability]) -> Result<(), Failure> {
 /// cannot lead to files that `user` cannot access.
 ///
 /// Drops our supplementary groups for good, because Prosody has none. Only runs `work` if we are not root.
-///
-/// # Errors
-///
-/// 77 if root cannot get these permissions. `work` does not run then.
+/// Errors: 77 if root cannot get these permissions. `work` does not run then.
 pub fn as_user<T>(user: &User, work: impl FnOnce() -> T) -> Result<T, Failure> {
     if !geteuid().is_root() {
         return Ok(work());
@@ -108,10 +102,7 @@ pub fn as_user<T>(user: &User, work: impl FnOnce() -> T) -> Result<T, Failure> {
 }
 
 /// Runs `work` as root, with new files belonging to the group of `owner`. This does not need CAP_CHOWN.
-///
-/// # Errors
-///
-/// 77 if root cannot get that group. `work` does not run then.
+/// Errors: 77 if root cannot get that group. `work` does not run then.
 pub fn with_group<T>(owner: &User, work: impl FnOnce() -> T) -> Result<T, Failure> {
     if !geteuid().is_root() {
         return Ok(work());
@@ -172,10 +163,7 @@ pub fn keep_for_supervision(reloads: bool) {
 }
 
 /// Becomes the user of a process, to signal it without CAP_KILL.
-///
-/// # Errors
-///
-/// If the user is unknown or CAP_SETUID is missing.
+/// Fails if the user is unknown or CAP_SETUID is missing.
 pub fn become_user_of(process: Pid) -> anyhow::Result<()> {
     let uid = uid_of(process).context("finding its user")?;
     setresuid(uid, uid, uid).with_context(|| format!("becoming uid {uid}"))
@@ -193,10 +181,7 @@ pub fn uid_of(process: Pid) -> Option<Uid> {
 ///
 /// If we are not root, our user and groups stay, because a volume may be writable only for a supplementary group. The
 /// capabilities are dropped as far as the kernel permits.
-///
-/// # Errors
-///
-/// 77 with the missing capabilities.
+/// Errors: 77 with the missing capabilities.
 pub fn drop_to(user: &User) -> Result<(), Failure> {
     require(user, &[])?;
     if geteuid().is_root() {

@@ -11,10 +11,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 /// Runs a program with this standard input, and returns its output. The standard error is not changed.
-///
-/// # Errors
-///
-/// `TimedOut` after the limit: the program and its children are killed.
+/// Errors: `TimedOut` after the limit: the program and its children are killed.
 pub fn output(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<Output> {
     // A process group of its own, because a child of the program may hold the output open.
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn()?;

@@ -138,10 +138,7 @@ pub struct Received {
 /// rt_sigtimedwait(2). Without a limit, it sleeps for ever.
 ///
 /// Unlike the C library's function, this also receives 32 (SIGCANCEL) and 33.
-///
-/// # Errors
-///
-/// EAGAIN after the limit.
+/// Errors: EAGAIN after the limit.
 pub fn wait_for_signal(signals: &SigSet, limit: Option<Duration>) -> nix::Result<Received> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::uninit();
     let limit = limit.map(TimeSpec::from_duration);
@@ -212,10 +209,7 @@ pub fn signal_on_parents_death(signal: i32) -> nix::Result<()> {
 }
 
 /// Removes a capability from the bounding set, PR_CAPBSET_DROP(2const).
-///
-/// # Errors
-///
-/// EPERM without CAP_SETPCAP if the set has it; EINVAL for capabilities that the kernel does not know.
+/// Errors: EPERM without CAP_SETPCAP if the set has it; EINVAL for capabilities that the kernel does not know.
 pub fn drop_from_bounding_set(capability: c_ulong) -> nix::Result<()> {
     // A container's set lacks most already, and each call of PR_CAPBSET_DROP copies the credentials.
     // SAFETY: takes numbers only; the unused arguments are zero, as the kernel requires.
@@ -258,10 +252,7 @@ pub fn effective_capabilities() -> nix::Result<Capabilities> {
 
 /// Sets the effective and permitted sets, and empties the inheritable set, capset(2), and so the ambient set
 /// (capabilities(7)).
-///
-/// # Errors
-///
-/// EPERM if a capability is not in the permitted set.
+/// Errors: EPERM if a capability is not in the permitted set.
 pub fn set_capabilities(capabilities: Capabilities) -> nix::Result<()> {
     let header = CapabilityHeader { version: CAPABILITY_VERSION, process: 0 };
     // Each word has one half.
@@ -291,10 +282,7 @@ pub fn without_capabilities(command: &mut Command) -> &mut Command {
 }
 
 /// The addresses of a host, sorted, each once. A silent name server takes a second.
-///
-/// # Errors
-///
-/// If the name does not resolve now (getaddrinfo(3)).
+/// Fails if the name does not resolve now (getaddrinfo(3)).
 pub fn addresses_of(host: &str) -> io::Result<BTreeSet<IpAddr>> {
     let has_options = std::env::var_os(RES_OPTIONS).is_some();
     resolve_names_with_files_and_dns();

@@ -221,10 +221,7 @@ pub fn trust(stat: &FileStat, owners: &[u32], permissions: u32) -> Result<(), Er
 }
 
 /// Opens a file or directory by its path. With [`Links::OfReaders`], the caller must check the owners with [`trust`].
-///
-/// # Errors
-///
-/// ELOOP if a link must not be followed.
+/// Errors: ELOOP if a link must not be followed.
 pub fn descriptor(path: &Path, flags: OFlag, links: Links) -> Result<(OwnedFd, Owners), Error> {
     // -1 changes nothing, and the call returns the current id (setfsuid(2)).
     if links == Links::OfReaders && !setfsuid(Uid::from_raw(u32::MAX)).is_root() {

@@ -51,10 +51,7 @@ pub struct Watch(Inotify);
 impl Watch {
     /// Creates an empty queue. For each event, the kernel sends SIGIO to this process, but not to forked processes.
     /// Executed programs do not inherit the queue.
-    ///
-    /// # Errors
-    ///
-    /// EMFILE if the user has too many queues, or others if the kernel lacks inotify: see [`refused`].
+    /// Errors: EMFILE if the user has too many queues, or others if the kernel lacks inotify: see [`refused`].
     pub fn new() -> nix::Result<Self> {
         let watch = Self(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
         system::own_signals_of(watch.0.as_fd())?;

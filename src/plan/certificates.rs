@@ -228,10 +228,7 @@ impl CertificatePlan {
 }
 
 /// A line about the certificate of these names, from the file `source`; a warning if it has to be renewed.
-///
-/// # Errors
-///
-/// The warning.
+/// Errors: the warning.
 pub fn expiry(names: &[&str], source: &Path, pair: &Pair, now: OffsetDateTime) -> Result<String, String> {
     let (names, source, issuer) = (several(names), source.display(), &pair.issuer);
     let line = format!("Certificate of {names}: {source}, issued by {issuer}, {}", lasts(pair, now));

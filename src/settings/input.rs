@@ -290,10 +290,7 @@ pub(super) fn is_injected(name: &str, value: &str, all: &BTreeMap<String, String
 
 /// The value in a file: its content without one final line end and without a byte order mark. The second result
 /// describes removed characters that may be part of the value.
-///
-/// # Errors
-///
-/// If it is not a regular UTF-8 file of at most 16 MiB.
+/// Fails if it is not a regular UTF-8 file of at most 16 MiB.
 fn read_file(path: &Path) -> Result<(String, Option<&'static str>), String> {
     let bytes = read_bytes(path)?;
     let text = String::from_utf8(bytes).map_err(|_| "the file's content is not UTF-8".to_owned())?;
@@ -310,10 +307,7 @@ fn read_file(path: &Path) -> Result<(String, Option<&'static str>), String> {
 }
 
 /// Reads a regular file of at most 16 MiB.
-///
-/// # Errors
-///
-/// A clause with the reason.
+/// Errors: a clause with the reason.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     trusted_file::read(path, LARGEST).map_err(|error| {
         let what = match error {

@@ -59,11 +59,8 @@ pub trait SettingType: Sized {
     }
 
     /// Parses the text, which is never empty.
-    ///
-    /// # Errors
-    ///
-    /// A clause with the expected form, the invalid piece, and the nearest valid choice if there is one. It contains no
-    /// part of a text that [`SettingType::hides`].
+    /// Errors: a clause with the expected form, the invalid piece, and the nearest valid choice if there is one. It
+    /// contains no part of a text that [`SettingType::hides`].
     fn parse(text: &str) -> Result<Self, String>;
 
     /// Whether this text may contain a secret, and must not be printed.
@@ -91,10 +88,7 @@ macro_rules! lua {
 use lua;
 
 /// Deserialises a setting that is given, with [`SettingType::parse`], from the string that `envy` provides.
-///
-/// # Errors
-///
-/// Those of [`SettingType::parse`].
+/// Errors: those of [`SettingType::parse`].
 pub fn parse_given<'de, D: Deserializer<'de>, T: SettingType>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

@@ -226,10 +226,7 @@ impl Modules {
     }
 
     /// The Lua libraries among `libraries` that cannot be loaded. If Lua must be asked, it runs as `user`.
-    ///
-    /// # Errors
-    ///
-    /// A message if Lua does not answer in time. If it fails otherwise, no library counts as missing.
+    /// Errors: a message if Lua does not answer in time. If it fails otherwise, no library counts as missing.
     pub fn missing_lua_libraries<'a>(
         &self,
         libraries: &BTreeSet<&'a str>,
@@ -381,11 +378,8 @@ impl Modules {
 
     /// Reads a module's file, up to [`LONGEST`] bytes. Never blocks, whatever the file is. Returns the module and its digest,
     /// or the problem of a file that is not a module, but that Prosody loads all the same.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be opened; Prosody then tries the next place. A file that can be opened but not read makes
-    /// Prosody exit: `pluginloader` passes nil to `load_filter_cb`, which does not expect it.
+    /// Fails if the file cannot be opened; Prosody then tries the next place. A file that can be opened but not read
+    /// makes Prosody exit: `pluginloader` passes nil to `load_filter_cb`, which does not expect it.
     fn read(&self, path: &Path) -> io::Result<Result<(ModuleSource, u64), Problem>> {
         let problem =
             |why: &str, is_fatal| Ok(Err(Problem { what: format!("{} {why}", path.display()), is_fatal }));

@@ -30,10 +30,7 @@ pub fn to_template(value: &lua::Value) -> Value {
 }
 
 /// Writes a template's value to `out` as a Lua literal.
-///
-/// # Errors
-///
-/// As [`lua::write`], and for values that do not exist in Lua, such as undefined ones.
+/// Errors: as [`lua::write`], and for values that do not exist in Lua, such as undefined ones.
 pub fn write(out: &mut dyn fmt::Write, value: &Value, dialect: Dialect) -> Result<(), Error> {
     if let Some(name) = value.downcast_object_ref::<LuaName>() {
         return Ok(out.write_str(&name.0)?);
@@ -148,10 +145,7 @@ impl Object for Verbatim {
 
 /// The filter `verbatim_lua_code`: the only way to write text as Lua code. The result is an error in a list or table,
 /// and becomes plain text again when it is joined to other text.
-///
-/// # Errors
-///
-/// Any value that is not a string. A [`Secret`] is none.
+/// Errors: any value that is not a string. A [`Secret`] is none.
 pub fn verbatim_lua_code(value: &Value) -> Result<Value, minijinja::Error> {
     match (value.kind(), value.as_str()) {
         (ValueKind::String, Some(code)) => Ok(Value::from_object(Verbatim(code.to_owned()))),

@@ -34,10 +34,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Brings the certificates in directories into force. `arguments` are host names, by default those of all hosts, and
 /// directories or files.
-///
-/// # Errors
-///
-/// 1 if no certificate is found there, or if one is not in force after a reload.
+/// Errors: 1 if no certificate is found there, or if one is not in force after a reload.
 pub fn run(settings: &Settings, places: &Places, arguments: &[OsString]) -> Result<ExitStatus, Failure> {
     let state = || {
         let generation = current_generation(&places.runtime_dir);
