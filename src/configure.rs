@@ -67,7 +67,6 @@ pub fn read_settings_to_show() -> (Settings, Report) {
 
 /// A command's options for a plan.
 pub struct PlanRequest {
-    /// Whether the files contain secrets or placeholders.
     pub secrets: Secrets,
     /// The directory of the generation. By default, the next one in the runtime directory.
     pub generation: Option<PathBuf>,
@@ -172,15 +171,10 @@ pub fn log_report(report: &Report) {
 
 /// The inputs for starting Prosody or another program.
 pub struct Ready {
-    /// The program's user.
     pub user: User,
-    /// The main file.
     pub main_file: PathBuf,
-    /// Prosody's data directory.
     pub data_dir: PathBuf,
-    /// The directory of generations.
     pub runtime_dir: PathBuf,
-    /// Whether Prosody is 13.0 or newer.
     pub is_13: bool,
     /// The program's environment, before [`environment::complete`].
     pub environment: Vec<(OsString, OsString)>,

@@ -48,24 +48,19 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// The program, user and environment of a login: those of the server to be started.
 pub struct LoginContext<'a> {
-    /// The installed Prosody, which has the driver.
     pub prosody: &'a Prosody,
-    /// The user that Prosody will run as.
     pub user: &'a User,
-    /// The environment that Prosody will have.
     pub environment: &'a [(OsString, OsString)],
 }
 
 /// The result of an attempt.
 #[derive(Debug, PartialEq)]
 enum Answer {
-    /// The database is ready.
     Ready,
     /// The database is ready, but this Prosody needs an upgrade of its tables.
     NeedsUpgrade,
     /// The database is not ready, but may be later.
     NotYet(String),
-    /// The server refuses the login.
     Refused(String),
     /// The database cannot be used, and waiting will not help.
     Unusable(String),
@@ -202,7 +197,6 @@ fn wait_for(
     }
 }
 
-/// Probes a server and logs in, within `limit`.
 fn attempt(
     database: &Database,
     login: &mut Option<Login>,

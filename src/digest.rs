@@ -4,7 +4,6 @@ use std::fmt;
 
 use ring::digest::{Context, SHA256};
 
-/// The digest of `content`.
 pub fn of(content: &[u8]) -> u64 {
     let mut digest = Digest::new();
     digest.add(content);
@@ -15,17 +14,14 @@ pub fn of(content: &[u8]) -> u64 {
 pub struct Digest(Context);
 
 impl Digest {
-    /// Starts an empty digest.
     pub fn new() -> Self {
         Self(Context::new(&SHA256))
     }
 
-    /// Adds bytes.
     pub fn add(&mut self, content: &[u8]) {
         self.0.update(content);
     }
 
-    /// Returns the digest.
     pub fn finish(self) -> u64 {
         let digest = self.0.finish();
         digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))

@@ -12,7 +12,6 @@ use std::process;
 pub struct ExitStatus(u8);
 
 impl ExitStatus {
-    /// Success.
     pub const SUCCESS: Self = Self(0);
     /// The command line is wrong (`EX_USAGE`).
     pub const USAGE: Self = Self(64);
@@ -36,7 +35,6 @@ impl ExitStatus {
         Self(code)
     }
 
-    /// The number, 0 to 255.
     pub const fn code(self) -> u8 {
         self.0
     }
@@ -62,14 +60,11 @@ impl From<ExitStatus> for process::ExitCode {
 /// It is displayed on one line, with its causes separated by colons.
 #[derive(Debug)]
 pub struct Failure {
-    /// The exit status of the program.
     pub status: ExitStatus,
-    /// The error and its causes.
     pub error: anyhow::Error,
 }
 
 impl Failure {
-    /// Combines an exit status and an error.
     pub fn new(status: ExitStatus, error: impl Into<anyhow::Error>) -> Self {
         let error = error.into();
         Self { status, error }
@@ -84,7 +79,6 @@ impl fmt::Display for Failure {
 
 /// Attaches an exit status to an error.
 pub trait WithStatus<T> {
-    /// Turns an error into a [`Failure`] that ends the program with `status`.
     fn status(self, status: ExitStatus) -> Result<T, Failure>;
 }
 

@@ -48,32 +48,21 @@ const OTHER_IMAGES_PLACES: [(&str, Field); 2] =
 
 /// Everything that a plan depends on besides settings.
 pub struct Facts {
-    /// The installed Prosody.
     pub prosody: Prosody,
     /// The folders of custom modules, in Prosody's search order. `prosodyctl install` puts modules and their Lua
     /// libraries into the first.
     pub module_folders: Vec<PathBuf>,
-    /// The collection of community modules.
     pub collection: PathBuf,
-    /// The user that Prosody runs as.
     pub identity: User,
-    /// The configuration directory.
     pub config_dir: PathBuf,
     /// The sorted names in the configuration directory.
     pub entries: Vec<OsString>,
-    /// The custom files.
     pub custom_files: CustomFiles,
-    /// Prosody's data directory.
     pub data_dir: PathBuf,
-    /// The directory of generations.
     pub runtime_dir: PathBuf,
-    /// The container's host name.
     pub hostname: String,
-    /// Whether the data directory has data of a host with that name.
     pub has_data_of_hostname: bool,
-    /// Whether the data directory has the SQLite file of the storage `sqlite`.
     pub has_sqlite_file: bool,
-    /// Whether the kernel has IPv6.
     pub ipv6: bool,
     /// The first port that every user may bind (ip(7), `ip_unprivileged_port_start`).
     pub first_free_port: u16,
@@ -85,18 +74,14 @@ pub struct Facts {
     pub proxies: BTreeMap<String, BTreeSet<IpAddr>>,
     /// The files of certificates and keys in options that Prosody's user cannot read.
     pub unreadable_tls_files: Vec<UnreadableTlsFile>,
-    /// Whether the DNSSEC trust anchor is installed.
     pub has_root_anchor: bool,
-    /// The problems that the user can fix, in the order of their discovery.
     pub problems: Vec<Problem>,
 }
 
 /// A file with a secret that Prosody reads itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretFile {
-    /// The absolute path.
     pub path: String,
-    /// The digest of the secret.
     pub digest: u64,
 }
 
@@ -113,18 +98,17 @@ pub struct UnreadableTlsFile {
 #[derive(Debug)]
 pub enum Problem {
     /// Prosody's own modules are hidden: for example, this one is missing.
-    HiddenModules { missing: &'static str },
+    HiddenModules {
+        missing: &'static str,
+    },
     /// `plugin_paths` in `PROSODY_OPTIONS` is not a list of absolute paths.
     PluginPathsNoList,
-    /// A folder of custom modules is not a directory.
     NoPluginPath(PathBuf),
-    /// The configured collection is not a directory.
     NoCollection(PathBuf),
     /// The DNSSEC trust anchor is installed, and cannot be read.
     RootAnchor(io::Error),
     /// A directory has the place of another image's volume, and the setting for such directories is not set.
     OtherImagesPlace(&'static str, Field),
-    /// A custom file cannot be used.
     CustomFile(custom_files::Problem),
     /// No user can be chosen to run Prosody. Nothing is written or started.
     Identity(String),
@@ -135,11 +119,8 @@ pub enum Problem {
 /// The configuration, data and runtime directories. They are needed even with a custom main file.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// The configuration directory.
     pub config_dir: PathBuf,
-    /// Prosody's data directory.
     pub data_dir: PathBuf,
-    /// The directory of generations.
     pub runtime_dir: PathBuf,
 }
 
@@ -357,7 +338,6 @@ fn first_free_port() -> u16 {
     text.trim().parse().unwrap_or(1024)
 }
 
-/// Resolves the host names in `PROSODY_TRUSTED_PROXIES`.
 fn proxies(settings: &Settings) -> BTreeMap<String, BTreeSet<IpAddr>> {
     let proxies = settings.network.trusted_proxies.iter().flat_map(|list| list.iter());
     let hosts = proxies.filter_map(|proxy| match proxy {
@@ -377,7 +357,6 @@ pub fn as_user<T>(user: &User, data_dir: &Path, work: impl FnOnce() -> T) -> Res
     })
 }
 
-/// Whether the DNSSEC trust anchor exists.
 fn is_installed(anchor: &Path) -> Result<bool, Problem> {
     match trusted_file::open(anchor) {
         Ok(_) => Ok(true),

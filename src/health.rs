@@ -12,7 +12,6 @@ const MAX_ANSWER: usize = 4096;
 /// A target of the check. As text, it is a line such as `c2s 127.0.0.1 5222 chat.example`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The service on the port.
     pub service: Service,
     /// The address and port that the server binds, or the loopback address if it binds all addresses.
     pub address: SocketAddr,
@@ -29,9 +28,7 @@ pub const LISTENING: &str = "listening";
 /// The service on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// Client-to-server.
     C2s,
-    /// Server-to-server.
     S2s,
 }
 
@@ -181,7 +178,6 @@ enum Answer {
     Error(String),
     /// The alert of a TLS server that did not get a ClientHello (RFC 8446, section 6).
     TlsAlert,
-    /// Not XMPP.
     NotXmpp,
 }
 

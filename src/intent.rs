@@ -24,20 +24,16 @@ use crate::settings::types::{self, LogLevel};
 /// The wanted configuration, before the survey checks what exists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Intent {
-    /// Virtual hosts and components.
     pub hosts: ServedHosts,
     /// The options of the global section, without `modules_enabled` unless `PROSODY_OPTIONS` sets it: the plan adds it
     /// once the survey has found the modules.
     pub options: Options,
     /// `PROSODY_OPTIONS` as written. [`Intent::options`] contains them too.
     pub written: types::CustomOptions,
-    /// The wanted modules.
     pub modules: Modules,
-    /// The wanted certificates.
     pub certificates: Certificates,
     /// The accounts to create, in the format of the module that creates them.
     pub accounts: Option<String>,
-    /// The databases in use.
     pub databases: Vec<Database>,
     /// The variable that sets the log level to debug, if one does.
     pub debug_log: Option<String>,

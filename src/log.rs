@@ -23,7 +23,6 @@ const SOURCE_WIDTH: usize = 20;
 /// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Prosody's console format.
     Text,
     /// One JSON object per line, with `timestamp` (UTC), `level`, `message`, `target` and the event's other fields.
     Json,

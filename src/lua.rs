@@ -38,9 +38,7 @@ pub enum Secrets {
 /// How literals are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
-    /// The version of Lua that reads them.
     pub version: Version,
-    /// Whether secrets are written or hidden.
     pub secrets: Secrets,
 }
 

@@ -40,7 +40,6 @@ use crate::survey::certificates::assign::SelfSigned;
 pub struct File {
     /// Relative to the generation's directory.
     pub path: PathBuf,
-    /// The file's text.
     pub content: String,
     /// The custom template that it was rendered from.
     #[serde(skip)]
@@ -58,7 +57,6 @@ impl File {
 pub struct Link {
     /// Relative to the generation's directory.
     pub path: PathBuf,
-    /// The link's target.
     pub target: PathBuf,
 }
 
@@ -71,13 +69,11 @@ pub struct Import {
     pub certificate: PathBuf,
     /// The key's original file.
     pub key: PathBuf,
-    /// The certificate and its key.
     #[serde(skip)]
     pub pair: Rc<Pair>,
 }
 
 impl Import {
-    /// The import of a pair.
     pub fn new(path: PathBuf, pair: Rc<Pair>) -> Self {
         Self { path, certificate: pair.certificate.clone(), key: pair.key.clone(), pair }
     }
@@ -88,27 +84,21 @@ impl Import {
 pub struct Plan {
     /// The directory of all files and links.
     pub generation: PathBuf,
-    /// The files.
     pub files: Vec<File>,
-    /// The links.
     pub links: Vec<Link>,
-    /// The certificates to copy.
     pub imports: Vec<Import>,
     /// The self-signed certificates to make in the data directory.
     #[serde(rename = "certificates")]
     pub self_signed: Vec<SelfSigned>,
-    /// The certificate of each host.
     #[serde(skip)]
     pub certificates: CertificatePlan,
     /// The virtual hosts, without those in custom files.
     pub virtual_hosts: Vec<String>,
-    /// The databases in use.
     #[serde(skip)]
     pub databases: Vec<Database>,
     /// The accounts to create, in the format of the module that creates them.
     #[serde(skip)]
     pub accounts: Option<String>,
-    /// The modules that are loaded or available.
     #[serde(skip)]
     pub modules: Vec<Module>,
     /// The state, with which a later reload compares its own.
@@ -117,7 +107,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The path of the main file, for `prosody --config`.
     pub fn main_file(&self) -> PathBuf {
         self.generation.join(MAIN_FILE)
     }

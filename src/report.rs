@@ -66,12 +66,10 @@ impl Report {
         }
     }
 
-    /// Adds the common reason of several errors.
     pub fn reason(&mut self, reason: &'static str) {
         self.reason = Some(reason);
     }
 
-    /// Whether there is an error in this variable's value.
     pub fn has_error(&self, variable: &str) -> bool {
         self.errors.iter().any(|error| error.variable == variable)
     }
@@ -96,32 +94,26 @@ impl Report {
         self.warnings.clear();
     }
 
-    /// Adds information for the log.
     pub fn info(&mut self, info: String) {
         self.infos.push(info);
     }
 
-    /// Adds debug output for the log.
     pub fn debug(&mut self, debug: String) {
         self.debugs.push(debug);
     }
 
-    /// The errors so far.
     pub fn errors(&self) -> &[SettingError] {
         &self.errors
     }
 
-    /// All warnings so far.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         self.setting_warnings.iter().chain(&self.warnings).map(String::as_str)
     }
 
-    /// The information so far.
     pub fn infos(&self) -> &[String] {
         &self.infos
     }
 
-    /// The debug output so far.
     pub fn debugs(&self) -> &[String] {
         &self.debugs
     }

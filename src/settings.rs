@@ -38,7 +38,6 @@ pub struct Settings {
     pub stores: BTreeMap<String, Name>,
     /// The account from the legacy variables `LOCAL`, `DOMAIN` and `PASSWORD`.
     pub account: Option<Account>,
-    /// The source of each value.
     pub source: Source,
 }
 
@@ -56,7 +55,6 @@ pub const DATABASE_FIELDS: [Field; 6] = [
 ];
 
 impl Hosts {
-    /// The sections of all hosts that the settings describe.
     pub fn sections(&self) -> impl Iterator<Item = &HostSection> {
         let hosts = self.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.section);
         let components = self.components.iter().flat_map(|list| &list.0).map(|host| &host.section);
@@ -107,7 +105,6 @@ impl Settings {
         (settings, report)
     }
 
-    /// Reads the settings from a test's environment.
     #[cfg(test)]
     pub fn example(environment: &[(&str, &str)]) -> (Self, Report) {
         Self::read(environment.iter().map(|(name, value)| (name.into(), value.into())))
@@ -172,7 +169,6 @@ impl Settings {
         }
     }
 
-    /// Reports conflicts between settings.
     fn check(&self, report: &mut Report) {
         let mut both = |field: Field, other: Field, why: &str| {
             if self.is_given(field) && self.is_given(other) {

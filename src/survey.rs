@@ -19,12 +19,9 @@ use crate::facts::Facts;
 use crate::intent::Intent;
 use crate::os::privileges;
 
-/// The result of the survey.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Findings {
-    /// The modules and their libraries.
     pub modules: Modules,
-    /// The certificate of each name, and its source.
     pub certificates: Assignments,
 }
 

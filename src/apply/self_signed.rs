@@ -34,9 +34,7 @@ const MAX_COMMON_NAME: usize = 64;
 
 /// A new certificate and its key, both as PEM.
 pub struct Pair {
-    /// The certificate, which is public.
     pub certificate: String,
-    /// The private key (PKCS #8).
     pub key: String,
 }
 

@@ -116,7 +116,6 @@ struct Entry {
     origin: Option<ModuleOrigin>,
     /// The reason why a start would refuse it, or why another origin is used.
     problem: Option<String>,
-    /// Its path in the collection.
     path: String,
 }
 

@@ -99,9 +99,7 @@ fn is_prosodyctl(program: &OsStr) -> bool {
 struct CommandLine<'a> {
     /// Whether `--root` is given, to stay root.
     is_root: bool,
-    /// The main file of `--config`.
     config: Option<PathBuf>,
-    /// The command and its arguments.
     command: &'a [OsString],
 }
 

@@ -13,9 +13,7 @@ use crate::survey::certificates::{ScannedCertificates, scan_and_show};
 
 /// The certificates that were scanned while they were added to the watch.
 pub struct WatchedCertificates {
-    /// The watched places.
     pub watched: Watched,
-    /// The scanned certificates.
     pub certificates: ScannedCertificates,
 }
 
@@ -58,7 +56,6 @@ pub fn start(
     }
 }
 
-/// Whether changed certificates cause a reload.
 fn is_reload_enabled(settings: &Settings) -> bool {
     settings.tls.certificate_reload.is_none_or(|on| on.0)
 }

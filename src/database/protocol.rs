@@ -28,7 +28,6 @@ const NO_LOGIN: &[u8] =
 /// The server on a port or a socket.
 #[derive(Debug, PartialEq)]
 enum Peer {
-    /// PostgreSQL, ready for authentication.
     PostgreSql,
     /// PostgreSQL, with an error: its SQLSTATE and message.
     PostgreSqlError(String, String),
@@ -36,9 +35,7 @@ enum Peer {
     MySql,
     /// MySQL, with an error: its number and message.
     MySqlError(u16, String),
-    /// A web server.
     Web,
-    /// Any other server.
     Unknown,
 }
 

@@ -20,13 +20,10 @@ const MAX_SIZE: u64 = 1024 * 1024;
 /// A custom file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustomFile {
-    /// Its path.
     pub path: PathBuf,
     /// The text of a template (`*.j2`); `None` for Lua, which Prosody reads itself.
     pub template: Option<String>,
-    /// A summary of its Lua code.
     pub summary: Summary,
-    /// The digest of its content.
     pub digest: u64,
 }
 
@@ -70,13 +67,10 @@ const EXTRA_CFG: &str = "conf.d/extra.cfg.lua";
 /// A file that cannot be used.
 #[derive(Debug)]
 pub struct Problem {
-    /// The file or folder.
     pub path: PathBuf,
-    /// The reason.
     pub reason: Reason,
 }
 
-/// The reason why a file cannot be used.
 #[derive(Debug)]
 pub enum Reason {
     MainIsDirectory,
@@ -146,7 +140,6 @@ impl CustomFiles {
         self.fragments().any(|file| file.summary.defines_host)
     }
 
-    /// Whether any fragment defines an external component.
     pub fn has_external_component(&self) -> bool {
         self.fragments().any(|file| file.summary.has_external_component)
     }
@@ -166,7 +159,6 @@ impl CustomFiles {
             .collect()
     }
 
-    /// The environment variables that custom files read.
     pub fn environment(&self) -> BTreeSet<&str> {
         let files = self.fragments().chain(&self.templates).chain(&self.main);
         files.flat_map(|file| &file.summary.environment).map(String::as_str).collect()

@@ -37,11 +37,8 @@ pub fn resolve(requested: &Requested, data_dir: &Path) -> Result<User, Failure> 
 /// The user and group in the settings.
 #[derive(Clone, Debug, Default)]
 pub struct Requested<'a> {
-    /// `PROSODY_USER`
     pub name: Option<&'a str>,
-    /// `PROSODY_UID`
     pub uid: Option<u32>,
-    /// `PROSODY_GID`
     pub gid: Option<u32>,
 }
 
@@ -140,7 +137,6 @@ impl Image {
         Ok(User { name: None, uid, gid })
     }
 
-    /// The gid of the group `prosody`.
     fn prosody_group(&self) -> anyhow::Result<Option<u32>> {
         let groups = match self.groups.get() {
             Some(groups) => groups,
@@ -184,7 +180,6 @@ fn parse_passwd(text: &str) -> Vec<User> {
     text.lines().filter_map(entry).collect()
 }
 
-/// The gid of a group in a group(5) file.
 fn find_group(text: &str, name: &str) -> Option<u32> {
     text.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -21,7 +21,6 @@ pub struct Summary {
     pub has_external_component: bool,
     /// A digest of the values assigned to each of [`PLACES`].
     pub places: BTreeMap<&'static str, u64>,
-    /// Whether it assigns `plugin_paths`.
     pub sets_plugin_paths: bool,
     /// Whether it assigns an option for ports or addresses, such as `c2s_ports` or `interfaces`.
     pub sets_ports: bool,

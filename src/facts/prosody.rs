@@ -34,7 +34,6 @@ pub struct Prosody {
     /// The data directory of its build (`CFG_DATADIR`). `prosodyctl install` puts modules there, even if the data
     /// directory is another.
     pub data_dir: Option<PathBuf>,
-    /// Its version.
     pub version: Version,
     /// The Lua interpreter in its first line: a path, or a name on the search path.
     pub interpreter: Option<PathBuf>,
@@ -61,11 +60,8 @@ pub enum Version {
 /// The reason why Prosody cannot be started.
 #[derive(Debug)]
 pub enum Error {
-    /// No program `prosody` on the search path.
     Missing,
-    /// The program does not name the directories of Prosody's files.
     NotProsody(PathBuf),
-    /// One of Prosody's files could not be read.
     Unreadable(PathBuf, io::Error),
 }
 
@@ -212,7 +208,6 @@ pub fn prosodyctl() -> Result<PathBuf, Failure> {
 }
 
 impl Prosody {
-    /// Whether this is 13.0 or newer, and not 0.12.
     pub fn is_13(&self) -> bool {
         self.version.at_least(13, 0)
     }

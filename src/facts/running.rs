@@ -17,7 +17,6 @@ use crate::os::users::User;
 
 /// A running server with a rendered configuration.
 pub struct Running {
-    /// Its user.
     pub user: User,
     /// The state that it was started with.
     pub started: String,

@@ -26,11 +26,9 @@ pub struct Command {
     pub program: OsString,
     /// The arguments, without the program's name.
     pub arguments: Vec<OsString>,
-    /// The complete environment.
     pub environment: Vec<(OsString, OsString)>,
     /// The working directory, if not the current one.
     pub directory: Option<PathBuf>,
-    /// How the process is prepared for the program.
     pub kind: ProgramKind,
 }
 

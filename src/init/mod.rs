@@ -50,7 +50,6 @@ pub struct Reload<'a> {
     ///
     /// It should read the watch's events early: events that remain at its end cause another reload.
     pub run: &'a dyn Fn(Pid, Cause) -> ExitStatus,
-    /// The watch for changed files, if any.
     pub watch: Option<&'a Watch>,
     /// After this time, the forked child is killed.
     pub limit: Duration,
@@ -63,9 +62,7 @@ pub struct Reload<'a> {
 pub enum Cause {
     /// SIGHUP was received, or the last reload was killed: the server may not know of what that one wrote.
     Hangup,
-    /// The watch reported a change.
     FilesChanged,
-    /// A day has passed.
     Daily,
 }
 
@@ -203,7 +200,6 @@ struct Init<'a> {
 }
 
 impl Init<'_> {
-    /// Waits for signals until the child has ended.
     fn run(mut self, signals: &SigSet) -> anyhow::Result<ExitStatus> {
         // The program that executed us may have left zombies.
         let mut ended = self.reap_all()?;

@@ -66,7 +66,6 @@ impl InitOptions {
 pub struct ExitCodes([u64; 4]);
 
 impl ExitCodes {
-    /// Whether the code is in the set.
     pub fn contains(&self, code: u8) -> bool {
         self.0[usize::from(code / 64)] & (1 << (code % 64)) != 0
     }
@@ -79,7 +78,6 @@ impl ExitCodes {
 /// A valid command line.
 #[derive(Debug, PartialEq)]
 pub enum Invocation {
-    /// Run a program.
     Run(InitOptions),
     /// Print this text on standard output and exit with 0.
     Print(String),

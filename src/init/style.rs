@@ -18,27 +18,22 @@ pub enum MessageStyle {
 }
 
 impl MessageStyle {
-    /// A fatal error.
     pub fn fatal(self, message: fmt::Arguments) {
         self.write_line(0, "FATAL", 2, message);
     }
 
-    /// A warning.
     pub fn warn(self, message: fmt::Arguments) {
         self.write_line(1, "WARN ", 2, message);
     }
 
-    /// Information.
     pub fn info(self, message: fmt::Arguments) {
         self.write_line(2, "INFO ", 1, message);
     }
 
-    /// Debug output.
     pub fn debug(self, message: fmt::Arguments) {
         self.write_line(3, "DEBUG", 1, message);
     }
 
-    /// The most detailed debug output.
     pub fn trace(self, message: fmt::Arguments) {
         self.write_line(4, "TRACE", 1, message);
     }

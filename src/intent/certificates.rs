@@ -24,9 +24,7 @@ pub struct SearchPlace {
 /// A service that needs a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// XMPP, for clients and servers.
     Xmpp,
-    /// HTTPS.
     Https,
 }
 
@@ -35,7 +33,6 @@ pub enum Service {
 pub struct Wanted {
     /// The name, as in Prosody's lookup.
     pub name: String,
-    /// The service under this name.
     pub service: Service,
     /// Whether it is a virtual host or component, and not another name of one.
     pub is_host: bool,
@@ -62,7 +59,6 @@ pub struct Certificates {
     pub named_places: Vec<(String, PathBuf)>,
 }
 
-/// Decides which certificates are wanted.
 pub fn wanted(settings: &Settings, facts: &Facts, hosts: &ServedHosts) -> Certificates {
     let tls = &settings.tls;
     let own: HashSet<&str> = hosts.own_certificates().map(|(name, _)| name).collect();
@@ -134,7 +130,6 @@ pub fn sources(settings: &Settings, config_dir: &Path) -> Vec<SearchPlace> {
     sources
 }
 
-/// The names of HTTP services, besides those of the hosts.
 fn http_names(settings: &Settings, facts: &Facts) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     names.extend(network_hostname(settings, &facts.custom_files).map(|name| name.ascii().into_owned()));

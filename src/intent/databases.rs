@@ -10,7 +10,6 @@ use crate::settings::types::{DbDriver, SettingType};
 /// A database, from the option `sql` of `mod_storage_sql`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Database {
-    /// The database system.
     pub driver: DbDriver,
     /// The server's name or address, or its socket's path. `None` is the driver's default.
     pub host: Option<String>,
@@ -18,9 +17,7 @@ pub struct Database {
     pub port: Option<u16>,
     /// The database's name. For SQLite, its file.
     pub name: String,
-    /// The user for the login.
     pub username: Option<String>,
-    /// The user's password.
     pub password: Option<Secret>,
 }
 

@@ -12,7 +12,6 @@ use crate::settings::types::{LogLevel, Lua, Proxy, Rate};
 /// The size that encryption adds to a file, in bytes: the tag of AES-GCM (XEP-0454).
 const ENCRYPTION_OVERHEAD: u64 = 16;
 
-/// Adds the options. Errors and warnings go to the report.
 pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
     for section in [
         settings.hosts.plain_options(),

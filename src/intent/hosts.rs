@@ -30,7 +30,6 @@ const ROOM_ARCHIVE: &str = "muc_mam";
 pub struct VirtualHost {
     /// The domain in Unicode, as in Prosody's configuration.
     pub name: String,
-    /// The options of its section.
     pub options: Options,
     /// Whether its custom options set `certificate`, or leave it out with `null`.
     pub names_certificate: bool,
@@ -39,11 +38,9 @@ pub struct VirtualHost {
 /// A component's section.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Component {
-    /// The component's domain in Unicode.
     pub name: String,
     /// The module that serves it. `None` for an external component.
     pub module: Option<String>,
-    /// The options of its section.
     pub options: Options,
     /// Like [`VirtualHost::names_certificate`].
     pub names_certificate: bool,
@@ -68,7 +65,6 @@ pub struct ServedHosts {
 }
 
 impl ServedHosts {
-    /// Decides the hosts. Errors and warnings go to the report.
     pub fn decide(settings: &Settings, facts: &Facts, report: &mut Report) -> Self {
         let mut hosts = Self::default();
         if settings.has_other_images_domain() && facts.custom_files.define_host() {

@@ -51,18 +51,14 @@ pub struct Modules {
     pub disabled_on_hosts: Vec<String>,
     /// Another image's end-to-end encryption policy, which needs a module.
     pub e2e_policy: Option<E2ePolicy>,
-    /// The variable for enabled modules.
+    /// The variables for enabled modules, for disabled modules, and for virtual hosts.
     pub enabled_by: String,
-    /// The variable for disabled modules.
     pub disabled_by: String,
-    /// The variable for virtual hosts.
     pub hosts_by: String,
 }
 
-/// Another image's end-to-end encryption policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct E2ePolicy {
-    /// The variable.
     pub variable: String,
     /// Whether unencrypted messages must not be delivered.
     pub is_required: bool,
@@ -71,11 +67,9 @@ pub struct E2ePolicy {
 /// A module that a setting or a default requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModuleRequest {
-    /// Its name.
     pub name: String,
     /// The setting's variable, or another name for the source.
     pub by: String,
-    /// The requested use.
     pub role: Role,
     /// Whether no setting names the module.
     pub is_default: bool,
@@ -86,17 +80,12 @@ pub struct ModuleRequest {
 pub enum Role {
     /// Loaded on all virtual hosts.
     Enabled,
-    /// Loaded on one host.
     EnabledOn(String),
     /// Available, but not loaded.
     Available,
-    /// Serves a component.
     Component(String),
-    /// Authenticates users.
     Authentication,
-    /// Decides users' permissions.
     Authorization,
-    /// Stores data.
     Storage,
 }
 
@@ -113,7 +102,6 @@ impl Role {
 }
 
 impl ModuleRequest {
-    /// A request by a setting.
     pub fn new(name: impl Into<String>, by: &str, role: Role) -> Self {
         Self { name: name.into(), by: by.to_owned(), role, is_default: false }
     }
@@ -125,7 +113,6 @@ impl ModuleRequest {
 }
 
 impl std::fmt::Display for ModuleRequest {
-    /// The reason.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.by)?;
         match &self.role {
@@ -267,7 +254,6 @@ impl Modules {
     }
 }
 
-/// The requests so far.
 struct Requests<'a> {
     settings: &'a Settings,
     /// The names in PROSODY_MUC_MODULES, and in PROSODY_MODULES_ENABLED.
@@ -277,7 +263,6 @@ struct Requests<'a> {
 }
 
 impl<'a> Requests<'a> {
-    /// All requests, as in [`Modules::request`].
     fn find(
         settings: &'a Settings,
         hosts: &ServedHosts,
@@ -393,7 +378,6 @@ impl<'a> Requests<'a> {
     }
 }
 
-/// The names in an option.
 pub fn names_in(options: &Options, option: &str) -> Vec<String> {
     let mut names = Vec::new();
     if let Some(value) = options.get(option) {

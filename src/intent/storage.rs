@@ -23,7 +23,6 @@ const STORES: [&str; 48] = [
     "tombstones", "unified_push", "upload_stats", "uploads", "user_index", "vcard", "vcard_muc",
 ];
 
-/// Adds the options of the storage fragment.
 pub fn options(settings: &Settings, options: &mut Options, report: &mut Report) {
     find_unknown_stores(settings, report);
     backends(settings, options, report);

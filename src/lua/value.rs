@@ -11,19 +11,14 @@ use super::PLACEHOLDER;
 pub enum Value {
     /// No value. In a table, it leaves the field out.
     Nil,
-    /// A boolean.
     Boolean(bool),
-    /// An integer.
     Integer(i64),
-    /// A float.
     Float(f64),
     /// A string in UTF-8.
     Text(String),
     /// A string that is not UTF-8.
     Bytes(Vec<u8>),
-    /// A secret string.
     Secret(Secret),
-    /// A sequence.
     List(Vec<Value>),
     /// A table. Its fields are written in this order.
     Table(Vec<(Value, Value)>),

@@ -41,7 +41,6 @@ pub fn make(path: &Path, mode: Mode) -> nix::Result<OwnedFd> {
     }
 }
 
-/// Opens a directory by its name in another.
 pub fn open_below(parent: impl AsFd, name: &Path) -> nix::Result<OwnedFd> {
     openat(parent, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
 }

@@ -38,7 +38,6 @@ impl Capability {
         1 << self.number
     }
 
-    /// Whether we have it.
     pub fn is_ours(self) -> bool {
         system::effective_capabilities().is_ok_and(|ours| ours & self.bit() != 0)
     }
@@ -213,7 +212,6 @@ fn empty_bounding_set() {
     }
 }
 
-/// Drops the privileges that every user can drop.
 fn drop_remaining_privileges() -> anyhow::Result<()> {
     system::set_capabilities(0).context("giving up capabilities")?;
     prctl::set_no_new_privs().context("setting no_new_privs")

@@ -124,9 +124,7 @@ pub fn send_signal(process: Pid, signal: i32) -> nix::Result<()> {
     Errno::result(unsafe { libc::kill(process.as_raw(), signal) }).map(drop)
 }
 
-/// A received signal.
 pub struct Received {
-    /// Its number.
     pub signal: i32,
     /// Its origin: `SI_KERNEL`, `SI_USER` and others (sigaction(2), `si_code`).
     pub code: i32,

@@ -59,9 +59,7 @@ pub enum Kind {
 /// The reason why a file is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// It is not a regular file.
     Irregular(Kind),
-    /// It is larger than the limit.
     TooLarge,
     /// A link of this uid leads to it, but this uid may not read it.
     Untrusted(u32),
@@ -113,12 +111,10 @@ impl Opened {
         Ok(Self { stat: fstat(&descriptor)?, file: descriptor })
     }
 
-    /// Its type.
     pub fn kind(&self) -> Kind {
         Kind::of(&self.stat)
     }
 
-    /// Returns itself if it is a regular file.
     pub fn regular(self) -> Result<Self, Error> {
         match self.kind() {
             Kind::Regular => Ok(self),
@@ -167,7 +163,6 @@ impl Opened {
 }
 
 impl Kind {
-    /// The type in `stat`.
     pub fn of(stat: &FileStat) -> Self {
         match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
             SFlag::S_IFREG => Self::Regular,

@@ -12,7 +12,6 @@ pub struct User {
 }
 
 impl User {
-    /// The user of this process.
     pub fn current() -> Self {
         Self { name: None, uid: geteuid().as_raw(), gid: getegid().as_raw() }
     }

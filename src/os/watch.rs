@@ -75,7 +75,6 @@ impl Watch {
         fcntl(&self.0, FcntlArg::F_SETFL(flags)).map(drop)
     }
 
-    /// Whether there are events to read.
     pub fn has_events(&self) -> bool {
         system::readable_bytes(self.0.as_fd()).is_ok_and(|bytes| bytes > 0)
     }

@@ -32,7 +32,6 @@ const LONGEST_NAME: usize = 255;
 /// The certificates of all names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CertificatePlan {
-    /// The assignment, from the survey.
     pub found: Assignments,
     /// A log line for each served certificate that needs no attention.
     pub lines: Vec<String>,

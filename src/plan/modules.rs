@@ -27,7 +27,6 @@ const LONGEST_CHAIN: usize = 10;
 pub struct Resolution {
     /// In the order of their discovery: requested modules, then their dependencies.
     pub modules: Vec<Module>,
-    /// Links into the collection.
     pub links: Vec<Link>,
     /// The digest of each file outside of Prosody.
     pub fingerprints: Vec<(PathBuf, u64)>,
@@ -40,7 +39,6 @@ pub struct Module {
     pub name: String,
     /// Its file. `None` if it was not found, which is no error for a conditional dependency.
     pub file: Option<File>,
-    /// The requests for it, each once.
     pub requests: Vec<ModuleRequest>,
     /// The modules that depend on it, and whether each dependency is conditional.
     pub needed_by: Vec<(String, bool)>,
@@ -111,7 +109,6 @@ pub fn place(
     (for_all, requests)
 }
 
-/// Enables modules on a component.
 fn enable(modules: &[&ModuleRequest], component: &mut Component, requests: &mut Vec<ModuleRequest>) {
     let enabled = component.options.get(ENABLED).map(Value::items).unwrap_or_default();
     let names: HashSet<&str> = enabled.iter().filter_map(Value::as_str).collect();
@@ -347,7 +344,6 @@ impl<'a> Closure<'a> {
         }
     }
 
-    /// Reports a module that was not found.
     fn report_missing(&self, place: usize, skipped: &[String], report: &mut Report) {
         let name = &self.modules[place].name;
         let direct = self.modules[place].requests.first();
@@ -411,7 +407,6 @@ impl<'a> Closure<'a> {
         }
     }
 
-    /// The searched folders.
     fn searched(&self) -> String {
         let folders = self.found.folders.iter().map(|(path, is_readable)| {
             let note = if *is_readable { "" } else { " (which Prosody's user cannot read)" };

@@ -225,7 +225,6 @@ fn section(
     Value::from_pairs(section)
 }
 
-/// Whether a built-in template mentions an option.
 fn is_mentioned(option: &str) -> bool {
     let quoted = format!("\"{option}\"");
     TEMPLATES.iter().any(|(_, text)| text.contains(&quoted))

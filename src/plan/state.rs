@@ -109,7 +109,6 @@ fn digest(text: &str) -> String {
     format!("{:x}", digest::of(text.as_bytes()))
 }
 
-/// The text of a state with other certificates.
 pub fn with_certificates(state: &str, certificates: &CertificatePlan) -> String {
     let others = state.lines().filter(|line| !line.starts_with("certificate\t"));
     let mut text: String = others.map(|line| format!("{line}\n")).collect();
@@ -126,7 +125,6 @@ fn add_certificates(text: &mut String, certificates: &CertificatePlan) {
     }
 }
 
-/// Adds the hosts of a custom file.
 fn add_hosts(text: &mut String, summary: &Summary) {
     for host in &summary.hosts {
         line(text, format_args!("host\t{}\t{OWN}", field(host)));
@@ -138,7 +136,6 @@ fn field(text: &str) -> String {
     text.replace(['\t', '\n'], "?")
 }
 
-/// Adds the options of a custom file that locate data.
 fn add_summary(text: &mut String, path: &Path, summary: &Summary) {
     for (place, digest) in &summary.places {
         line(
@@ -191,7 +188,6 @@ impl<'a> State<'a> {
         state
     }
 
-    /// Whether a warning was logged.
     pub fn has_warned(&self, warning: &str) -> bool {
         self.warnings.contains(&*digest(warning))
     }
@@ -254,7 +250,6 @@ impl<'a> State<'a> {
         text.lines().filter(is_known).map(|line| format!("{line}\n")).collect()
     }
 
-    /// Whether all pending problems in `new` were known.
     pub fn has_no_new_pending(&self, new: &State) -> bool {
         new.pending.is_subset(&self.pending)
     }

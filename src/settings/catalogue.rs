@@ -15,15 +15,11 @@ use crate::lua::Secret;
 
 /// The declaration of one setting.
 pub struct Setting {
-    /// The name of the setting in the program.
     pub field: Field,
-    /// The name of its type in the reference.
     pub type_name: fn() -> Cow<'static, str>,
-    /// A valid value.
     pub example: &'static str,
     /// The default in Markdown for the reference. Empty if there is none.
     pub default: &'static str,
-    /// Its meaning in Markdown for the reference.
     pub meaning: &'static str,
     /// The full names of the same setting in other images.
     pub aliases: &'static [&'static str],
@@ -46,7 +42,6 @@ impl Setting {
         (self.type_name)() == Secret::type_name()
     }
 
-    /// Whether a value may be shown in a message.
     pub fn shows(&self, value: &str) -> bool {
         !self.secret && !(self.hides)(value)
     }
@@ -77,7 +72,6 @@ pub const PREFIX: &str = "PROSODY_";
 
 /// One section of the reference.
 pub struct Section {
-    /// The heading of the section.
     pub title: &'static str,
     /// The settings of the section, in the order of the reference.
     pub settings: &'static [Setting],
@@ -103,7 +97,6 @@ macro_rules! section {
         }
 
         impl $section {
-            /// The declarations of this section.
             pub const SECTION: Section = Section {
                 title: $title,
                 settings: &[ $( Setting {
@@ -307,7 +300,6 @@ pub const SECTIONS: &[Section] = &[
 /// The prefix of the settings for the backend of one store: `PROSODY_STORAGE_ARCHIVE=sql`.
 pub const STORE_PREFIX: &str = "PROSODY_STORAGE_";
 
-/// Every setting of every section.
 pub fn settings() -> impl Iterator<Item = &'static Setting> {
     SECTIONS.iter().flat_map(|section| section.settings)
 }

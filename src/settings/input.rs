@@ -25,7 +25,6 @@ pub struct Legacy {
     pub extra_cfg: Option<bool>,
     /// Components whose hosts are not named after the domain: the module and the host.
     pub components: Vec<(&'static str, Domain)>,
-    /// The options of the module `e2e_policy`.
     pub e2e_policy: Vec<(&'static str, Value)>,
     /// The variables for these values, except for the account, by name.
     pub given: Vec<(&'static str, Given)>,
@@ -36,7 +35,6 @@ pub struct Legacy {
 pub struct Given {
     /// The environment variable: the setting's own name, an alias, or one of them with `_FILE`.
     pub variable: String,
-    /// The file with the value.
     pub file: Option<PathBuf>,
     /// The value, which is never empty.
     pub value: String,
@@ -59,7 +57,6 @@ pub struct Source {
 
 /// The texts of settings, and the variables that [`super::legacy`] has yet to interpret.
 pub struct Input {
-    /// The texts of settings.
     pub source: Source,
     /// `PROSODY_*` legacy variables that are not just aliases of settings, by name.
     pub legacy: BTreeMap<&'static str, Given>,

@@ -51,7 +51,6 @@ pub struct ScannedCertificates {
 /// A file that is not used, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusedFile {
-    /// The file.
     pub path: PathBuf,
     /// The reason, worded to follow the file's name: `expired on 2026-03-01`.
     pub why: String,

@@ -50,11 +50,8 @@ const BUILT_IN: [&str; 9] = ["_G", "coroutine", "debug", "io", "math", "os", "pa
 /// Where a module comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModuleOrigin {
-    /// A custom directory.
     Custom,
-    /// Prosody itself.
     Prosody,
-    /// The community's collection.
     Collection,
 }
 
@@ -71,19 +68,16 @@ impl ModuleOrigin {
 
 /// A directory with modules.
 pub struct Folder {
-    /// Its path.
     pub path: PathBuf,
     origin: ModuleOrigin,
     /// The names in it. `None` if they cannot be read: then any name may exist.
     names: Option<HashSet<String>>,
-    /// A message about the directory.
     pub problem: Option<String>,
 }
 
 /// The file of a module or of a library.
 #[derive(Debug, Clone, PartialEq)]
 pub struct File {
-    /// Where it comes from.
     pub origin: ModuleOrigin,
     /// The path that Prosody opens. For a linked module, the path in the collection.
     pub path: PathBuf,
@@ -96,13 +90,11 @@ pub struct File {
 /// The result of a search.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
-    /// The file that Prosody loads.
     pub file: Option<File>,
     /// The needs and metadata of the file. Empty if it was not read.
     pub source: ModuleSource,
     /// Earlier files that Prosody skips, each with the reason: `…/mod_x.lua is for Lua 5.1`.
     pub skipped: Vec<String>,
-    /// A problem with the file that Prosody loads.
     pub problem: Option<Problem>,
 }
 
@@ -165,7 +157,6 @@ impl Modules {
         }
     }
 
-    /// Finds the file of a module.
     pub fn find(&self, module: &str) -> Found {
         self.search(module, &format!("mod_{module}.lua"))
     }
@@ -466,7 +457,6 @@ impl Modules {
 }
 
 impl Folder {
-    /// Reads the names in a directory.
     fn read(path: PathBuf, origin: ModuleOrigin) -> Self {
         let (names, problem) = match directory::list(&path).map_err(io::Error::from) {
             Ok(names) => {
@@ -501,7 +491,6 @@ impl Folder {
         self.path.join(below.iter().next().unwrap_or_default())
     }
 
-    /// Whether a name may exist.
     fn may_hold(&self, name: &str) -> bool {
         self.names.as_ref().is_none_or(|names| names.contains(name))
     }

@@ -2,7 +2,6 @@
 
 use super::{Lua, SettingType, alternatives, did_you_mean, lua};
 use crate::lua::Value;
-use std::borrow::Cow;
 
 /// Every spelling of a boolean, in pairs: first true, then false.
 const BOOLEANS: [&str; 8] = ["true", "false", "1", "0", "yes", "no", "on", "off"];
@@ -38,11 +37,11 @@ impl SettingType for Boolean {
 macro_rules! choices {
     ($(
         $(#[$meta:meta])*
-        $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $word:literal ),+ $(,)? }
+        $name:ident { $( $variant:ident = $word:literal ),+ }
     )+) => {$(
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $( $(#[$variant_meta])* $variant ),+ }
+        pub enum $name { $( $variant ),+ }
 
         impl $name {
             /// The word in Prosody's spelling.
@@ -52,10 +51,6 @@ macro_rules! choices {
         }
 
         impl SettingType for $name {
-            fn type_name() -> Cow<'static, str> {
-                alternatives(Self::CHOICES).into()
-            }
-
             const EXAMPLE: &'static str = Self::CHOICES[0];
             const CHOICES: &'static [&'static str] = &[ $( $word ),+ ];
 
@@ -74,85 +69,30 @@ macro_rules! choices {
 }
 
 choices! {
-    /// `tls_profile`: Mozilla's server-side TLS profiles, and Prosody's `legacy`.
-    TlsProfile {
-        /// TLS 1.3 only.
-        Modern = "modern",
-        /// TLS 1.2 and later.
-        Intermediate = "intermediate",
-        /// TLS 1.0 and later.
-        Old = "old",
-        /// Prosody's configuration before it had profiles.
-        Legacy = "legacy",
-    }
+    /// `tls_profile`: Mozilla's server-side TLS profiles, and Prosody's `legacy` from before it had profiles.
+    TlsProfile { Modern = "modern", Intermediate = "intermediate", Old = "old", Legacy = "legacy" }
 
     /// `network_backend`.
-    NetworkBackend {
-        /// Prosody's own backend, on `epoll(7)` or `poll(2)`.
-        Epoll = "epoll",
-        /// libevent.
-        Event = "event",
-        /// `select(2)`.
-        Select = "select",
-    }
+    NetworkBackend { Epoll = "epoll", Event = "event", Select = "select" }
 
     /// The lowest level that is logged.
-    LogLevel {
-        /// Everything.
-        Debug = "debug",
-        /// Normal operation, and everything above.
-        Info = "info",
-        /// Warnings and errors.
-        Warn = "warn",
-        /// Errors only.
-        Error = "error",
-    }
+    LogLevel { Debug = "debug", Info = "info", Warn = "warn", Error = "error" }
 
-    /// `e2e_policy_chat` and `e2e_policy_muc`: the response to messages without end-to-end encryption.
-    E2ePolicy {
-        /// No response.
-        None = "none",
-        /// A recommendation to encrypt.
-        Optional = "optional",
-        /// An error; the message is not delivered.
-        Required = "required",
-    }
+    /// `e2e_policy_chat` and `e2e_policy_muc`: whether messages without end-to-end encryption are delivered, delivered
+    /// with a recommendation to encrypt, or refused.
+    E2ePolicy { None = "none", Optional = "optional", Required = "required" }
 
     /// `ldap_scope`: the depth of a search below the base.
-    LdapScope {
-        /// The base entry only.
-        Base = "base",
-        /// The entries directly below the base.
-        OneLevel = "onelevel",
-        /// The base and everything below it.
-        Subtree = "subtree",
-    }
+    LdapScope { Base = "base", OneLevel = "onelevel", Subtree = "subtree" }
 
-    /// `ldap_mode`: how passwords are verified.
-    LdapMode {
-        /// The LDAP server verifies them.
-        Bind = "bind",
-        /// Prosody reads the password in plain text and verifies it.
-        GetPasswd = "getpasswd",
-    }
+    /// `ldap_mode`: whether the LDAP server verifies passwords, or Prosody reads them in plain text.
+    LdapMode { Bind = "bind", GetPasswd = "getpasswd" }
 
     /// `sql.driver`.
-    DbDriver {
-        /// PostgreSQL.
-        PostgreSql = "PostgreSQL",
-        /// MySQL and MariaDB.
-        MySql = "MySQL",
-        /// SQLite, a file.
-        Sqlite3 = "SQLite3",
-    }
+    DbDriver { PostgreSql = "PostgreSQL", MySql = "MySQL", Sqlite3 = "SQLite3" }
 
-    /// The format of the entrypoint's own log.
-    LogFormat {
-        /// Prosody's console format.
-        Text = "text",
-        /// One JSON object per line.
-        Json = "json",
-    }
+    /// The format of the entrypoint's own log: Prosody's, or one JSON object per line.
+    LogFormat { Text = "text", Json = "json" }
 }
 
 /// Declares an enum of a boolean or one word.
@@ -164,7 +104,6 @@ macro_rules! boolean_or {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name {
-            /// `true` or `false`.
             Boolean(bool),
             $(#[$variant_meta])*
             $variant,

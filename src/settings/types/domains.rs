@@ -126,12 +126,10 @@ pub struct Jid {
 }
 
 impl Jid {
-    /// The part before the `@`.
     pub fn local(&self) -> &str {
         &self.local
     }
 
-    /// The part after the `@`.
     pub fn domain(&self) -> &Domain {
         &self.domain
     }
@@ -174,9 +172,7 @@ impl SettingType for Jid {
 /// A bare JID or a domain. A domain stands for all its users, or for the server itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum BareOrDomain {
-    /// `local@domain`.
     Jid(Jid),
-    /// `domain`.
     Domain(Domain),
 }
 

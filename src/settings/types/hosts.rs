@@ -135,7 +135,6 @@ impl Object {
         Some(self.members.swap_remove(place).1).filter(|member| *member != Json::Null)
     }
 
-    /// Takes an optional string.
     fn optional<T: SettingType>(&mut self, name: &str) -> Option<T> {
         let reason = match self.take(name)? {
             Json::Text(text) if text.is_empty() => "expected a string that is not empty".to_owned(),
@@ -234,16 +233,12 @@ pub struct HostSection {
     pub modules_enabled: Set<Name>,
     /// Modules of the whole server that are disabled for this host.
     pub modules_disabled: Set<Name>,
-    /// Prosody options for this host.
     pub options: CustomOptions,
 }
 
-/// One virtual host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualHost {
-    /// The domain.
     pub host: Domain,
-    /// The rest of its section.
     pub section: HostSection,
 }
 
@@ -292,13 +287,11 @@ impl SettingType for VirtualHosts {
 /// One internal component.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Component {
-    /// The domain.
     pub host: Domain,
     /// The module that implements the component: `muc`, `http_file_share`, `proxy65`, …
     pub module: Name,
     /// Whether it adds to the components of `PROSODY_DOMAIN` and does not replace them.
     pub adds: bool,
-    /// The rest of its section.
     pub section: HostSection,
 }
 
@@ -359,11 +352,9 @@ impl SettingType for Components {
 /// One external component (XEP-0114).
 #[derive(Debug)]
 pub struct ExternalComponent {
-    /// The domain.
     pub host: Domain,
     /// The secret it authenticates with. `None` means `PROSODY_COMPONENT_SECRET`.
     pub secret: Option<Secret>,
-    /// The rest of its section.
     pub section: HostSection,
 }
 
@@ -426,12 +417,9 @@ impl SettingType for ExternalComponents {
     }
 }
 
-/// One account.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// The bare JID of the account.
     pub jid: Jid,
-    /// The initial password.
     pub password: Password,
     /// The role on its host (Prosody 13.0). `None` means the server's default role.
     pub role: Option<Role>,
@@ -482,7 +470,6 @@ impl SettingType for Password {
 pub struct Role(String);
 
 impl Role {
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -557,7 +544,6 @@ fn account(text: &str) -> Result<Account, &'static str> {
 /// An external service for service discovery (XEP-0030).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoItem {
-    /// The domain of the service.
     pub host: Domain,
     /// The name that clients show.
     pub name: Option<String>,

@@ -31,7 +31,6 @@ pub struct List<T>(Vec<T>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set<T>(Vec<T>);
 
-/// Parses a list and keeps duplicates.
 fn read<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
     if is_none(text) {
         return Ok(Vec::new());
@@ -67,7 +66,6 @@ fn read_pieces<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
     rejected.into_result(values)
 }
 
-/// Parses the elements of a JSON array.
 fn read_elements<T: SettingType>(elements: Vec<Json>) -> Result<Vec<T>, String> {
     let mut values = Vec::with_capacity(elements.len());
     let mut rejected = Rejected::default();
@@ -120,7 +118,6 @@ impl Rejected {
     }
 }
 
-/// Removes each value that equals an earlier one.
 fn deduplicated<T: Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
     let mut seen = HashSet::with_capacity(values.len());
     let first: Vec<bool> = values.iter().map(|value| seen.insert(value)).collect();

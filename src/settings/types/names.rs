@@ -14,7 +14,6 @@ macro_rules! texts {
         pub struct $name(String);
 
         impl $name {
-            /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -95,7 +94,6 @@ fn user_name(text: &str) -> Result<String, String> {
 pub struct Id(u32);
 
 impl Id {
-    /// The number.
     pub fn get(self) -> u32 {
         self.0
     }

@@ -13,7 +13,6 @@ use std::net::IpAddr;
 pub struct Port(u16);
 
 impl Port {
-    /// The number.
     pub fn get(self) -> u16 {
         self.0
     }
@@ -47,7 +46,6 @@ fn no_host_name(text: &str) -> &'static str {
     if Domain::parse(text).is_ok() { "; a host name is not taken" } else { "" }
 }
 
-/// An IP address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address(pub IpAddr);
 
@@ -112,7 +110,6 @@ impl Network {
         self.address
     }
 
-    /// Whether this is a network, not a single address.
     pub fn is_network(self) -> bool {
         self.prefix.is_some()
     }
@@ -163,7 +160,6 @@ impl fmt::Display for Network {
 /// A proxy: an address, a network, or a host name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proxy {
-    /// An address or a network.
     Network(Network),
     /// A host name, which is resolved at every start and reload.
     Host(Domain),
@@ -243,9 +239,7 @@ impl Lua for Resolver {
 /// The host of the TURN server: a domain, which clients get in its `xn--` form, or an IP address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TurnHost {
-    /// A domain.
     Domain(Domain),
-    /// An IP address.
     Address(IpAddr),
 }
 

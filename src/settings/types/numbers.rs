@@ -35,7 +35,6 @@ impl Decimal {
         })
     }
 
-    /// The number times `unit`, rounded down.
     pub(super) fn times(self, unit: u64) -> u128 {
         self.digits * u128::from(unit) / self.scale
     }
@@ -56,7 +55,6 @@ pub(super) fn split_unit(text: &str) -> (&str, &str) {
 /// A bandwidth limit in the syntax of `mod_limits`: `10kb/s`. The units are decimal bytes: `kb` is 1000 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rate {
-    /// No limit.
     Unlimited,
     /// A limit in Prosody's syntax.
     Limit(String),
@@ -145,7 +143,6 @@ macro_rules! sizes {
         pub struct $name(u64);
 
         impl $name {
-            /// The size in bytes.
             pub fn bytes(self) -> u64 {
                 self.0
             }

@@ -12,7 +12,6 @@ use std::fmt;
 pub struct CustomOptions(Vec<(String, Option<Value>)>);
 
 impl CustomOptions {
-    /// Every option and its value, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&Value>)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
     }

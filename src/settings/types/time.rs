@@ -94,9 +94,7 @@ fn wrong_duration(also: &str, reason: &str) -> String {
 /// The age at which data are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// An age in seconds.
     After(u64),
-    /// Data are never deleted.
     Never,
 }
 
@@ -198,7 +196,6 @@ fn wrong_seconds(text: &str, also: &str) -> String {
 pub struct Seconds(u64);
 
 impl Seconds {
-    /// The number.
     pub fn get(self) -> u64 {
         self.0
     }
@@ -220,7 +217,6 @@ impl SettingType for Seconds {
 /// `statistics_interval`: seconds between two collections, or `manual`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interval {
-    /// The interval in seconds.
     Seconds(u64),
     /// Statistics are collected only when they are read.
     Manual,

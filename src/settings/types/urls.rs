@@ -101,18 +101,14 @@ impl SettingType for HttpUrl {
 /// The location of a database and its login.
 #[derive(Debug)]
 pub struct DatabaseUrl {
-    /// The database system.
     pub driver: DbDriver,
     /// The server's host name or address, or an absolute path: the directory of the socket (PostgreSQL) or the socket
     /// (MySQL). `None` for SQLite3, and for the default socket.
     pub host: Option<String>,
-    /// The server's port, if given.
     pub port: Option<Port>,
     /// The name of the database, if given. For SQLite3, the absolute path of its file.
     pub database: Option<String>,
-    /// The user to log in with, if given.
     pub username: Option<String>,
-    /// The password of that user, if given.
     pub password: Option<Secret>,
 }
 

@@ -33,7 +33,6 @@ pub enum CertificateOrigin {
     FromOptions,
     /// Options name this file, which Prosody's user cannot read.
     Unreadable(PathBuf),
-    /// No certificate.
     None,
 }
 
@@ -44,7 +43,6 @@ pub struct Served {
     pub name: String,
     /// Whether it is a virtual host or a component, rather than another name of one.
     pub is_host: bool,
-    /// The source of the certificate.
     pub origin: CertificateOrigin,
     /// The other certificates with the name, each with the reason why it is not used.
     pub unused: Vec<UnusedFile>,
@@ -75,12 +73,10 @@ pub struct Assignments {
     pub served: Vec<Served>,
     /// The hosts for which no certificate was found, in the same order.
     pub without: Vec<String>,
-    /// The self-signed certificates for those hosts.
     pub self_signed: Vec<SelfSigned>,
     /// Incomplete files, which may still be being written, and hosts whose certificate is missing or being replaced: a
     /// later survey may find better ones.
     pub pending: BTreeSet<String>,
-    /// Names of HTTP services without a certificate.
     pub http_without: Vec<String>,
     /// Files that are useless for every host.
     pub problems: Vec<UnusedFile>,
@@ -237,7 +233,6 @@ impl Assignments {
         }
     }
 
-    /// Finds the self-signed certificates for hosts without another certificate.
     fn find_self_signed(&mut self, data_dir: &Path, user: &User, now: OffsetDateTime) -> Result<(), Failure> {
         let without: Vec<&str> = self.without.iter().map(String::as_str).collect();
         let uid = Uid::from_raw(user.uid);

@@ -27,15 +27,11 @@ pub struct Choice {
 /// A certificate and its key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// The file with the certificate.
     pub certificate: PathBuf,
-    /// The file with the key.
     pub key: PathBuf,
     /// The domains in the certificate, in Unicode.
     pub names: Vec<String>,
-    /// The start of its validity.
     pub not_before: OffsetDateTime,
-    /// The end of its validity.
     pub not_after: OffsetDateTime,
     /// The issuer's common name, or else its organisation.
     pub issuer: String,
@@ -43,7 +39,6 @@ pub struct Pair {
     pub fingerprint: String,
     /// Whether it has expired. An expired certificate is used only if there is no other.
     pub is_expired: bool,
-    /// Whether it is self-signed.
     pub is_self_signed: bool,
     /// The digest of [`Pair::pem`].
     pub digest: u64,

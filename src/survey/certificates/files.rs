@@ -20,7 +20,6 @@ pub enum Content {
     Text,
     /// A certificate or key in DER, judged by the first bytes.
     Der,
-    /// Something else.
     Other,
 }
 

@@ -47,7 +47,6 @@ enum Kind {
 
 /// The keys in a file, and the flaw of another key in it or of the file itself.
 pub struct Keys {
-    /// The usable keys.
     pub keys: Vec<Key>,
     /// The reason why there is no other key.
     pub flaw: Option<Flaw>,
@@ -60,7 +59,6 @@ impl fmt::Debug for Key {
 }
 
 impl Keys {
-    /// Reads the content of a file.
     pub fn read(text: &[u8]) -> Keys {
         let mut keys = Vec::new();
         let mut flaw = None;

@@ -18,7 +18,6 @@ pub struct SelfSignedPairs {
 }
 
 impl SelfSignedPairs {
-    /// Reads nothing yet.
     pub fn new(now: OffsetDateTime) -> Self {
         Self { now, all: None }
     }

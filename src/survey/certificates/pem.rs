@@ -22,7 +22,6 @@ pub struct Block<'a> {
 pub struct CutOff;
 
 impl Block<'_> {
-    /// Whether it is a private key, of any algorithm.
     pub fn is_key(&self) -> bool {
         self.label.ends_with("PRIVATE KEY")
     }

@@ -37,7 +37,6 @@ const OTHERS: [&str; 34] = [
 /// A directory that was scanned.
 #[derive(Default)]
 pub struct Folder {
-    /// Its path.
     pub path: PathBuf,
     /// The names of the key files, sorted.
     pub keys: Vec<OsString>,
@@ -54,7 +53,6 @@ impl Folder {
 
 /// A file with certificates.
 pub struct FoundFile {
-    /// Its path.
     pub path: PathBuf,
     /// The index of its directory in [`Found::folders`].
     pub folder: usize,
@@ -62,16 +60,12 @@ pub struct FoundFile {
     pub source: usize,
     /// Its certificates, in file order.
     pub certificates: Vec<Rc<Certificate>>,
-    /// Whether it contains a key too.
     pub has_key: bool,
 }
 
-/// The result of a scan.
 #[derive(Default)]
 pub struct Found {
-    /// Every directory that was scanned.
     pub folders: Vec<Folder>,
-    /// Every file with certificates.
     pub files: Vec<FoundFile>,
     /// Files and directories that look relevant but cannot be used.
     pub problems: Vec<UnusedFile>,
@@ -120,7 +114,6 @@ fn has_ending(name: &OsStr, endings: &[&str]) -> bool {
     extension.is_some_and(|extension| endings.iter().any(|ending| extension.eq_ignore_ascii_case(ending)))
 }
 
-/// A scan in progress.
 struct Search<'a> {
     /// Gets each directory before its content is read.
     show: RefCell<&'a mut dyn FnMut(&Path)>,

@@ -29,11 +29,8 @@ pub struct Certificate {
     issuer: Box<[u8]>,
     /// The public key with its algorithm (SubjectPublicKeyInfo), in DER.
     pub public_key: Box<[u8]>,
-    /// The start of its validity.
     pub not_before: OffsetDateTime,
-    /// The end of its validity.
     pub not_after: OffsetDateTime,
-    /// Whether it is a CA certificate.
     pub is_ca: bool,
     /// Its subject alternative names for servers.
     pub names: Vec<Name>,
@@ -46,7 +43,6 @@ pub struct Certificate {
 pub struct Name {
     /// The domain in lower-case ASCII, after `*.` if it is a wildcard.
     pub domain: String,
-    /// The services that it covers.
     pub usage: Usage,
 }
 

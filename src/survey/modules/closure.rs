@@ -17,7 +17,6 @@ pub struct Findings {
     modules: HashMap<String, FoundModule>,
     /// The directories in search order, and whether Prosody's user can read their names.
     pub folders: Vec<(PathBuf, bool)>,
-    /// The Lua libraries that cannot be loaded.
     pub missing_lua_libraries: BTreeSet<String>,
     /// The names of all modules, if one that the operator named or disabled is missing; else empty.
     pub names: BTreeSet<String>,
@@ -28,24 +27,19 @@ pub struct Findings {
 /// The result of the search for a module, with the needs of its file and its libraries.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FoundModule {
-    /// Its file.
     pub found: Found,
     /// For a custom module, the origin of another module with the same name.
     pub shadowed: Option<ModuleOrigin>,
     /// The modules that it depends on, each once.
     pub needs: Vec<Need>,
-    /// Its libraries.
     pub libraries: Vec<Library>,
     /// The Lua libraries that its files load, and whether it always loads them.
     pub lua_libraries: Vec<(String, bool)>,
 }
 
-/// A library of a module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Library {
-    /// Its name.
     pub name: String,
-    /// Its file.
     pub found: Found,
     /// Whether the module always loads it. If it only sometimes does and the file is missing, that is no problem, and
     /// it is not among the libraries.
@@ -103,7 +97,6 @@ impl Findings {
         findings
     }
 
-    /// The search result for a module.
     pub fn module(&self, name: &str) -> Option<&FoundModule> {
         self.modules.get(name)
     }
@@ -147,12 +140,10 @@ impl FoundModule {
         module
     }
 
-    /// The file that Prosody loads.
     pub fn file(&self) -> Option<&File> {
         self.found.file.as_ref()
     }
 
-    /// The files of the module and its libraries.
     pub fn files(&self) -> impl Iterator<Item = &File> {
         self.file().into_iter().chain(self.libraries.iter().filter_map(|library| library.found.file.as_ref()))
     }
@@ -197,7 +188,6 @@ impl Findings {
         findings
     }
 
-    /// The search result for a module.
     pub fn module_mut(&mut self, name: &str) -> &mut FoundModule {
         self.modules.entry(name.to_owned()).or_default()
     }

@@ -37,7 +37,6 @@ pub struct ModuleSource {
 /// A module or library that a module needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
-    /// Its name.
     pub name: String,
     /// Whether it is needed only in some cases: the call is in a function, a branch, a loop or a `pcall`.
     pub is_conditional: bool,
@@ -48,7 +47,6 @@ pub struct Need {
 /// A list of needs, each once, in order of appearance.
 #[derive(Debug, Default)]
 pub struct Needs {
-    /// The needs so far.
     pub list: Vec<Need>,
     places: HashMap<String, usize>,
 }
