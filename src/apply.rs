@@ -5,6 +5,7 @@
 
 pub mod self_signed;
 
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -43,6 +44,7 @@ const KEPT: usize = 4;
 const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o750);
 const SHARED_MODE: Mode = Mode::from_bits_truncate(0o770);
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o640);
+const PRIVATE_MODE: Mode = Mode::from_bits_truncate(0o600);
 
 /// Writes a plan into the runtime directory as the new current generation, and removes old generations. Self-signed
 /// certificates are made first, and stay if a later step fails.
@@ -77,10 +79,12 @@ pub fn publish_runtime_state(
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
         // An earlier server can have left anything in its directory. What cannot be removed is tried again at each start.
-        let old = format!("{INCOMPLETE}server-{}", OffsetDateTime::now_utc().unix_timestamp_nanos());
+        // Each start has a generation of its own.
+        let generation = plan.generation.file_name().unwrap_or_default().to_string_lossy();
+        let old = format!("{INCOMPLETE}{SERVER_DIR}-{generation}");
         renameat(&runtime, SERVER_DIR, &runtime, &*old)?;
         make_server_dir(&runtime, owner)?;
-        if let Err(error) = clear(&runtime, Path::new(&old)) {
+        if let Err(error) = clear(&runtime, &old) {
             tracing::debug!("{} stays: {error}", runtime_dir.join(old).display());
         }
         let health = plan.files.iter().find(|file| file.path == Path::new(HEALTH_FILE));
@@ -105,7 +109,7 @@ pub fn write_accounts_file(text: &str, runtime_dir: &Path, owner: &User) -> Resu
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
         let server = directory::open_below(&runtime, Path::new(SERVER_DIR))?;
-        replace(&server, ACCOUNTS_FILE, |new| Ok(create(&server, new)?.write_all(text.as_bytes())?))
+        replace(&server, ACCOUNTS_FILE, |new| Ok(create(&server, new, PRIVATE_MODE, text).map(drop)?))
     };
     privileges::as_user(owner, write)?.map_err(|error| failure(error, runtime_dir))
 }
@@ -127,7 +131,7 @@ fn replace(
     let made = make(&new).and_then(|()| match rename() {
         // Only the directory of generations may have another one's `current`.
         Err(Errno::EISDIR) if name != CURRENT => {
-            clear(directory, Path::new(name))?;
+            clear(directory, name)?;
             Ok(rename()?)
         }
         renamed => Ok(renamed?),
@@ -464,11 +468,8 @@ fn write_generation(runtime: &OwnedFd, plan: &Plan, owner: &User) -> anyhow::Res
     let incomplete = incomplete();
     clear(runtime, &incomplete)?;
     let write = || -> anyhow::Result<()> {
-        let directory = directory::make_below(runtime, &incomplete, DIRECTORY_MODE)?;
         let group = geteuid().is_root().then_some(owner.gid);
-        if let Some(gid) = group {
-            chown_to_root(&directory, &fstat(&directory)?, gid, DIRECTORY_MODE)?;
-        }
+        let directory = make_folder(runtime, &incomplete, group)?;
         write_files(&directory, &plan.files, &plan.links, group)?;
         write_certificates(&directory, &plan.imports, Some(owner))?;
         write_file(&directory, Path::new(STATE_FILE), &plan.state, group)?;
@@ -491,32 +492,24 @@ fn write_files(
     links: &[Link],
     group: Option<u32>,
 ) -> anyhow::Result<()> {
-    for file in files {
-        let name = Path::new(file.path.file_name().unwrap_or_default());
-        match file.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            None => write_file(directory, name, &file.content, group),
-            Some(parent) => make_folder(directory, parent, group)
-                .map_err(anyhow::Error::from)
-                .and_then(|folder| write_file(&folder, name, &file.content, group)),
-        }
-        .with_context(|| format!("writing {}", file.path.display()))?;
+    let paths = files.iter().map(|file| &file.path).chain(links.iter().map(|link| &link.path));
+    let parents: BTreeSet<&Path> = paths.filter_map(|path| path.parent()).collect();
+    let mut folders: HashMap<&Path, OwnedFd> = HashMap::new();
+    for parent in parents.into_iter().filter(|parent| !parent.as_os_str().is_empty()) {
+        let folder = make_folder(directory, parent, group);
+        folders.insert(parent, folder.with_context(|| format!("writing {}", parent.display()))?);
     }
-    // The folder of the previous link, which is usually the folder of the next.
-    let mut folder: Option<(&Path, OwnedFd)> = None;
-    for link in links {
-        let parent = link.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let made = match (parent, &folder) {
-            (None, _) => symlinkat(&link.target, directory, &link.path),
-            (Some(parent), Some((path, opened))) if *path == parent => {
-                symlinkat(&link.target, opened, link.path.file_name().unwrap_or_default())
-            }
-            (Some(parent), _) => make_folder(directory, parent, group).and_then(|opened| {
-                let made = symlinkat(&link.target, &opened, link.path.file_name().unwrap_or_default());
-                folder = Some((parent, opened));
-                made
-            }),
-        };
-        made.with_context(|| format!("linking {}", link.path.display()))?;
+    let place = |path: &Path| {
+        let folder = path.parent().and_then(|parent| folders.get(parent));
+        (folder.unwrap_or(directory), path.file_name().unwrap_or_default().to_owned())
+    };
+    for PlannedFile { path, content, .. } in files {
+        let (folder, name) = place(path);
+        write_file(folder, &name, content, group).with_context(|| format!("writing {}", path.display()))?;
+    }
+    for Link { path, target } in links {
+        let (folder, name) = place(path);
+        symlinkat(target, folder, &*name).with_context(|| format!("linking {}", path.display()))?;
     }
     Ok(())
 }
@@ -532,9 +525,7 @@ fn write_certificates(directory: &OwnedFd, imports: &[Import], owner: Option<&Us
     let write = || -> anyhow::Result<()> {
         for import in imports {
             let name = Path::new(import.path.file_name().unwrap_or_default());
-            create(&folder, name)
-                .map_err(anyhow::Error::from)
-                .and_then(|mut file| Ok(file.write_all(import.pair.pem().as_bytes())?))
+            create(&folder, name, PRIVATE_MODE, &import.pair.pem)
                 .with_context(|| format!("writing {}", import.path.display()))?;
         }
         Ok(())
@@ -559,9 +550,13 @@ fn make_folder(directory: &OwnedFd, name: &Path, group: Option<u32>) -> nix::Res
 }
 
 /// Writes a file, readable for its group. `group` overrides a directory's set-group-ID bit.
-fn write_file(directory: &OwnedFd, path: &Path, content: &str, group: Option<u32>) -> anyhow::Result<()> {
-    let mut file = create(directory, path)?;
-    file.write_all(content.as_bytes())?;
+fn write_file(
+    directory: &OwnedFd,
+    name: impl AsRef<Path>,
+    content: &str,
+    group: Option<u32>,
+) -> anyhow::Result<()> {
+    let file = create(directory, name, PRIVATE_MODE, content)?;
     if let Some(gid) = group.filter(|&gid| fstat(&file).is_ok_and(|found| found.st_gid != gid)) {
         fchown(&file, None, Some(Gid::from_raw(gid)))?;
     }
@@ -569,24 +564,19 @@ fn write_file(directory: &OwnedFd, path: &Path, content: &str, group: Option<u32
     Ok(())
 }
 
-/// Creates a new file that only its owner can read.
-fn create(directory: &OwnedFd, name: &Path) -> nix::Result<File> {
+fn create(directory: &OwnedFd, name: impl AsRef<Path>, mode: Mode, content: &str) -> io::Result<File> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    Ok(openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?.into())
+    let mut file = File::from(openat(directory, name.as_ref(), flags, mode)?);
+    file.write_all(content.as_bytes())?;
+    Ok(file)
 }
 
 /// Removes a file, a link, or a directory of them, if it exists.
-fn clear(directory: &OwnedFd, name: &Path) -> nix::Result<()> {
-    match remove(directory, name) {
-        Err(Errno::EISDIR) => directory::remove_below(directory, name),
+fn clear(directory: &OwnedFd, name: impl AsRef<Path>) -> nix::Result<()> {
+    match unlinkat(directory, name.as_ref(), UnlinkatFlags::NoRemoveDir) {
+        Err(Errno::ENOENT) => Ok(()),
+        Err(Errno::EISDIR) => directory::remove_below(directory, name.as_ref()),
         removed => removed,
-    }
-}
-
-fn remove(directory: &OwnedFd, name: &Path) -> nix::Result<()> {
-    match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(error) => Err(error),
     }
 }
 
@@ -606,7 +596,7 @@ fn remove_old_generations(runtime: &OwnedFd, path: &Path) {
     };
     let names = entries(runtime).unwrap_or_default().into_iter().filter_map(|name| name.into_string().ok());
     for name in old.chain(names.filter(is_abandoned)) {
-        if let Err(error) = clear(runtime, Path::new(&name)) {
+        if let Err(error) = clear(runtime, &name) {
             tracing::debug!("{} stays: {error}", path.join(name).display());
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use ring::digest::{Context, SHA256};
 
 pub fn of(content: &[u8]) -> u64 {
-    let mut digest = Digest::new();
+    let mut digest = Digest::default();
     digest.add(content);
     digest.finish()
 }
@@ -14,10 +14,6 @@ pub fn of(content: &[u8]) -> u64 {
 pub struct Digest(Context);
 
 impl Digest {
-    pub fn new() -> Self {
-        Self(Context::new(&SHA256))
-    }
-
     pub fn add(&mut self, content: &[u8]) {
         self.0.update(content);
     }
@@ -30,7 +26,7 @@ impl Digest {
 
 impl Default for Digest {
     fn default() -> Self {
-        Self::new()
+        Self(Context::new(&SHA256))
     }
 }
 
@@ -51,7 +47,7 @@ mod tests {
     fn a_digest_is_the_first_eight_bytes_of_sha_256() {
         // FIPS 180-2, appendix B.1.
         assert_eq!(of(b"abc"), 0xba78_16bf_8f01_cfea);
-        let mut digest = Digest::new();
+        let mut digest = Digest::default();
         write!(digest, "a{}c", String::from("b")).unwrap();
         assert_eq!(digest.finish(), of(b"abc"));
     }

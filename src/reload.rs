@@ -231,7 +231,7 @@ fn renew_certificates(failure: Failure) -> Result<bool, Failure> {
 
 /// Whether a host has a new certificate, and none that is incomplete.
 fn has_new_certificate(plan: &Plan, before: &State) -> bool {
-    let is_complete = |served: &&Served| !served.unused.iter().any(|file| file.is_incomplete);
+    let is_complete = |served: &&Served| !served.unused.iter().any(|file| file.flaw.is_incomplete);
     let mut complete = plan.certificates.found.served.iter().filter(is_complete);
     complete.any(|served| match &served.origin {
         CertificateOrigin::Found(pair) => !before.serves(&served.name, pair.digest),

@@ -3,21 +3,19 @@
 //! Like the reader, [`crate::survey::certificates::self_signed`], this runs as Prosody's user and follows no links.
 //! It changes no existing file: it writes a new one and renames it.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::renameat;
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 use rcgen::string::Ia5String;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
 };
 use time::{Duration, OffsetDateTime};
 
+use super::{clear, create};
 use crate::layout::{SELF_SIGNED_DIR, self_signed_certificate, self_signed_key};
 use crate::os::directory;
 
@@ -80,32 +78,21 @@ impl Writer {
     /// The key is never readable for others. The old certificate is removed first and the new one written last, so that
     /// an interruption cannot leave a certificate with a wrong key.
     pub fn write(&self, host: &str, pair: &Pair) -> io::Result<()> {
-        self.remove(&self_signed_certificate(host))?;
-        self.replace(&self_signed_key(host), Mode::from_bits_truncate(0o600), &pair.key)?;
-        self.replace(&self_signed_certificate(host), Mode::from_bits_truncate(0o644), &pair.certificate)
+        clear(&self.directory, self_signed_certificate(host))?;
+        self.replace(&self_signed_key(host), 0o600, &pair.key)?;
+        self.replace(&self_signed_certificate(host), 0o644, &pair.certificate)
     }
 
-    fn replace(&self, name: &str, mode: Mode, content: &str) -> io::Result<()> {
-        // A file from an interrupted start, or an attacker's: O_EXCL accepts neither.
+    fn replace(&self, name: &str, mode: u32, content: &str) -> io::Result<()> {
+        // A file from an interrupted start, or an attacker's, which is not overwritten.
         const TEMPORARY: &str = ".new";
-        self.remove(TEMPORARY)?;
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut file = File::from(openat(&self.directory, TEMPORARY, flags, mode)?);
-        let written = file
-            .write_all(content.as_bytes())
-            .and_then(|()| Ok(renameat(&self.directory, TEMPORARY, &self.directory, name)?));
-        if written.is_err() {
+        clear(&self.directory, TEMPORARY)?;
+        let written = create(&self.directory, TEMPORARY, Mode::from_bits_truncate(mode), content)
+            .and_then(|_| Ok(renameat(&self.directory, TEMPORARY, &self.directory, name)?));
+        written.inspect_err(|_| {
             // The first error is the one to report.
-            let _ = self.remove(TEMPORARY);
-        }
-        written
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+            let _ = clear(&self.directory, TEMPORARY);
+        })
     }
 }
 

@@ -318,7 +318,7 @@ fn nothing_in_the_servers_directory_is_in_the_way_of_a_start() {
     // More levels than are removed.
     fs::create_dir_all(place.in_runtime("server/accounts").join("x/".repeat(70))).unwrap();
     for number in [2, 3] {
-        publish_runtime_state(&place.plan(1), &place.runtime(), Pid::this(), &place.owner).unwrap();
+        publish_runtime_state(&place.plan(number - 1), &place.runtime(), Pid::this(), &place.owner).unwrap();
         assert!(names_in(&place.in_runtime("server")).is_empty());
         write_accounts_file("a@a.example\t\tone\n", &place.runtime(), &place.owner).unwrap();
         assert_eq!(mode_and_owner(place.in_runtime("server")).0, 0o770);

@@ -204,5 +204,5 @@ impl Host<'_> {
 }
 
 fn unused(file: &UnusedFile) -> Value {
-    json!({"path": file.path.to_string_lossy(), "why": file.why})
+    json!({"path": file.path.to_string_lossy(), "why": file.flaw.why})
 }

@@ -102,7 +102,7 @@ fn differences(plan: &Plan) -> String {
     }
     for import in &plan.imports {
         let path = plan.generation.join(&import.path);
-        if trusted_file::text(&path).ok().as_deref() != Some(import.pair.pem()) {
+        if trusted_file::text(&path).ok().as_deref() != Some(&*import.pair.pem) {
             let _ = writeln!(text, "{} differs: {}", path.display(), import.pair.certificate.display());
         }
     }

@@ -148,7 +148,7 @@ mod tests {
                     state += &format!("host\t{name}\t\ncertificate\t{name}\t/old/{name}\t{digest:x}\n");
                     let path = format!("run/generation-1/certificates/{name}.pem");
                     match number {
-                        0 => server.directory.write(&path, pair.pem()),
+                        0 => server.directory.write(&path, &pair.pem),
                         _ => {
                             symlink(format!("{}.pem", names[0]), server.directory.path().join(path)).unwrap()
                         }

@@ -135,7 +135,7 @@ pub fn summarize(source: &[u8]) -> Summary {
                 PLACES.into_iter().find(|place| !is_other && depth == 0 && place.as_bytes() == name)
             {
                 if let Some(value) = tokens.assigned() {
-                    let mut digest = Digest::new();
+                    let mut digest = Digest::default();
                     digest.add(&summary.places.get(place).copied().unwrap_or_default().to_be_bytes());
                     digest.add(value);
                     summary.places.insert(place, digest.finish());

@@ -137,7 +137,7 @@ impl CertificatePlan {
             let is_good = matches!(served.origin, CertificateOrigin::Found(_));
             // A file that merely lost against a better one is no problem.
             let (worse, wrong): (Vec<&UnusedFile>, Vec<&UnusedFile>) =
-                served.unused.iter().partition(|file| file.is_worse && is_good);
+                served.unused.iter().partition(|file| file.flaw.is_worse && is_good);
             unused.extend(wrong.into_iter().map(ToString::to_string));
             worse.into_iter().for_each(|file| report.debug(format!("Certificate not used: {file}")));
         }

@@ -304,7 +304,7 @@ fn different<'a, K: Ord, V: PartialEq>(
 
 fn add_options(text: &mut String, host: &str, options: &Options, dialect: Dialect) {
     let mut add = |name: fmt::Arguments, value: &Value| {
-        let mut digest = Digest::new();
+        let mut digest = Digest::default();
         // An error here is in the report already, and prevents the plan from being applied.
         let _ = lua::write(&mut digest, value, dialect);
         line(text, format_args!("option\t{host}\t{name}\t{:x}", digest.finish()));

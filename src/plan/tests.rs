@@ -9,8 +9,8 @@ use crate::facts::custom_files::CustomFile;
 use crate::intent;
 use crate::intent::modules::Role;
 use crate::settings::Settings;
-use crate::survey::certificates::UnusedFile;
 use crate::survey::certificates::assign::{Assignments, CertificateOrigin, SelfSigned, Served};
+use crate::survey::certificates::{Flaw, UnusedFile};
 use crate::survey::modules::closure::Findings as ModuleFindings;
 use crate::survey::modules::{self, Problem};
 
@@ -280,9 +280,7 @@ fn certificate_problems_are_reported() {
     found.served.push(served("kept.example", CertificateOrigin::Kept(pair("kept.example", 60))));
     let wrong = |path: &str, why: &str| UnusedFile {
         path: path.into(),
-        why: why.to_owned(),
-        is_incomplete: false,
-        is_worse: false,
+        flaw: Flaw { why: why.to_owned().into(), is_incomplete: false, is_worse: false },
     };
     found.served[0].unused.push(wrong("/certs/old.crt", "expired on 2026-03-01"));
     found.problems.push(wrong("/certs/broken.pem", "is no certificate"));

@@ -7,7 +7,7 @@ use super::*;
 use crate::plan::certificates::CertificatePlan;
 use crate::plan::{File, Link};
 use crate::survey::certificates::assign::Assignments;
-use crate::survey::certificates::{Pair, UnusedFile};
+use crate::survey::certificates::{Flaw, Pair, UnusedFile};
 use crate::tests::TestDir;
 
 /// A plan with these files, for a generation that does not exist.
@@ -127,9 +127,7 @@ fn a_different_complete_certificate_is_new() {
     let is_new = |origin: CertificateOrigin, is_incomplete: bool| {
         let unused = UnusedFile {
             path: "/certs/b.pem".into(),
-            why: "is cut".to_owned(),
-            is_incomplete,
-            is_worse: false,
+            flaw: Flaw { why: "is cut".into(), is_incomplete, is_worse: false },
         };
         let served = Served { name: "a.example".to_owned(), is_host: true, origin, unused: vec![unused] };
         let found = Assignments { served: vec![served], ..Assignments::default() };

@@ -19,6 +19,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fmt;
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -52,33 +53,21 @@ pub struct ScannedCertificates {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnusedFile {
     pub path: PathBuf,
-    /// The reason, worded to follow the file's name: `expired on 2026-03-01`.
-    pub why: String,
-    /// Whether the file may be only half written, so that another scan may succeed.
-    pub is_incomplete: bool,
-    /// Whether the only reason is that another certificate is better.
-    pub is_worse: bool,
-}
-
-impl UnusedFile {
-    fn new(path: PathBuf, flaw: Flaw) -> UnusedFile {
-        let Flaw { why, is_incomplete, is_worse } = flaw;
-        UnusedFile { path, why: why.into_owned(), is_incomplete, is_worse }
-    }
+    pub flaw: Flaw,
 }
 
 impl fmt::Display for UnusedFile {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.why)
+        write!(f, "{}: {}", self.path.display(), self.flaw.why)
     }
 }
 
 /// The reason why a file is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flaw {
-    /// The reason, worded to follow the file's name.
+    /// The reason, worded to follow the file's name: `expired on 2026-03-01`.
     pub why: Cow<'static, str>,
-    /// Whether the file may be only half written.
+    /// Whether the file may be only half written, so that another scan may succeed.
     pub is_incomplete: bool,
     /// Whether the only reason is that another certificate is better.
     pub is_worse: bool,
@@ -184,27 +173,27 @@ impl ScannedCertificates {
 
     /// The keys in a file. Each file is read once.
     fn keys_of(&self, path: &Path) -> Rc<Keys> {
-        if let Some(keys) = self.keys.borrow().get(path) {
-            return Rc::clone(keys);
-        }
-        let keys = match files::read_key(path) {
-            Ok(text) => Keys::read(&text),
-            Err(flaw) => Keys { keys: Vec::new(), flaw: Some(flaw) },
-        };
-        let keys = Rc::new(keys);
-        self.keys.borrow_mut().insert(path.to_owned(), Rc::clone(&keys));
-        keys
+        cached(&self.keys, path.to_owned(), || {
+            Rc::new(match files::read_key(path) {
+                Ok(text) => Keys::read(&text),
+                Err(flaw) => Keys { keys: Vec::new(), flaw: Some(flaw) },
+            })
+        })
     }
 
     /// The names of the key files in a `private` directory beside a scanned one.
     fn keys_beside(&self, path: &Path) -> Rc<Vec<OsString>> {
-        if let Some(names) = self.private_folders.borrow().get(path) {
-            return Rc::clone(names);
-        }
-        let names = Rc::new(sources::keys_in(path));
-        self.private_folders.borrow_mut().insert(path.to_owned(), Rc::clone(&names));
-        names
+        cached(&self.private_folders, path.to_owned(), || Rc::new(sources::keys_in(path)))
     }
+}
+
+fn cached<K: Eq + Hash, V: Clone>(cache: &RefCell<HashMap<K, V>>, key: K, make: impl FnOnce() -> V) -> V {
+    if let Some(value) = cache.borrow().get(&key) {
+        return value.clone();
+    }
+    let value = make();
+    cache.borrow_mut().insert(key, value.clone());
+    value
 }
 
 #[cfg(test)]

@@ -73,11 +73,7 @@ fn may_be_json(text: &str) -> bool {
 }
 
 /// Removes entries that repeat an earlier one. Two different entries with the same key are an error.
-fn unique<T, K: Eq + Hash>(
-    entries: Vec<T>,
-    key: impl Fn(&T) -> K,
-    same: impl Fn(&T, &T) -> bool,
-) -> Result<Vec<T>, String> {
+fn unique<T: PartialEq, K: Eq + Hash>(entries: Vec<T>, key: impl Fn(&T) -> K) -> Result<Vec<T>, String> {
     let mut places: HashMap<K, usize> = HashMap::with_capacity(entries.len());
     let mut kept: Vec<T> = Vec::with_capacity(entries.len());
     let mut errors = Vec::new();
@@ -87,7 +83,7 @@ fn unique<T, K: Eq + Hash>(
                 place.insert(kept.len());
                 kept.push(entry);
             }
-            Entry::Occupied(place) if same(&kept[*place.get()], &entry) => {}
+            Entry::Occupied(place) if kept[*place.get()] == entry => {}
             Entry::Occupied(_) => errors
                 .push(format!("entry {} names what an earlier entry names, and differs from it", index + 1)),
         }
@@ -276,7 +272,7 @@ impl SettingType for VirtualHosts {
             }
             other => entries.wrong_type(&other),
         })?;
-        unique(hosts, |host| host.host.clone(), PartialEq::eq).map(VirtualHosts)
+        unique(hosts, |host| host.host.clone()).map(VirtualHosts)
     }
 
     fn hides(text: &str) -> bool {
@@ -341,7 +337,7 @@ impl SettingType for Components {
             }
             other => entries.wrong_type(&other),
         })?;
-        unique(components, |component| component.host.clone(), PartialEq::eq).map(Components)
+        unique(components, |component| component.host.clone()).map(Components)
     }
 
     fn hides(text: &str) -> bool {
@@ -350,7 +346,7 @@ impl SettingType for Components {
 }
 
 /// One external component (XEP-0114).
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct ExternalComponent {
     pub host: Domain,
     /// The secret it authenticates with. `None` means `PROSODY_COMPONENT_SECRET`.
@@ -404,12 +400,7 @@ impl SettingType for ExternalComponents {
             }
             other => entries.wrong_type(&other),
         })?;
-        let exposed = |component: &ExternalComponent| {
-            component.secret.as_ref().map(|secret| secret.expose().to_owned())
-        };
-        let same =
-            |a: &ExternalComponent, b: &ExternalComponent| exposed(a) == exposed(b) && a.section == b.section;
-        unique(components, |component| component.host.clone(), same).map(ExternalComponents)
+        unique(components, |component| component.host.clone()).map(ExternalComponents)
     }
 
     fn hides(_text: &str) -> bool {
@@ -417,7 +408,7 @@ impl SettingType for ExternalComponents {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Account {
     pub jid: Jid,
     pub password: Password,
@@ -427,22 +418,11 @@ pub struct Account {
     pub is_admin: bool,
 }
 
-impl Account {
-    /// Whether both entries have the same values.
-    pub fn is_identical(&self, other: &Self) -> bool {
-        let exposed = |account: &Self| account.password.0.expose().to_owned();
-        self.jid == other.jid
-            && exposed(self) == exposed(other)
-            && self.role == other.role
-            && self.is_admin == other.is_admin
-    }
-}
-
 /// The longest password that Prosody accepts at a login, in bytes (`util-src/encodings.c`).
 const MAX_PASSWORD_BYTES: usize = 1023;
 
 /// A password that clients can log in with: SASLprep (RFC 4013) allows all its characters.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Password(pub Secret);
 
 impl SettingType for Password {
@@ -518,7 +498,7 @@ impl SettingType for Accounts {
                 format!("{error}; {JSON_ADVICE}: `{example}`")
             }
         })?;
-        unique(accounts, |account| account.jid.clone(), Account::is_identical).map(Accounts)
+        unique(accounts, |account| account.jid.clone()).map(Accounts)
     }
 
     fn hides(_text: &str) -> bool {
@@ -574,7 +554,7 @@ impl SettingType for DiscoItems {
             },
             other => entries.wrong_type(other),
         })?;
-        unique(items, |item| item.host.clone(), PartialEq::eq).map(DiscoItems)
+        unique(items, |item| item.host.clone()).map(DiscoItems)
     }
 }
 

@@ -199,7 +199,7 @@ impl Assignments {
             if origin == CertificateOrigin::None && !is_host {
                 continue;
             }
-            let incomplete = unused.iter().filter(|file| file.is_incomplete);
+            let incomplete = unused.iter().filter(|file| file.flaw.is_incomplete);
             self.pending.extend(incomplete.map(|file| file.path.display().to_string()));
             if matches!(origin, CertificateOrigin::Kept(_)) {
                 self.pending.insert(name.clone());
@@ -208,7 +208,7 @@ impl Assignments {
             let in_ascii = self.served.last().and_then(|served| served.under_ascii_name(&ascii));
             self.served.extend(in_ascii.filter(|_| seen.insert(ascii.into())));
         }
-        let incomplete = scanned.problems().iter().filter(|file| file.is_incomplete);
+        let incomplete = scanned.problems().iter().filter(|file| file.flaw.is_incomplete);
         self.pending.extend(incomplete.map(|file| file.path.display().to_string()));
         self.problems = scanned.problems().to_vec();
     }

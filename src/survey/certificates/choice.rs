@@ -9,7 +9,7 @@ use std::rc::Rc;
 use time::OffsetDateTime;
 
 use super::x509::Usage;
-use super::{Certificate, Flaw, ScannedCertificates, Service, UnusedFile, pem};
+use super::{Certificate, Flaw, ScannedCertificates, Service, UnusedFile, cached, pem};
 use crate::digest;
 
 /// The maximum length of a chain. OpenSSL verifies none that is longer (SSL_CTX_set_verify_depth(3)).
@@ -42,14 +42,8 @@ pub struct Pair {
     pub is_self_signed: bool,
     /// The digest of [`Pair::pem`].
     pub digest: u64,
-    pem: String,
-}
-
-impl Pair {
     /// The certificate, its chain in order, as far as it was found, and the key. It is secret because of the key.
-    pub fn pem(&self) -> &str {
-        &self.pem
-    }
+    pub pem: String,
 }
 
 #[cfg(test)]
@@ -129,7 +123,7 @@ impl ScannedCertificates {
                 choice.unused.push(self.unused_file(leaf, name, why));
                 continue;
             }
-            match self.pair(leaf, name) {
+            match cached(&self.pairs, leaf, || self.read_pair(leaf, name)) {
                 Ok(pair) => chosen = Some((rank, pair)),
                 Err(unused) => choice.unused.push(unused),
             }
@@ -191,7 +185,7 @@ impl ScannedCertificates {
     fn unused_file(&self, leaf: usize, name: &str, flaw: Flaw) -> UnusedFile {
         let files = &self.leaves[leaf].files;
         let file = files.iter().find(|file| self.is_for(**file, name)).unwrap_or(&files[0]);
-        UnusedFile::new(self.found.files[*file].path.clone(), flaw)
+        UnusedFile { path: self.found.files[*file].path.clone(), flaw }
     }
 
     /// Adds the reasons against certificates whose common name or wildcard nearly matches the name.
@@ -216,15 +210,6 @@ impl ScannedCertificates {
     }
 
     /// A certificate with its key, from its first file for which a key is found.
-    fn pair(&self, leaf: usize, name: &str) -> Result<Rc<Pair>, UnusedFile> {
-        if let Some(pair) = self.pairs.borrow().get(&leaf) {
-            return pair.clone();
-        }
-        let pair = self.read_pair(leaf, name);
-        self.pairs.borrow_mut().insert(leaf, pair.clone());
-        pair
-    }
-
     fn read_pair(&self, leaf: usize, name: &str) -> Result<Rc<Pair>, UnusedFile> {
         let certificate = self.certificate(leaf);
         let mut worst: Option<Flaw> = None;

@@ -28,7 +28,7 @@ pub fn read_key(path: &Path) -> Result<Vec<u8>, Flaw> {
     twice(|| {
         trusted_file::read(path, LARGEST).map_err(|error| match error {
             Error::Refused(Errno::ENOENT) if path.is_symlink() => dangling(path),
-            error => flaw(error),
+            error => error.into(),
         })
     })
 }
@@ -82,27 +82,32 @@ pub fn dangling(path: &Path) -> Flaw {
     Flaw::incomplete(format!("is a link to {}, which is not there{advice}", resolved.display()))
 }
 
-/// The flaw of a file that was not read.
-pub fn flaw(error: Error) -> Flaw {
-    match error {
-        Error::Irregular(_) => Flaw::lasting("is no regular file"),
-        Error::TooLarge => Flaw::lasting("is larger than 1 MiB"),
-        Error::Untrusted(owner) => Flaw::lasting(format!(
-            "is reached through a link of user {owner}, who may not read it: not followed"
-        )),
-        Error::Refused(Errno::ENOENT) => Flaw::incomplete("is not there"),
-        // What was short may be there again, and a disk or a network may answer.
-        Error::Refused(
-            error @ (Errno::EAGAIN
-            | Errno::EINTR
-            | Errno::EIO
-            | Errno::EMFILE
-            | Errno::ENFILE
-            | Errno::ENOMEM
-            | Errno::ESTALE
-            | Errno::ETIMEDOUT),
-        ) => Flaw::incomplete(format!("cannot be read for now: {}", error.desc())),
-        Error::Refused(error) => Flaw::lasting(format!("cannot be read: {}", error.desc())),
+/// Errors that may be over soon: what was short may be there again, and a disk or a network may answer.
+const PASSING: [Errno; 8] = [
+    Errno::EAGAIN,
+    Errno::EINTR,
+    Errno::EIO,
+    Errno::EMFILE,
+    Errno::ENFILE,
+    Errno::ENOMEM,
+    Errno::ESTALE,
+    Errno::ETIMEDOUT,
+];
+
+impl From<Error> for Flaw {
+    fn from(error: Error) -> Flaw {
+        match error {
+            Error::Irregular(_) => Flaw::lasting("is no regular file"),
+            Error::TooLarge => Flaw::lasting("is larger than 1 MiB"),
+            Error::Untrusted(owner) => Flaw::lasting(format!(
+                "is reached through a link of user {owner}, who may not read it: not followed"
+            )),
+            Error::Refused(Errno::ENOENT) => Flaw::incomplete("is not there"),
+            Error::Refused(error) if PASSING.contains(&error) => {
+                Flaw::incomplete(format!("cannot be read for now: {}", error.desc()))
+            }
+            Error::Refused(error) => Flaw::lasting(format!("cannot be read: {}", error.desc())),
+        }
     }
 }
 
@@ -117,10 +122,14 @@ mod tests {
                 let mut left = failures;
                 let result = twice(|| {
                     left -= 1;
-                    if left < 0 { Ok(()) } else { Err(flaw(errno.into())) }
+                    if left < 0 { Ok(()) } else { Err(Flaw::from(Error::from(errno))) }
                 });
                 assert_eq!(result.is_ok(), is_read, "{errno} {failures}");
-                assert_eq!(flaw(errno.into()).is_incomplete, is_passing, "another look follows, {errno}");
+                assert_eq!(
+                    Flaw::from(Error::from(errno)).is_incomplete,
+                    is_passing,
+                    "another look follows, {errno}"
+                );
             }
         }
     }

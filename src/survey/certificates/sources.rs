@@ -169,7 +169,7 @@ impl<'a> Search<'a> {
             // It may be mounted or created later, so it is watched.
             Err(Error::Refused(Errno::ENOENT)) => self.watch(path.to_owned()),
             Err(Error::Refused(Errno::ENOTDIR)) => self.single_file(path),
-            Err(error) => self.problem(path.to_owned(), files::flaw(error)),
+            Err(error) => self.problem(path, error),
         }
     }
 
@@ -181,7 +181,7 @@ impl<'a> Search<'a> {
         self.watch(parent.to_owned());
         let directory = match self.open_directory(parent) {
             Ok(directory) => directory,
-            Err(error) => return self.problem(path.to_owned(), files::flaw(error)),
+            Err(error) => return self.problem(path, error),
         };
         let folder = self.found.folders.len();
         self.found.folders.push(Folder {
@@ -201,18 +201,18 @@ impl<'a> Search<'a> {
     fn directory(&mut self, path: &Path, directory: &Opened, depth: usize) {
         let stat = match fstat(&directory.fd) {
             Ok(stat) => stat,
-            Err(error) => return self.problem(path.to_owned(), files::flaw(error.into())),
+            Err(error) => return self.problem(path, Error::from(error)),
         };
         if !self.seen.insert((stat.st_dev, stat.st_ino)) {
             return;
         }
         self.watch(path.to_owned());
         if let Err(refusal) = trusted_file::trust(&stat, &directory.owners, 0o005) {
-            return self.problem(path.to_owned(), files::flaw(refusal));
+            return self.problem(path, refusal);
         }
         let names = match self.names(directory.fd.as_fd()) {
             Ok(names) => names,
-            Err(error) => return self.problem(path.to_owned(), files::flaw(error.into())),
+            Err(error) => return self.problem(path, Error::from(error)),
         };
         let folder = self.found.folders.len();
         self.found.folders.push(Folder { path: path.to_owned(), ..Folder::default() });
@@ -251,8 +251,7 @@ impl<'a> Search<'a> {
                 _ if !is_certificate_name(&name) => {}
                 Kind::Link => {
                     let link = path.join(&name);
-                    let flaw = files::dangling(&link);
-                    self.problem(link, flaw);
+                    self.problem(&link, files::dangling(&link));
                     self.watch_target(path, directory, &name);
                 }
                 _ => self.problem(path.join(&name), Flaw::lasting("is no regular file")),
@@ -313,7 +312,7 @@ impl<'a> Search<'a> {
             Ok(directory) => self.directory(&path, &directory, depth),
             // It was removed or replaced since it was listed.
             Err(Error::Refused(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR)) => {}
-            Err(error) => self.problem(path, files::flaw(error)),
+            Err(error) => self.problem(path, error),
         }
     }
 
@@ -363,21 +362,21 @@ impl<'a> Search<'a> {
         let mut opened = match trusted_file::open_below(&directory.fd, name, no_follow) {
             Ok(opened) => opened,
             Err(Error::Refused(Errno::ENOENT | Errno::ELOOP)) => return Ok(None),
-            Err(error) => return Err(files::flaw(error)),
+            Err(error) => return Err(error.into()),
         };
         // For world-readable files, the owners of links do not matter.
         if opened.stat.st_mode & 0o004 == 0 {
             if is_link {
-                opened = trusted_file::open(path).map_err(files::flaw)?;
+                opened = trusted_file::open(path)?;
             } else {
-                trusted_file::trust(&opened.stat, &directory.owners, 0o004).map_err(files::flaw)?;
+                trusted_file::trust(&opened.stat, &directory.owners, 0o004)?;
             }
         }
-        let opened = opened.regular().map_err(files::flaw)?;
+        let opened = opened.regular()?;
         if opened.size() > LARGEST {
             return Err(Flaw::lasting("is larger than 1 MiB, and not read"));
         }
-        files::read(&opened, &mut self.buffer).map(Some).map_err(files::flaw)
+        Ok(Some(files::read(&opened, &mut self.buffer)?))
     }
 
     /// Adds the certificates and the key in the buffer to the result. One broken block makes the file incomplete.
@@ -468,8 +467,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn problem(&mut self, path: PathBuf, flaw: Flaw) {
-        self.found.problems.push(UnusedFile::new(path, flaw));
+    fn problem(&mut self, path: impl Into<PathBuf>, flaw: impl Into<Flaw>) {
+        self.found.problems.push(UnusedFile { path: path.into(), flaw: flaw.into() });
     }
 
     fn limit(&mut self) {

@@ -127,7 +127,7 @@ fn with(files: &[(&str, &str)]) -> TestDir {
 fn assert_chosen(directory: &TestDir, name: &str, issued: &Issued, certificate: &str, key: &str) {
     let choice = choose(directory, name);
     let pair = choice.pair.unwrap_or_else(|| panic!("{:?}", choice.unused));
-    assert_eq!(pair.pem(), issued.full() + &issued.key);
+    assert_eq!(pair.pem, issued.full() + &issued.key);
     assert_eq!(pair.certificate, directory.path().join(certificate));
     assert_eq!(pair.key, directory.path().join(key));
 }
@@ -139,7 +139,8 @@ fn assert_none(directory: &TestDir, name: &str, file: &str, why: &str, is_incomp
     let choice = certificates.choose(name, Service::Xmpp);
     assert_eq!(choice.pair, None);
     let why = why.replace("DIR", directory.path().to_str().unwrap());
-    let expected = UnusedFile { path: directory.path().join(file), why, is_incomplete, is_worse: false };
+    let flaw = Flaw { why: why.into(), is_incomplete, is_worse: false };
+    let expected = UnusedFile { path: directory.path().join(file), flaw };
     let mut messages = choice.unused;
     messages.extend(certificates.problems().to_vec());
     assert_eq!(messages, [expected]);
@@ -155,7 +156,7 @@ fn watched_paths(path: &Path) -> Vec<PathBuf> {
 }
 
 fn unused(choice: &Choice) -> Vec<&str> {
-    choice.unused.iter().map(|unused| unused.why.as_str()).collect()
+    choice.unused.iter().map(|unused| &*unused.flaw.why).collect()
 }
 
 const HOST: &str = "chat.example";
@@ -341,7 +342,7 @@ fn unrelated_certificates_are_dropped_and_a_root_in_the_file_is_kept() {
     let stranger = Authority::root("Other").chain.concat();
     let all = issued.full() + &root.chain[0];
     let directory = with(&[("a.pem", &format!("{all}{stranger}")), ("a.key", &issued.key)]);
-    assert_eq!(choose(&directory, HOST).pair.unwrap().pem(), all + &issued.key);
+    assert_eq!(choose(&directory, HOST).pair.unwrap().pem, all + &issued.key);
 }
 
 #[test]
@@ -583,7 +584,7 @@ fn a_certificate_with_a_wrong_key_is_passed_over() {
         with(&[("a.crt", &good.full()), ("a.key", &good.key), ("b.crt", &bad.full()), ("b.key", &good.key)]);
     assert_chosen(&directory, HOST, &good, "a.crt", "a.key");
     let choice = choose(&directory, HOST);
-    assert!(choice.unused[0].is_incomplete);
+    assert!(choice.unused[0].flaw.is_incomplete);
 }
 
 /// A file that OpenSSL made.
@@ -641,7 +642,7 @@ fn an_encrypted_key_is_reported() {
 fn debug_output_of_a_pair_hides_its_key() {
     let issued = issued(&[HOST]);
     let pair = choose(&with(&[("a.pem", &(issued.full() + &issued.key))]), HOST).pair.unwrap();
-    assert!(!format!("{pair:?}").contains("PRIVATE") && pair.pem().contains("PRIVATE"));
+    assert!(!format!("{pair:?}").contains("PRIVATE") && pair.pem.contains("PRIVATE"));
 }
 
 // Bad files.
@@ -718,7 +719,7 @@ fn devices_and_pipes_and_sockets_are_not_waited_for() {
     assert_chosen(&directory, HOST, &issued, "good.pem", "good.pem");
     let certificates = scan_in(&directory);
     assert_eq!(certificates.problems().len(), 4);
-    assert!(certificates.problems().iter().all(|problem| problem.why == "is no regular file"));
+    assert!(certificates.problems().iter().all(|problem| problem.flaw.why == "is no regular file"));
 }
 
 #[test]
@@ -800,7 +801,7 @@ fn too_many_files_are_reported() {
     }
     let certificates = scan_in(&directory);
     let [problem] = certificates.problems() else { panic!("{:?}", certificates.problems()) };
-    assert!(problem.why.starts_with("has too many files"), "{problem}");
+    assert!(problem.flaw.why.starts_with("has too many files"), "{problem}");
 }
 
 #[test]
@@ -810,7 +811,7 @@ fn a_key_that_is_removed_after_the_scan() {
     let certificates = scan_in(&directory);
     fs::remove_file(directory.path().join("a.key")).unwrap();
     let choice = certificates.choose(HOST, Service::Xmpp);
-    assert!(choice.pair.is_none() && choice.unused[0].is_incomplete);
+    assert!(choice.pair.is_none() && choice.unused[0].flaw.is_incomplete);
 }
 
 #[test]
