@@ -323,7 +323,7 @@ fn uploads(settings: &Settings, options: &mut Options) {
         set("http_file_share_size_limit", Value::from((limit.bytes() + ENCRYPTION_OVERHEAD) as i64));
     }
     if let Some(days) = storage.upload_expiry_days.as_ref().or(storage.retention_days.as_ref()) {
-        set("http_file_share_expires_after", days.0.files());
+        set("http_file_share_expires_after", days.0.or(-1));
     }
 }
 

@@ -211,7 +211,7 @@ fn expiry(settings: &Settings, options: &mut Options) {
     let storage = &settings.storage;
     let archive = storage.archive_expires_after.as_ref().map(|duration| duration.lua());
     let days = storage.archive_expiry_days.as_ref().or(storage.retention_days.as_ref());
-    let days = days.map(|days| days.0.archive());
+    let days = days.map(|days| days.0.or("never"));
     let archive = archive.or(days);
     let rooms =
         storage.muc_log_expires_after.as_ref().map(|duration| duration.lua()).or_else(|| archive.clone());

@@ -2,7 +2,7 @@
 
 use super::domains::{BareOrDomain, Domain, Jid};
 use super::json::Json;
-use super::lists::{Set, is_none, may_be_array, pieces};
+use super::lists::{Set, is_none, may_be_array, pieces, read_elements};
 use super::names::Name;
 use super::options::{CustomOptions, global_only, unknown_member};
 use super::{Lua, SettingType, alternatives, shown};
@@ -171,8 +171,8 @@ impl Object {
     fn set<T: SettingType + Eq + Hash>(&mut self, name: &str) -> Set<T> {
         let reason = match self.take(name) {
             None => return Set::default(),
-            Some(Json::Array(elements)) => match Set::from_elements(elements) {
-                Ok(set) => return set,
+            Some(Json::Array(elements)) => match read_elements(elements) {
+                Ok(values) => return values.into_iter().collect(),
                 Err(_) if self.hidden => format!("expected a list of {}", T::plural()),
                 Err(reason) => reason,
             },

@@ -23,13 +23,13 @@ pub(super) fn may_be_array(text: &str) -> bool {
     text.trim_start().starts_with('[')
 }
 
-/// An ordered list with duplicates: `a,b`, `a b` or `["a", "b"]`. `none` and `[]` are the empty list.
+/// An ordered list: `a,b`, `a b` or `["a", "b"]`. `none` and `[]` are the empty list. If it is `UNIQUE`, only the first
+/// of several equal elements is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List<T>(Vec<T>);
+pub struct List<T, const UNIQUE: bool = false>(Vec<T>);
 
-/// An ordered list without duplicates. The first of several equal elements is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Set<T>(Vec<T>);
+/// An ordered list without duplicates.
+pub type Set<T> = List<T, true>;
 
 fn read<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
     if is_none(text) {
@@ -66,7 +66,7 @@ fn read_pieces<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
     rejected.into_result(values)
 }
 
-fn read_elements<T: SettingType>(elements: Vec<Json>) -> Result<Vec<T>, String> {
+pub(super) fn read_elements<T: SettingType>(elements: Vec<Json>) -> Result<Vec<T>, String> {
     let mut values = Vec::with_capacity(elements.len());
     let mut rejected = Rejected::default();
     for element in elements {
@@ -118,15 +118,7 @@ impl Rejected {
     }
 }
 
-fn deduplicated<T: Eq + Hash>(mut values: Vec<T>) -> Vec<T> {
-    let mut seen = HashSet::with_capacity(values.len());
-    let first: Vec<bool> = values.iter().map(|value| seen.insert(value)).collect();
-    let mut first = first.into_iter();
-    values.retain(|_| first.next() == Some(true));
-    values
-}
-
-impl<T: SettingType> SettingType for List<T> {
+impl<T: SettingType + Eq + Hash, const UNIQUE: bool> SettingType for List<T, UNIQUE> {
     fn type_name() -> Cow<'static, str> {
         format!("list of {}", T::plural()).into()
     }
@@ -134,70 +126,51 @@ impl<T: SettingType> SettingType for List<T> {
     const EXAMPLE: &'static str = T::EXAMPLE;
 
     fn parse(text: &str) -> Result<Self, String> {
-        read(text).map(List)
+        read(text).map(Self::from_iter)
     }
 }
 
-impl<T: SettingType + Eq + Hash> SettingType for Set<T> {
-    fn type_name() -> Cow<'static, str> {
-        format!("list of {}", T::plural()).into()
-    }
-
-    const EXAMPLE: &'static str = T::EXAMPLE;
-
-    fn parse(text: &str) -> Result<Self, String> {
-        read(text).map(deduplicated).map(Set)
-    }
-}
-
-impl<T: SettingType + Eq + Hash> Set<T> {
-    /// Parses the elements of a JSON array and removes duplicates.
-    pub(super) fn from_elements(elements: Vec<Json>) -> Result<Self, String> {
-        read_elements(elements).map(deduplicated).map(Set)
-    }
-}
-
-impl<T> Default for Set<T> {
+impl<T, const UNIQUE: bool> Default for List<T, UNIQUE> {
     fn default() -> Self {
-        Set(Vec::new())
+        List(Vec::new())
     }
 }
 
-impl<T: Eq + Hash> FromIterator<T> for Set<T> {
+impl<T: Eq + Hash, const UNIQUE: bool> FromIterator<T> for List<T, UNIQUE> {
     fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
-        Set(deduplicated(values.into_iter().collect()))
+        let mut values: Vec<T> = values.into_iter().collect();
+        if UNIQUE {
+            let mut seen = HashSet::with_capacity(values.len());
+            let is_first: Vec<bool> = values.iter().map(|value| seen.insert(value)).collect();
+            let mut is_first = is_first.into_iter();
+            values.retain(|_| is_first.next() == Some(true));
+        }
+        List(values)
     }
 }
 
-/// Implements the traits that lists and sets have in common.
-macro_rules! list {
-    ($($name:ident),+) => {$(
-        impl<T> Deref for $name<T> {
-            type Target = [T];
+impl<T, const UNIQUE: bool> Deref for List<T, UNIQUE> {
+    type Target = [T];
 
-            fn deref(&self) -> &[T] {
-                &self.0
-            }
-        }
-
-        impl<T> IntoIterator for $name<T> {
-            type Item = T;
-            type IntoIter = std::vec::IntoIter<T>;
-
-            fn into_iter(self) -> Self::IntoIter {
-                self.0.into_iter()
-            }
-        }
-
-        impl<T: Lua> Lua for $name<T> {
-            fn lua(&self) -> Value {
-                self.0.iter().map(Lua::lua).collect()
-            }
-        }
-    )+};
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
 }
 
-list!(List, Set);
+impl<T, const UNIQUE: bool> IntoIterator for List<T, UNIQUE> {
+    type Item = T;
+    type IntoIter = std::vec::IntoIter<T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<T: Lua, const UNIQUE: bool> Lua for List<T, UNIQUE> {
+    fn lua(&self) -> Value {
+        self.0.iter().map(Lua::lua).collect()
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -158,7 +158,7 @@ impl fmt::Display for Network {
 }
 
 /// A proxy: an address, a network, or a host name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Proxy {
     Network(Network),
     /// A host name, which is resolved at every start and reload.

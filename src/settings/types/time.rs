@@ -99,20 +99,12 @@ pub enum Expiry {
 }
 
 impl Expiry {
-    /// The value for `archive_expires_after` and `muc_log_expires_after`: seconds, or `"never"`.
-    pub fn archive(self) -> Value {
+    /// The value for an option: seconds, or `never` for data that are never deleted.
+    pub fn or(self, never: impl Into<Value>) -> Value {
         match self {
             // At most `LONGEST`.
             Expiry::After(seconds) => Value::from(seconds as i64),
-            Expiry::Never => Value::from("never"),
-        }
-    }
-
-    /// The value for `http_file_share_expires_after`: seconds, or -1 for never.
-    pub fn files(self) -> Value {
-        match self {
-            Expiry::After(seconds) => Value::from(seconds as i64),
-            Expiry::Never => Value::from(-1_i64),
+            Expiry::Never => never.into(),
         }
     }
 }
@@ -249,7 +241,7 @@ impl Lua for Interval {
 }
 
 lua! {
-    ArchiveDuration: self => self.0.archive();
+    ArchiveDuration: self => self.0.or("never");
     // At most `LONGEST`.
     Seconds: self => self.0 as i64;
 }
@@ -311,8 +303,8 @@ mod tests {
     #[test]
     fn only_expiries_can_be_never() {
         assert_eq!(ArchiveDuration::parse("Never").unwrap().lua(), Value::from("never"));
-        assert_eq!(Days::parse("never").unwrap().0.files(), Value::from(-1));
-        assert_eq!(Days::parse("never").unwrap().0.archive(), Value::from("never"));
+        assert_eq!(Days::parse("never").unwrap().0.or(-1), Value::from(-1));
+        assert_eq!(Days::parse("never").unwrap().0.or("never"), Value::from("never"));
         assert!(Wait::parse("never").unwrap_err().contains("`0` does not wait"));
         assert!(Seconds::parse("never").is_err());
     }
