@@ -49,12 +49,6 @@ impl From<process::ExitStatus> for ExitStatus {
     }
 }
 
-impl From<ExitStatus> for process::ExitCode {
-    fn from(status: ExitStatus) -> Self {
-        status.code().into()
-    }
-}
-
 /// An error that ends the program, with an exit status.
 ///
 /// It is displayed on one line, with its causes separated by colons.

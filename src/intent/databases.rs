@@ -56,10 +56,8 @@ impl Database {
 /// (`core/storagemanager.lua`, `mod_storage_sql`).
 pub fn of(options: &Options, hosts: &ServedHosts) -> Vec<Database> {
     let mut databases = Vec::new();
-    let virtual_hosts = hosts.virtual_hosts.iter().map(|host| &host.options);
-    let components = hosts.components.iter().map(|component| &component.options);
-    for host in virtual_hosts.chain(components) {
-        let option = |name: &str| host.get(name).or_else(|| options.get(name));
+    for host in hosts.all() {
+        let option = |name: &str| host.options.get(name).or_else(|| options.get(name));
         let mut is_sql = false;
         for value in ["default_storage", "storage"].iter().filter_map(|name| option(name)) {
             value.each_text(&mut |backend, _| is_sql |= backend == "sql");

@@ -9,9 +9,7 @@ use crate::settings::catalogue::Field;
 
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
-use crate::settings::types::{
-    Component as ComponentSetting, Domain, HostSection, Lua, Name, Set, SettingType, ascii,
-};
+use crate::settings::types::{Component, Domain, HostSection, Lua, Name, Set, SettingType, ascii};
 
 /// The options of a section, sorted by name.
 pub type Options = BTreeMap<String, Value>;
@@ -25,33 +23,43 @@ const ROOMS: &str = "conference";
 /// The module that archives the messages of rooms.
 const ROOM_ARCHIVE: &str = "muc_mam";
 
-/// A virtual host's section.
+/// The section of a virtual host or a component.
 #[derive(Debug, Clone, PartialEq)]
-pub struct VirtualHost {
+pub struct Host {
     /// The domain in Unicode, as in Prosody's configuration.
     pub name: String,
-    pub options: Options,
-    /// Whether its custom options set `certificate`, or leave it out with `null`.
-    pub names_certificate: bool,
-}
-
-/// A component's section.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Component {
-    pub name: String,
-    /// The module that serves it. `None` for an external component.
+    /// The module that serves a component. `None` for an external one, and for a virtual host.
     pub module: Option<String>,
     pub options: Options,
-    /// Like [`VirtualHost::names_certificate`].
+    /// Whether its custom options set `certificate`, or leave it out with `null`.
     pub names_certificate: bool,
     /// The setting that it follows from.
     pub field: Field,
 }
 
-impl Component {
-    /// Whether it follows from the domain, and no setting describes it.
+impl Host {
+    fn new(name: impl ToString, module: Option<&str>, field: Field) -> Self {
+        let (name, module) = (name.to_string(), module.map(str::to_owned));
+        Self { name, module, options: Options::new(), names_certificate: false, field }
+    }
+
+    /// Whether a component follows from the domain, and no setting describes it.
     pub fn is_default(&self) -> bool {
         !matches!(self.field, Field::components | Field::external_components)
+    }
+
+    /// Adds the members and custom options of a section in the settings.
+    fn describe(&mut self, section: &HostSection) {
+        let options = &mut self.options;
+        // The modules of an entry come first.
+        let ours = options.remove(ENABLED);
+        add_names(options, ENABLED, section.modules_enabled.iter().map(Name::as_str));
+        add_names(options, ENABLED, ours.iter().flat_map(Value::items).filter_map(Value::as_str));
+        add_names(options, "modules_disabled", section.modules_disabled.iter().map(Name::as_str));
+        let admins: Vec<String> = section.admins.iter().map(ToString::to_string).collect();
+        add_names(options, "admins", admins.iter().map(String::as_str));
+        merge(options, &section.options, hide_texts);
+        self.names_certificate = section.options.get("certificate").is_some();
     }
 }
 
@@ -59,9 +67,9 @@ impl Component {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServedHosts {
     /// The domains of users who log in here.
-    pub virtual_hosts: Vec<VirtualHost>,
+    pub virtual_hosts: Vec<Host>,
     /// The components, including external ones.
-    pub components: Vec<Component>,
+    pub components: Vec<Host>,
 }
 
 impl ServedHosts {
@@ -97,27 +105,29 @@ impl ServedHosts {
         hosts
     }
 
-    /// All names, virtual hosts first.
+    /// All of them, virtual hosts first.
+    pub fn all(&self) -> impl Iterator<Item = &Host> {
+        self.virtual_hosts.iter().chain(&self.components)
+    }
+
+    /// All names, in the same order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let hosts = self.virtual_hosts.iter().map(|host| host.name.as_str());
-        hosts.chain(self.components.iter().map(|component| component.name.as_str()))
+        self.all().map(|host| host.name.as_str())
     }
 
     /// The hosts whose options set `certificate`, with its value.
     pub fn own_certificates(&self) -> impl Iterator<Item = (&str, &Value)> {
-        let hosts = self.virtual_hosts.iter().map(|host| (&host.name, &host.options));
-        let components = self.components.iter().map(|component| (&component.name, &component.options));
-        let all = hosts.chain(components);
-        all.filter_map(|(name, options)| Some((name.as_str(), options.get("certificate")?)))
+        self.all().filter_map(|host| Some((host.name.as_str(), host.options.get("certificate")?)))
     }
 
     /// Sets the SNI name of hosts with non-ASCII names on direct TLS and HTTPS ports. SNI names are ASCII (RFC 6066,
     /// section 3), but Prosody compares them with the Unicode name by default (`core/portmanager.lua`).
     pub fn name_in_ascii(&mut self, has_http_host: bool) {
-        let virtual_hosts = self.virtual_hosts.iter_mut().map(|host| (&host.name, true, &mut host.options));
-        let components = self.components.iter_mut().map(|host| (&host.name, false, &mut host.options));
-        for (name, has_clients, options) in virtual_hosts.chain(components) {
-            let Some(ascii) = ascii(name).filter(|ascii| ascii != name) else { continue };
+        let virtual_hosts = self.virtual_hosts.iter_mut().map(|host| (host, true));
+        let components = self.components.iter_mut().map(|host| (host, false));
+        for (host, has_clients) in virtual_hosts.chain(components) {
+            let Some(ascii) = ascii(&host.name).filter(|ascii| *ascii != host.name) else { continue };
+            let options = &mut host.options;
             let has_http_host = has_http_host || options.contains_key("http_host");
             let https = Some("https_host").filter(|_| !has_http_host);
             let clients = Some("c2s_direct_tls_host").filter(|_| has_clients);
@@ -128,23 +138,21 @@ impl ServedHosts {
     }
 
     fn add_virtual_hosts(&mut self, settings: &Settings, facts: &Facts) {
-        let plain = |name: String| VirtualHost { name, options: Options::new(), names_certificate: false };
-        self.virtual_hosts
-            .extend(domain(settings, &facts.custom_files).map(|domain| plain(domain.to_string())));
+        let domain = domain(settings, &facts.custom_files);
+        self.virtual_hosts.extend(domain.map(|domain| Host::new(domain, None, Field::domain)));
         for described in settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0) {
-            let mut options = Options::new();
-            let names_certificate = add_section(&mut options, &described.section);
-            let host = VirtualHost { name: described.host.to_string(), options, names_certificate };
+            let mut host = Host::new(&described.host, None, Field::virtual_hosts);
+            host.describe(&described.section);
             match self.virtual_hosts.first_mut().filter(|first| first.name == host.name) {
                 // PROSODY_VIRTUAL_HOSTS may have more options for the host of PROSODY_DOMAIN.
-                Some(first) => *first = host,
+                Some(first) => *first = Host { field: first.field, ..host },
                 None => self.virtual_hosts.push(host),
             }
         }
         let named = settings.is_given(Field::domain) || settings.is_given(Field::virtual_hosts);
         if !named && !facts.custom_files.define_host() {
             let name = default_host(&facts.hostname, facts.has_data_of_hostname);
-            self.virtual_hosts.push(plain(name));
+            self.virtual_hosts.push(Host::new(name, None, Field::virtual_hosts));
         }
     }
 
@@ -154,30 +162,23 @@ impl ServedHosts {
         {
             self.add_components_of_domain(settings, facts, report);
         }
-        let list: &[ComponentSetting] = list.map_or(&[], |list| &list.0);
+        let list: &[Component] = list.map_or(&[], |list| &list.0);
         let shares = list.iter().filter(|component| component.module.as_str() == "http_file_share").count();
         for described in list {
             let module = described.module.as_str();
-            let mut options = Options::new();
+            let mut component = Host::new(&described.host, Some(module), Field::components);
             match module {
-                "muc" => options = rooms(settings, facts, &[]),
+                "muc" => component.options = rooms(settings, facts, &[]),
                 "http_file_share" => {
                     // The official image's path: links to files stay valid after a migration.
                     let one_name = settings.hosts.http_host.is_some()
                         || network_hostname(settings, &facts.custom_files).is_some();
                     let path = if shares > 1 && one_name { "/share/$host" } else { "/share" };
-                    options.insert("http_paths".into(), Value::table([("file_share", path)]));
+                    component.options.insert("http_paths".into(), Value::table([("file_share", path)]));
                 }
                 _ => {}
             }
-            let names_certificate = add_section(&mut options, &described.section);
-            let component = Component {
-                name: described.host.to_string(),
-                module: Some(module.to_owned()),
-                options,
-                names_certificate,
-                field: Field::components,
-            };
+            component.describe(&described.section);
             self.report_missing_archive(&component, settings, facts, report);
             // An entry may describe a component of PROSODY_DOMAIN in its own way.
             match self.components.iter_mut().find(|other| other.name == component.name && described.adds) {
@@ -202,13 +203,9 @@ impl ServedHosts {
             let below = domain.filter(|_| !label.is_empty());
             let below = || below.map(|domain| Domain::parse(&format!("{label}.{domain}")));
             match named.or_else(below) {
-                Some(Ok(host)) => self.components.push(Component {
-                    name: host.to_string(),
-                    module: Some(module.to_owned()),
-                    options,
-                    names_certificate: false,
-                    field,
-                }),
+                Some(Ok(host)) => {
+                    self.components.push(Host { options, ..Host::new(host, Some(module), field) });
+                }
                 Some(Err(why)) => report.error(SettingError::new(&settings.variable(Field::domain), &why)),
                 None => {}
             }
@@ -219,7 +216,7 @@ impl ServedHosts {
     /// them anew.
     fn report_missing_archive(
         &self,
-        component: &Component,
+        component: &Host,
         settings: &Settings,
         facts: &Facts,
         report: &mut Report,
@@ -246,9 +243,9 @@ impl ServedHosts {
 
     fn add_external_components(&mut self, settings: &Settings, report: &mut Report) {
         for component in settings.hosts.external_components.iter().flat_map(|list| &list.0) {
-            let mut options = Options::new();
+            let mut host = Host::new(&component.host, None, Field::external_components);
             match component.secret.as_ref().or(settings.hosts.component_secret.as_ref()) {
-                Some(secret) => drop(options.insert("component_secret".into(), secret.clone().into())),
+                Some(secret) => drop(host.options.insert("component_secret".into(), secret.clone().into())),
                 None if settings.is_given(Field::component_secret) => {}
                 None => report.error(SettingError::new(
                     &settings.variable(Field::external_components),
@@ -258,14 +255,8 @@ impl ServedHosts {
                     ),
                 )),
             }
-            let names_certificate = add_section(&mut options, &component.section);
-            self.components.push(Component {
-                name: component.host.to_string(),
-                module: None,
-                options,
-                names_certificate,
-                field: Field::external_components,
-            });
+            host.describe(&component.section);
+            self.components.push(host);
         }
     }
 
@@ -273,27 +264,20 @@ impl ServedHosts {
     fn find_duplicates(&self, settings: &Settings, report: &mut Report) {
         let is_domain =
             |name: &str| settings.hosts.domain.as_ref().is_some_and(|domain| domain.as_str() == name);
-        let virtual_hosts = self.virtual_hosts.iter().map(|host| {
-            let field = if is_domain(&host.name) { Field::domain } else { Field::virtual_hosts };
-            (host.name.as_str(), field, "a virtual host")
-        });
-        let components = self.components.iter();
-        let components =
-            components.map(|component| (component.name.as_str(), component.field, "a component"));
+        let virtual_hosts = self.virtual_hosts.iter().map(|host| (host, "a virtual host"));
+        let components = self.components.iter().map(|component| (component, "a component"));
         let mut seen: HashMap<&str, (Field, &str)> = HashMap::new();
-        for (name, field, what) in virtual_hosts.chain(components) {
-            let Some((other_field, other)) = seen.insert(name, (field, what)) else {
-                continue;
-            };
+        for (Host { name, field, .. }, what) in virtual_hosts.chain(components) {
+            let Some((other_field, other)) = seen.insert(name, (*field, what)) else { continue };
             // The components of PROSODY_DOMAIN are implicit, so that they cannot be renamed directly.
             let advice = match what {
-                "a component" if [field, other_field].contains(&Field::domain) && !is_domain(name) => {
+                "a component" if [*field, other_field].contains(&Field::domain) && !is_domain(name) => {
                     "set PROSODY_COMPONENTS to those that you want"
                 }
                 _ => "give one of them another name",
             };
             report.error(SettingError::new(
-                &settings.variable(field),
+                &settings.variable(*field),
                 &format!("{name} is {what} here and {other} of {}: {advice}", settings.variable(other_field)),
             ));
         }
@@ -352,19 +336,6 @@ fn rooms(settings: &Settings, facts: &Facts, more: &[&str]) -> Options {
     let modules = more.iter().copied().chain(names(&settings.hosts.muc_modules));
     add_names(&mut options, ENABLED, modules);
     options
-}
-
-/// Adds a host's members and custom options to its section. Returns whether they decide its certificate.
-fn add_section(options: &mut Options, section: &HostSection) -> bool {
-    // The modules of an entry come first.
-    let ours = options.remove(ENABLED);
-    add_names(options, ENABLED, section.modules_enabled.iter().map(Name::as_str));
-    add_names(options, ENABLED, ours.iter().flat_map(Value::items).filter_map(Value::as_str));
-    add_names(options, "modules_disabled", section.modules_disabled.iter().map(Name::as_str));
-    let admins: Vec<String> = section.admins.iter().map(ToString::to_string).collect();
-    add_names(options, "admins", admins.iter().map(String::as_str));
-    merge(options, &section.options, hide_texts);
-    section.options.get("certificate").is_some()
 }
 
 /// Adds names to an option that is a list, each once.

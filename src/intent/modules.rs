@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::lua::Value;
 use crate::settings::catalogue::{Field, PREFIX};
 
-use super::hosts::{ENABLED, Options, ServedHosts, VirtualHost, domain, names};
+use super::hosts::{ENABLED, Host, Options, ServedHosts, domain, names};
 use crate::facts::Facts;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
@@ -393,7 +393,7 @@ fn find_conflicts(requests: &[ModuleRequest], settings: &Settings, hosts: &Serve
     const PAIRS: [(&str, &str); 2] = [("vcard", "vcard_legacy"), ("pep_simple", "pep")];
     let is_in_pair = |name: &str| PAIRS.iter().any(|(one, other)| name == *one || name == *other);
     let requests: Vec<_> = requests.iter().filter(|request| is_in_pair(&request.name)).collect();
-    let requested_by = |wanted: &str, host: Option<&VirtualHost>| {
+    let requested_by = |wanted: &str, host: Option<&Host>| {
         let is_here = |role: &Role| match role {
             Role::Enabled => true,
             Role::EnabledOn(on) => host.is_some_and(|host| host.name == *on),
@@ -403,7 +403,7 @@ fn find_conflicts(requests: &[ModuleRequest], settings: &Settings, hosts: &Serve
     };
     for (one, other) in PAIRS {
         for host in std::iter::once(None).chain(hosts.virtual_hosts.iter().map(Some)) {
-            let is_disabled = |host: &VirtualHost| {
+            let is_disabled = |host: &Host| {
                 names_in(&host.options, "modules_disabled").iter().any(|name| name == one || name == other)
             };
             let both = requested_by(one, host).zip(requested_by(other, host));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::Link;
 use crate::facts::prosody::Version;
-use crate::intent::hosts::{Component, ENABLED, ServedHosts};
+use crate::intent::hosts::{ENABLED, Host, ServedHosts};
 use crate::intent::modules::{
     E2E_POLICY, E2ePolicy, ModuleRequest, Modules, Role, THE_DEFAULT_SET, is_in_default_set, names_in,
 };
@@ -54,7 +54,7 @@ pub fn place(
     hosts: &mut ServedHosts,
     report: &mut Report,
 ) -> (Vec<String>, Vec<ModuleRequest>) {
-    let is_rooms = |component: &&Component| component.module.as_deref() == Some("muc");
+    let is_rooms = |component: &&Host| component.module.as_deref() == Some("muc");
     let rooms: Vec<String> = hosts.components.iter().filter(is_rooms).map(|host| host.name.clone()).collect();
     let variable = &wanted.enabled_by;
     let mut for_rooms: Vec<&ModuleRequest> = Vec::new();
@@ -109,7 +109,7 @@ pub fn place(
     (for_all, requests)
 }
 
-fn enable(modules: &[&ModuleRequest], component: &mut Component, requests: &mut Vec<ModuleRequest>) {
+fn enable(modules: &[&ModuleRequest], component: &mut Host, requests: &mut Vec<ModuleRequest>) {
     let enabled = component.options.get(ENABLED).map(Value::items).unwrap_or_default();
     let names: HashSet<&str> = enabled.iter().filter_map(Value::as_str).collect();
     let modules = modules.iter().filter(|module| !names.contains(module.name.as_str()));

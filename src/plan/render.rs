@@ -9,7 +9,7 @@ use minijinja::Value;
 use super::File;
 use crate::facts::Facts;
 use crate::facts::custom_files::CustomFile;
-use crate::intent::hosts::{Component, Options, ServedHosts, hide_texts};
+use crate::intent::hosts::{Host, Options, ServedHosts, hide_texts};
 use crate::layout::MAIN_FILE;
 use crate::lua::{self, Dialect, Secrets};
 use crate::report::{Report, SettingError};
@@ -62,29 +62,17 @@ impl<'a> Renderer<'a> {
                 false => drop(mentioned.insert(name.clone(), option.with_file_references(&secret_files))),
             }
         }
-        let virtual_hosts: Vec<Value> = hosts
-            .virtual_hosts
-            .iter()
-            .map(|host| {
-                section(&host.name, None, &host.options, host.names_certificate, certificates, &secret_files)
-            })
-            .collect();
-        let components: Vec<Value> = hosts
-            .components
-            .iter()
-            .map(|component| {
-                let Component { name, options, names_certificate, .. } = component;
-                section(name, Some(component), options, *names_certificate, certificates, &secret_files)
-            })
-            .collect();
+        let section = |host: &Host, is_component| section(host, is_component, certificates, &secret_files);
+        let virtual_hosts: Value = hosts.virtual_hosts.iter().map(|host| section(host, false)).collect();
+        let components: Value = hosts.components.iter().map(|host| section(host, true)).collect();
         let context = Value::from_pairs([
             (
                 "options",
                 Value::from_pairs(mentioned.iter().map(|(name, value)| (name.as_str(), to_template(value)))),
             ),
             ("other_options", pairs(&other_options)),
-            ("virtual_hosts", Value::from(virtual_hosts)),
-            ("components", Value::from(components)),
+            ("virtual_hosts", virtual_hosts),
+            ("components", components),
             ("prosody_version", Value::from(facts.prosody.version.to_string())),
             ("config_dir", Value::from(facts.config_dir.to_string_lossy().into_owned())),
             ("data_dir", Value::from(facts.data_dir.to_string_lossy().into_owned())),
@@ -203,25 +191,23 @@ fn rendered_name(path: &Path, config_dir: &Path) -> PathBuf {
 
 /// The section of a host or component, as a value for templates.
 fn section(
-    name: &str,
-    component: Option<&Component>,
-    options: &Options,
-    names_certificate: bool,
+    host: &Host,
+    is_component: bool,
     certificates: &BTreeMap<&str, PathBuf>,
     secret_files: &BTreeMap<&'static str, String>,
 ) -> Value {
-    let mut options = options.clone();
+    let name = host.name.as_str();
+    let mut options = host.options.clone();
     if !secret_files.is_empty() {
         options.values_mut().for_each(|value| *value = value.with_file_references(secret_files));
     }
-    let certificate = certificates.get(name).filter(|_| !names_certificate);
-    if let Some(path) = certificate {
+    if let Some(path) = certificates.get(name).filter(|_| !host.names_certificate) {
         options.insert("certificate".into(), lua::Value::from(path.to_string_lossy().into_owned()));
     }
-    let options = pairs(&options);
-    let module = component.map(|component| component.module.as_deref().map_or(Value::from(()), Value::from));
-    let mut section = vec![("name", Value::from(name)), ("options", options)];
-    section.extend(module.map(|module| ("module", module)));
+    let mut section = vec![("name", Value::from(name)), ("options", pairs(&options))];
+    if is_component {
+        section.push(("module", host.module.as_deref().map_or(Value::from(()), Value::from)));
+    }
     Value::from_pairs(section)
 }
 

@@ -59,14 +59,11 @@ pub fn describe(
     let dialect = Dialect { version: facts.prosody.dialect(), secrets: Secrets::Written };
     let mut text = String::with_capacity(4096);
     add_options(&mut text, "", options, dialect);
-    for host in &hosts.virtual_hosts {
-        line(&mut text, format_args!("host\t{}\t", host.name));
+    let components =
+        hosts.components.iter().map(|host| (host, host.module.as_deref().unwrap_or("component")));
+    for (host, module) in hosts.virtual_hosts.iter().map(|host| (host, "")).chain(components) {
+        line(&mut text, format_args!("host\t{}\t{module}", host.name));
         add_options(&mut text, &host.name, &host.options, dialect);
-    }
-    for component in &hosts.components {
-        let module = component.module.as_deref().unwrap_or("component");
-        line(&mut text, format_args!("host\t{}\t{module}", component.name));
-        add_options(&mut text, &component.name, &component.options, dialect);
     }
     for file in facts.custom_files.fragments().filter(|file| file.template.is_none()) {
         add_summary(&mut text, &file.path, &file.summary);
