@@ -5,12 +5,14 @@ pub mod environment;
 pub mod renewal;
 pub mod watch;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use anyhow::anyhow;
+use nix::errno::Errno;
 use nix::unistd::{geteuid, getppid};
 use time::OffsetDateTime;
 
@@ -20,12 +22,12 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
 use crate::facts::{Facts, Places, next_generation};
 use crate::intent;
-use crate::layout::{CERTIFICATES_DIR, CURRENT, MAIN_FILE};
+use crate::layout::{CERTIFICATES_DIR, CURRENT, MAIN_FILE, MODULES_DIR, STATE_FILE};
 use crate::log;
 use crate::lua::Secrets;
-use crate::os::directory;
 use crate::os::users::User;
 use crate::os::watch::Watch;
+use crate::os::{directory, trusted_file};
 use crate::plan::{self, Plan};
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
@@ -65,7 +67,8 @@ pub fn read_settings_to_show() -> (Settings, Report) {
     (settings, report)
 }
 
-/// A command's options for a plan.
+/// A command's options for a plan. By default, it is for a generation that will be written.
+#[derive(Default)]
 pub struct PlanRequest {
     pub secrets: Secrets,
     /// The directory of the generation. By default, the next one in the runtime directory.
@@ -78,25 +81,6 @@ pub struct PlanRequest {
     pub prepares_data_dir: bool,
     /// The directory of a running server's certificates. The server keeps them if no others are found.
     pub served_certificates: Option<PathBuf>,
-}
-
-impl PlanRequest {
-    /// For a generation that will be written.
-    pub fn to_apply() -> Self {
-        Self {
-            secrets: Secrets::Written,
-            generation: None,
-            user: None,
-            whole: false,
-            prepares_data_dir: false,
-            served_certificates: None,
-        }
-    }
-
-    /// For output to the user: without secrets.
-    pub fn to_show() -> Self {
-        Self { secrets: Secrets::Hidden, ..Self::to_apply() }
-    }
 }
 
 /// Makes a plan that can be applied. Scans for certificates unless `scanned` has them.
@@ -158,15 +142,9 @@ pub fn wrong(error: SettingError) -> Failure {
 
 /// Logs everything in the report except errors.
 pub fn log_report(report: &Report) {
-    for message in report.debugs() {
-        tracing::debug!("{message}");
-    }
-    for message in report.infos() {
-        tracing::info!("{message}");
-    }
-    for warning in report.warnings() {
-        tracing::warn!("{warning}");
-    }
+    report.debugs.iter().for_each(|message| tracing::debug!("{message}"));
+    report.infos.iter().for_each(|message| tracing::info!("{message}"));
+    report.warnings().for_each(|warning| tracing::warn!("{warning}"));
 }
 
 /// The inputs for starting Prosody or another program.
@@ -199,7 +177,7 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     }
 
     let is_watched = scanned.is_some();
-    let request = PlanRequest { prepares_data_dir: true, ..PlanRequest::to_apply() };
+    let request = PlanRequest { prepares_data_dir: true, ..PlanRequest::default() };
     let (facts, mut plan, report) = make_plan(&settings, places, report, &request, scanned)?;
     if is_server {
         log_report(&report);
@@ -259,13 +237,33 @@ fn log_served_hosts(plan: &Plan, facts: &Facts) {
     );
 }
 
-/// The files of a generation that are not in a plan.
-pub fn gone(generation: &Path, plan: &Plan) -> Vec<PathBuf> {
-    let is_file =
-        |path: &PathBuf| fs::symlink_metadata(generation.join(path)).is_ok_and(|found| found.is_file());
-    let is_planned = |path: &PathBuf| {
-        path == Path::new(crate::layout::STATE_FILE) || plan.files.iter().any(|file| file.path == *path)
-    };
-    let names = directory::list(generation).unwrap_or_default().into_iter().map(PathBuf::from);
-    names.filter(|path| is_file(path) && !is_planned(path)).collect()
+/// The state of a generation, or an empty one.
+pub fn state_of(generation: &Path) -> String {
+    trusted_file::text(&generation.join(STATE_FILE)).unwrap_or_default()
+}
+
+/// The paths of a generation's files, without its state, and of its links, relative to it.
+pub fn written(generation: &Path) -> io::Result<(BTreeSet<PathBuf>, BTreeSet<PathBuf>)> {
+    let (mut files, mut links) = (BTreeSet::new(), BTreeSet::new());
+    for folder in ["", MODULES_DIR, CERTIFICATES_DIR].map(Path::new) {
+        let names = match directory::list(&generation.join(folder)) {
+            Err(trusted_file::Error::Refused(Errno::ENOENT)) => continue,
+            names => names?,
+        };
+        for path in names.into_iter().map(|name| folder.join(name)) {
+            let found = fs::symlink_metadata(generation.join(&path))?;
+            if found.is_symlink() {
+                links.insert(path);
+            } else if found.is_file() && path != Path::new(STATE_FILE) {
+                files.insert(path);
+            }
+        }
+    }
+    Ok((files, links))
+}
+
+/// The written files beside the main file that are not in a plan.
+pub fn gone<'a>(written: &'a BTreeSet<PathBuf>, plan: &'a Plan) -> impl Iterator<Item = &'a PathBuf> {
+    let is_planned = |path: &PathBuf| plan.files.iter().any(|file| file.path == *path);
+    written.iter().filter(move |path| path.parent() == Some(Path::new("")) && !is_planned(path))
 }

@@ -27,9 +27,10 @@ pub enum Version {
 const SECRET_MARK: &str = "--[[secret]] ";
 
 /// How secrets are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Secrets {
     /// As literals, for files that only Prosody can read.
+    #[default]
     Written,
     /// As `"<secret>"`, for output that people see.
     Hidden,

@@ -15,19 +15,17 @@ use time::OffsetDateTime;
 
 use crate::apply;
 use crate::configure::watch::{self, WatchedCertificates};
-use crate::configure::{PlanRequest, gone, make_plan, read_settings, renewal};
+use crate::configure::{PlanRequest, gone, make_plan, read_settings, renewal, state_of, written};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts::running::{self, Running};
 use crate::facts::{self, Places};
 use crate::init::Cause;
-use crate::layout::{
-    self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, STARTED_FILE, STATE_FILE,
-};
+use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, STARTED_FILE};
 use crate::log;
-use crate::os::directory;
 use crate::os::trusted_file;
 use crate::os::watch::Watch;
 use crate::plan::{self, Changes, Plan, State};
+use crate::report::Report;
 use crate::settings::Settings;
 use crate::survey::certificates::assign::{CertificateOrigin, SelfSigned, Served};
 use crate::text::several;
@@ -60,17 +58,22 @@ const NO_SIGNAL: ExitStatus = ExitStatus::exited(1);
 ///
 /// The status is success if the server should get SIGHUP.
 pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
-    if cause == Cause::Daily {
-        warn_of_expiry();
-        return NO_SIGNAL;
-    }
     // Until it handles SIGHUP, its start may still write the same files, or read them.
-    if !wait_for_sighup_handler(|| takes_hangup(server), READ_TIMEOUT) {
+    if cause != Cause::Daily && !wait_for_sighup_handler(|| takes_hangup(server), READ_TIMEOUT) {
         // The remaining events would cause another wait of the same length.
         watch.inspect(|watch| watch.discard());
         return NO_SIGNAL;
     }
-    match reload(cause, watch).or_else(renew_certificates) {
+    let (settings, report) = read_settings();
+    let places = Places::of_running(&settings);
+    let reloaded = match cause {
+        Cause::Daily => {
+            warn_of_expiry(&places);
+            Ok(false)
+        }
+        _ => reload(cause, watch, &settings, &places, report),
+    };
+    match reloaded.or_else(|failure| renew_certificates(failure, &settings, &places)) {
         Ok(true) => ExitStatus::SUCCESS,
         Ok(false) => NO_SIGNAL,
         Err(Failure { status, error }) => {
@@ -81,13 +84,17 @@ pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
 }
 
 /// Reloads. `true` if the server should get SIGHUP.
-fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
-    let (settings, report) = read_settings();
-    let places = Places::of_running(&settings);
+fn reload(
+    cause: Cause,
+    watch: Option<&Watch>,
+    settings: &Settings,
+    places: &Places,
+    report: Report,
+) -> Result<bool, Failure> {
     let running = Running::in_directory(&places.runtime_dir)
         .with_context(|| format!("reading {} or /proc", places.runtime_dir.join(STARTED_FILE).display()));
     let running = running.status(ExitStatus::CANNOT_WRITE)?;
-    let scanned = watch.and_then(|watch| rescan(watch, cause, &settings, &places, running.is_none()));
+    let scanned = watch.and_then(|watch| rescan(watch, cause, settings, places, running.is_none()));
     if cause == Cause::FilesChanged && scanned.is_none() {
         return Ok(false);
     }
@@ -105,22 +112,19 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         let error = anyhow!("{}: {error}: restart the container", current.display());
         Failure::new(ExitStatus::CANNOT_WRITE, error)
     })?;
-    let last = trusted_file::text(&before.join(STATE_FILE)).unwrap_or_default();
+    let last = state_of(&before);
     let last = State::parse(&last);
 
     let started = State::parse(&started);
     let served = before.join(CERTIFICATES_DIR);
-    let request = PlanRequest {
-        user: Some(user.clone()),
-        served_certificates: Some(served),
-        ..PlanRequest::to_apply()
-    };
+    let request =
+        PlanRequest { user: Some(user.clone()), served_certificates: Some(served), ..PlanRequest::default() };
     let begin = Instant::now();
     let (mut settings_report, mut scanned) = (report, scanned);
     let (facts, plan, report) = loop {
         let (watched, found) = scanned.map(|scanned| (scanned.watched, scanned.certificates)).unzip();
         let (facts, mut plan, mut report) =
-            make_plan(&settings, places.clone(), settings_report, &request, found)?;
+            make_plan(settings, places.clone(), settings_report, &request, found)?;
         for problem in watched.into_iter().flat_map(|watched| watched.problems) {
             plan::add_warning(&mut plan.state, &problem);
             report.warning(problem);
@@ -142,7 +146,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
         if !watch.wait(left) {
             break (facts, plan, report);
         }
-        scanned = rescan(watch, Cause::FilesChanged, &settings, &places, false);
+        scanned = rescan(watch, Cause::FilesChanged, settings, places, false);
         settings_report = read_settings().1;
     };
     if cause == Cause::FilesChanged
@@ -154,7 +158,7 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
     let new = State::parse(&plan.state);
     // Compares with the state at the start, because changes that need a restart have had no effect since.
     let mut changes = started.changes(&new);
-    let now = facts::identity(&settings, &facts.data_dir)?;
+    let now = facts::identity(settings, &facts.data_dir)?;
     if (user.uid, user.gid) != (now.uid, now.gid) {
         changes.restart.push(format!(
             "the user that Prosody runs as (uid {}, gid {}; now {}, {})",
@@ -194,12 +198,9 @@ fn reload(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
 }
 
 /// Warns about certificates in force that end soon.
-fn warn_of_expiry() {
-    let (settings, _) = read_settings();
-    let places = Places::of_running(&settings);
+fn warn_of_expiry(places: &Places) {
     // With a custom main file, it is not known which certificates are in force.
-    if let (Some(_), Ok(generation)) =
-        (Running::find(&places), facts::current_generation(&places.runtime_dir))
+    if let (Some(_), Ok(generation)) = (Running::find(places), facts::current_generation(&places.runtime_dir))
     {
         let warnings = renewal::due(&generation, OffsetDateTime::now_utc());
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -208,21 +209,18 @@ fn warn_of_expiry() {
 
 /// After a failed reload: renews certificates alone if the error is in the configuration. `true` if the server should get
 /// SIGHUP.
-fn renew_certificates(failure: Failure) -> Result<bool, Failure> {
-    let (settings, _) = read_settings();
-    let places = Places::of_running(&settings);
+fn renew_certificates(failure: Failure, settings: &Settings, places: &Places) -> Result<bool, Failure> {
     let before = facts::current_generation(&places.runtime_dir);
     let (Some(Running { user, .. }), Ok(before), ExitStatus::CONFIGURATION) =
-        (Running::find(&places), before, failure.status)
+        (Running::find(places), before, failure.status)
     else {
         return Err(failure);
     };
-    let Some(plan) = renewal::plan(&settings, &places, &user, &before) else { return Err(failure) };
+    let Some(plan) = renewal::plan(settings, places, &user, &before) else { return Err(failure) };
     apply::apply(&plan, &places.runtime_dir, &places.data_dir, &user)?;
     let error = failure.error.context("Reloaded are certificates alone, all else goes on as it was");
     log::report_failure(&Failure { status: failure.status, error });
-    let last = trusted_file::text(&before.join(STATE_FILE)).unwrap_or_default();
-    let changed = State::parse(&last).changed_files(&State::parse(&plan.state));
+    let changed = State::parse(&state_of(&before)).changed_files(&State::parse(&plan.state));
     let changed: Vec<&Path> = changed.iter().map(PathBuf::as_path).collect();
     log_changes(&changed, &Changes::default(), &plan, &places.config_dir);
     plan.certificates.lines.iter().for_each(|line| tracing::info!("{line}"));
@@ -273,19 +271,11 @@ fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
         .filter(|file| file.path != Path::new(HEALTH_FILE) && !is_same(&file.path, &file.content))
         .map(|file| file.source.clone().unwrap_or_else(|| file.path.clone()))
         .collect();
-    different.extend(gone(before, plan));
+    let (files, links_before) = written(before).unwrap_or_default();
+    different.extend(gone(&files, plan).cloned());
     let links: BTreeSet<PathBuf> = plan.links.iter().map(|link| link.path.clone()).collect();
-    different.extend(links_in(before).symmetric_difference(&links).cloned());
+    different.extend(links_before.symmetric_difference(&links).cloned());
     different
-}
-
-/// The paths of a generation's links, relative to it.
-fn links_in(generation: &Path) -> BTreeSet<PathBuf> {
-    let paths = ["", MODULES_DIR, CERTIFICATES_DIR].into_iter().flat_map(|folder| {
-        let names = directory::list(&generation.join(folder)).unwrap_or_default();
-        names.into_iter().map(move |name| Path::new(folder).join(name))
-    });
-    paths.filter(|path| generation.join(path).is_symlink()).collect()
 }
 
 /// Logs one line: the changed files, and the changes that need a restart.

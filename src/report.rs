@@ -52,8 +52,8 @@ pub struct Report {
     seen: HashSet<SettingError>,
     setting_warnings: Vec<String>,
     warnings: Vec<String>,
-    infos: Vec<String>,
-    debugs: Vec<String>,
+    pub infos: Vec<String>,
+    pub debugs: Vec<String>,
     /// The last line of the errors, about a common reason of several.
     reason: Option<&'static str>,
 }
@@ -108,14 +108,6 @@ impl Report {
 
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         self.setting_warnings.iter().chain(&self.warnings).map(String::as_str)
-    }
-
-    pub fn infos(&self) -> &[String] {
-        &self.infos
-    }
-
-    pub fn debugs(&self) -> &[String] {
-        &self.debugs
     }
 
     /// Turns warnings about settings into errors, for `PROSODY_ENTRYPOINT_STRICT`.

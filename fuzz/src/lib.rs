@@ -96,7 +96,7 @@ pub fn environment(data: &[u8]) {
         report.setting_warning(format!("{name}: {hint}"));
     }
     let mut shown = format!("{report}\n{}", reference::effective(&settings));
-    for line in report.warnings().chain(report.debugs().iter().chain(report.infos()).map(String::as_str)) {
+    for line in report.warnings().chain(report.debugs.iter().chain(&report.infos).map(String::as_str)) {
         let _ = write!(shown, "\n{line}");
     }
     report.make_strict();

@@ -11,6 +11,7 @@ use crate::cli::Certificates as Options;
 use crate::configure::{PlanRequest, log_report, make_plan, read_settings_to_show, served_certificates};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::Places;
+use crate::lua::Secrets;
 use crate::os::privileges;
 use crate::plan::certificates::lasts;
 use crate::settings::Settings;
@@ -29,7 +30,8 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
         );
         return Ok(ExitStatus::SUCCESS);
     }
-    let request = PlanRequest { served_certificates: served_certificates(&places), ..PlanRequest::to_show() };
+    let served_certificates = served_certificates(&places);
+    let request = PlanRequest { secrets: Secrets::Hidden, served_certificates, ..PlanRequest::default() };
     let (facts, plan, mut report) = make_plan(&settings, places, report, &request, None)?;
     // The output has the same information.
     report.forget_warnings();

@@ -26,7 +26,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
     let text = text.filter(|_| places.custom_main_file().is_none());
     let targets: Vec<Target> = match text {
         Some(text) if text.trim_end() != LISTENING => {
-            let targets: Vec<Target> = text.lines().filter_map(|line| line.parse().ok()).collect();
+            let targets: Vec<Target> = text.lines().filter_map(Target::parse).collect();
             if targets.is_empty() {
                 // There are no ports for clients or servers, and nothing to check.
                 return Ok(ExitStatus::SUCCESS);

@@ -12,6 +12,7 @@ use crate::configure::{PlanRequest, log_report, make_plan, read_settings_to_show
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{Facts, Places};
 use crate::intent::modules::Role;
+use crate::lua::Secrets;
 use crate::os::privileges;
 use crate::plan::modules::{Module, unusable_reasons};
 use crate::report::{Report, SettingError};
@@ -47,7 +48,7 @@ fn list(settings: &Settings, places: Places, report: Report, as_json: bool) -> R
         tracing::warn!("{} is the configuration: which modules it loads is not known", main_file.display());
         return Ok(ExitStatus::SUCCESS);
     }
-    let request = PlanRequest { whole: true, ..PlanRequest::to_show() };
+    let request = PlanRequest { secrets: Secrets::Hidden, whole: true, ..PlanRequest::default() };
     let (_, plan, report) = make_plan(settings, places, report, &request, None)?;
     log_report(&report);
     let mut modules: Vec<&Module> = plan.modules.iter().collect();

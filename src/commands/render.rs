@@ -7,7 +7,9 @@ use anyhow::Context;
 
 use crate::apply;
 use crate::cli::Render;
-use crate::configure::{PlanRequest, gone, log_report, make_plan, read_settings, served_certificates};
+use crate::configure::{
+    PlanRequest, gone, log_report, make_plan, read_settings, served_certificates, written,
+};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts::{Places, current_generation};
 use crate::lua::{self, Secrets};
@@ -37,7 +39,7 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
         generation,
         prepares_data_dir: !shows && output.is_none(),
         served_certificates: served_certificates(&places),
-        ..PlanRequest::to_apply()
+        ..PlanRequest::default()
     };
     let (facts, plan, report) = make_plan(&settings, places, report, &request, None)?;
     log_report(&report);
@@ -107,7 +109,8 @@ fn differences(plan: &Plan) -> String {
         }
     }
     // Files that the plan lacks.
-    for name in gone(&plan.generation, plan) {
+    let (files, _) = written(&plan.generation).unwrap_or_default();
+    for name in gone(&files, plan) {
         let _ = writeln!(text, "Only in {}: {}", plan.generation.display(), name.display());
     }
     text

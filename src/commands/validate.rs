@@ -38,7 +38,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
         .with_context(|| format!("making a directory in {}: mount a tmpfs there", temporary.display()))
         .status(ExitStatus::CANNOT_WRITE)?;
     let directory = Temporary { path: directory, user: user.clone() };
-    let request = PlanRequest { generation: Some(directory.path.clone()), ..PlanRequest::to_apply() };
+    let request = PlanRequest { generation: Some(directory.path.clone()), ..PlanRequest::default() };
     let (facts, plan, report) = make_plan(&settings, places, report, &request, None)?;
     log_report(&report);
     apply::check_data_dir(&facts.data_dir, &facts.identity)?;

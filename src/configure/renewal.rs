@@ -2,17 +2,19 @@
 //! the configuration stays as it was written.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::fs;
 use std::path::Path;
 use std::rc::Rc;
-use std::{fs, io};
 
 use time::OffsetDateTime;
 
+use super::{state_of, written};
 use crate::facts::{Places, next_generation};
 use crate::intent::certificates::{Certificates, SearchPlace, Service, sources};
-use crate::layout::{CERTIFICATES_DIR, STATE_FILE};
+use crate::layout::CERTIFICATES_DIR;
+use crate::os::trusted_file;
 use crate::os::users::User;
-use crate::os::{directory, trusted_file};
 use crate::plan::certificates::{decide, expiry};
 use crate::plan::{File, Import, Link, Plan, State, with_certificates};
 use crate::report::Report;
@@ -24,7 +26,7 @@ use crate::survey::certificates::{Pair, scan};
 /// A plan with the certificates that have been renewed since the generation `before` was written, and otherwise with the
 /// files of that generation. `None` if there are none, or if one file would need the certificates of several names.
 pub fn plan(settings: &Settings, places: &Places, user: &User, before: &Path) -> Option<Plan> {
-    let state = trusted_file::text(&before.join(STATE_FILE)).ok()?;
+    let state = state_of(before);
     let (last, now) = (State::parse(&state), OffsetDateTime::now_utc());
     let wanted = Certificates {
         sources: sources(settings, &places.config_dir),
@@ -55,17 +57,24 @@ pub fn plan(settings: &Settings, places: &Places, user: &User, before: &Path) ->
     }
     let generation = next_generation(&places.runtime_dir);
     let mut plan = Plan { state: with_certificates(&state, &certificates), ..Plan::default() };
-    copy(before, Path::new(""), &generation, &mut plan).ok()?;
-    let mut written: HashMap<*const Pair, &str> = HashMap::new();
-    let files = names(&served).ok()?;
-    for file in &files {
-        let (path, pair) = (Path::new(CERTIFICATES_DIR).join(file), *pairs.get(file.strip_suffix(".pem")?)?);
-        match written.get(&Rc::as_ptr(pair)) {
-            Some(first) => plan.links.push(Link { path, target: first.into() }),
-            None => {
-                written.insert(Rc::as_ptr(pair), file);
-                plan.imports.push(Import::new(path, Rc::clone(pair)));
+    let (files, links) = written(before).ok()?;
+    let mut first_names: HashMap<*const Pair, &OsStr> = HashMap::new();
+    for path in files.union(&links) {
+        if path.starts_with(CERTIFICATES_DIR) {
+            let pair = *pairs.get(path.file_stem()?.to_str()?)?;
+            match first_names.get(&Rc::as_ptr(pair)) {
+                Some(first) => plan.links.push(Link { path: path.clone(), target: first.into() }),
+                None => {
+                    first_names.insert(Rc::as_ptr(pair), path.file_name()?);
+                    plan.imports.push(Import::new(path.clone(), Rc::clone(pair)));
+                }
             }
+        } else if links.contains(path) {
+            plan.links.push(Link { path: path.clone(), target: fs::read_link(before.join(path)).ok()? });
+        } else {
+            let content = trusted_file::text(&before.join(path)).ok()?;
+            let content = content.replace(&*before.to_string_lossy(), &generation.to_string_lossy());
+            plan.files.push(File { path: path.clone(), content, source: None });
         }
     }
     Some(Plan { generation, certificates, ..plan })
@@ -73,7 +82,7 @@ pub fn plan(settings: &Settings, places: &Places, user: &User, before: &Path) ->
 
 /// Warnings about the certificates in a generation that end soon.
 pub fn due(generation: &Path, now: OffsetDateTime) -> Vec<String> {
-    let state = trusted_file::text(&generation.join(STATE_FILE)).unwrap_or_default();
+    let state = state_of(generation);
     let state = State::parse(&state);
     let copies = SearchPlace { path: generation.join(CERTIFICATES_DIR), only: None };
     let scanned = scan(&[copies], now);
@@ -90,32 +99,6 @@ pub fn due(generation: &Path, now: OffsetDateTime) -> Vec<String> {
     by_source.into_iter().filter_map(warning).collect()
 }
 
-/// Adds the files and links of a generation to a plan, except its state and its certificates.
-fn copy(before: &Path, below: &Path, generation: &Path, plan: &mut Plan) -> io::Result<()> {
-    for name in names(&before.join(below))? {
-        let (path, written) = (below.join(&name), before.join(below).join(&name));
-        let found = fs::symlink_metadata(&written)?;
-        if found.is_symlink() {
-            plan.links.push(Link { path, target: fs::read_link(written)? });
-        } else if found.is_dir() && name != CERTIFICATES_DIR {
-            copy(before, &path, generation, plan)?;
-        } else if found.is_file() && name != STATE_FILE {
-            let content = trusted_file::text(&written)?;
-            let content = content.replace(&*before.to_string_lossy(), &generation.to_string_lossy());
-            plan.files.push(File { path, content, source: None });
-        }
-    }
-    Ok(())
-}
-
-/// The names in a directory, sorted.
-fn names(path: &Path) -> io::Result<Vec<String>> {
-    let names = directory::list(path)?.into_iter().map(|name| name.to_string_lossy().into_owned());
-    let mut names: Vec<String> = names.collect();
-    names.sort_unstable();
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -123,6 +106,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
+    use crate::layout::STATE_FILE;
     use crate::tests::TestDir;
 
     /// The file and the digest of each certificate.

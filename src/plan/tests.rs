@@ -381,7 +381,7 @@ fn modules_for_rooms_go_to_their_components() {
     for (name, is_there) in [("muc_one", false), ("service", false), ("other", true), ("muc", false)] {
         assert_eq!(everywhere.contains(&format!("\"{name}\"")), is_there, "{name}: {everywhere}");
     }
-    let infos = report.infos().join("\n");
+    let infos = report.infos.join("\n");
     assert!(infos.contains("muc_one is for rooms, and loaded on conference.chat.example"), "{infos}");
     assert!(infos.contains("muc is loaded already: it serves conference.chat.example"), "{infos}");
     let requests = &plan.modules.iter().find(|module| module.name == "service").unwrap().requests;
@@ -532,7 +532,7 @@ fn a_custom_module_in_place_of_another_is_reported() {
         *input.findings.modules.module_mut(name) = file.module(name).unwrap().clone();
     }
     let (plan, report) = input.plan_and_report();
-    assert_eq!(report.infos(), ["The module roster is /modules/mod_roster.lua, and not Prosody's own"]);
+    assert_eq!(report.infos, ["The module roster is /modules/mod_roster.lua, and not Prosody's own"]);
     assert!(has(&plan, "roster"));
 
     let problem = |is_fatal| {

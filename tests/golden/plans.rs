@@ -80,6 +80,6 @@ pub fn plan_twice() -> ExitCode {
 
 fn everything_said(report: &Report) -> Vec<String> {
     let mistakes = report.errors().iter().map(ToString::to_string);
-    let others = report.infos().iter().chain(report.debugs()).cloned();
+    let others = report.infos.iter().chain(&report.debugs).cloned();
     mistakes.chain(others).chain(report.warnings().map(str::to_owned)).collect()
 }

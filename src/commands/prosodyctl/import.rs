@@ -14,11 +14,12 @@ use nix::unistd::Pid;
 use signal_hook::consts::SIGHUP;
 use time::OffsetDateTime;
 
+use crate::configure::state_of;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{Places, current_generation, running};
 use crate::intent::certificates::{SearchPlace, Service, sources};
-use crate::layout::{PID_FILE, STATE_FILE};
-use crate::os::{system, trusted_file};
+use crate::layout::PID_FILE;
+use crate::os::system;
 use crate::plan::State;
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
@@ -36,10 +37,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// directories or files.
 /// Errors: 1 if no certificate is found there, or if one is not in force after a reload.
 pub fn run(settings: &Settings, places: &Places, arguments: &[OsString]) -> Result<ExitStatus, Failure> {
-    let state = || {
-        let generation = current_generation(&places.runtime_dir);
-        generation.and_then(|path| trusted_file::text(&path.join(STATE_FILE))).unwrap_or_default()
-    };
+    let state = || current_generation(&places.runtime_dir).map(|path| state_of(&path)).unwrap_or_default();
     let text = state();
     let names = State::parse(&text).names();
     let is_name = |argument: &&OsString| argument.to_str().is_some_and(|name| names.contains(name));
