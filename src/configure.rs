@@ -16,14 +16,10 @@ use nix::errno::Errno;
 use nix::unistd::{geteuid, getppid};
 use time::OffsetDateTime;
 
-use crate::apply;
-use crate::database;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
 use crate::facts::{Facts, Places, next_generation};
-use crate::intent;
 use crate::layout::{CERTIFICATES_DIR, CURRENT, MAIN_FILE, MODULES_DIR, STATE_FILE};
-use crate::log;
 use crate::lua::Secrets;
 use crate::os::users::User;
 use crate::os::watch::Watch;
@@ -35,6 +31,7 @@ use crate::settings::types::{LogFormat, LogLevel};
 use crate::survey::certificates::ScannedCertificates;
 use crate::survey::survey;
 use crate::text::several;
+use crate::{apply, database, intent, log};
 
 /// The default of `PROSODY_DB_WAIT`.
 const DB_WAIT: Duration = Duration::from_secs(60);

@@ -8,13 +8,12 @@ mod protocol;
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::io;
-use std::mem;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use anyhow::anyhow;
 use nix::libc::{EISDIR, EOPNOTSUPP, O_TMPFILE};

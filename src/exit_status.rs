@@ -1,8 +1,7 @@
 //! Exit statuses, and errors with an exit status.
 
-use std::fmt;
 use std::os::unix::process::ExitStatusExt;
-use std::process;
+use std::{fmt, process};
 
 /// The exit status of this process.
 ///

@@ -8,11 +8,10 @@ pub mod running;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::lua::Value;
 use nix::errno::Errno;
@@ -30,11 +29,10 @@ use crate::layout::{
     self, COLLECTION_DIR, CONFIG_DIR, CURRENT, DATA_DIR, MAIN_FILE, MODULES_ENABLED_DIR, ROOT_ANCHOR,
     RUNTIME_DIR, SQLITE_FILE,
 };
-use crate::os::directory;
 use crate::os::privileges::{self, Capability};
 use crate::os::system::addresses_of;
-use crate::os::trusted_file;
 use crate::os::users::User;
+use crate::os::{directory, trusted_file};
 use crate::settings::catalogue::Field;
 use crate::settings::types::{Domain, Proxy, SettingType};
 use crate::settings::{Settings, catalogue, input};

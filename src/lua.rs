@@ -123,7 +123,7 @@ const PENDING_ITEMS: usize = 50;
 pub fn write(out: &mut dyn fmt::Write, value: &Value, dialect: Dialect) -> Result<(), Error> {
     match value {
         Value::Nil => Ok(out.write_str("nil")?),
-        value => write_value(out, value, dialect, Nesting::default()),
+        value => Writer { out, dialect }.value(value, Nesting::default()),
     }
 }
 
@@ -181,43 +181,90 @@ fn end_of_string(text: &str) -> Option<&str> {
     text.get(end + 1..)
 }
 
-fn write_value(
-    out: &mut dyn fmt::Write,
-    value: &Value,
+/// The output and how literals are written to it.
+struct Writer<'a> {
+    out: &'a mut dyn fmt::Write,
     dialect: Dialect,
-    nesting: Nesting,
-) -> Result<(), Error> {
-    match value {
-        Value::Nil => Err(Error::new("none cannot stand in a list, which would end there")),
-        Value::Boolean(boolean) => Ok(write!(out, "{boolean}")?),
-        Value::Integer(integer) => write_integer(out, *integer, dialect.version),
-        Value::Float(float) => Ok(write_float(out, *float)?),
-        Value::Text(text) => write_string(out, text.as_bytes()),
-        Value::Bytes(bytes) => write_string(out, bytes),
-        Value::Secret(secret) => match (secret.file(), dialect.secrets) {
-            (Some(file), _) => {
-                // A function in configuration files of Prosody 13.0.
-                out.write_str("FileLine(")?;
-                write_string(out, file.as_bytes())?;
-                Ok(out.write_str(")")?)
+}
+
+impl Writer<'_> {
+    fn value(&mut self, value: &Value, nesting: Nesting) -> Result<(), Error> {
+        let out = &mut *self.out;
+        match value {
+            Value::Nil => Err(Error::new("none cannot stand in a list, which would end there")),
+            Value::Boolean(boolean) => Ok(write!(out, "{boolean}")?),
+            Value::Integer(integer) => write_integer(out, *integer, self.dialect.version),
+            Value::Float(float) => Ok(write_float(out, *float)?),
+            Value::Text(text) => write_string(out, text.as_bytes()),
+            Value::Bytes(bytes) => write_string(out, bytes),
+            Value::Secret(secret) => match (secret.file(), self.dialect.secrets) {
+                (Some(file), _) => {
+                    // A function in configuration files of Prosody 13.0.
+                    out.write_str("FileLine(")?;
+                    write_string(out, file.as_bytes())?;
+                    Ok(out.write_str(")")?)
+                }
+                (None, Secrets::Written) => {
+                    out.write_str(SECRET_MARK)?;
+                    write_string(out, secret.expose().as_bytes())
+                }
+                (None, Secrets::Hidden) => write_string(out, PLACEHOLDER.as_bytes()),
+            },
+            Value::List(items) => {
+                let entries: Vec<Entry> = items.iter().map(|value| Entry { key: None, value }).collect();
+                self.entries(&entries, nesting)
             }
-            (None, Secrets::Written) => {
-                out.write_str(SECRET_MARK)?;
-                write_string(out, secret.expose().as_bytes())
+            Value::Table(fields) => {
+                let version = self.dialect.version;
+                let fields = fields.iter().filter(|(_, value)| *value != Value::Nil);
+                let entries: Result<Vec<Entry>, Error> = fields
+                    .map(|(key, value)| Ok(Entry { key: Some(table_key(key, version)?), value }))
+                    .collect();
+                self.entries(&entries?, nesting)
             }
-            (None, Secrets::Hidden) => write_string(out, PLACEHOLDER.as_bytes()),
-        },
-        Value::List(items) => {
-            let entries: Vec<Entry> = items.iter().map(|value| Entry { key: None, value }).collect();
-            write_entries(out, &entries, dialect, nesting)
         }
-        Value::Table(fields) => {
-            let fields = fields.iter().filter(|(_, value)| *value != Value::Nil);
-            let entries: Result<Vec<Entry>, Error> = fields
-                .map(|(key, value)| Ok(Entry { key: Some(table_key(key, dialect.version)?), value }))
-                .collect();
-            write_entries(out, &entries?, dialect, nesting)
+    }
+
+    fn entries(&mut self, entries: &[Entry], nesting: Nesting) -> Result<(), Error> {
+        if entries.is_empty() {
+            return Ok(self.out.write_str("{ }")?);
         }
+        if entries.len() <= ONE_LINE_ITEMS && entries.iter().all(Entry::is_scalar) {
+            let mut line = String::from("{");
+            for (index, entry) in entries.iter().enumerate() {
+                line.push_str(if index == 0 { " " } else { ", " });
+                Writer { out: &mut line, ..*self }.entry(entry, index, nesting)?;
+            }
+            line.push_str(" }");
+            if line.chars().count() <= ONE_LINE_WIDTH {
+                return Ok(self.out.write_str(&line)?);
+            }
+        }
+        self.out.write_str("{\n")?;
+        for (index, entry) in entries.iter().enumerate() {
+            self.indent(nesting.tables + 1)?;
+            self.entry(entry, index, nesting)?;
+            self.out.write_str(";\n")?;
+        }
+        self.indent(nesting.tables)?;
+        Ok(self.out.write_char('}')?)
+    }
+
+    /// Writes an entry after `index` others.
+    fn entry(&mut self, entry: &Entry, index: usize, nesting: Nesting) -> Result<(), Error> {
+        match &entry.key {
+            Some(key) => {
+                write!(self.out, "{key} = ")?;
+                self.value(entry.value, nesting.deeper(0)?).map_err(|error| error.inside(key))
+            }
+            None => self
+                .value(entry.value, nesting.deeper(index % PENDING_ITEMS)?)
+                .map_err(|error| error.inside(format!("item {}", index + 1))),
+        }
+    }
+
+    fn indent(&mut self, tables: usize) -> fmt::Result {
+        (0..tables).try_for_each(|_| self.out.write_char('\t'))
     }
 }
 
@@ -292,24 +339,6 @@ impl Entry<'_> {
     fn is_scalar(&self) -> bool {
         !matches!(self.value, Value::List(_) | Value::Table(_))
     }
-
-    /// Writes the entry. `index` is the number of entries before it.
-    fn write(
-        &self,
-        out: &mut dyn fmt::Write,
-        index: usize,
-        dialect: Dialect,
-        nesting: Nesting,
-    ) -> Result<(), Error> {
-        match &self.key {
-            Some(key) => {
-                write!(out, "{key} = ")?;
-                write_value(out, self.value, dialect, nesting.deeper(0)?).map_err(|error| error.inside(key))
-            }
-            None => write_value(out, self.value, dialect, nesting.deeper(index % PENDING_ITEMS)?)
-                .map_err(|error| error.inside(format!("item {}", index + 1))),
-        }
-    }
 }
 
 fn table_key(key: &Value, version: Version) -> Result<String, Error> {
@@ -328,38 +357,4 @@ fn table_key(key: &Value, version: Version) -> Result<String, Error> {
     }
     text.push(']');
     Ok(text)
-}
-
-fn write_entries(
-    out: &mut dyn fmt::Write,
-    entries: &[Entry],
-    dialect: Dialect,
-    nesting: Nesting,
-) -> Result<(), Error> {
-    if entries.is_empty() {
-        return Ok(out.write_str("{ }")?);
-    }
-    if entries.len() <= ONE_LINE_ITEMS && entries.iter().all(Entry::is_scalar) {
-        let mut line = String::from("{");
-        for (index, entry) in entries.iter().enumerate() {
-            line.push_str(if index == 0 { " " } else { ", " });
-            entry.write(&mut line, index, dialect, nesting)?;
-        }
-        line.push_str(" }");
-        if line.chars().count() <= ONE_LINE_WIDTH {
-            return Ok(out.write_str(&line)?);
-        }
-    }
-    out.write_str("{\n")?;
-    for (index, entry) in entries.iter().enumerate() {
-        indent(out, nesting.tables + 1)?;
-        entry.write(out, index, dialect, nesting)?;
-        out.write_str(";\n")?;
-    }
-    indent(out, nesting.tables)?;
-    Ok(out.write_char('}')?)
-}
-
-fn indent(out: &mut dyn fmt::Write, tables: usize) -> fmt::Result {
-    (0..tables).try_for_each(|_| out.write_char('\t'))
 }

@@ -144,7 +144,7 @@ pub fn make(
 
     let certificates_of = certificates.files(generation);
     let render = Renderer::new(facts, &hosts, &certificates_of, &options, &written, secrets, report);
-    let mut files = render.all(facts, generation, report);
+    let mut files = render.all(generation);
     files.extend(accounts_module);
     files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts, &facts.custom_files)));
 

@@ -13,7 +13,6 @@ use nix::unistd::Pid;
 use signal_hook::consts::SIGHUP;
 use time::OffsetDateTime;
 
-use crate::apply;
 use crate::configure::watch::{self, WatchedCertificates};
 use crate::configure::{PlanRequest, gone, make_plan, read_settings, renewal, state_of, written};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
@@ -21,7 +20,6 @@ use crate::facts::running::{self, Running};
 use crate::facts::{self, Places};
 use crate::init::Cause;
 use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, STARTED_FILE};
-use crate::log;
 use crate::os::trusted_file;
 use crate::os::watch::Watch;
 use crate::plan::{self, Changes, Plan, State};
@@ -29,6 +27,7 @@ use crate::report::Report;
 use crate::settings::Settings;
 use crate::survey::certificates::assign::{CertificateOrigin, SelfSigned, Served};
 use crate::text::several;
+use crate::{apply, log};
 
 /// The time limit for Prosody's start, until it handles SIGHUP. With many hosts, a start is slow.
 const START_TIMEOUT: Duration = Duration::from_secs(300);

@@ -12,11 +12,10 @@ use std::ffi::OsString;
 
 use serde::de::DeserializeOwned;
 
-use self::catalogue::Field;
 pub use self::catalogue::{
     Anything, Authentication, Entrypoint, Hosts, Modules, Network, Observability, Storage, Tls,
 };
-use self::catalogue::{Section, Setting};
+use self::catalogue::{Field, Section, Setting};
 use self::input::Input;
 pub use self::input::{Given, Source};
 use self::types::{Account, HostSection, Name, SettingType};

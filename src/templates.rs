@@ -71,26 +71,14 @@ impl Templates {
         name: impl Into<Cow<'static, str>>,
         source: impl Into<Cow<'static, str>>,
     ) -> anyhow::Result<()> {
-        let name = name.into();
-        self.paths.remove(name.as_ref());
-        self.compile(name, source.into())
+        let added = self.environment.add_template_owned(name, source);
+        added.map_err(|error| anyhow!(self.message(&error)))
     }
 
-    /// Adds or replaces a template that was read from a file.
-    /// Errors: a syntax error, as `PATH:LINE: REASON`.
-    pub fn add_file(
-        &mut self,
-        name: impl Into<Cow<'static, str>>,
-        path: &Path,
-        source: String,
-    ) -> anyhow::Result<()> {
-        let name = name.into();
-        self.paths.insert(name.to_string(), path.to_owned());
-        self.compile(name, source.into())
-    }
-
-    fn compile(&mut self, name: Cow<'static, str>, source: Cow<'static, str>) -> anyhow::Result<()> {
-        self.environment.add_template_owned(name, source).map_err(|error| anyhow!(self.message(&error)))
+    /// Adds or replaces a template that was read from a file, whose path replaces the name in errors.
+    pub fn add_file(&mut self, name: String, path: &Path, source: String) -> anyhow::Result<()> {
+        self.paths.insert(name.clone(), path.to_owned());
+        self.add(name, source)
     }
 
     /// Renders a template by name. `context` is a table with the template's variables.
@@ -403,16 +391,16 @@ Component(\"xmpp\")
         let mut templates = Templates::new(WRITTEN, 1);
         templates.add("prosody.cfg.lua.j2", "a\n{% include 'global.cfg.lua.j2' %}").unwrap();
         templates.add("global.cfg.lua.j2", "replaced").unwrap();
-        templates.add_file("global.cfg.lua.j2", path, "b\n\n{{ missing }}".into()).unwrap();
+        templates.add_file("global.cfg.lua.j2".into(), path, "b\n\n{{ missing }}".into()).unwrap();
         let error = templates.render("prosody.cfg.lua.j2", context! {}).unwrap_err();
         assert_eq!(error.to_string(), "/etc/prosody/templates/global.cfg.lua.j2:3: `missing` is undefined");
-        let error = templates.add_file("global.cfg.lua.j2", path, "{{".into()).unwrap_err();
+        let error = templates.add_file("global.cfg.lua.j2".into(), path, "{{".into()).unwrap_err();
         let error = error.to_string();
         assert!(error.starts_with("/etc/prosody/templates/global.cfg.lua.j2:1: syntax"), "{error}");
 
-        templates.add("global.cfg.lua.j2", "{{ missing }}").unwrap();
-        let error = templates.render("prosody.cfg.lua.j2", context! {}).unwrap_err();
-        assert_eq!(error.to_string(), "global.cfg.lua.j2:1: `missing` is undefined");
+        templates.add("fragment.j2", "{{ missing }}").unwrap();
+        let error = templates.render("fragment.j2", context! {}).unwrap_err();
+        assert_eq!(error.to_string(), "fragment.j2:1: `missing` is undefined");
         let error = templates.render("other.j2", context! {}).unwrap_err();
         assert_eq!(error.to_string(), "template \"other.j2\" does not exist");
     }

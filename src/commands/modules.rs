@@ -19,8 +19,7 @@ use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
 use crate::survey::modules::closure::Findings;
-use crate::survey::modules::readme;
-use crate::survey::modules::{ModuleOrigin, Modules};
+use crate::survey::modules::{ModuleOrigin, Modules, readme};
 use crate::text::{nearest_few, several};
 
 /// The widest cell that widens its column. A wider cell only shifts the rest of its own line.

@@ -10,12 +10,10 @@ use std::{fs, io};
 
 use anyhow::anyhow;
 
-use crate::configure::environment;
-use crate::configure::read_settings;
+use crate::configure::{environment, read_settings};
 use crate::exit_status::{ExitStatus, Failure};
-use crate::facts::prosody;
 use crate::facts::running::{self, Running};
-use crate::facts::{self, Places};
+use crate::facts::{self, Places, prosody};
 use crate::init::{Command, ProgramKind};
 use crate::os::privileges;
 use crate::os::users::User;

@@ -5,19 +5,16 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::{Ready, environment, log_report, refuse, wrong};
-use crate::accounts;
-use crate::apply;
 use crate::exit_status::Failure;
 use crate::facts::prosody::{self, Prosody};
 use crate::facts::{self, Places, custom_files};
-use crate::intent;
 use crate::os::trusted_file;
 use crate::os::users::User;
 use crate::report::{Report, SettingError};
-use crate::settings::catalogue::Field;
-use crate::settings::catalogue::PREFIX;
+use crate::settings::catalogue::{Field, PREFIX};
 use crate::settings::{Settings, catalogue};
 use crate::text::reason;
+use crate::{accounts, apply, intent};
 
 /// Prepares the start with a custom main file. The program gets the whole environment.
 /// Errors: those of [`check`]; 73 or 77 if the data directory is not usable.

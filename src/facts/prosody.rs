@@ -1,13 +1,11 @@
 //! The installed Prosody: its place, its version, its Lua interpreter and its own modules.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fmt};
+use std::{env, fmt, fs, io};
 
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;

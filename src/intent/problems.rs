@@ -5,13 +5,11 @@ use std::fmt;
 use crate::facts::custom_files::{self, Reason};
 use crate::facts::prosody::{Prosody, Version};
 use crate::facts::{Facts, Problem};
-use crate::layout::DATA_DIR;
-use crate::layout::ROOT_ANCHOR;
+use crate::layout::{DATA_DIR, ROOT_ANCHOR};
 use crate::os::trusted_file;
 use crate::os::users::User;
 use crate::report::{Report, SettingError};
-use crate::settings::catalogue::Field;
-use crate::settings::catalogue::PREFIX;
+use crate::settings::catalogue::{Field, PREFIX};
 use crate::settings::{Settings, compat, input};
 use crate::text::{MOST_HINTS, reason};
 

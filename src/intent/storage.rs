@@ -2,8 +2,7 @@
 
 use super::hosts::{Options, names};
 use crate::layout::SQLITE_FILE;
-use crate::lua::Secret;
-use crate::lua::Value;
+use crate::lua::{Secret, Value};
 use crate::settings::catalogue::Field;
 use crate::settings::types::{DbDriver, Lua, Name};
 use crate::text::nearest;

@@ -31,17 +31,21 @@ const TEMPLATES: [(&str, &str); 6] = [
 const FRAGMENTS: [&str; 5] =
     ["global.cfg.lua", "modules.cfg.lua", "storage.cfg.lua", "vhosts.cfg.lua", "components.cfg.lua"];
 
-/// Renders templates with the values of one plan.
+/// Renders templates with the values of one plan. Errors go to the report.
 pub struct Renderer<'a> {
+    facts: &'a Facts,
     templates: Templates,
     context: Value,
-    facts: &'a Facts,
     /// Templates with syntax errors, which are in the report.
     broken: Vec<String>,
+    files: Vec<File>,
+    /// The files that the main file includes, in order.
+    includes: Vec<PathBuf>,
+    report: &'a mut Report,
 }
 
 impl<'a> Renderer<'a> {
-    /// Collects the values for templates, and compiles the templates. Syntax errors go to the report.
+    /// Collects the values for templates, and compiles the templates.
     pub fn new(
         facts: &'a Facts,
         hosts: &ServedHosts,
@@ -49,7 +53,7 @@ impl<'a> Renderer<'a> {
         options: &Options,
         written: &types::CustomOptions,
         secrets: Secrets,
-        report: &mut Report,
+        report: &'a mut Report,
     ) -> Self {
         // Values in PROSODY_OPTIONS may be secrets. Options that no template mentions go to `other_options`.
         let secret_files: BTreeMap<&'static str, String> =
@@ -82,9 +86,8 @@ impl<'a> Renderer<'a> {
         let custom_templates = &facts.custom_files.templates;
         for (name, text) in TEMPLATES {
             if !custom_templates.iter().any(|template| template.path.file_name() == Some(OsStr::new(name))) {
-                if let Err(error) = templates.add(name, text) {
-                    report.error(SettingError::about(&error.to_string()));
-                }
+                let added = templates.add(name, text);
+                let _ = added.map_err(|error| report.error(SettingError::about(&error.to_string())));
             }
         }
         let mut broken = Vec::new();
@@ -96,88 +99,77 @@ impl<'a> Renderer<'a> {
                 broken.push(name);
             }
         }
-        Self { templates, context, facts, broken }
+        Self { facts, templates, context, broken, files: Vec::new(), includes: Vec::new(), report }
     }
 
     /// All rendered files. The main file is the last, after the files that it includes.
-    pub fn all(&self, facts: &Facts, generation: &Path, report: &mut Report) -> Vec<File> {
-        let mut files = Vec::new();
-        let mut includes: Vec<PathBuf> = Vec::new();
-        for fragment in FRAGMENTS {
-            if let Some(content) = self.fragment(fragment, report) {
-                files.push(File::new(fragment, content));
-                includes.push(generation.join(fragment));
+    pub fn all(mut self, generation: &Path) -> Vec<File> {
+        let custom_files = &self.facts.custom_files;
+        for name in FRAGMENTS {
+            self.fragment(name, generation);
+            match name {
+                "vhosts.cfg.lua" => self.custom_files(&custom_files.virtual_hosts, generation),
+                "components.cfg.lua" => self.custom_files(&custom_files.components, generation),
+                _ => {}
             }
-            let custom = match fragment {
-                "vhosts.cfg.lua" => &facts.custom_files.virtual_hosts,
-                "components.cfg.lua" => &facts.custom_files.components,
-                _ => continue,
-            };
-            self.custom_files(custom, generation, &mut files, &mut includes, report);
         }
-        self.custom_files(&facts.custom_files.extra, generation, &mut files, &mut includes, report);
-        if let Some(content) = self.main(&includes, report) {
-            files.push(File::new(MAIN_FILE, content));
-        }
-        files
-    }
-
-    /// A fragment's text, unless it is empty except for comments.
-    fn fragment(&self, name: &str, report: &mut Report) -> Option<String> {
-        let text = self.render(&format!("{name}.j2"), self.context.clone(), report)?;
-        let is_comment = |line: &str| line.is_empty() || (line.starts_with("--") && !line.starts_with("--["));
-        let is_empty = text.lines().map(str::trim).all(is_comment);
-        (!is_empty).then_some(text)
-    }
-
-    /// The main file's text, with these includes.
-    fn main(&self, includes: &[PathBuf], report: &mut Report) -> Option<String> {
-        let includes: Vec<String> = includes.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        self.custom_files(&custom_files.extra, generation);
+        let includes: Vec<String> =
+            self.includes.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         let context = minijinja::context! { includes, ..self.context.clone() };
-        self.render(&format!("{MAIN_FILE}.j2"), context, report)
+        let main = self.render(MAIN_FILE, context);
+        self.files.extend(main.map(|content| File::new(MAIN_FILE, content)));
+        self.files
+    }
+
+    /// Renders a fragment, and includes it unless it is empty except for comments.
+    fn fragment(&mut self, name: &str, generation: &Path) {
+        let Some(text) = self.render(name, self.context.clone()) else { return };
+        let is_comment = |line: &str| line.is_empty() || (line.starts_with("--") && !line.starts_with("--["));
+        if !text.lines().map(str::trim).all(is_comment) {
+            self.include(File::new(name, text), generation);
+        }
     }
 
     /// Includes custom files: Lua as it is, templates after rendering.
-    fn custom_files(
-        &self,
-        custom: &[CustomFile],
-        generation: &Path,
-        files: &mut Vec<File>,
-        includes: &mut Vec<PathBuf>,
-        report: &mut Report,
-    ) {
+    fn custom_files(&mut self, custom: &[CustomFile], generation: &Path) {
         for file in custom {
             let Some(template) = &file.template else {
-                includes.push(file.path.clone());
+                self.includes.push(file.path.clone());
                 continue;
             };
-            match self.templates.render_text(&file.path, template, self.context.clone()) {
-                Ok(content) => {
-                    let path = rendered_name(&file.path, &self.facts.config_dir);
-                    if files.iter().any(|other| other.path == path) {
-                        let name = path.display();
-                        let why = format!(
-                            "{source}: another template is rendered as {name} already: rename it",
-                            source = file.path.display()
-                        );
-                        report.error(SettingError::about(&why));
-                    }
-                    includes.push(generation.join(&path));
-                    files.push(File { path, content, source: Some(file.path.clone()) });
-                }
-                Err(error) => report.error(SettingError::about(&error.to_string())),
+            let rendered = self.templates.render_text(&file.path, template, self.context.clone());
+            let Some(content) = self.reported(rendered) else { continue };
+            let path = rendered_name(&file.path, &self.facts.config_dir);
+            if self.files.iter().any(|other| other.path == path) {
+                let name = path.display();
+                let why = format!(
+                    "{source}: another template is rendered as {name} already: rename it",
+                    source = file.path.display()
+                );
+                self.report.error(SettingError::about(&why));
             }
+            self.include(File { path, content, source: Some(file.path.clone()) }, generation);
         }
     }
 
-    fn render(&self, name: &str, context: Value, report: &mut Report) -> Option<String> {
-        if self.broken.iter().any(|broken| broken == name) {
+    fn include(&mut self, file: File, generation: &Path) {
+        self.includes.push(generation.join(&file.path));
+        self.files.push(file);
+    }
+
+    /// Renders the template of a file.
+    fn render(&mut self, name: &str, context: Value) -> Option<String> {
+        let template = format!("{name}.j2");
+        if self.broken.contains(&template) {
             return None;
         }
-        self.templates
-            .render(name, context)
-            .map_err(|error| report.error(SettingError::about(&error.to_string())))
-            .ok()
+        let rendered = self.templates.render(&template, context);
+        self.reported(rendered)
+    }
+
+    fn reported(&mut self, result: anyhow::Result<String>) -> Option<String> {
+        result.map_err(|error| self.report.error(SettingError::about(&error.to_string()))).ok()
     }
 }
 

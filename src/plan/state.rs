@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::lua::Value;
+use crate::lua::{self, Dialect, Secrets, Value};
 
 use super::File;
 use super::certificates::CertificatePlan;
@@ -14,7 +14,6 @@ use crate::facts::Facts;
 use crate::facts::lua_summary::{self, Summary};
 use crate::intent::certificates::{Service, Wanted};
 use crate::intent::hosts::{Options, ServedHosts};
-use crate::lua::{self, Dialect, Secrets};
 
 /// In place of the module, for hosts from custom files.
 const OWN: &str = "own";

@@ -9,9 +9,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::types::{self, *};
-use crate::lua::Value;
-
-use crate::lua::Secret;
+use crate::lua::{Secret, Value};
 
 /// The declaration of one setting.
 pub struct Setting {

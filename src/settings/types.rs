@@ -32,8 +32,7 @@ pub use paths::{Glob, Path, PluginPath};
 pub use time::{ArchiveDuration, Days, Expiry, Interval, Seconds, Wait};
 pub use urls::{DatabaseUrl, HttpUrl, Uri};
 
-use crate::lua::Secret;
-use crate::lua::Value;
+use crate::lua::{Secret, Value};
 use serde::{Deserialize, Deserializer, de};
 use std::borrow::Cow;
 

@@ -2,8 +2,7 @@
 
 use super::json::Json;
 use super::{SettingType, did_you_mean, shown};
-use crate::lua::Value;
-use crate::lua::is_identifier;
+use crate::lua::{Value, is_identifier};
 use std::fmt;
 
 /// Custom options in their order, as in `PROSODY_OPTIONS`. The value `None` (`null` in JSON) leaves an option out of
