@@ -2,6 +2,9 @@
 
 mod nearest;
 
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::hash::Hash;
 use std::io;
 
 use nix::errno::Errno;
@@ -9,13 +12,27 @@ use nix::errno::Errno;
 pub use self::nearest::{MOST_HINTS, nearest, nearest_few};
 
 /// Lists names in a sentence: the first five, and the number of the others.
-pub fn several<N: AsRef<str>>(names: &[N]) -> String {
+pub fn several(names: impl IntoIterator<Item: Display>) -> String {
     const SHOWN: usize = 5;
-    let join = |names: &[N]| names.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ");
+    let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
     match names.len() {
-        0..=SHOWN => join(names),
-        count => format!("{} and {} more", join(&names[..SHOWN]), count - SHOWN),
+        0..=SHOWN => names.join(", "),
+        count => format!("{} and {} more", names[..SHOWN].join(", "), count - SHOWN),
     }
+}
+
+/// Groups values by their key, in the order of the first of each.
+pub fn grouped<K: Clone + Eq + Hash, V>(values: impl IntoIterator<Item = (K, V)>) -> Vec<(K, Vec<V>)> {
+    let mut places: HashMap<K, usize> = HashMap::new();
+    let mut groups: Vec<(K, Vec<V>)> = Vec::new();
+    for (key, value) in values {
+        let place = *places.entry(key.clone()).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some((_, values)) => values.push(value),
+            None => groups.push((key, vec![value])),
+        }
+    }
+    groups
 }
 
 /// The reason for an I/O error, without Rust's `(os error 2)`.

@@ -1,6 +1,5 @@
 //! Shows the certificate of each host and port, and the reasons against others.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
@@ -18,6 +17,7 @@ use crate::settings::Settings;
 use crate::survey::certificates::assign::{CertificateOrigin, Served};
 use crate::survey::certificates::pairs::SelfSignedPairs;
 use crate::survey::certificates::{Pair, UnusedFile};
+use crate::text::grouped;
 
 /// Shows the certificates. Returns 1 if a host has none, or one that expires too soon.
 pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
@@ -61,7 +61,7 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
         print(&format!("{all:#}\n"))?;
     } else {
         let mut text = String::new();
-        for (names, what) in by_text(&hosts, now) {
+        for (what, names) in grouped(hosts.iter().map(|host| (host.as_text(now), &*host.served.name))) {
             text += &format!("{}\n{what}\n", names.join(", "));
         }
         for (service, ports) in ports {
@@ -80,21 +80,6 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     let is_good = |host: &Host| host.is_good(now, limit);
     let are_all_good = hosts.iter().filter(|host| host.served.is_host).all(is_good);
     Ok(if are_all_good { ExitStatus::SUCCESS } else { ExitStatus::exited(1) })
-}
-
-/// Groups hosts with the same text, so that it is shown once.
-fn by_text<'a>(hosts: &[Host<'a>], now: OffsetDateTime) -> Vec<(Vec<&'a str>, String)> {
-    let mut texts: Vec<(Vec<&str>, String)> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
-    for host in hosts {
-        let text = host.as_text(now);
-        let place = *places.entry(text.clone()).or_insert(texts.len());
-        match texts.get_mut(place) {
-            Some((names, _)) => names.push(&host.served.name),
-            None => texts.push((vec![&host.served.name], text)),
-        }
-    }
-    texts
 }
 
 /// The direct TLS ports, by service.

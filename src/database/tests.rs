@@ -94,7 +94,7 @@ fn wait_with_refusals(
         source_dir: PathBuf::new(),
         plugin_dir: PathBuf::new(),
         data_dir: None,
-        version: Version::Development("test".to_owned()),
+        version: Version::parse("test"),
         interpreter: Some(path),
         lua: None,
     };

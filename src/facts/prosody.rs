@@ -41,18 +41,12 @@ pub struct Prosody {
 
 /// A version of Prosody.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Version {
-    /// A release, or a nightly build of a release branch (`13.0 nightly build 7`).
-    Release {
-        /// For example 0 in 0.12.3, 13 in 13.0.1.
-        major: u32,
-        /// For example 12 in 0.12.3, 0 in 13.0.1.
-        minor: u32,
-        /// The whole text of `prosody.version`.
-        text: String,
-    },
-    /// Any other version (`trunk nightly build 1999`, `hg:0123456789ab`, `unknown`), newer than all releases.
-    Development(String),
+pub struct Version {
+    /// The whole text of `prosody.version`.
+    pub text: String,
+    /// Major and minor version of a release, or of a nightly build of its branch (`13.0 nightly build 7`): 0 and 12 in
+    /// 0.12.3. `None` for any other (`trunk nightly build 1999`, `hg:0123456789ab`, `unknown`), newer than all releases.
+    pub release: Option<(u32, u32)>,
 }
 
 /// The reason why Prosody cannot be started.
@@ -151,26 +145,19 @@ impl Version {
             let digits = part.split(|c: char| !c.is_ascii_digit()).next()?;
             digits.parse().ok()
         });
-        match (parts.next().flatten(), parts.next().flatten()) {
-            (Some(major), Some(minor)) => Version::Release { major, minor, text: text.to_owned() },
-            _ => Version::Development(text.to_owned()),
-        }
+        let release = parts.next().flatten().zip(parts.next().flatten());
+        Version { text: text.to_owned(), release }
     }
 
     /// Whether this is `major.minor` or newer. `at_least(13, 0)` separates the two supported versions.
-    pub fn at_least(&self, wanted_major: u32, wanted_minor: u32) -> bool {
-        match self {
-            Version::Release { major, minor, .. } => (*major, *minor) >= (wanted_major, wanted_minor),
-            Version::Development(_) => true,
-        }
+    pub fn at_least(&self, major: u32, minor: u32) -> bool {
+        self.release.is_none_or(|release| release >= (major, minor))
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Version::Release { text, .. } | Version::Development(text) => f.write_str(text),
-        }
+        f.write_str(&self.text)
     }
 }
 
@@ -335,7 +322,7 @@ mod tests {
         let directory = TestDir::new();
         install(&directory, None);
         let prosody = find(Some(directory.path().join("bin").as_os_str())).unwrap();
-        assert_eq!(prosody.version, Version::Development("unknown".to_owned()));
+        assert_eq!(prosody.version, Version::parse("unknown"));
     }
 
     #[test]
@@ -372,7 +359,7 @@ mod tests {
         ] {
             let version = Version::parse(text);
             assert_eq!(version.at_least(13, 0), at_least_13, "{text}");
-            assert_eq!(matches!(version, Version::Release { .. }), is_release, "{text}");
+            assert_eq!(version.release.is_some(), is_release, "{text}");
             assert_eq!(version.to_string(), text);
         }
     }

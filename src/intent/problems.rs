@@ -15,7 +15,8 @@ use crate::text::{MOST_HINTS, reason};
 
 /// Reports the problems in the facts, and unknown variables.
 pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
-    if let Version::Development(text) = &facts.prosody.version {
+    let Version { text, release } = &facts.prosody.version;
+    if release.is_none() {
         report.warning(format!(
             "Prosody's version is {text:?}, which is no release; it is configured as the newest release would be"
         ));

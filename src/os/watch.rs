@@ -349,8 +349,7 @@ fn not_watched(mut places: Vec<(PathBuf, Errno)>) -> Vec<String> {
     places.sort_unstable_by(|one, other| (one.1 as i32, &one.0).cmp(&(other.1 as i32, &other.0)));
     places.dedup();
     let describe = |places: &[(PathBuf, Errno)]| {
-        let paths: Vec<String> = places.iter().map(|(path, _)| path.display().to_string()).collect();
-        let what = several(&paths);
+        let what = several(places.iter().map(|(path, _)| path.display()));
         match places[0].1 {
             Errno::ENOSPC => format!(
                 "Not watched: {what}: this user's inotify watches on the host are used up: raise \

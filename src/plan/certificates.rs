@@ -16,9 +16,10 @@ use time::{Duration, OffsetDateTime};
 use crate::intent::certificates::Certificates;
 use crate::layout::CERTIFICATES_DIR;
 use crate::report::Report;
+use crate::settings::types::parents;
 use crate::survey::certificates::assign::{Assignments, CertificateOrigin, Served};
 use crate::survey::certificates::{Pair, UnusedFile};
-use crate::text::several;
+use crate::text::{grouped, several};
 
 /// Certificates that expire within this time cause a warning.
 pub const WARN: Duration = Duration::days(14);
@@ -45,9 +46,8 @@ pub fn decide(
     report: &mut Report,
 ) -> CertificatePlan {
     if !found.without.is_empty() {
-        let places: Vec<String> =
-            wanted.sources.iter().map(|source| source.path.display().to_string()).collect();
-        let (without, places) = (several(&found.without), several(&places));
+        let places = several(wanted.sources.iter().map(|source| source.path.display()));
+        let without = several(&found.without);
         if wanted.self_signed {
             report.warning(format!(
                 "No certificate for {without} in {places}: using a self-signed one, which clients warn about and other \
@@ -77,12 +77,11 @@ impl CertificatePlan {
         }
         self.lines = lines;
         if !self.found.single_mounts.is_empty() {
-            let paths: Vec<String> =
-                self.found.single_mounts.iter().map(|path| path.display().to_string()).collect();
+            let paths = self.found.single_mounts.iter().map(|path| path.display());
             report.warning(format!(
                 "Mounted as a single file: {}: where it is replaced on the host, the container keeps the old one, and no \
                  renewal is noticed: mount the directory that it is in (in Kubernetes, without `subPath`)",
-                several(&paths)
+                several(paths)
             ));
         }
         let reported = self.report_hosts(report);
@@ -99,11 +98,14 @@ impl CertificatePlan {
         let kept: Vec<&Served> =
             hosts().filter(|served| matches!(served.origin, CertificateOrigin::Kept(_))).collect();
         if !kept.is_empty() {
-            let names: Vec<&str> = kept.iter().map(|served| served.name.as_str()).collect();
             reported.extend(kept.iter().flat_map(|served| &served.unused).map(ToString::to_string));
-            let why: Vec<&String> = reported.iter().collect();
-            let why = if why.is_empty() { "there is no other any more".to_owned() } else { several(&why) };
-            report.warning(format!("Keeping the current certificate of {}: {why}", several(&names)));
+            let why = if reported.is_empty() {
+                "there is no other any more".to_owned()
+            } else {
+                several(&reported)
+            };
+            let names = several(kept.iter().map(|served| &served.name));
+            report.warning(format!("Keeping the current certificate of {names}: {why}"));
         }
         // Nobody expects HTTPS without any certificate, or behind a proxy that terminates TLS.
         if !self.found.http_without.is_empty()
@@ -155,17 +157,13 @@ impl CertificatePlan {
 
     /// Each certificate to write, once, with the names it serves.
     fn by_pair(&self) -> Vec<(Rc<Pair>, Vec<&str>)> {
-        let mut pairs: Vec<(Rc<Pair>, Vec<&str>)> = Vec::new();
-        let mut places: HashMap<*const Pair, usize> = HashMap::new();
-        for served in &self.found.served {
-            let Some(pair) = served.pair() else { continue };
-            let place = *places.entry(Rc::as_ptr(pair)).or_insert(pairs.len());
-            match pairs.get_mut(place) {
-                Some((_, names)) => names.push(&served.name),
-                None => pairs.push((Rc::clone(pair), vec![&served.name])),
-            }
-        }
-        pairs
+        let served = self.found.served.iter();
+        let groups = grouped(served.filter_map(|served| Some((Rc::as_ptr(served.pair()?), served))));
+        let groups = groups.into_iter().filter_map(|(_, served)| {
+            let names = served.iter().map(|served| served.name.as_str()).collect();
+            Some((Rc::clone(served[0].pair()?), names))
+        });
+        groups.collect()
     }
 
     /// The certificates to write, each with its file names. The first is the file, the others are links to it. Names
@@ -178,14 +176,7 @@ impl CertificatePlan {
             .filter_map(|served| Some((served.name.as_str(), served.pair()?)))
             .collect();
         let is_found_above = |name: &str, pair: &Rc<Pair>| {
-            let mut above = name;
-            while let Some((_, parent)) = above.split_once('.') {
-                above = parent;
-                if let Some(other) = by_name.get(above) {
-                    return Rc::ptr_eq(other, pair);
-                }
-            }
-            false
+            parents(name).find_map(|above| by_name.get(above)).is_some_and(|other| Rc::ptr_eq(other, pair))
         };
         let names = |(pair, names): (Rc<Pair>, Vec<&str>)| {
             let names = names.into_iter().filter(|name| !is_found_above(name, &pair));

@@ -578,8 +578,8 @@ fn report_needs(
         let is_needed =
             |need: &Need| need.name == name && !need.is_soft && need.is_conditional == is_conditional;
         let users = loaded.iter().filter(|module| module.needs.iter().any(is_needed));
-        let users: Vec<&str> =
-            users.filter(|module| !off.contains(&module.name)).map(|module| module.name.as_str()).collect();
+        let users: Vec<&String> =
+            users.filter(|module| !off.contains(&module.name)).map(|module| &module.name).collect();
         let text = format!("{what} {before} {}{after}", several(&users));
         match is_conditional {
             _ if users.is_empty() => {}

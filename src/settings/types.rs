@@ -18,7 +18,7 @@ pub use choices::{
     ArchivePolicy, Boolean, DbDriver, E2ePolicy, LdapMode, LdapScope, LogFormat, LogLevel, NetworkBackend,
     RoomCreation, TlsProfile,
 };
-pub use domains::{BareOrDomain, Domain, Jid, ascii};
+pub use domains::{BareOrDomain, Domain, Jid, ascii, parents};
 pub use hosts::{
     Account, Accounts, Component, Components, DiscoItem, DiscoItems, ExternalComponent, ExternalComponents,
     HostSection, Password, VirtualHost, VirtualHosts,
@@ -62,9 +62,12 @@ pub trait SettingType: Sized {
     /// contains no part of a text that [`SettingType::hides`].
     fn parse(text: &str) -> Result<Self, String>;
 
+    /// Whether every text is a secret.
+    const IS_SECRET: bool = false;
+
     /// Whether this text may contain a secret, and must not be printed.
     fn hides(_text: &str) -> bool {
-        false
+        Self::IS_SECRET
     }
 }
 
@@ -124,13 +127,10 @@ fn did_you_mean(word: &str, choices: &[&'static str]) -> String {
 impl SettingType for Secret {
     const NAME: &'static str = "text";
     const EXAMPLE: &'static str = "correct horse battery staple";
+    const IS_SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
         Ok(Secret::new(text.to_owned()))
-    }
-
-    fn hides(_text: &str) -> bool {
-        true
     }
 }
 

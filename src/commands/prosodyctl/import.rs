@@ -54,7 +54,7 @@ pub fn run(settings: &Settings, places: &Places, arguments: &[OsString]) -> Resu
     };
     let paths: Vec<PathBuf> =
         paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.into())).collect();
-    let given = several(&paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>());
+    let given = several(paths.iter().map(|path| path.display()));
     let places_given: Vec<SearchPlace> =
         paths.iter().map(|path| SearchPlace { path: path.clone(), only: None }).collect();
     let scanned = scan(&places_given, OffsetDateTime::now_utc());

@@ -206,6 +206,11 @@ pub fn ascii(name: &str) -> Option<String> {
     Some(Domain::parse(name).ok()?.ascii().to_ascii_lowercase())
 }
 
+/// The domains above a domain, nearest first.
+pub fn parents(domain: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(domain), |domain| Some(domain.split_once('.')?.1)).skip(1)
+}
+
 lua! {
     Domain: self => self.as_str();
     Jid: self => self.to_string();

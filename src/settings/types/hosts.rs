@@ -364,6 +364,7 @@ const JSON_ADVICE: &str = "write the list as JSON where a secret holds a comma o
 impl SettingType for ExternalComponents {
     const NAME: &'static str = "list of `host` or `host:secret`, or JSON";
     const EXAMPLE: &'static str = "irc.chat.example:secret";
+    const IS_SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
         const MEMBERS: [&str; 4] = ["host", "secret", "modules_enabled", "options"];
@@ -400,10 +401,6 @@ impl SettingType for ExternalComponents {
             other => entries.wrong_type(&other),
         })?;
         unique(components, |component| component.host.clone()).map(ExternalComponents)
-    }
-
-    fn hides(_text: &str) -> bool {
-        true
     }
 }
 
@@ -474,6 +471,7 @@ pub struct Accounts(pub Vec<Account>);
 impl SettingType for Accounts {
     const NAME: &'static str = "list of `jid:password`, or JSON";
     const EXAMPLE: &'static str = "alice@chat.example:password";
+    const IS_SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
         let entries = Entries { expected: "`jid:password`", hidden: true };
@@ -498,10 +496,6 @@ impl SettingType for Accounts {
             }
         })?;
         unique(accounts, |account| account.jid.clone()).map(Accounts)
-    }
-
-    fn hides(_text: &str) -> bool {
-        true
     }
 }
 

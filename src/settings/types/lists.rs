@@ -3,8 +3,9 @@
 use super::json::Json;
 use super::{Lua, SettingType, shown};
 use crate::lua::Value;
+use crate::text::grouped;
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::Hash;
 use std::ops::Deref;
 
@@ -49,73 +50,55 @@ fn read<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
 
 fn read_pieces<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
     let mut values = Vec::new();
-    let mut rejected = Rejected::default();
+    let mut rejected = Vec::new();
     for piece in pieces(text) {
         match T::parse(piece) {
             Ok(value) => values.push(value),
-            Err(reason) => rejected.add(piece, reason),
+            Err(reason) => rejected.push((reason, shown(piece))),
         }
     }
-    if values.is_empty() && rejected.0.is_empty() {
+    if values.is_empty() && rejected.is_empty() {
         return Err(format!(
             "expected a list of {}, such as `{}`; `none` is an empty list",
             T::plural(),
             T::EXAMPLE
         ));
     }
-    rejected.into_result(values)
+    all_or_errors(values, rejected)
 }
 
 pub(super) fn read_elements<T: SettingType>(elements: Vec<Json>) -> Result<Vec<T>, String> {
     let mut values = Vec::with_capacity(elements.len());
-    let mut rejected = Rejected::default();
+    let mut rejected = Vec::new();
     for element in elements {
         let text = match element {
             Json::Text(text) => text,
             // For example, a port.
             Json::Integer(number) => number.to_string(),
             other => {
-                rejected.add_as(other.type_name().into(), "expected a string".into());
+                rejected.push(("expected a string".into(), other.type_name().into()));
                 continue;
             }
         };
         if text.is_empty() {
-            rejected.add("", "expected something".into());
+            rejected.push(("expected something".into(), shown("")));
             continue;
         }
         match T::parse(&text) {
             Ok(value) => values.push(value),
-            Err(reason) => rejected.add(&text, reason),
+            Err(reason) => rejected.push((reason, shown(&text))),
         }
     }
-    rejected.into_result(values)
+    all_or_errors(values, rejected)
 }
 
-/// The invalid pieces, grouped by reason: each reason with its pieces, and the index of each reason.
-#[derive(Default)]
-struct Rejected(Vec<(String, Vec<String>)>, HashMap<String, usize>);
-
-impl Rejected {
-    fn add(&mut self, piece: &str, reason: String) {
-        self.add_as(shown(piece), reason);
+/// The values, or the errors: each reason with its pieces.
+fn all_or_errors<T>(values: Vec<T>, rejected: Vec<(String, String)>) -> Result<Vec<T>, String> {
+    if rejected.is_empty() {
+        return Ok(values);
     }
-
-    fn add_as(&mut self, piece: String, reason: String) {
-        let at = *self.1.entry(reason.clone()).or_insert(self.0.len());
-        match self.0.get_mut(at) {
-            Some((_, pieces)) => pieces.push(piece),
-            None => self.0.push((reason, vec![piece])),
-        }
-    }
-
-    fn into_result<T>(self, values: Vec<T>) -> Result<Vec<T>, String> {
-        if self.0.is_empty() {
-            return Ok(values);
-        }
-        let clauses: Vec<String> =
-            self.0.into_iter().map(|(reason, pieces)| format!("{}: {reason}", pieces.join(", "))).collect();
-        Err(clauses.join("; "))
-    }
+    let clause = |(reason, pieces): (String, Vec<String>)| format!("{}: {reason}", pieces.join(", "));
+    Err(grouped(rejected).into_iter().map(clause).collect::<Vec<_>>().join("; "))
 }
 
 impl<T: SettingType + Eq + Hash, const UNIQUE: bool> SettingType for List<T, UNIQUE> {

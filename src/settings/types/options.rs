@@ -3,6 +3,7 @@
 use super::json::Json;
 use super::{SettingType, did_you_mean, shown};
 use crate::lua::{Value, is_identifier};
+use crate::text::grouped;
 use std::fmt;
 
 /// Custom options in their order, as in `PROSODY_OPTIONS`. The value `None` (`null` in JSON) leaves an option out of
@@ -27,13 +28,8 @@ impl CustomOptions {
         refuse: impl Fn(&str) -> Option<String>,
     ) -> Result<CustomOptions, Vec<String>> {
         let mut options = Vec::with_capacity(members.len());
-        let mut errors: Vec<(String, Vec<String>)> = Vec::new();
-        // Names with the same error are reported together.
-        let mut add = |name: &str, reason: String| match errors.iter_mut().find(|(other, _)| *other == reason)
-        {
-            Some((_, names)) => names.push(shown(name)),
-            None => errors.push((reason, vec![shown(name)])),
-        };
+        let mut errors = Vec::new();
+        let mut add = |name: &str, reason: String| errors.push((reason, shown(name)));
         for (name, json) in members {
             if let Some(reason) = reserved_name(&name).or_else(|| refuse(&name)) {
                 add(&name, reason);
@@ -55,7 +51,8 @@ impl CustomOptions {
             [name] => format!("the option {name}: {reason}"),
             _ => format!("the options {}, each: {reason}", names.join(", ")),
         };
-        Err(errors.into_iter().map(sentence).collect())
+        // Names with the same error are reported together.
+        Err(grouped(errors).into_iter().map(sentence).collect())
     }
 }
 
@@ -108,6 +105,7 @@ pub(super) fn global_only(name: &str) -> Option<String> {
 impl SettingType for CustomOptions {
     const NAME: &'static str = "JSON object";
     const EXAMPLE: &'static str = r#"{"max_resources": 5}"#;
+    const IS_SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
         let expected = format!("expected a JSON object, such as `{}`", Self::EXAMPLE);
@@ -118,10 +116,6 @@ impl SettingType for CustomOptions {
             }
             Ok(other) => Err(format!("{expected}, not {}", other.type_name())),
         }
-    }
-
-    fn hides(_text: &str) -> bool {
-        true
     }
 }
 

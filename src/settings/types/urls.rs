@@ -115,6 +115,7 @@ pub struct DatabaseUrl {
 impl SettingType for DatabaseUrl {
     const NAME: &'static str = "URL";
     const EXAMPLE: &'static str = "postgresql://prosody:secret@db.example:5432/prosody";
+    const IS_SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
         database_url(text).map_err(|reason| {
@@ -123,10 +124,6 @@ impl SettingType for DatabaseUrl {
                  `sqlite:///absolute/path`: {reason}"
             )
         })
-    }
-
-    fn hides(_text: &str) -> bool {
-        true
     }
 }
 

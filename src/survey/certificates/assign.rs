@@ -16,7 +16,7 @@ use crate::intent::certificates::{Certificates, SearchPlace, Service, Wanted};
 use crate::layout;
 use crate::os::privileges;
 use crate::os::users::User;
-use crate::settings::types::ascii;
+use crate::settings::types::{ascii, parents};
 
 /// The source of a name's certificate.
 #[derive(Debug, Clone, PartialEq)]
@@ -222,13 +222,8 @@ impl Assignments {
         let origins: BTreeMap<String, CertificateOrigin> =
             self.served.iter().filter_map(|served| Some((served.name.clone(), origin(served)?))).collect();
         for served in self.served.iter_mut().filter(|served| served.origin == CertificateOrigin::None) {
-            let mut above = served.name.as_str();
-            while let Some((_, parent)) = above.split_once('.') {
-                above = parent;
-                if let Some(origin) = origins.get(above) {
-                    served.origin = origin.clone();
-                    break;
-                }
+            if let Some(origin) = parents(&served.name).find_map(|above| origins.get(above)) {
+                served.origin = origin.clone();
             }
         }
     }
@@ -274,22 +269,13 @@ fn group<'a>(hosts: &[&'a str]) -> Vec<(&'a str, Vec<&'a str>)> {
     let all: HashSet<&str> = hosts.iter().copied().collect();
     let mut place: BTreeMap<&str, usize> = BTreeMap::new();
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
-    let parent = |host: &'a str| {
-        let mut parents = std::iter::successors(Some(host), |host| Some(host.split_once('.')?.1)).skip(1);
-        parents.find(|parent| all.contains(parent))
-    };
-    for host in hosts.iter().copied().filter(|host| parent(host).is_none()) {
+    let top = |host: &'a str| parents(host).filter(|parent| all.contains(parent)).last();
+    for host in hosts.iter().copied().filter(|host| top(host).is_none()) {
         place.insert(host, groups.len());
         groups.push((host, vec![host]));
     }
-    for host in hosts.iter().copied() {
-        let mut top = host;
-        while let Some(above) = parent(top) {
-            top = above;
-        }
-        if top != host {
-            groups[place[top]].1.push(host);
-        }
+    for (host, top) in hosts.iter().copied().filter_map(|host| Some((host, top(host)?))) {
+        groups[place[top]].1.push(host);
     }
     groups
 }

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use super::x509::Usage;
 use super::{Certificate, Flaw, ScannedCertificates, Service, UnusedFile, cached, pem};
 use crate::digest;
+use crate::settings::types::parents;
 
 /// The maximum length of a chain. OpenSSL verifies none that is longer (SSL_CTX_set_verify_depth(3)).
 const LONGEST_CHAIN: usize = 100;
@@ -198,10 +199,7 @@ impl ScannedCertificates {
         if choice.pair.is_some() {
             return;
         }
-        let mut parent = name;
-        while let Some((_, above)) = parent.split_once('.') {
-            parent = above;
-            let Some((_, domain)) = above.split_once('.') else { break };
+        for domain in parents(name).skip(1) {
             for entry in self.by_name.get(&format!("*.{domain}")).into_iter().flatten() {
                 let why = format!("*.{domain} in it stands for one label only");
                 choice.unused.push(self.unused_file(entry.leaf, name, Flaw::lasting(why)));
