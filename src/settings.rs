@@ -35,8 +35,6 @@ pub struct Settings {
     pub entrypoint: Entrypoint,
     /// The storage backends of single stores: `PROSODY_STORAGE_ARCHIVE=sql`.
     pub stores: BTreeMap<String, Name>,
-    /// The account from the legacy variables `LOCAL`, `DOMAIN` and `PASSWORD`.
-    pub account: Option<Account>,
     pub source: Source,
 }
 
@@ -79,7 +77,6 @@ impl Settings {
             anything: read_section(&Anything::SECTION, &source, &mut report),
             entrypoint: read_section(&Entrypoint::SECTION, &source, &mut report),
             stores: BTreeMap::new(),
-            account: None,
             source: Source::default(),
         };
         // Prosody can read these secrets itself, because the configuration contains them unchanged.
@@ -97,7 +94,6 @@ impl Settings {
                 Err(why) => report.error(SettingError::new(&given.variable, &why).with_value(&given.value)),
             }
         }
-        settings.account = source.legacy.account.clone();
         settings.source = source;
         settings.check(&mut report);
         settings.find_quotation_marks(&mut report);
@@ -131,7 +127,7 @@ impl Settings {
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
         let listed = self.hosts.accounts.iter().flat_map(|accounts| &accounts.0);
         let is_listed = |account: &Account| listed.clone().any(|other| other.jid == account.jid);
-        let account = self.account.as_ref().filter(|account| !is_listed(account));
+        let account = self.source.legacy.account.as_ref().filter(|account| !is_listed(account));
         listed.chain(account)
     }
 
@@ -202,7 +198,7 @@ impl Settings {
                 ));
             }
         }
-        if let Some(account) = &self.account {
+        if let Some(account) = &self.source.legacy.account {
             let listed = self.hosts.accounts.iter().flat_map(|accounts| &accounts.0);
             let is_other = |other: &Account| other.password.0.expose() != account.password.0.expose();
             if listed.filter(|other| other.jid == account.jid).any(is_other) {

@@ -74,10 +74,10 @@ pub fn setting(data: &[u8]) {
     let mut value = text.to_owned();
     value.extend(SECRET.as_bytes());
     let value = OsString::from_vec(value);
-    let (settings, report) = Settings::read([(OsString::from(setting.name()), value)]);
+    let (settings, report) = Settings::read([(OsString::from(setting.field.variable()), value)]);
     if setting.secret {
         let shown = format!("{report}\n{}", reference::effective(&settings));
-        assert!(!shown.contains(SECRET), "{}: the secret is shown: {shown}", setting.name());
+        assert!(!shown.contains(SECRET), "{}: the secret is shown: {shown}", setting.field.variable());
     }
 }
 
@@ -109,7 +109,7 @@ pub fn environment(data: &[u8]) {
 
 /// The name of every setting and alias, those of other images, and the shapes of names that other programs set.
 pub fn known_names() -> Vec<String> {
-    let settings = catalogue::settings().map(catalogue::Setting::name);
+    let settings = catalogue::settings().map(|setting| setting.field.variable());
     let aliases = catalogue::settings().flat_map(|setting| setting.aliases).copied();
     let others = compat::VARIABLES.iter().map(|(name, _)| *name);
     let shapes = [
@@ -160,7 +160,9 @@ fn variable(entry: &[u8], names: &[String]) -> (OsString, OsString) {
 fn shows(name: &str, value: &str) -> bool {
     let twin = name.strip_suffix("_FILE").unwrap_or(name);
     [name, twin].into_iter().any(|name| {
-        let is_of = |setting: &&catalogue::Setting| setting.name() == name || setting.aliases.contains(&name);
+        let is_of = |setting: &&catalogue::Setting| {
+            setting.field.variable() == name || setting.aliases.contains(&name)
+        };
         let setting = match compat::find(name) {
             Some((_, Meaning::Setting(field))) => catalogue::setting(*field),
             Some((_, Meaning::Special(..))) => return name != "PASSWORD",

@@ -141,7 +141,7 @@ fn search(
         let found = modules.collection();
         let findings = Findings::follow(&modules, found.keys().cloned().collect(), &facts.identity);
         let entries = found.into_iter().map(|(name, path)| Entry::new(name, &path, &findings, &facts));
-        let is_hit = |entry: &Entry| words.iter().all(|word| entry.has(word));
+        let is_hit = |entry: &Entry| words.iter().all(|word| entry.text().contains(word));
         let (hits, others): (Vec<Entry>, Vec<Entry>) = entries.partition(is_hit);
         let hint = if hits.is_empty() { hint(&words, &others, &modules) } else { String::new() };
         (findings.problems, hits, others, hint)
@@ -191,10 +191,6 @@ impl Entry {
 
     fn text(&self) -> String {
         format!("{} {}", self.name, self.summary).to_lowercase()
-    }
-
-    fn has(&self, word: &str) -> bool {
-        self.text().contains(word)
     }
 
     fn as_row(&self) -> Vec<String> {

@@ -281,8 +281,9 @@ impl Init<'_> {
         let mut child_status = None;
         while let Some((pid, status)) = system::reap().context("waiting for children")? {
             if let Some(signal) = status.stopped_signal() {
-                if pid == self.child {
-                    self.child_stopped(signal);
+                if pid == self.child && signal == SIGTSTP && self.terminal.is_some() {
+                    // Without a shell as its parent, a child that Ctrl-Z stopped would stay stopped forever.
+                    self.send(Pid::from_raw(-self.child.as_raw()), SIGCONT);
                 } else if self.reloading == Some(pid) {
                     // Stopped, it would prevent all later reloads.
                     let _ = system::send_signal(pid, SIGCONT);
@@ -303,13 +304,6 @@ impl Init<'_> {
             }
         }
         Ok(child_status)
-    }
-
-    /// Continues a child that Ctrl-Z stopped: without a shell as its parent, it would stay stopped forever.
-    fn child_stopped(&self, signal: i32) {
-        if signal == SIGTSTP && self.terminal.is_some() {
-            self.send(Pid::from_raw(-self.child.as_raw()), SIGCONT);
-        }
     }
 
     fn start_reload(&mut self, reload: Reload, cause: Cause) {
@@ -340,24 +334,18 @@ impl Init<'_> {
     /// Kills a reload that takes too long, and starts one after a day.
     fn act_on_time(&mut self) {
         let (now, Some(reload)) = (Instant::now(), self.reload) else { return };
-        if self.kill_at.is_some_and(|at| at <= now) {
-            self.kill_reload();
+        if let Some(pid) = self.reloading.filter(|_| self.kill_at.is_some_and(|at| at <= now)) {
+            // Its end is reported when it is reaped.
+            self.kill_at = None;
+            let limit = reload.limit.as_secs();
+            self.options.message_style.warn(format_args!("the reload has not ended within {limit} s"));
+            let _ = system::send_signal(pid, SIGKILL);
         }
         if self.next_daily.is_some_and(|at| at <= now) {
             self.next_daily = now.checked_add(reload.interval);
             if self.reloading.is_none() {
                 self.start_reload(reload, Cause::Daily);
             }
-        }
-    }
-
-    /// Kills a reload that takes too long. Its end is reported when it is reaped.
-    fn kill_reload(&mut self) {
-        self.kill_at = None;
-        if let (Some(pid), Some(reload)) = (self.reloading, self.reload) {
-            let limit = reload.limit.as_secs();
-            self.options.message_style.warn(format_args!("the reload has not ended within {limit} s"));
-            let _ = system::send_signal(pid, SIGKILL);
         }
     }
 

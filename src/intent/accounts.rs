@@ -27,7 +27,8 @@ pub fn check(settings: &Settings, facts: &Facts, hosts: &mut ServedHosts, report
             format!("{} {}", if entries.len() == 1 { "entry" } else { "entries" }, several(&entries));
         report.error(SettingError::new(&settings.variable(Field::accounts), &format!("{entries}: {why}")));
     }
-    for why in settings.account.iter().flat_map(|account| check_account(account, facts, hosts)) {
+    for why in settings.source.legacy.account.iter().flat_map(|account| check_account(account, facts, hosts))
+    {
         report.error(SettingError::new(
             "DOMAIN",
             &format!("with LOCAL and PASSWORD it is an account's: {why}"),

@@ -30,11 +30,6 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The environment variable: `PROSODY_C2S_PORTS`.
-    pub fn name(&self) -> String {
-        self.field.variable()
-    }
-
     /// Whether the whole value is one secret. Such a value normally has one line.
     pub fn is_plain_secret(&self) -> bool {
         (self.type_name)() == Secret::type_name()

@@ -125,7 +125,10 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
             Meaning::Legacy(name) => keep(legacy.entry(name), given, None, report),
             Meaning::Setting(setting) => {
                 if let Some(alias) = alias_of(&given.variable, setting) {
-                    report.debug(format!("{alias} is another name for {}: both work", setting.name()));
+                    report.debug(format!(
+                        "{alias} is another name for {}: both work",
+                        setting.field.variable()
+                    ));
                 }
                 compat::note(&given.variable, report);
                 keep(source.given.entry(setting.field), given, Some(setting), report);
@@ -189,7 +192,7 @@ pub(super) fn keep<K: Ord>(
                     &format!("{} and {} are both set: keep one of them", first.variable, given.variable),
                 ));
             } else if first.value != given.value {
-                let own = setting.map_or_else(String::new, Setting::name);
+                let own = setting.map_or_else(String::new, |setting| setting.field.variable());
                 report.error(SettingError::new(
                     &given.variable,
                     &format!(
@@ -242,7 +245,8 @@ pub fn suggestion(unknown: &str) -> Option<String> {
     let (stem, twin) = unknown.strip_suffix("_FILE").map_or((unknown, ""), |stem| (stem, "_FILE"));
     let names: Vec<String> = catalogue::settings()
         .flat_map(|setting| {
-            std::iter::once(setting.name()).chain(setting.aliases.iter().map(|alias| (*alias).to_owned()))
+            std::iter::once(setting.field.variable())
+                .chain(setting.aliases.iter().map(|alias| (*alias).to_owned()))
         })
         .chain(compat::VARIABLES.iter().map(|(name, _)| (*name).to_owned()))
         .filter(|name| name.starts_with(PREFIX))

@@ -108,7 +108,7 @@ pub fn take(
     // As part of an account, an invalid domain has been reported already.
     if !missing.is_empty() || Domain::parse(domain).is_ok() {
         source.given.insert(field, given("DOMAIN", domain));
-        let setting = catalogue::setting(field).map(catalogue::Setting::name).unwrap_or_default();
+        let setting = field.variable();
         report.debug(format!("DOMAIN is another image's: the setting is {setting}"));
     }
 
@@ -214,7 +214,7 @@ mod tests {
             assert!(VARIABLES[..index].iter().all(|(other, _)| other != name), "{name} is a duplicate");
             assert!(
                 catalogue::settings()
-                    .all(|setting| setting.name() != *name && !setting.aliases.contains(name)),
+                    .all(|setting| setting.field.variable() != *name && !setting.aliases.contains(name)),
                 "{name} is a setting"
             );
             if let Setting(field) = meaning {
@@ -226,7 +226,7 @@ mod tests {
             {
                 let word = word.split('=').next().unwrap_or_default();
                 assert!(
-                    catalogue::settings().any(|setting| setting.name() == word),
+                    catalogue::settings().any(|setting| setting.field.variable() == word),
                     "{name}: no setting {word}"
                 );
             }
@@ -273,7 +273,7 @@ mod tests {
         let romeo = [("LOCAL", "Romeo"), ("DOMAIN", "shakespeare.lit"), ("PASSWORD", "juliet4ever")];
         let (settings, report) = read(&romeo);
         assert!(report.errors().is_empty() && report.warnings().next().is_none(), "{report:?}");
-        let account = settings.account.as_ref().unwrap();
+        let account = settings.source.legacy.account.as_ref().unwrap();
         assert_eq!(account.jid.to_string(), "romeo@shakespeare.lit");
         assert_eq!(account.password.0.expose(), "juliet4ever");
         assert_eq!(source_variable(&settings, Field::virtual_hosts), Some("DOMAIN"));
@@ -286,10 +286,10 @@ mod tests {
             let (settings, report) = read(&two);
             let warnings: Vec<_> = report.warnings().collect();
             assert!(matches!(warnings[..], [one] if one.starts_with(romeo[missing].0)), "{warnings:?}");
-            assert!(settings.account.is_none() && !settings.is_secret("PASSWORD"));
+            assert!(settings.source.legacy.account.is_none() && !settings.is_secret("PASSWORD"));
         }
         let (settings, report) = read(&[romeo[0], romeo[1], ("PASSWORD", "")]);
-        assert!(settings.account.is_none() && report.warnings().count() == 1, "empty is unset");
+        assert!(settings.source.legacy.account.is_none() && report.warnings().count() == 1, "empty is unset");
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
         let file = file.to_str().unwrap();
         let (settings, _) =
             read(&[("LOCAL", "romeo"), ("DOMAIN", "shakespeare.lit"), ("PASSWORD_FILE", file)]);
-        assert_eq!(settings.account.unwrap().password.0.expose(), "juliet4ever");
+        assert_eq!(settings.source.legacy.account.unwrap().password.0.expose(), "juliet4ever");
         let (_, report) = read(&[
             ("LOCAL", "romeo"),
             ("DOMAIN", "shakespeare.lit"),

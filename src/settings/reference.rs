@@ -34,7 +34,7 @@ pub fn markdown() -> String {
             };
             row(
                 &mut text,
-                &setting.name(),
+                &setting.field.variable(),
                 &type_name(setting),
                 setting.default,
                 &format!("{}{aliases}", setting.meaning),
@@ -56,7 +56,7 @@ pub fn markdown() -> String {
     );
     for setting in catalogue::settings() {
         for alias in setting.aliases {
-            let _ = writeln!(text, "| `{alias}` | `{}` |", setting.name());
+            let _ = writeln!(text, "| `{alias}` | `{}` |", setting.field.variable());
         }
     }
     for (name, meaning) in compat::VARIABLES {
@@ -99,7 +99,7 @@ pub fn table() -> String {
                 "" => String::new(),
                 default => format!(" [default: {}]", default.replace('`', "")),
             };
-            let _ = writeln!(text, "  {:38} {}", setting.name(), setting.meaning.replace('`', ""));
+            let _ = writeln!(text, "  {:38} {}", setting.field.variable(), setting.meaning.replace('`', ""));
             let _ = writeln!(text, "  {:38} {}{default}", "", type_name(setting).replace('`', ""));
         }
         if section.title == "Storage" {
@@ -126,9 +126,9 @@ pub fn json_schema() -> String {
         if setting.secret {
             property["writeOnly"] = true.into();
         }
-        properties.insert(setting.name(), property);
-        let file = json!({ "type": "string", "description": format!("A file with the value of {} in it.", setting.name()) });
-        properties.insert(format!("{}_FILE", setting.name()), file);
+        properties.insert(setting.field.variable(), property);
+        let file = json!({ "type": "string", "description": format!("A file with the value of {} in it.", setting.field.variable()) });
+        properties.insert(format!("{}_FILE", setting.field.variable()), file);
     }
     let schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -146,7 +146,8 @@ pub fn env_file() -> String {
     for section in SECTIONS {
         let _ = writeln!(text, "\n# --- {} ---", section.title);
         for setting in section.settings {
-            let _ = writeln!(text, "\n# {}\n#{}={}", setting.meaning, setting.name(), setting.example);
+            let _ =
+                writeln!(text, "\n# {}\n#{}={}", setting.meaning, setting.field.variable(), setting.example);
         }
     }
     text
@@ -156,7 +157,7 @@ pub fn env_file() -> String {
 pub fn effective(settings: &Settings) -> String {
     let mut text = String::new();
     for setting in catalogue::settings() {
-        let name = setting.name();
+        let name = setting.field.variable();
         match settings.source.given.get(&setting.field) {
             Some(given) => line(&mut text, &name, given, setting.shows(&given.value)),
             None if setting.default.is_empty() => {}

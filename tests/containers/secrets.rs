@@ -110,8 +110,8 @@ fn the_password_of_another_images_account_is_handed_on_to_nobody() {
 fn every_secret_setting_has_a_marker() {
     let planted: BTreeMap<&str, &str> = GROUPS.iter().flat_map(|group| group.iter().copied()).collect();
     for setting in catalogue::settings().filter(|setting| setting.secret) {
-        let value = planted.get(setting.name().as_str());
-        assert!(value.is_some_and(|value| value.contains(MARKER)), "{} has none", setting.name());
+        let value = planted.get(setting.field.variable().as_str());
+        assert!(value.is_some_and(|value| value.contains(MARKER)), "{} has none", setting.field.variable());
     }
 }
 

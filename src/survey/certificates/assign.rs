@@ -17,6 +17,7 @@ use crate::layout;
 use crate::os::privileges;
 use crate::os::users::User;
 use crate::settings::types::{ascii, parents};
+use crate::text::grouped;
 
 /// The source of a name's certificate.
 #[derive(Debug, Clone, PartialEq)]
@@ -267,17 +268,9 @@ impl Assignments {
 /// Groups hosts without a certificate: each host with its subdomains.
 fn group<'a>(hosts: &[&'a str]) -> Vec<(&'a str, Vec<&'a str>)> {
     let all: HashSet<&str> = hosts.iter().copied().collect();
-    let mut place: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
-    let top = |host: &'a str| parents(host).filter(|parent| all.contains(parent)).last();
-    for host in hosts.iter().copied().filter(|host| top(host).is_none()) {
-        place.insert(host, groups.len());
-        groups.push((host, vec![host]));
-    }
-    for (host, top) in hosts.iter().copied().filter_map(|host| Some((host, top(host)?))) {
-        groups[place[top]].1.push(host);
-    }
-    groups
+    let top = |host: &'a str| parents(host).filter(|parent| all.contains(parent)).last().unwrap_or(host);
+    let (tops, others): (Vec<&str>, Vec<&str>) = hosts.iter().partition(|host| top(host) == **host);
+    grouped(tops.into_iter().chain(others).map(|host| (top(host), host)))
 }
 
 #[cfg(test)]

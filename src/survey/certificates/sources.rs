@@ -164,8 +164,9 @@ impl<'a> Search<'a> {
     }
 
     fn scan_source(&mut self, path: &Path) {
-        match self.open_directory(path) {
-            Ok(directory) => self.directory(path, &directory, DEPTH),
+        let scanned = self.open_directory(path);
+        match scanned.and_then(|directory| self.directory(path, &directory, DEPTH)) {
+            Ok(()) => {}
             // It may be mounted or created later, so it is watched.
             Err(Error::Refused(Errno::ENOENT)) => self.watch(path.to_owned()),
             Err(Error::Refused(Errno::ENOTDIR)) => self.single_file(path),
@@ -198,22 +199,14 @@ impl<'a> Search<'a> {
         Ok(Opened { fd, owners })
     }
 
-    fn directory(&mut self, path: &Path, directory: &Opened, depth: usize) {
-        let stat = match fstat(&directory.fd) {
-            Ok(stat) => stat,
-            Err(error) => return self.problem(path, Error::from(error)),
-        };
+    fn directory(&mut self, path: &Path, directory: &Opened, depth: usize) -> Result<(), Error> {
+        let stat = fstat(&directory.fd)?;
         if !self.seen.insert((stat.st_dev, stat.st_ino)) {
-            return;
+            return Ok(());
         }
         self.watch(path.to_owned());
-        if let Err(refusal) = trusted_file::trust(&stat, &directory.owners, 0o005) {
-            return self.problem(path, refusal);
-        }
-        let names = match self.names(directory.fd.as_fd()) {
-            Ok(names) => names,
-            Err(error) => return self.problem(path, Error::from(error)),
-        };
+        trusted_file::trust(&stat, &directory.owners, 0o005)?;
+        let names = self.names(directory.fd.as_fd())?;
         let folder = self.found.folders.len();
         self.found.folders.push(Folder { path: path.to_owned(), ..Folder::default() });
         // Keys may be written there later.
@@ -258,6 +251,7 @@ impl<'a> Search<'a> {
             }
         }
         self.found.folders[folder].keys.sort_unstable();
+        Ok(())
     }
 
     /// The names in a directory that are not hidden, sorted.
@@ -308,8 +302,8 @@ impl<'a> Search<'a> {
                 .map(|fd| Opened { fd, owners: parent.owners.clone() })
                 .map_err(Error::from)
         };
-        match opened {
-            Ok(directory) => self.directory(&path, &directory, depth),
+        match opened.and_then(|directory| self.directory(&path, &directory, depth)) {
+            Ok(()) => {}
             // It was removed or replaced since it was listed.
             Err(Error::Refused(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR)) => {}
             Err(error) => self.problem(path, error),
@@ -328,26 +322,18 @@ impl<'a> Search<'a> {
             self.watch_target(&self.found.folders[folder].path, directory, name);
         }
         match files::twice(|| self.read(&path, directory, name, is_link)) {
-            Ok(Some(Content::Text)) => self.add(folder, path, name).unwrap_or_else(|(path, flaw)| {
-                self.problem(path, flaw);
-                0
-            }),
+            Ok(Some(Content::Text)) => return self.add(folder, path, name),
             Ok(Some(Content::Der)) if has_ending(name, &["der", "cer", "crt"]) => {
                 let way = format!(
                     "is in DER, which is not read: convert it with `openssl x509 -inform der -in {} -out …`",
                     Path::new(name).display()
                 );
                 self.problem(path, Flaw::lasting(way));
-                0
             }
-            Ok(_) => 0,
-            Err(flaw) => {
-                if is_certificate_name(name) {
-                    self.problem(path, flaw);
-                }
-                0
-            }
+            Err(flaw) if is_certificate_name(name) => self.problem(path, flaw),
+            _ => {}
         }
+        0
     }
 
     /// Reads a file into the buffer. `None` if it no longer exists.
@@ -380,13 +366,16 @@ impl<'a> Search<'a> {
     }
 
     /// Adds the certificates and the key in the buffer to the result. One broken block makes the file incomplete.
-    fn add(&mut self, folder: usize, path: PathBuf, name: &OsStr) -> Result<usize, (PathBuf, Flaw)> {
+    fn add(&mut self, folder: usize, path: PathBuf, name: &OsStr) -> usize {
         let buffer = std::mem::take(&mut self.buffer);
         let read = self.certificates(&buffer, name);
         self.buffer = buffer;
         let (certificates, has_key) = match read {
             Ok(read) => read,
-            Err(flaw) => return Err((path, flaw)),
+            Err(flaw) => {
+                self.problem(path, flaw);
+                return 0;
+            }
         };
         let length = certificates.len();
         if length > 0 {
@@ -401,7 +390,7 @@ impl<'a> Search<'a> {
         } else if has_key {
             self.found.folders[folder].keys.push(name.to_owned());
         }
-        Ok(length)
+        length
     }
 
     fn certificates(&mut self, text: &[u8], name: &OsStr) -> Result<(Vec<Rc<Certificate>>, bool), Flaw> {
