@@ -17,7 +17,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Rest;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 
-use self::values::{LuaName, verbatim_lua_code};
+use self::values::{lua_name, verbatim_lua_code};
 use crate::lua::{Dialect, Secrets};
 
 /// The maximum recursion of templates and blocks, in minijinja's unit: an include costs ten, a block one. With
@@ -156,15 +156,13 @@ impl Templates {
     }
 }
 
-/// The filter `pick`: the defined options among `names`, as pairs of a [`LuaName`] and a value.
+/// The filter `pick`: the defined options among `names`, as pairs of a Lua name and a value.
 fn pick(options: &Value, names: Rest<String>) -> Result<Value, Error> {
     let mut picked = Vec::new();
     for name in names.iter() {
         let value = options.get_attr(name)?;
-        let Some(identifier) = LuaName::new(name).filter(|_| !value.is_undefined()) else {
-            continue;
-        };
-        picked.push(Value::from(vec![identifier.into_value(), value]));
+        let name = lua_name(name).filter(|_| !value.is_undefined());
+        picked.extend(name.map(|name| Value::from(vec![name, value])));
     }
     Ok(Value::from(picked))
 }
@@ -253,7 +251,7 @@ Component({{ host }})
     {% endfor %}
 ";
         let context = context! {
-            name => LuaName::new("c2s_ports").unwrap().into_value(),
+            name => lua_name("c2s_ports").unwrap(),
             ports => vec![5222, 5223],
             components => context! { irc => secret(), xmpp => "plain" },
         };

@@ -105,16 +105,13 @@ struct Host<'a> {
 
 impl Host<'_> {
     fn is_good(&self, now: OffsetDateTime, limit: Duration) -> bool {
-        match (&self.served.origin, &self.pair) {
-            (CertificateOrigin::None | CertificateOrigin::Unreadable(_) | CertificateOrigin::Kept(_), _) => {
-                false
+        match &self.served.origin {
+            CertificateOrigin::None | CertificateOrigin::Unreadable(_) | CertificateOrigin::Kept(_) => false,
+            // The next start makes or renews the first. The second is not read.
+            CertificateOrigin::SelfSigned(_) | CertificateOrigin::FromOptions => true,
+            CertificateOrigin::Found(_) | CertificateOrigin::OfParent(..) => {
+                self.pair.as_ref().is_some_and(|pair| pair.not_after - now >= limit)
             }
-            // The next start makes it, or renews it.
-            (CertificateOrigin::SelfSigned(_), _) => true,
-            // The certificate of an option `certificate` is not read.
-            (CertificateOrigin::FromOptions, _) => true,
-            (_, Some(pair)) => pair.not_after - now >= limit,
-            (_, None) => false,
         }
     }
 

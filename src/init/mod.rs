@@ -109,6 +109,7 @@ pub fn supervise(
             }
             let init = Init {
                 options,
+                style: options.message_style,
                 reload,
                 child,
                 terminal,
@@ -181,6 +182,7 @@ fn end_child(work: impl FnOnce() -> ExitStatus) -> ! {
 /// PID 1 while its child runs.
 struct Init<'a> {
     options: &'a InitOptions,
+    style: MessageStyle,
     reload: Option<Reload<'a>>,
     child: Pid,
     /// The terminal, if the child got it from us.
@@ -216,7 +218,7 @@ impl Init<'_> {
                 // Our own signal: SIGPIPE, from a write to a pipe without a reader.
                 Ok(Received { code: SI_USER, sender, .. }) if sender == own_pid => {}
                 Ok(Received { signal: SIGCHLD, .. }) => {
-                    self.options.message_style.debug(format_args!("Received SIGCHLD"));
+                    self.style.debug(format_args!("Received SIGCHLD"));
                     // When many processes exit in a row, yield first, to reap several of them at once.
                     if last_was_sigchld {
                         system::yield_to_others();
@@ -254,7 +256,7 @@ impl Init<'_> {
             (SIGHUP, Some(reload)) => self.start_reload(reload, Cause::Hangup),
             (SIGIO, Some(Reload { watch: Some(_), .. })) if received.code == SI_KERNEL => {}
             (signal, _) => {
-                self.options.message_style.debug(format_args!("Passing signal: '{}'", SignalName(signal)));
+                self.style.debug(format_args!("Passing signal: '{}'", SignalName(signal)));
                 self.forwarded |= bit(signal);
                 self.forward(signal);
             }
@@ -290,7 +292,7 @@ impl Init<'_> {
                 }
                 continue;
             }
-            self.options.message_style.debug(format_args!("Reaped child with pid: '{pid}'"));
+            self.style.debug(format_args!("Reaped child with pid: '{pid}'"));
             if pid == self.child {
                 child_status = Some(status);
             } else if self.reloading == Some(pid) {
@@ -300,7 +302,7 @@ impl Init<'_> {
                     self.reload_ended(status);
                 }
             } else if self.options.warn_on_reap {
-                self.options.message_style.warn(format_args!("Reaped zombie process with pid={pid}"));
+                self.style.warn(format_args!("Reaped zombie process with pid={pid}"));
             }
         }
         Ok(child_status)
@@ -324,7 +326,7 @@ impl Init<'_> {
                     Cause::FilesChanged => "a changed file",
                     Cause::Daily => "the daily look at certificates",
                 };
-                self.options.message_style.warn(format_args!(
+                self.style.warn(format_args!(
                     "{trigger} had no effect: forking: {error}: is the container's limit of processes reached?"
                 ));
             }
@@ -338,7 +340,7 @@ impl Init<'_> {
             // Its end is reported when it is reaped.
             self.kill_at = None;
             let limit = reload.limit.as_secs();
-            self.options.message_style.warn(format_args!("the reload has not ended within {limit} s"));
+            self.style.warn(format_args!("the reload has not ended within {limit} s"));
             let _ = system::send_signal(pid, SIGKILL);
         }
         if self.next_daily.is_some_and(|at| at <= now) {
@@ -364,7 +366,7 @@ impl Init<'_> {
             self.forward(SIGHUP);
         } else if let Some(signal) = status.signal() {
             self.is_untold = true;
-            self.options.message_style.warn(format_args!(
+            self.style.warn(format_args!(
                 "the reload was ended by {}, and the server goes on as it was: the next reload reads everything again",
                 SignalName(signal)
             ));
@@ -398,13 +400,9 @@ impl Init<'_> {
         match sent {
             Ok(()) => {}
             // It has ended; SIGCHLD follows.
-            Err(Errno::ESRCH) => {
-                self.options.message_style.warn(format_args!("Child was dead when forwarding signal"))
-            }
+            Err(Errno::ESRCH) => self.style.warn(format_args!("Child was dead when forwarding signal")),
             Err(error) => {
-                self.options
-                    .message_style
-                    .warn(format_args!("{} was not forwarded: {error}", SignalName(signal)));
+                self.style.warn(format_args!("{} was not forwarded: {error}", SignalName(signal)));
             }
         }
     }
@@ -412,22 +410,21 @@ impl Init<'_> {
     /// Reports the end of the command. In our own style, only if a signal killed it that was not forwarded: after a
     /// crash, or by the kernel's OOM killer.
     fn report_end(&self, ended: process::ExitStatus) {
-        let message_style = self.options.message_style;
-        match (message_style, ended.signal()) {
+        match (self.style, ended.signal()) {
             (MessageStyle::Tini { .. }, Some(signal)) => {
-                message_style.info(format_args!(
+                self.style.info(format_args!(
                     "Main child exited with signal (with signal '{}')",
                     SignalName(signal)
                 ));
             }
             (MessageStyle::Tini { .. }, None) => {
                 let code = ended.code().unwrap_or_default();
-                message_style.info(format_args!("Main child exited normally (with status '{code}')"));
+                self.style.info(format_args!("Main child exited normally (with status '{code}')"));
             }
             // Somebody pressed Ctrl-C or Ctrl-\ and knows about it.
             (MessageStyle::Entrypoint, Some(SIGINT | SIGQUIT)) if self.terminal.is_some() => {}
             (MessageStyle::Entrypoint, Some(signal)) if self.forwarded & bit(signal) == 0 => {
-                message_style.warn(format_args!("the command was ended by {}", SignalName(signal)));
+                self.style.warn(format_args!("the command was ended by {}", SignalName(signal)));
             }
             _ => {}
         }

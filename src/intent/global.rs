@@ -178,16 +178,13 @@ fn http(settings: &Settings, facts: &Facts, options: &mut Options) {
 fn encryption(settings: &Settings, options: &mut Options, report: &mut Report) {
     // By default, Prosody accepts servers without a valid certificate by dialback.
     options.entry("s2s_secure_auth".into()).or_insert_with(|| Value::from(true));
+    let tls = &settings.tls;
     for (field, setting, what) in [
-        (Field::s2s_secure_auth, settings.tls.s2s_secure_auth, "other servers need no valid certificate"),
-        (
-            Field::c2s_require_encryption,
-            settings.tls.c2s_require_encryption,
-            "clients may log in without encryption",
-        ),
+        (Field::s2s_secure_auth, tls.s2s_secure_auth, "other servers need no valid certificate"),
+        (Field::c2s_require_encryption, tls.c2s_require_encryption, "clients may log in without encryption"),
         (
             Field::s2s_require_encryption,
-            settings.tls.s2s_require_encryption,
+            tls.s2s_require_encryption,
             "other servers may connect without encryption",
         ),
     ] {

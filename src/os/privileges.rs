@@ -13,7 +13,7 @@ use nix::unistd::{
 };
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 /// A capability (capabilities(7)): its number, and its name for Docker's `--cap-add`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,14 +224,11 @@ fn drop_remaining_privileges() -> anyhow::Result<()> {
 fn give_standard_streams(user: &User) {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
-        if is_pipe(stream) || stream.is_terminal() {
+        let is_pipe = fstat(stream).is_ok_and(|stat| Kind::of(&stat) == Kind::Fifo);
+        if is_pipe || stream.is_terminal() {
             let _ = fchown(stream, Some(Uid::from_raw(user.uid)), None);
         }
     }
-}
-
-fn is_pipe(stream: BorrowedFd<'_>) -> bool {
-    fstat(stream).is_ok_and(|stat| Kind::of(&stat) == Kind::Fifo)
 }
 
 /// The error if we cannot become a user although no capability is missing.

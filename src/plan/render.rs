@@ -15,7 +15,7 @@ use crate::lua::{self, Dialect, Secrets};
 use crate::report::{Report, SettingError};
 use crate::settings::types;
 use crate::templates::Templates;
-use crate::templates::values::{LuaName, to_template};
+use crate::templates::values::{lua_name, to_template};
 
 /// The built-in templates. A custom template of the same name replaces one.
 const TEMPLATES: [(&str, &str); 6] = [
@@ -211,7 +211,6 @@ fn is_mentioned(option: &str) -> bool {
 /// Options as pairs of name and value, for templates.
 fn pairs(options: &Options) -> Value {
     // Option names are checked on input, so that no invalid identifier gets here.
-    let pair =
-        |(name, value): (&String, &lua::Value)| Some([LuaName::new(name)?.into_value(), to_template(value)]);
+    let pair = |(name, value): (&String, &lua::Value)| Some([lua_name(name)?, to_template(value)]);
     options.iter().filter_map(pair).map(Value::from_iter).collect()
 }

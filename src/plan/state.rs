@@ -134,13 +134,8 @@ fn field(text: &str) -> String {
 
 fn add_summary(text: &mut String, path: &Path, summary: &Summary) {
     for (place, digest) in &summary.places {
-        line(
-            text,
-            format_args!(
-                "option\t{}\t{place}\t{digest:x}",
-                path.to_string_lossy().replace(['\t', '\n'], "?")
-            ),
-        );
+        let path = field(&path.to_string_lossy());
+        line(text, format_args!("option\t{path}\t{place}\t{digest:x}"));
     }
 }
 

@@ -32,10 +32,7 @@ pub fn to_template(value: &lua::Value) -> Value {
 /// Writes a template's value to `out` as a Lua literal.
 /// Errors: as [`lua::write`], and for values that do not exist in Lua, such as undefined ones.
 pub fn write(out: &mut dyn fmt::Write, value: &Value, dialect: Dialect) -> Result<(), Error> {
-    if let Some(name) = value.downcast_object_ref::<LuaName>() {
-        return Ok(out.write_str(&name.0)?);
-    }
-    if let Some(code) = value.downcast_object_ref::<Verbatim>() {
+    if let Some(code) = value.downcast_object_ref::<Code>() {
         return Ok(out.write_str(&code.0)?);
     }
     lua::write(out, &from_template(value, 0)?, dialect)
@@ -102,38 +99,11 @@ impl Object for Secret {
     }
 }
 
-/// A valid Lua name, such as the name of an option on the left of `=`. [`write`] does not quote it. It has no literal,
-/// so it is an error in a list or table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LuaName(String);
-
-impl LuaName {
-    /// `None` if `text` is not a valid name ([`is_identifier`]).
-    pub fn new(text: &str) -> Option<LuaName> {
-        is_identifier(text).then(|| LuaName(text.to_owned()))
-    }
-
-    /// Converts the name for a template's context.
-    pub fn into_value(self) -> Value {
-        Value::from_object(self)
-    }
-}
-
-impl Object for LuaName {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Lua code, which [`write`] does not quote. Only [`verbatim_lua_code`] creates one.
+/// Lua code, which [`write`] does not quote. It has no literal, so it is an error in a list or table.
 #[derive(Debug)]
-struct Verbatim(String);
+struct Code(String);
 
-impl Object for Verbatim {
+impl Object for Code {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Plain
     }
@@ -143,12 +113,17 @@ impl Object for Verbatim {
     }
 }
 
-/// The filter `verbatim_lua_code`: the only way to write text as Lua code. The result is an error in a list or table,
-/// and becomes plain text again when it is joined to other text.
+/// A Lua name as code, such as the name of an option on the left of `=`. `None` if it is not valid ([`is_identifier`]).
+pub fn lua_name(text: &str) -> Option<Value> {
+    is_identifier(text).then(|| Value::from_object(Code(text.to_owned())))
+}
+
+/// The filter `verbatim_lua_code`: the only way to write text as Lua code. The result becomes plain text again when it is
+/// joined to other text.
 /// Errors: any value that is not a string. A [`Secret`] is none.
 pub fn verbatim_lua_code(value: &Value) -> Result<Value, minijinja::Error> {
     match (value.kind(), value.as_str()) {
-        (ValueKind::String, Some(code)) => Ok(Value::from_object(Verbatim(code.to_owned()))),
+        (ValueKind::String, Some(code)) => Ok(Value::from_object(Code(code.to_owned()))),
         _ => Err(minijinja::Error::new(
             ErrorKind::InvalidOperation,
             format!("verbatim_lua_code takes a string, not a value of kind {:?}", value.kind()),
@@ -276,14 +251,14 @@ mod tests {
     fn only_identifiers_are_names() {
         for name in ["a", "_", "A_1", "ends", "c2s_ports"] {
             assert!(is_identifier(name), "{name}");
-            assert_eq!(written(LuaName::new(name).unwrap().into_value()), name);
+            assert_eq!(written(lua_name(name).unwrap()), name);
         }
         for other in ["", "1a", "a-b", "a.b", "a b", "é", "end", "goto", "nil", "a\n", "a=1"] {
             assert!(!is_identifier(other), "{other}");
-            assert_eq!(LuaName::new(other), None);
+            assert!(lua_name(other).is_none(), "{other}");
         }
         // As a value, a bare name would be a variable.
-        let os = LuaName::new("os").unwrap().into_value();
+        let os = lua_name("os").unwrap();
         assert_eq!(refused(vec![os]), "item 1: a value of kind Plain has no Lua literal");
     }
 

@@ -41,6 +41,11 @@ fn ip(text: &str) -> Option<IpAddr> {
     bare.parse().ok()
 }
 
+/// The text before a mark, and the text after it if there is a mark.
+fn split(text: &str, mark: char) -> (&str, Option<&str>) {
+    text.split_once(mark).map_or((text, None), |(before, after)| (before, Some(after)))
+}
+
 /// The end of an error message: if the text is a host name, that host names are not accepted.
 fn no_host_name(text: &str) -> &'static str {
     if Domain::parse(text).is_ok() { "; a host name is not taken" } else { "" }
@@ -126,10 +131,7 @@ impl SettingType for Network {
     const EXAMPLE: &'static str = "10.0.0.0/8";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
+        let (address, prefix) = split(text, '/');
         let Some(address) = ip(address) else {
             return Err(format!(
                 "expected an IP address or a network, such as `192.0.2.1` or `10.0.0.0/8`{}",
@@ -211,10 +213,7 @@ impl SettingType for Resolver {
     const EXAMPLE: &'static str = "192.0.2.53@53";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let (address, port) = match text.split_once('@') {
-            Some((address, port)) => (address, Some(port)),
-            None => (text, None),
-        };
+        let (address, port) = split(text, '@');
         let port = port.map(Port::parse).transpose();
         match (ip(address), port) {
             (Some(address), Ok(port)) => Ok(Resolver { address, port }),

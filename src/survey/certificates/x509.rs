@@ -147,14 +147,10 @@ fn name(name: &GeneralName<'_>) -> Option<Name> {
         GeneralName::DNSName(text) => (*text, Usage::All),
         GeneralName::OtherName(oid, value) if *oid.as_bytes() == XMPP_ADDR => (string(value)?, Usage::Xmpp),
         GeneralName::OtherName(oid, value) if *oid.as_bytes() == DNS_SRV => {
-            let text = string(value)?;
-            match text.split_once('.')? {
-                (service, domain) if service.eq_ignore_ascii_case("_xmpp-client") => {
-                    (domain, Usage::XmppClients)
-                }
-                (service, domain) if service.eq_ignore_ascii_case("_xmpp-server") => {
-                    (domain, Usage::XmppServers)
-                }
+            let (service, domain) = string(value)?.split_once('.')?;
+            match service.to_ascii_lowercase().as_str() {
+                "_xmpp-client" => (domain, Usage::XmppClients),
+                "_xmpp-server" => (domain, Usage::XmppServers),
                 _ => return None,
             }
         }
