@@ -530,9 +530,7 @@ fn write_certificates(directory: &OwnedFd, imports: &[Import], owner: Option<&Us
         }
         Ok(())
     };
-    let Some(owner) = root_for else {
-        return write();
-    };
+    let Some(owner) = root_for else { return write() };
     // Prosody's user writes them, because the container may lack CHOWN. The generation is not current yet, so nothing
     // reads files that the group could add.
     fchmod(&folder, SHARED_MODE)?;

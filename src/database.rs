@@ -210,9 +210,7 @@ fn attempt(
         other => return other,
     }
     // Without Lua, no login is attempted.
-    let Some(login) = login.take().or_else(|| Login::start(database, context)) else {
-        return Answer::Ready;
-    };
+    let Some(login) = login.take().or_else(|| Login::start(database, context)) else { return Answer::Ready };
     match login.log_in(database, left(deadline)) {
         // PostgreSQL's driver loses the reason. The server may give it to a probe, or be away meanwhile.
         Answer::Refused(why) => match probe() {

@@ -187,17 +187,13 @@ fn parse_answer(received: &[u8]) -> Answer {
         let may_become_valid = header.starts_with(rest) || b"<?xml".starts_with(rest);
         return if may_become_valid { Answer::Incomplete } else { Answer::NotXmpp };
     };
-    let Some(element) = after(header, b">") else {
-        return Answer::Incomplete;
-    };
+    let Some(element) = after(header, b">") else { return Answer::Incomplete };
     let element = element.trim_ascii_start();
     if element.starts_with(b"<stream:features") {
         return Answer::Healthy;
     }
     if let Some(error) = element.strip_prefix(b"<stream:error>") {
-        let Some(condition) = error.strip_prefix(b"<") else {
-            return Answer::Incomplete;
-        };
+        let Some(condition) = error.strip_prefix(b"<") else { return Answer::Incomplete };
         return match condition.iter().position(|byte| b" />".contains(byte)) {
             Some(end) => Answer::Error(String::from_utf8_lossy(&condition[..end]).into_owned()),
             None => Answer::Incomplete,

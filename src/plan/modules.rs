@@ -297,9 +297,7 @@ impl<'a> Closure<'a> {
     /// Reports problems of a module's files, missing files, and a custom module in place of another.
     fn report_module(&self, place: usize, report: &mut Report) {
         let name = &self.modules[place].name;
-        let Some(module) = self.found.module(name) else {
-            return self.report_missing(place, &[], report);
-        };
+        let Some(module) = self.found.module(name) else { return self.report_missing(place, &[], report) };
         let Some(file) = module.file() else {
             return self.report_missing(place, &module.found.skipped, report);
         };

@@ -79,9 +79,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
     let mut variables: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in environment {
         let is_known = |name: &&str| name.starts_with(PREFIX) || compat::may_count(name);
-        let Some(name) = name.to_str().filter(is_known) else {
-            continue;
-        };
+        let Some(name) = name.to_str().filter(is_known) else { continue };
         match value.into_string() {
             // Like getenv(3), use the first of two.
             Ok(value) if !value.is_empty() => {

@@ -295,9 +295,7 @@ mod tests {
     fn hostile_text_never_panics() {
         fn check<T: SettingType>() {
             for text in hostile() {
-                let Err(error) = T::parse(&text) else {
-                    continue;
-                };
+                let Err(error) = T::parse(&text) else { continue };
                 let case = format!("{} of {}: {error}", T::type_name(), shown(&text));
                 assert!(!error.is_empty(), "{case}");
                 assert!(!error.contains(char::is_control), "one line: {case}");

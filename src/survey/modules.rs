@@ -229,9 +229,7 @@ impl Modules {
 
     /// Looks in the default places of Debian's Lua and of upstream Lua.
     fn has_lua_library(&self, library: &str) -> bool {
-        let Some(version) = self.lua.as_deref().filter(|_| !BUILT_IN.contains(&library)) else {
-            return true;
-        };
+        let Some(version) = self.lua.as_deref().filter(|_| !BUILT_IN.contains(&library)) else { return true };
         // Prosody's own libraries have this prefix since 13.0. In 0.12 they do not.
         let own = library.strip_prefix("prosody.").filter(|_| self.prosody.is_13()).unwrap_or(library);
         let own = own.replace('.', "/");
@@ -267,9 +265,7 @@ impl Modules {
         let is_path =
             |name: &OsString| name.to_str().is_some_and(|name| name == "PATH" || name.starts_with("LUA_"));
         let environment: Vec<_> = std::env::vars_os().filter(|(name, _)| is_path(name)).collect();
-        let Ok(mut lua) = self.prosody.lua_command(user, &environment) else {
-            return Ok(BTreeSet::new());
-        };
+        let Ok(mut lua) = self.prosody.lua_command(user, &environment) else { return Ok(BTreeSet::new()) };
         lua.args(["-e", SCRIPT, "-"]).args(libraries).stderr(Stdio::null());
         let answer = match process::output(&mut lua, b"", limit) {
             Ok(answer) if answer.status.success() => answer,

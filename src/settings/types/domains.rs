@@ -143,9 +143,7 @@ impl fmt::Display for Jid {
 
 /// Parses `local@domain`. The error is only the reason.
 fn jid(text: &str) -> Result<Jid, String> {
-    let Some((local, rest)) = text.split_once('@') else {
-        return Err("there is no `@`".into());
-    };
+    let Some((local, rest)) = text.split_once('@') else { return Err("there is no `@`".into()) };
     if rest.contains('/') {
         return Err("a resource, from the `/` on, has no place here".into());
     }

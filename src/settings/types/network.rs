@@ -138,9 +138,7 @@ impl SettingType for Network {
                 no_host_name(address)
             ));
         };
-        let Some(prefix) = prefix else {
-            return Ok(Network { address, prefix: None });
-        };
+        let Some(prefix) = prefix else { return Ok(Network { address, prefix: None }) };
         match digits(prefix).and_then(|prefix| u8::try_from(prefix).ok()) {
             Some(prefix) if prefix <= bits(address) => Ok(Network { address, prefix: Some(prefix) }),
             _ => {
@@ -297,9 +295,7 @@ impl SettingType for Origin {
         if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return refuse("");
         }
-        let Ok(url) = url::Url::parse(text) else {
-            return refuse("");
-        };
+        let Ok(url) = url::Url::parse(text) else { return refuse("") };
         let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
             return refuse(": the host is missing");
         };

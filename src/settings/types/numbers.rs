@@ -72,16 +72,12 @@ impl SettingType for Rate {
         if lower == "0" || lower == "off" {
             return Ok(Rate::Unlimited);
         }
-        let Some(amount) = lower.strip_suffix("/s") else {
-            return refuse(": `/s` is missing");
-        };
+        let Some(amount) = lower.strip_suffix("/s") else { return refuse(": `/s` is missing") };
         let (number, unit) = split_unit(amount);
         if number.contains('.') {
             return refuse(": Prosody takes no fraction; use a smaller unit");
         }
-        let Some(number) = digits(number).filter(|_| !number.is_empty()) else {
-            return refuse("");
-        };
+        let Some(number) = digits(number).filter(|_| !number.is_empty()) else { return refuse("") };
         if number == 0 {
             return refuse(": a rate of zero would stop all traffic");
         }
@@ -123,9 +119,7 @@ fn bytes(text: &str, default_unit: u64) -> Result<u64, String> {
         "t" | "tb" | "tib" => 1 << 40,
         _ => return Err(": the units are `B`, `kB`, `MB`, `GB` and `TB`".into()),
     };
-    let Some(number) = Decimal::read(number) else {
-        return Err(String::new());
-    };
+    let Some(number) = Decimal::read(number) else { return Err(String::new()) };
     // The largest integer that every version of Lua represents exactly.
     const MOST: u128 = 1 << 53;
     match number.times(unit) {

@@ -109,9 +109,7 @@ impl Key {
     /// Whether it belongs to a public key (SubjectPublicKeyInfo, in DER). `None` if it contains no public key, and we
     /// cannot compute one (P-521 and Ed25519).
     pub fn fits(&self, public_key: &[u8]) -> Option<bool> {
-        let Ok((_, public_key)) = SubjectPublicKeyInfo::from_der(public_key) else {
-            return Some(false);
-        };
+        let Ok((_, public_key)) = SubjectPublicKeyInfo::from_der(public_key) else { return Some(false) };
         let algorithm = public_key.algorithm.algorithm.as_bytes();
         let its_curve = public_key.algorithm.parameters.as_ref().and_then(identifier);
         let value = &*public_key.subject_public_key.data;

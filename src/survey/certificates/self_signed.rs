@@ -59,9 +59,7 @@ impl Store {
     fn covers(&self, host: &str, names: &[impl AsRef<str>], now: OffsetDateTime) -> Result<bool, Error> {
         let file = self.open_file(&self_signed_certificate(host))?.beginning(MAX_SIZE)?;
         let block = pem::blocks(&file).next().and_then(|block| block.ok()?.decode());
-        let Some(certificate) = block.and_then(Certificate::read) else {
-            return Ok(false);
-        };
+        let Some(certificate) = block.and_then(Certificate::read) else { return Ok(false) };
         let is_valid = certificate.not_before <= now && now + RENEWAL <= certificate.not_after;
         let own = |name: &str| Name { domain: name.to_owned(), usage: Usage::All };
         Ok(is_valid && names.iter().all(|name| certificate.names.contains(&own(name.as_ref()))))

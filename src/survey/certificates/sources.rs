@@ -176,9 +176,7 @@ impl<'a> Search<'a> {
 
     /// Scans a source that is a file. Its keys are beside it.
     fn single_file(&mut self, path: &Path) {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return;
-        };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
         self.watch(parent.to_owned());
         let directory = match self.open_directory(parent) {
             Ok(directory) => directory,

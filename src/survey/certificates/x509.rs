@@ -109,9 +109,7 @@ impl Certificate {
 
     /// The issuer for display: its common name, or else its organisation, or else all attributes.
     pub fn issuer(&self) -> String {
-        let Ok((_, issuer)) = X509Name::from_der(&self.issuer) else {
-            return String::new();
-        };
+        let Ok((_, issuer)) = X509Name::from_der(&self.issuer) else { return String::new() };
         let mut names = issuer.iter_common_name().chain(issuer.iter_organization());
         if let Some(name) = names.find_map(|name| name.as_str().ok()) {
             return name.to_owned();
