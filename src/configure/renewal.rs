@@ -31,11 +31,8 @@ pub fn plan(settings: &Settings, places: &Places, user: &User, before: &Path) ->
     let wanted = Certificates {
         sources: sources(settings, &places.config_dir),
         names: last.wanted_certificates(),
-        wants_all: false,
-        self_signed: false,
         is_behind_proxy: true,
-        unreadable: BTreeMap::new(),
-        named_places: Vec::new(),
+        ..Certificates::default()
     };
     let served = before.join(CERTIFICATES_DIR);
     let scanned = scan(&wanted.sources, now);

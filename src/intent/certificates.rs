@@ -41,7 +41,7 @@ pub struct Wanted {
 }
 
 /// All wanted certificates.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Certificates {
     /// The places to search: the certificate directory, then the import directories.
     pub sources: Vec<SearchPlace>,
@@ -134,7 +134,7 @@ fn http_names(settings: &Settings, facts: &Facts) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     names.extend(network_hostname(settings, &facts.custom_files).map(|name| name.ascii().into_owned()));
     names.extend(settings.hosts.http_host.iter().map(|name| name.ascii().into_owned()));
-    names.extend(settings.network.http_external_url.iter().map(|url| url.host().to_owned()));
+    names.extend(settings.network.http_external_url.iter().map(|url| url.host.clone()));
     let of_hosts = settings.hosts.sections().map(|section| &section.options);
     for options in of_hosts.chain(&settings.anything.options) {
         let name = options.get("http_host").flatten().and_then(|value| value.as_str());

@@ -7,7 +7,7 @@ use crate::lua::Value;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
-use crate::settings::types::{LogLevel, Lua, Proxy, Rate};
+use crate::settings::types::{LogLevel, Lua, Proxy};
 
 /// The size that encryption adds to a file, in bytes: the tag of AES-GCM (XEP-0454).
 const ENCRYPTION_OVERHEAD: u64 = 16;
@@ -170,7 +170,7 @@ fn http(settings: &Settings, facts: &Facts, options: &mut Options) {
     }
     if let Some(url) = &settings.network.http_external_url {
         if !options.contains_key("http_host") {
-            set(options, "http_host", url.host());
+            set(options, "http_host", &url.host);
         }
     }
 }
@@ -194,16 +194,11 @@ fn encryption(settings: &Settings, options: &mut Options, report: &mut Report) {
     }
 }
 
-/// A rate in the syntax of `mod_limits`. That has no "unlimited", so a rate beyond every network stands for it.
-fn limit(rate: &Rate) -> &str {
-    rate.limit().unwrap_or("1000tb/s")
-}
-
 fn limits(settings: &Settings, options: &mut Options) {
     let limits: Vec<(&str, Value)> =
         [("c2s", &settings.network.c2s_rate_limit), ("s2sin", &settings.network.s2s_rate_limit)]
             .into_iter()
-            .filter_map(|(session, rate)| Some((session, Value::table([("rate", limit(rate.as_ref()?))]))))
+            .filter_map(|(session, rate)| Some((session, Value::table([("rate", rate.as_ref()?.lua())]))))
             .collect();
     if !limits.is_empty() {
         options.insert("limits".into(), Value::table(limits));

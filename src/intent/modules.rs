@@ -36,7 +36,7 @@ pub const E2E_POLICY: &str = "e2e_policy";
 pub const THE_DEFAULT_SET: &str = "the default set";
 
 /// The wanted modules.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Modules {
     /// The modules that are enabled for all hosts, in order. Those among them for rooms load on components only.
     pub enabled: Vec<ModuleRequest>,
@@ -207,15 +207,13 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     }
     options.insert(ENABLED.into(), enabled.iter().map(|(name, _)| *name).collect());
     Modules {
-        requests: Vec::new(),
-        disabled_on_hosts: Vec::new(),
-        reads_prosodys_modules: false,
         disabled: disabled.into_iter().map(str::to_owned).collect(),
         enabled: enabled.iter().map(|(name, by)| ModuleRequest::new(*name, by, Role::Enabled)).collect(),
         e2e_policy,
         enabled_by,
         disabled_by: variable(Field::modules_disabled),
         hosts_by: variable(Field::virtual_hosts),
+        ..Modules::default()
     }
 }
 

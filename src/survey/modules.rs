@@ -129,21 +129,11 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// Takes the directories from the facts, and reads their names.
+    /// Takes the directories from the facts, and reads their names. `prosodyctl install` puts modules, and the Lua
+    /// libraries that they need, into the first custom directory.
     pub fn of(facts: &Facts, reads_prosodys_modules: bool) -> Self {
-        let custom = facts.module_folders.iter().cloned();
-        Self::new(&facts.prosody, custom, facts.collection.clone(), reads_prosodys_modules)
-    }
-
-    /// Takes the custom directories and the collection, and reads their names. `prosodyctl install` puts modules, and
-    /// the Lua libraries that they need, into the first custom directory.
-    pub fn new(
-        prosody: &Prosody,
-        custom: impl IntoIterator<Item = PathBuf>,
-        collection: PathBuf,
-        reads_prosodys_modules: bool,
-    ) -> Self {
-        let custom = custom.into_iter().map(|path| (path, ModuleOrigin::Custom));
+        let (prosody, collection) = (&facts.prosody, facts.collection.clone());
+        let custom = facts.module_folders.iter().map(|path| (path.clone(), ModuleOrigin::Custom));
         let others =
             [(prosody.plugin_dir.clone(), ModuleOrigin::Prosody), (collection, ModuleOrigin::Collection)];
         Self {
@@ -534,8 +524,13 @@ mod tests {
     }
 
     fn modules_of(place: &Path, prosody: &Prosody) -> Modules {
-        let custom = FOLDERS[..2].iter().map(|folder| place.join(folder));
-        Modules::new(prosody, custom, place.join("collection"), false)
+        let facts = Facts {
+            prosody: prosody.clone(),
+            module_folders: FOLDERS[..2].iter().map(|folder| place.join(folder)).collect(),
+            collection: place.join("collection"),
+            ..Facts::example()
+        };
+        Modules::of(&facts, false)
     }
 
     fn modules(place: &Path) -> Modules {

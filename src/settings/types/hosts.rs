@@ -3,7 +3,7 @@
 use super::domains::{BareOrDomain, Domain, Jid};
 use super::json::Json;
 use super::lists::{Set, is_none, may_be_array, pieces, read_elements};
-use super::names::Name;
+use super::names::{Name, texts};
 use super::options::{CustomOptions, global_only, unknown_member};
 use super::{Lua, SettingType, alternatives, shown};
 use crate::lua::{Secret, Value};
@@ -441,26 +441,14 @@ impl SettingType for Password {
     }
 }
 
-/// The name of a role in Prosody 13.0: `prosody:member`, `prosody:admin` or a custom role.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Role(String);
-
-impl Role {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl SettingType for Role {
-    const NAME: &'static str = "role's name, such as `prosody:admin`";
-    const EXAMPLE: &'static str = "prosody:admin";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(format!("expected a {}", Self::type_name()));
+texts! {
+    /// The name of a role in Prosody 13.0: `prosody:member`, `prosody:admin` or a custom role.
+    Role("role's name, such as `prosody:admin`", "names of roles", "prosody:admin") = |text| {
+        match text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            true => Err(format!("expected a {}", Role::type_name())),
+            false => Ok(text.to_owned()),
         }
-        Ok(Self(text.to_owned()))
-    }
+    };
 }
 
 /// `PROSODY_ACCOUNTS`: `jid:password`, or JSON objects with `jid`, `password`, `role` and `admin`. JIDs are unique. No

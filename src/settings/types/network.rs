@@ -2,9 +2,9 @@
 
 use super::domains::Domain;
 use super::lists::Set;
+use super::names::texts;
 use super::numbers::digits;
-use super::{Lua, SettingType, lua};
-use crate::lua::Value;
+use super::{SettingType, lua};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -93,15 +93,6 @@ impl SettingType for Interface {
     }
 }
 
-impl Lua for Interface {
-    fn lua(&self) -> Value {
-        match self {
-            Interface::Any => Value::from("*"),
-            Interface::Address(address) => Value::from(address.to_string()),
-        }
-    }
-}
-
 /// An IP address or a network, `address/prefix` (RFC 4632).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network {
@@ -110,11 +101,6 @@ pub struct Network {
 }
 
 impl Network {
-    /// The single address, or the address part of the network.
-    pub fn address(self) -> IpAddr {
-        self.address
-    }
-
     pub fn is_network(self) -> bool {
         self.prefix.is_some()
     }
@@ -224,15 +210,6 @@ impl SettingType for Resolver {
     }
 }
 
-impl Lua for Resolver {
-    fn lua(&self) -> Value {
-        Value::from(match self.port {
-            None => self.address.to_string(),
-            Some(port) => format!("{}@{}", self.address, port.get()),
-        })
-    }
-}
-
 /// The host of the TURN server: a domain, which clients get in its `xn--` form, or an IP address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TurnHost {
@@ -258,62 +235,48 @@ impl SettingType for TurnHost {
     }
 }
 
-impl Lua for TurnHost {
-    fn lua(&self) -> Value {
-        match self {
-            TurnHost::Domain(domain) => Value::from(domain.ascii()),
-            TurnHost::Address(address) => Value::from(address.to_string()),
-        }
-    }
+texts! {
+    /// The origin of a web client (RFC 6454): `https://chat.example`, or `*` for all origins. It is stored as browsers send
+    /// it, because Prosody compares strings.
+    Origin("origin, or `*`", "origins, or `*`", "https://chat.example") = origin;
 }
-
-/// The origin of a web client (RFC 6454): `https://chat.example`, or `*` for all origins. It is stored as browsers send
-/// it, because Prosody compares strings.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Origin(String);
 
 /// `access_control_allow_origins`.
 pub type Origins = Set<Origin>;
 
-impl SettingType for Origin {
-    const NAME: &'static str = "origin, or `*`";
-    const PLURAL: Option<&'static str> = Some("origins, or `*`");
-    const EXAMPLE: &'static str = "https://chat.example";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        if text == "*" {
-            return Ok(Origin(text.to_owned()));
-        }
-        let refuse = |reason: &str| {
-            Err(format!(
-                "expected an origin, such as `https://chat.example` or `https://chat.example:8443`, or `*`{reason}"
-            ))
-        };
-        if !text.contains("://") {
-            return refuse(": the scheme is missing");
-        }
-        if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return refuse("");
-        }
-        let Ok(url) = url::Url::parse(text) else { return refuse("") };
-        let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
-            return refuse(": the host is missing");
-        };
-        if host.contains('*') {
-            return refuse(": Prosody knows no patterns");
-        }
-        let has_more = !matches!(url.path(), "" | "/")
-            || url.query().is_some()
-            || url.fragment().is_some()
-            || !url.username().is_empty()
-            || url.password().is_some();
-        if has_more {
-            return refuse(": nothing but scheme, host and port belongs to an origin");
-        }
-        // `Url::port` omits the scheme's default port, as browsers do.
-        let port = url.port().map_or(String::new(), |port| format!(":{port}"));
-        Ok(Origin(format!("{}://{host}{port}", url.scheme())))
+fn origin(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
     }
+    let refuse = |reason: &str| {
+        Err(format!(
+            "expected an origin, such as `https://chat.example` or `https://chat.example:8443`, or `*`{reason}"
+        ))
+    };
+    if !text.contains("://") {
+        return refuse(": the scheme is missing");
+    }
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return refuse("");
+    }
+    let Ok(url) = url::Url::parse(text) else { return refuse("") };
+    let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+        return refuse(": the host is missing");
+    };
+    if host.contains('*') {
+        return refuse(": Prosody knows no patterns");
+    }
+    let has_more = !matches!(url.path(), "" | "/")
+        || url.query().is_some()
+        || url.fragment().is_some()
+        || !url.username().is_empty()
+        || url.password().is_some();
+    if has_more {
+        return refuse(": nothing but scheme, host and port belongs to an origin");
+    }
+    // `Url::port` omits the scheme's default port, as browsers do.
+    let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+    Ok(format!("{}://{host}{port}", url.scheme()))
 }
 
 lua! {
@@ -321,12 +284,25 @@ lua! {
     Address: self => self.0.to_string();
     Network: self => self.to_string();
     Cidr: self => self.0.to_string();
-    Origin: self => self.0.as_str();
+    Interface: self => match self {
+        Interface::Any => "*".to_owned(),
+        Interface::Address(address) => address.to_string(),
+    };
+    Resolver: self => match self.port {
+        None => self.address.to_string(),
+        Some(port) => format!("{}@{}", self.address, port.get()),
+    };
+    TurnHost: self => match self {
+        TurnHost::Domain(domain) => domain.ascii().into_owned(),
+        TurnHost::Address(address) => address.to_string(),
+    };
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lua::Value;
+    use crate::settings::types::Lua;
 
     fn lua<T: SettingType + Lua>(text: &str) -> String {
         let value = T::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));

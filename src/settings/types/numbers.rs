@@ -1,5 +1,6 @@
 //! Numbers with a unit: rates and sizes.
 
+use super::names::texts;
 use super::{Lua, SettingType};
 use crate::lua::Value;
 
@@ -52,54 +53,37 @@ pub(super) fn split_unit(text: &str) -> (&str, &str) {
     (number, unit.trim_start())
 }
 
-/// A bandwidth limit in the syntax of `mod_limits`: `10kb/s`. The units are decimal bytes: `kb` is 1000 bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rate {
-    Unlimited,
-    /// A limit in Prosody's syntax.
-    Limit(String),
+texts! {
+    /// A bandwidth limit in the syntax of `mod_limits`: `10kb/s`. The units are decimal bytes: `kb` is 1000 bytes. The
+    /// syntax has no "unlimited", so a rate beyond every network stands for it.
+    Rate("rate", "rates", "10kb/s") = rate;
 }
 
-impl SettingType for Rate {
-    const NAME: &'static str = "rate";
-    const EXAMPLE: &'static str = "10kb/s";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let refuse = |reason: &str| {
-            Err(format!("expected a rate, such as `10kb/s`, or `0` or `off` for no limit{reason}"))
-        };
-        let lower = text.to_ascii_lowercase();
-        if lower == "0" || lower == "off" {
-            return Ok(Rate::Unlimited);
-        }
-        let Some(amount) = lower.strip_suffix("/s") else { return refuse(": `/s` is missing") };
-        let (number, unit) = split_unit(amount);
-        if number.contains('.') {
-            return refuse(": Prosody takes no fraction; use a smaller unit");
-        }
-        let Some(number) = digits(number).filter(|_| !number.is_empty()) else { return refuse("") };
-        if number == 0 {
-            return refuse(": a rate of zero would stop all traffic");
-        }
-        // Nobody needs a larger limit, and Prosody would print it with an exponent.
-        if number > 1_000_000_000 {
-            return refuse(": the number is too large");
-        }
-        match unit {
-            "b" | "kb" | "mb" | "gb" | "tb" => Ok(Rate::Limit(format!("{number}{unit}/s"))),
-            "kib" | "mib" | "gib" | "tib" => refuse(": the units are decimal, without the `i`"),
-            _ => refuse(": the units are `b`, `kb`, `mb`, `gb` and `tb`, which are bytes"),
-        }
+fn rate(text: &str) -> Result<String, String> {
+    let refuse = |reason: &str| {
+        Err(format!("expected a rate, such as `10kb/s`, or `0` or `off` for no limit{reason}"))
+    };
+    let lower = text.to_ascii_lowercase();
+    if lower == "0" || lower == "off" {
+        return Ok("1000tb/s".to_owned());
     }
-}
-
-impl Rate {
-    /// The rate in the syntax of Prosody's option `limits`. `None` means no limit.
-    pub fn limit(&self) -> Option<&str> {
-        match self {
-            Rate::Unlimited => None,
-            Rate::Limit(limit) => Some(limit),
-        }
+    let Some(amount) = lower.strip_suffix("/s") else { return refuse(": `/s` is missing") };
+    let (number, unit) = split_unit(amount);
+    if number.contains('.') {
+        return refuse(": Prosody takes no fraction; use a smaller unit");
+    }
+    let Some(number) = digits(number).filter(|_| !number.is_empty()) else { return refuse("") };
+    if number == 0 {
+        return refuse(": a rate of zero would stop all traffic");
+    }
+    // Nobody needs a larger limit, and Prosody would print it with an exponent.
+    if number > 1_000_000_000 {
+        return refuse(": the number is too large");
+    }
+    match unit {
+        "b" | "kb" | "mb" | "gb" | "tb" => Ok(format!("{number}{unit}/s")),
+        "kib" | "mib" | "gib" | "tib" => refuse(": the units are decimal, without the `i`"),
+        _ => refuse(": the units are `b`, `kb`, `mb`, `gb` and `tb`, which are bytes"),
     }
 }
 
@@ -176,15 +160,15 @@ mod tests {
     #[test]
     fn rates_are_converted_to_prosodys_syntax() {
         for (text, limit) in [
-            ("10kb/s", Some("10kb/s")),
-            ("10 KB/s", Some("10kb/s")),
-            ("512b/S", Some("512b/s")),
-            ("1mb/s", Some("1mb/s")),
-            ("0", None),
-            ("off", None),
-            ("OFF", None),
+            ("10kb/s", "10kb/s"),
+            ("10 KB/s", "10kb/s"),
+            ("512b/S", "512b/s"),
+            ("1mb/s", "1mb/s"),
+            ("0", "1000tb/s"),
+            ("off", "1000tb/s"),
+            ("OFF", "1000tb/s"),
         ] {
-            assert_eq!(Rate::parse(text).unwrap().limit(), limit, "{text}");
+            assert_eq!(Rate::parse(text).unwrap().as_str(), limit, "{text}");
         }
     }
 

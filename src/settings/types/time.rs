@@ -1,7 +1,7 @@
 //! Durations, in the units of Prosody's manual (<https://prosody.im/doc/configure>).
 
 use super::numbers::{Decimal, digits, split_unit};
-use super::{Lua, SettingType, did_you_mean, lua};
+use super::{SettingType, did_you_mean, lua};
 use crate::lua::Value;
 use std::time::Duration;
 
@@ -230,25 +230,21 @@ impl SettingType for Interval {
     }
 }
 
-impl Lua for Interval {
-    fn lua(&self) -> Value {
-        match self {
-            // At most `LONGEST`.
-            Interval::Seconds(seconds) => Value::from(*seconds as i64),
-            Interval::Manual => Value::from("manual"),
-        }
-    }
-}
-
 lua! {
     ArchiveDuration: self => self.0.or("never");
     // At most `LONGEST`.
     Seconds: self => self.0 as i64;
+    Interval: self => match self {
+        // At most `LONGEST`.
+        Interval::Seconds(seconds) => Value::from(*seconds as i64),
+        Interval::Manual => Value::from("manual"),
+    };
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::types::Lua;
 
     #[test]
     fn durations_are_read_in_every_unit() {

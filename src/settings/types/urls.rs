@@ -39,20 +39,10 @@ fn is_scheme(text: &str) -> bool {
 /// An `http` or `https` base URL, to which paths are appended. It has a host, and no user, query or fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpUrl {
-    text: String,
-    host: String,
-}
-
-impl HttpUrl {
     /// The URL, with its host in the `xn--` form.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
+    pub text: String,
     /// The host in HTTP's syntax: `xn--` labels, an IPv6 address in brackets.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
+    pub host: String,
 }
 
 impl SettingType for HttpUrl {
@@ -256,7 +246,7 @@ fn non_empty(text: String) -> Option<String> {
 }
 
 lua! {
-    HttpUrl: self => self.as_str();
+    HttpUrl: self => self.text.as_str();
 }
 
 #[cfg(test)]
@@ -278,15 +268,15 @@ mod tests {
     #[test]
     fn http_urls_have_a_scheme_and_a_host() {
         let url = HttpUrl::parse("HTTPS://Bücher.example/xmpp").unwrap();
-        assert_eq!(url.as_str(), "https://xn--bcher-kva.example/xmpp");
-        assert_eq!(url.host(), "xn--bcher-kva.example");
+        assert_eq!(url.text, "https://xn--bcher-kva.example/xmpp");
+        assert_eq!(url.host, "xn--bcher-kva.example");
         for text in ["https://chat.example", "https://chat.example/", "http://a.example:81"] {
-            assert_eq!(HttpUrl::parse(text).unwrap().as_str(), text);
+            assert_eq!(HttpUrl::parse(text).unwrap().text, text);
         }
         for text in ["https://chat.example", "https://chat.example/", "http://a.example:81"] {
-            assert_eq!(HttpUrl::parse(text).unwrap().as_str(), text);
+            assert_eq!(HttpUrl::parse(text).unwrap().text, text);
         }
-        assert_eq!(HttpUrl::parse("http://[2001:db8::1]:8080").unwrap().host(), "[2001:db8::1]");
+        assert_eq!(HttpUrl::parse("http://[2001:db8::1]:8080").unwrap().host, "[2001:db8::1]");
         for (text, reason) in [
             ("chat.example", "`https` or `http`"),
             ("ftp://chat.example", "`https` or `http`"),

@@ -161,13 +161,8 @@ impl Assignments {
         let mut last: Option<ScannedCertificates> = None;
         let mut seen: HashSet<Cow<str>> = HashSet::new();
         let all = if wanted.wants_all { scanned.names() } else { Vec::new() };
-        let all = all.into_iter().map(|name| Wanted {
-            name,
-            service: Service::Xmpp,
-            is_host: false,
-            has_own: false,
-        });
-        let all: Vec<Wanted> = all.collect();
+        let other = |name| Wanted { name, service: Service::Xmpp, is_host: false, has_own: false };
+        let all: Vec<Wanted> = all.into_iter().map(other).collect();
         for Wanted { name, service, is_host, has_own } in wanted.names.iter().chain(&all) {
             let (service, is_host, has_own) = (*service, *is_host, *has_own);
             let Some(ascii) = ascii(name) else { continue };
