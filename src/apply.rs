@@ -172,8 +172,7 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
     // All users can create directories on /dev/shm. So a directory there is private, unless it is root's.
     let private = path.starts_with("/dev/shm") && !geteuid().is_root();
     let mode = if private { Mode::S_IRWXU } else { DIRECTORY_MODE };
-    let directory = directory::make(path, mode)?;
-    let found = fstat(&directory)?;
+    let (directory, found) = with_status(directory::make(path, mode)?)?;
     if geteuid().is_root() {
         // If another user started the container, root comes only through `docker exec`.
         let link = fstatat(&directory, CURRENT, AtFlags::AT_SYMLINK_NOFOLLOW);
@@ -207,14 +206,18 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
 ///
 /// Root keeps it, writable for Prosody's group: changing the owner needs CHOWN, which the container may lack.
 fn make_server_dir(runtime: &OwnedFd, owner: &User) -> anyhow::Result<()> {
-    let directory = directory::make_below(runtime, Path::new(SERVER_DIR), SHARED_MODE)?;
-    let found = fstat(&directory)?;
+    let (directory, found) =
+        with_status(directory::make_below(runtime, Path::new(SERVER_DIR), SHARED_MODE)?)?;
     if geteuid().is_root() {
         chown_to_root(&directory, &found, owner.gid, SHARED_MODE)?;
     } else if found.st_uid != geteuid().as_raw() {
         bail!("it belongs to uid {}, who could take the server's place there: remove it", found.st_uid);
     }
     Ok(())
+}
+
+fn with_status(directory: OwnedFd) -> nix::Result<(OwnedFd, FileStat)> {
+    fstat(&directory).map(|found| (directory, found))
 }
 
 /// Gives a directory to root and a group, with a mode. No privilege is needed if root owns it already.
@@ -260,11 +263,7 @@ fn to_be_given(
     owner: &User,
     open: impl Fn() -> nix::Result<OwnedFd>,
 ) -> Result<Option<(OwnedFd, bool)>, Failure> {
-    let open = || -> anyhow::Result<(OwnedFd, FileStat)> {
-        let directory = open()?;
-        let found = fstat(&directory)?;
-        Ok((directory, found))
-    };
+    let open = || -> anyhow::Result<(OwnedFd, FileStat)> { Ok(with_status(open()?)?) };
     // Root may lack the privilege to open another user's directory. The owner can open it.
     let (directory, found) =
         open().or_else(|error| privileges::as_user(owner, open)?.map_err(|_| failure(error, path)))?;
@@ -350,8 +349,7 @@ fn first_unusable(directory: &OwnedFd, path: &Path, is_host: bool) -> Option<(Pa
 pub fn prepare_pid_dir(owner: &User) -> Result<(), Failure> {
     let path = Path::new(RUNTIME_DIR);
     let make = || -> nix::Result<()> {
-        let directory = directory::make(path, SHARED_MODE)?;
-        let found = fstat(&directory)?;
+        let (directory, found) = with_status(directory::make(path, SHARED_MODE)?)?;
         match geteuid().is_root() && !may_write(&found, owner) {
             true => chown_to_root(&directory, &found, owner.gid, SHARED_MODE),
             false => Ok(()),
@@ -367,10 +365,7 @@ pub fn prepare_pid_dir(owner: &User) -> Result<(), Failure> {
 /// configurations log to files. Prosody does not report log files that it cannot open, so an unwritable mount gets a
 /// warning here.
 pub fn prepare_log_dir(owner: &User) {
-    let open = |path: &Path| {
-        let directory = directory::open(path)?;
-        fstat(&directory).map(|found| (directory, found))
-    };
+    let open = |path: &Path| with_status(directory::open(path)?);
     let Ok((directory, found)) = open(Path::new(LOG_DIR)) else { return };
     let is_usable = match geteuid().is_root() {
         true => owner.is_root() || may_write(&found, owner),

@@ -74,9 +74,7 @@ pub fn refuse(command: &[OsString], has_settings: bool) -> Result<(), Failure> {
 fn require_luarocks(line: &CommandLine) -> Result<(), Failure> {
     let name = line.command.first().and_then(|name| name.to_str()).unwrap_or_default();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    if !["install", "remove"].contains(&name)
-        || std::env::split_paths(&path).any(|path| path.join("luarocks").is_file())
-    {
+    if !["install", "remove"].contains(&name) || prosody::on_path(&path, "luarocks", |_| true).is_some() {
         return Ok(());
     }
     Err(Failure::new(

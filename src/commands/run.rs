@@ -43,13 +43,8 @@ fn become_program(command: Vec<OsString>, watch: MaybeWatch) -> Failure {
     if is_server {
         init::ignore_hangup();
     }
-    match configure(watch) {
-        Ok(ready) => match exec(ready, command, is_server) {
-            Ok(never) => match never {},
-            Err(failure) => failure,
-        },
-        Err(failure) => failure,
-    }
+    let Err(failure) = configure(watch).and_then(|ready| exec(ready, command, is_server));
+    failure
 }
 
 /// The command line for the arguments: the server by default, and `prosodyctl` for its commands.

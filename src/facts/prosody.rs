@@ -1,7 +1,7 @@
 //! The installed Prosody: its place, its version, its Lua interpreter and its own modules.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -83,13 +83,8 @@ impl std::error::Error for Error {}
 /// Reads only `prosody.version` and the head of the program, which Prosody's build (`configure`, then `make install`)
 /// has filled in.
 pub fn find(search_path: Option<&OsStr>) -> Result<Prosody, Error> {
-    let program = env::split_paths(search_path.unwrap_or_default())
-        .map(|directory| directory.join("prosody"))
-        .find(|program| {
-            fs::metadata(program)
-                .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-        })
-        .ok_or(Error::Missing)?;
+    let is_program = |found: &fs::Metadata| found.mode() & 0o111 != 0;
+    let program = on_path(search_path.unwrap_or_default(), "prosody", is_program).ok_or(Error::Missing)?;
 
     let head = trusted_file::beginning(&program, PROGRAM_HEAD)
         .map_err(|error| Error::Unreadable(program.clone(), error.into()))?;
@@ -178,18 +173,19 @@ pub fn data_name(host: &str) -> String {
 pub fn prosodyctl() -> Result<PathBuf, Failure> {
     let ours = fs::metadata("/proc/self/exe").ok().map(|metadata| (metadata.dev(), metadata.ino()));
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .map(|directory| directory.join("prosodyctl"))
-        .find(|program| {
-            fs::metadata(program)
-                .is_ok_and(|found| found.is_file() && Some((found.dev(), found.ino())) != ours)
-        })
-        .ok_or_else(|| {
-            Failure::new(
-                ExitStatus::COMMAND_NOT_FOUND,
-                anyhow!("there is no `prosodyctl` on PATH: Prosody is not installed"),
-            )
-        })
+    let is_other = |found: &fs::Metadata| Some((found.dev(), found.ino())) != ours;
+    on_path(&path, "prosodyctl", is_other).ok_or_else(|| {
+        Failure::new(
+            ExitStatus::COMMAND_NOT_FOUND,
+            anyhow!("there is no `prosodyctl` on PATH: Prosody is not installed"),
+        )
+    })
+}
+
+/// The first file of this name on a search path that `is_it`.
+pub fn on_path(path: &OsStr, name: &str, is_it: impl Fn(&fs::Metadata) -> bool) -> Option<PathBuf> {
+    let mut files = env::split_paths(path).map(|directory| directory.join(name));
+    files.find(|file| fs::metadata(file).is_ok_and(|found| found.is_file() && is_it(&found)))
 }
 
 impl Prosody {

@@ -53,10 +53,8 @@ impl Command {
     /// interpreter does not exist, with 126 if it cannot be executed, with 71 if the process cannot be prepared. Call
     /// this after the last change of user, because that user's permissions decide which file in `PATH` is executed.
     pub fn exec(&self) -> Failure {
-        match self.try_exec() {
-            Ok(never) => match never {},
-            Err(failure) => failure,
-        }
+        let Err(failure) = self.try_exec();
+        failure
     }
 
     fn try_exec(&self) -> Result<Infallible, Failure> {

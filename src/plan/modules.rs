@@ -476,11 +476,8 @@ impl<'a> Closure<'a> {
                 places.extend(needs.map(|need| self.places[need.name.as_str()]));
             }
         }
-        self.modules
-            .iter()
-            .zip(is_loaded)
-            .filter_map(|(module, is_loaded)| is_loaded.then_some(module))
-            .collect()
+        let modules = self.modules.iter().zip(is_loaded).filter(|(_, is_loaded)| *is_loaded);
+        modules.map(|(module, _)| module).collect()
     }
 }
 

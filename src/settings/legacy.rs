@@ -69,22 +69,15 @@ pub fn take(
     }
 
     let value = |name: &str| variables.get(name);
-    let are_given = [value("LOCAL"), value("DOMAIN"), value("PASSWORD").or(value("PASSWORD_FILE"))];
-    let are_given = are_given.map(|value| value.is_some());
-    let missing: Vec<&str> = ["LOCAL", "DOMAIN", "PASSWORD"]
-        .into_iter()
-        .zip(are_given)
-        .filter(|(_, is)| !is)
-        .map(|(name, _)| name)
-        .collect();
+    let is_missing =
+        |name: &&str| value(name).is_none() && (*name != "PASSWORD" || value("PASSWORD_FILE").is_none());
+    let missing: Vec<&str> = ["LOCAL", "DOMAIN", "PASSWORD"].into_iter().filter(is_missing).collect();
     let is_host_named =
         [Field::domain, Field::virtual_hosts].iter().any(|field| source.given.contains_key(field));
     // If LOCAL is missing and a setting names the host, DOMAIN and PASSWORD probably belong to another program.
-    let is_for_account = |missing: &str| missing != "LOCAL" || !is_host_named;
     if let Some(missing) =
-        Some(&missing[..]).filter(|missing| missing.len() == 1 && is_for_account(missing[0]))
+        missing.first().filter(|name| missing.len() == 1 && (**name != "LOCAL" || !is_host_named))
     {
-        let missing = missing[0];
         report.setting_warning(format!(
             "{missing}: LOCAL, DOMAIN and PASSWORD make an account together, and this one is not set: set it, or use \
              PROSODY_ACCOUNTS"
