@@ -70,8 +70,8 @@ pub struct Facts {
     pub secret_files: BTreeMap<&'static str, SecretFile>,
     /// The addresses of the proxies in `PROSODY_TRUSTED_PROXIES`, by host name. A name that does not resolve has none.
     pub proxies: BTreeMap<String, BTreeSet<IpAddr>>,
-    /// The files of certificates and keys in options that Prosody's user cannot read.
-    pub unreadable_tls_files: Vec<UnreadableTlsFile>,
+    /// The files of certificates and keys that Prosody's user cannot read, each with the file or variable that names it.
+    pub unreadable_tls_files: Vec<(String, TlsFile)>,
     pub has_root_anchor: bool,
     pub problems: Vec<Problem>,
 }
@@ -81,15 +81,6 @@ pub struct Facts {
 pub struct SecretFile {
     pub path: String,
     pub digest: u64,
-}
-
-/// A certificate's or key's file that Prosody's user cannot read.
-#[derive(Debug)]
-pub struct UnreadableTlsFile {
-    /// The file or the variable that names it.
-    pub named_by: String,
-    /// Its path, and the host that needs it.
-    pub file: TlsFile,
 }
 
 /// A problem that the user can fix.
@@ -382,7 +373,7 @@ fn unreadable_tls_files(
     settings: &Settings,
     custom_files: &CustomFiles,
     config_dir: &Path,
-) -> Vec<UnreadableTlsFile> {
+) -> Vec<(String, TlsFile)> {
     let fragments = custom_files.fragments().map(|file| (file.path.display().to_string(), &file.summary));
     let in_fragments = fragments
         .flat_map(|(file, summary)| summary.tls_files.iter().map(move |found| (file.clone(), found.clone())));
@@ -393,9 +384,9 @@ fn unreadable_tls_files(
     };
     let all = in_fragments.chain(tls_files_in_options(settings)).map(|(named_by, file)| {
         let path = config_dir.join(&file.path).to_string_lossy().into_owned();
-        UnreadableTlsFile { named_by, file: TlsFile { path, ..file } }
+        (named_by, TlsFile { path, ..file })
     });
-    all.filter(|found| is_unreadable(Path::new(&found.file.path))).collect()
+    all.filter(|(_, file)| is_unreadable(Path::new(&file.path))).collect()
 }
 
 /// The files of certificates and keys in options of the settings, each with the setting's variable.

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use signal_hook::consts::SIGHUP;
 use time::OffsetDateTime;
 
-use crate::configure::watch::{self, WatchedCertificates};
+use crate::configure::watch;
 use crate::configure::{PlanRequest, gone, make_plan, read_settings, renewal, state_of, written};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts::running::{self, Running};
@@ -21,10 +21,11 @@ use crate::facts::{self, Places};
 use crate::init::Cause;
 use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, STARTED_FILE};
 use crate::os::trusted_file;
-use crate::os::watch::Watch;
+use crate::os::watch::{Watch, Watched};
 use crate::plan::{self, Changes, Plan, State};
 use crate::report::Report;
 use crate::settings::Settings;
+use crate::survey::certificates::ScannedCertificates;
 use crate::survey::certificates::assign::{CertificateOrigin, SelfSigned, Served};
 use crate::text::several;
 use crate::{apply, log};
@@ -121,7 +122,7 @@ fn reload(
     let begin = Instant::now();
     let (mut settings_report, mut scanned) = (report, scanned);
     let (facts, plan, report) = loop {
-        let (watched, found) = scanned.map(|scanned| (scanned.watched, scanned.certificates)).unzip();
+        let (watched, found) = scanned.unzip();
         let (facts, mut plan, mut report) =
             make_plan(settings, places.clone(), settings_report, &request, found)?;
         for problem in watched.into_iter().flat_map(|watched| watched.problems) {
@@ -244,11 +245,11 @@ fn rescan(
     settings: &Settings,
     places: &Places,
     own_configuration: bool,
-) -> Option<WatchedCertificates> {
+) -> Option<(Watched, ScannedCertificates)> {
     let scan = || watch::scan(watch, settings, places, own_configuration);
     match (cause, scan()) {
-        (Cause::FilesChanged, Some(scanned)) => {
-            watch.settle(&scanned.watched, QUIET, SETTLE_TIMEOUT).then(scan).flatten()
+        (Cause::FilesChanged, Some((watched, _))) => {
+            watch.settle(&watched, QUIET, SETTLE_TIMEOUT).then(scan).flatten()
         }
         // A reload after SIGHUP reads everything anyway.
         (_, scanned) => {

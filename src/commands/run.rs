@@ -34,11 +34,8 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
     })
 }
 
-/// The watch for the server's certificates, or the error of its creation. `None` for other programs.
-type MaybeWatch<'a> = Option<&'a nix::Result<Watch>>;
-
 /// In the child: writes the configuration and executes the program. Returns only on failure.
-fn become_program(command: Vec<OsString>, watch: MaybeWatch) -> Failure {
+fn become_program(command: Vec<OsString>, watch: Option<&nix::Result<Watch>>) -> Failure {
     let is_server = watch.is_some();
     if is_server {
         init::ignore_hangup();

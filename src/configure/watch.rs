@@ -11,12 +11,6 @@ use crate::os::watch::{self, Watch, Watched};
 use crate::settings::Settings;
 use crate::survey::certificates::{ScannedCertificates, scan_and_show};
 
-/// The certificates that were scanned while they were added to the watch.
-pub struct WatchedCertificates {
-    pub watched: Watched,
-    pub certificates: ScannedCertificates,
-}
-
 /// Watches and scans the certificates. With a custom main file, these are the ones that Prosody finds itself. `None` if
 /// the settings disable the watch.
 pub fn scan(
@@ -24,7 +18,7 @@ pub fn scan(
     settings: &Settings,
     places: &Places,
     has_custom_main_file: bool,
-) -> Option<WatchedCertificates> {
+) -> Option<(Watched, ScannedCertificates)> {
     if !is_reload_enabled(settings) {
         return None;
     }
@@ -36,7 +30,7 @@ pub fn scan(
     let watched = watch.add(|show: &mut dyn FnMut(&Path)| {
         found = Some(scan_and_show(&sources, OffsetDateTime::now_utc(), show));
     });
-    Some(WatchedCertificates { watched, certificates: found? })
+    Some((watched, found?))
 }
 
 /// Like [`scan`], at a start. A server can run without the watch, so its problems are returned, one sentence each.
@@ -48,7 +42,7 @@ pub fn start(
 ) -> (Vec<String>, Option<ScannedCertificates>) {
     match watch {
         Ok(watch) => match scan(watch, settings, places, has_custom_main_file) {
-            Some(scanned) => (scanned.watched.problems, Some(scanned.certificates)),
+            Some((watched, certificates)) => (watched.problems, Some(certificates)),
             None => (Vec::new(), None),
         },
         Err(error) if is_reload_enabled(settings) => (vec![watch::refused(*error)], None),

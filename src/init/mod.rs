@@ -10,7 +10,7 @@ mod style;
 mod terminal;
 
 pub use command::{Command, ProgramKind};
-pub use options::{ExitCodes, InitOptions, Invocation, parse};
+pub use options::{InitOptions, Invocation, parse};
 pub use style::MessageStyle;
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
@@ -245,7 +245,7 @@ impl Init<'_> {
         }
         self.report_end(ended);
         let status = ExitStatus::from(ended);
-        Ok(if self.options.success_codes.contains(status.code()) { ExitStatus::SUCCESS } else { status })
+        Ok(if self.options.success_codes.contains(&status.code()) { ExitStatus::SUCCESS } else { status })
     }
 
     fn handle(&mut self, received: Received) {

@@ -4,6 +4,7 @@
 use super::MessageStyle;
 use nix::unistd::{Pid, getpid};
 use signal_hook::low_level::signal_name;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -32,7 +33,7 @@ pub struct InitOptions {
     /// Whether to forward signals to the child's process group instead of to the child (`-g`).
     pub forward_to_group: bool,
     /// The exit codes of the child that become 0 (`-e`).
-    pub success_codes: ExitCodes,
+    pub success_codes: BTreeSet<u8>,
     /// The program and its arguments. Never empty after [`parse`].
     pub command: Vec<OsString>,
 }
@@ -46,7 +47,7 @@ impl InitOptions {
             message_style: MessageStyle::Entrypoint,
             warn_on_reap: false,
             forward_to_group: false,
-            success_codes: ExitCodes::default(),
+            success_codes: BTreeSet::new(),
             command: Vec::new(),
         }
     }
@@ -55,23 +56,9 @@ impl InitOptions {
     fn set(&mut self, letter: u8, value: &OsStr) -> Option<()> {
         match letter {
             b'p' => self.parent_death_signal = Some(signal_named(value)?),
-            _ => self.success_codes.insert(exit_code(value.as_bytes())?),
+            _ => drop(self.success_codes.insert(exit_code(value.as_bytes())?)),
         }
         Some(())
-    }
-}
-
-/// A set of exit codes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ExitCodes([u64; 4]);
-
-impl ExitCodes {
-    pub fn contains(&self, code: u8) -> bool {
-        self.0[usize::from(code / 64)] & (1 << (code % 64)) != 0
-    }
-
-    fn insert(&mut self, code: u8) {
-        self.0[usize::from(code / 64)] |= 1 << (code % 64);
     }
 }
 
@@ -270,8 +257,8 @@ mod tests {
         parse_in(&[], arguments).unwrap_err()
     }
 
-    fn codes(set: ExitCodes) -> Vec<u8> {
-        (0..=255).filter(|&code| set.contains(code)).collect()
+    fn codes(set: BTreeSet<u8>) -> Vec<u8> {
+        set.into_iter().collect()
     }
 
     #[test]
@@ -282,7 +269,7 @@ mod tests {
             message_style: MessageStyle::Tini { verbosity: 1 },
             warn_on_reap: false,
             forward_to_group: false,
-            success_codes: ExitCodes::default(),
+            success_codes: BTreeSet::new(),
             command: vec!["true".into()],
         };
         assert_eq!(run(&["true"]), expected);
@@ -305,7 +292,7 @@ mod tests {
     fn options_may_follow_a_word_unless_posix_is_requested() {
         let options = run(&["echo", "-s", "-", "", "-e", "7", "--", "-x", "--", "end"]);
         assert_eq!(options.command, ["echo", "-", "", "-x", "--", "end"]);
-        assert!(options.subreaper && options.success_codes.contains(7));
+        assert!(options.subreaper && options.success_codes.contains(&7));
         assert!(refused(&["sh", "-c", "true"]).starts_with("init: invalid option -- 'c'\n"));
 
         let options = run_in(&[("POSIXLY_CORRECT", "")], &["-w", "sh", "-c", "--", "true"]);

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::hosts::{ServedHosts, network_hostname};
+use crate::facts::Facts;
 use crate::facts::lua_summary::TlsFile;
-use crate::facts::{Facts, UnreadableTlsFile};
 use crate::layout::DEFAULT_CERTIFICATES;
 use crate::os::users::User;
 use crate::report::Report;
@@ -79,7 +79,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, hosts: &ServedHosts) -> Certif
         unreadable: facts
             .unreadable_tls_files
             .iter()
-            .filter_map(|found| Some((found.file.host.clone()?, PathBuf::from(&found.file.path))))
+            .filter_map(|(_, file)| Some((file.host.clone()?, PathBuf::from(&file.path))))
             .collect(),
         wants_all: facts.custom_files.define_host(),
         self_signed: tls.self_signed_certificates.is_none_or(|on| on.0),
@@ -92,7 +92,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, hosts: &ServedHosts) -> Certif
 
 /// Warns about a setting for certificates without effect, and about files that Prosody cannot read.
 pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
-    for UnreadableTlsFile { named_by, file: TlsFile { path, .. } } in &facts.unreadable_tls_files {
+    for (named_by, TlsFile { path, .. }) in &facts.unreadable_tls_files {
         let User { uid, gid, .. } = facts.identity;
         report.setting_warning(format!(
             "{named_by}: it names {path}, which uid {uid}, gid {gid} cannot read: Prosody runs as that user and has no TLS \
