@@ -43,12 +43,8 @@ pub fn read_settings() -> (Settings, Report) {
         Some(LogFormat::Json) => log::Format::Json,
         _ => log::Format::Text,
     };
-    let level = match settings.entrypoint.entrypoint_log {
-        Some(LogLevel::Debug) => tracing::Level::DEBUG,
-        Some(LogLevel::Warn) => tracing::Level::WARN,
-        Some(LogLevel::Error) => tracing::Level::ERROR,
-        Some(LogLevel::Info) | None => tracing::Level::INFO,
-    };
+    let level = settings.entrypoint.entrypoint_log.map_or("info", LogLevel::as_str);
+    let level = level.parse().unwrap_or(tracing::Level::INFO);
     log::init(format, level);
     (settings, report)
 }

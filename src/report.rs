@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use crate::text::cut;
+
 /// An error that the user must fix before the server can start.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SettingError {
@@ -25,11 +27,7 @@ impl SettingError {
     /// Adds the value to the message, truncated to 80 characters. Not for secrets.
     pub fn with_value(mut self, value: &str) -> Self {
         const SHOWN: usize = 80;
-        let mut text: String = value.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-        if value.chars().count() > SHOWN {
-            text.push('…');
-        }
-        self.value = Some(text);
+        self.value = Some(cut(value, SHOWN).chars().flat_map(char::escape_debug).collect());
         self
     }
 }

@@ -46,12 +46,13 @@ pub fn reason(error: &io::Error) -> String {
 /// Text from outside for a message: on one line, and truncated if it is long. The log escapes what is not printable.
 pub fn one_line(text: &str) -> String {
     const LONGEST: usize = 300;
-    let mut line = text.split_whitespace().collect::<Vec<&str>>().join(" ");
-    if let Some((end, _)) = line.char_indices().nth(LONGEST) {
-        line.truncate(end);
-        line.push('…');
-    }
-    line
+    cut(&text.split_whitespace().collect::<Vec<&str>>().join(" "), LONGEST)
+}
+
+/// The first characters of a line, with `…` if it is longer.
+pub fn cut(line: &str, characters: usize) -> String {
+    let beginning: String = line.chars().take(characters).collect();
+    if beginning.len() == line.len() { beginning } else { format!("{beginning}…") }
 }
 
 /// Whether a character controls a terminal, is invisible, or changes the visible order: controls, and the common ones of

@@ -20,7 +20,7 @@ use crate::settings::Settings;
 use crate::settings::catalogue::Field;
 use crate::survey::modules::closure::Findings;
 use crate::survey::modules::{ModuleOrigin, Modules, readme};
-use crate::text::{nearest_few, several};
+use crate::text::{cut, nearest_few, several};
 
 /// The widest cell that widens its column. A wider cell only shifts the rest of its own line.
 const WIDEST: usize = 44;
@@ -194,7 +194,7 @@ impl Entry {
     }
 
     fn as_row(&self) -> Vec<String> {
-        let mut summary = readme::cut(&self.summary, LONGEST_SUMMARY);
+        let mut summary = cut(&self.summary, LONGEST_SUMMARY);
         if let Some(problem) = &self.problem {
             summary.push_str(&format!(" ({problem})"));
         }

@@ -36,16 +36,13 @@ fn read<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
     if is_none(text) {
         return Ok(Vec::new());
     }
-    let array = may_be_array(text).then(|| Json::array(text));
-    let (read, not_json) = match array {
-        Some(Ok(elements)) => return read_elements(elements),
-        Some(Err(error)) => (read_pieces(text), Some(error)),
-        None => (read_pieces(text), None),
-    };
-    read.map_err(|error| match not_json {
-        Some(syntax) => format!("{error} (it begins as a JSON array, but: {syntax})"),
-        None => error,
-    })
+    match may_be_array(text).then(|| Json::array(text)) {
+        Some(Ok(elements)) => read_elements(elements),
+        Some(Err(syntax)) => {
+            read_pieces(text).map_err(|error| format!("{error} (it begins as a JSON array, but: {syntax})"))
+        }
+        None => read_pieces(text),
+    }
 }
 
 fn read_pieces<T: SettingType>(text: &str) -> Result<Vec<T>, String> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::os::trusted_file;
+use crate::text::cut;
 
 /// In order of preference: only the first that exists is read.
 const NAMES: [&str; 3] = ["README.md", "README.markdown", "README"];
@@ -66,12 +67,6 @@ fn plain(markdown: &str) -> String {
     text.push_str(rest);
     let text = text.replace(['[', '`', '*', '\\'], "").replace(char::is_control, " ");
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// The first characters of a line, with `…` if it is longer.
-pub fn cut(line: &str, characters: usize) -> String {
-    let beginning: String = line.chars().take(characters).collect();
-    if beginning.len() == line.len() { beginning } else { format!("{beginning}…") }
 }
 
 #[cfg(test)]
