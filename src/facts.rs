@@ -226,12 +226,12 @@ impl Facts {
             CustomFiles::default()
         });
         let mut unknown = None;
-        let identity = match user.map_or_else(|| identity(settings, &data_dir), |user| Ok(user.clone())) {
+        let identity = match user.map_or_else(|| identity(settings, &data_dir), |user| Ok(*user)) {
             // Go on, to find the other problems too.
             Err(failure) if failure.status == ExitStatus::CONFIGURATION => {
                 problems.push(Problem::Identity(failure.to_string()));
                 unknown = Some(failure);
-                User { name: None, uid: NOBODY, gid: NOBODY }
+                User { uid: NOBODY, gid: NOBODY }
             }
             identity => identity?,
         };
@@ -300,7 +300,7 @@ impl Facts {
             prosody,
             module_folders: vec![PathBuf::from(DATA_DIR).join("custom_plugins")],
             collection: COLLECTION_DIR.into(),
-            identity: User { name: None, uid: 101, gid: 102 },
+            identity: User { uid: 101, gid: 102 },
             config_dir: CONFIG_DIR.into(),
             entries: Vec::new(),
             custom_files: CustomFiles::default(),

@@ -118,7 +118,7 @@ fn reload(
     let started = State::parse(&started);
     let served = before.join(CERTIFICATES_DIR);
     let request =
-        PlanRequest { user: Some(user.clone()), served_certificates: Some(served), ..PlanRequest::default() };
+        PlanRequest { user: Some(user), served_certificates: Some(served), ..PlanRequest::default() };
     let begin = Instant::now();
     let (mut settings_report, mut scanned) = (report, scanned);
     let (facts, plan, report) = loop {

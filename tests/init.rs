@@ -580,7 +580,7 @@ fn drop_to_leaves_no_privilege() {
     if !root() {
         return;
     }
-    let user = User { name: None, uid: 12345, gid: 1234 };
+    let user = User { uid: 12345, gid: 1234 };
     let (status, code) = Forked::supervise(|| {
         setgroups(&[Gid::from_raw(0), Gid::from_raw(77)]).unwrap();
         make_capabilities_inheritable();
@@ -660,7 +660,7 @@ fn a_capability_that_cannot_be_dropped_does_not_keep_the_others() {
     if !root() {
         return;
     }
-    let user = User { name: None, uid: 12345, gid: 1234 };
+    let user = User { uid: 12345, gid: 1234 };
     let (status, code) = Forked::start(|| {
         refuse(libc::SYS_prctl, &[(0, libc::PR_CAPBSET_DROP as u32), (1, 5)], libc::EPERM);
         privileges::drop_to(&user).unwrap();
@@ -700,7 +700,7 @@ fn root_that_stays_root_keeps_no_capability_either() {
     if !root() {
         return;
     }
-    let user = User { name: None, uid: 0, gid: 0 };
+    let user = User { uid: 0, gid: 0 };
     let (status, _) = Forked::start(|| {
         privileges::drop_to(&user).unwrap();
         exec(&command("cat", &["/proc/self/status"]))
@@ -716,7 +716,7 @@ fn drop_to_says_which_right_is_missing() {
     if !root() {
         return;
     }
-    let user = User { name: None, uid: 12345, gid: 1234 };
+    let user = User { uid: 12345, gid: 1234 };
     let (output, code) = Forked::start(|| {
         // As with `--cap-drop ALL`.
         system::set_capabilities(0).unwrap();
@@ -741,7 +741,7 @@ fn without_root_there_is_nothing_to_drop_but_the_rest() {
             setresgid(gid, gid, gid).unwrap();
             setresuid(uid, uid, uid).unwrap();
         }
-        let user = User { name: None, uid: Uid::effective().as_raw(), gid: nix::unistd::getegid().as_raw() };
+        let user = User { uid: Uid::effective().as_raw(), gid: nix::unistd::getegid().as_raw() };
         privileges::drop_to(&user).unwrap();
         exec(&command("cat", &["/proc/self/status"]))
     })
@@ -764,7 +764,7 @@ fn a_file_or_device_that_is_a_standard_stream_keeps_its_owner() {
     let _ = (fs::remove_file(&log), fs::remove_file(&null));
     let (kind, mode) = (SFlag::S_IFCHR, Mode::from_bits_truncate(0o666));
     mknod(&null, kind, mode, makedev(1, 3)).unwrap();
-    let user = User { name: None, uid: 12345, gid: 1234 };
+    let user = User { uid: 12345, gid: 1234 };
     let status = Forked::start(|| {
         dup2_stdout(File::create(&log).unwrap()).unwrap();
         dup2_stdin(File::open(&null).unwrap()).unwrap();

@@ -260,7 +260,7 @@ mod tests {
             return;
         }
         let data = TestDir::new();
-        let user = User { name: None, uid: 12345, gid: 12346 };
+        let user = User { uid: 12345, gid: 12346 };
         let write = || Writer::create(data.path()).and_then(|writer| writer.write("chat.example", &pair()));
         let refused = privileges::as_user(&user, write).unwrap().unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "the data directory is not its own");

@@ -23,7 +23,7 @@ fn self_signed(host: &str) -> SelfSigned {
     SelfSigned { host_ascii: host.to_owned(), names: vec![host.to_owned()], ..SelfSigned::default() }
 }
 
-const SOMEBODY: User = User { name: None, uid: 12345, gid: 1234 };
+const SOMEBODY: User = User { uid: 12345, gid: 1234 };
 
 /// A runtime directory, which does not exist yet, and a data directory.
 struct Place {
@@ -820,7 +820,7 @@ fn the_mode_decides_who_can_write() {
         lstat(directory.path()).unwrap()
     };
     let (uid, gid) = (about(0o700).st_uid, about(0o700).st_gid);
-    let user = |uid, gid| User { name: None, uid, gid };
+    let user = |uid, gid| User { uid, gid };
     for (mode, user, is_allowed) in [
         (0o700, user(uid, gid + 1), true),
         (0o500, user(uid, gid), false),

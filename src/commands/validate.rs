@@ -37,7 +37,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
     let directory = privileges::as_user(&user, make)?
         .with_context(|| format!("making a directory in {}: mount a tmpfs there", temporary.display()))
         .status(ExitStatus::CANNOT_WRITE)?;
-    let directory = Temporary { path: directory, user: user.clone() };
+    let directory = Temporary { path: directory, user };
     let request = PlanRequest { generation: Some(directory.path.clone()), ..PlanRequest::default() };
     let (facts, plan, report) = make_plan(&settings, places, report, &request, None)?;
     log_report(&report);

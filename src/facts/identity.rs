@@ -45,7 +45,8 @@ pub struct Requested<'a> {
 /// The users in the image and its volumes.
 #[derive(Debug, Default)]
 struct Image {
-    passwd: Vec<User>,
+    /// The users in `/etc/passwd`, by name.
+    passwd: Vec<(String, User)>,
     /// The text of `/etc/group`, read only if the group is not known otherwise.
     groups: OnceCell<String>,
     /// Uid and gid of the data directory, if it exists.
@@ -113,11 +114,11 @@ impl Image {
                 return Err(Failure::new(ExitStatus::NO_PERMISSION, error));
             }
         }
-        Ok(User { name: self.entry(uid).and_then(|user| user.name.clone()), uid, gid })
+        Ok(User { uid, gid })
     }
 
     fn named(&self, name: &str) -> anyhow::Result<User> {
-        self.passwd.iter().find(|user| user.name.as_deref() == Some(name)).cloned().with_context(|| {
+        self.passwd.iter().find(|(known, _)| known == name).map(|(_, user)| *user).with_context(|| {
             format!(
                 "PROSODY_USER={name}: there is no such user in this image's /etc/passwd \
                      (for a user without an entry there, set PROSODY_UID)"
@@ -127,14 +128,14 @@ impl Image {
 
     fn numbered(&self, uid: u32) -> anyhow::Result<User> {
         valid("PROSODY_UID", uid)?;
-        if let Some(user) = self.entry(uid) {
-            return Ok(user.clone());
+        if let Some((_, user)) = self.passwd.iter().find(|(_, user)| user.uid == uid) {
+            return Ok(*user);
         }
         let gid = match self.data_owner {
             Some((owner, group)) if owner == uid && group != 0 => group,
             _ => self.prosody_group()?.unwrap_or(uid),
         };
-        Ok(User { name: None, uid, gid })
+        Ok(User { uid, gid })
     }
 
     fn prosody_group(&self) -> anyhow::Result<Option<u32>> {
@@ -143,10 +144,6 @@ impl Image {
             None => &read_table("/etc/group")?,
         };
         Ok(find_group(groups, PROSODY))
-    }
-
-    fn entry(&self, uid: u32) -> Option<&User> {
-        self.passwd.iter().find(|user| user.uid == uid)
     }
 }
 
@@ -169,13 +166,13 @@ fn read_table(path: &str) -> anyhow::Result<String> {
 }
 
 /// The users of a passwd(5) file. Other lines, such as comments and NIS entries, are skipped.
-fn parse_passwd(text: &str) -> Vec<User> {
+fn parse_passwd(text: &str) -> Vec<(String, User)> {
     let entry = |line: &str| {
         let mut fields = line.split(':');
         let name = fields.next()?.to_owned();
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
-        Some(User { name: Some(name), uid, gid })
+        Some((name, User { uid, gid }))
     };
     text.lines().filter_map(entry).collect()
 }
@@ -206,9 +203,8 @@ mod tests {
         }
     }
 
-    fn user(name: Option<&str>, uid: u32, gid: u32) -> User {
-        let name = name.map(str::to_owned);
-        User { name, uid, gid }
+    fn user(uid: u32, gid: u32) -> User {
+        User { uid, gid }
     }
 
     fn requesting<'a>(name: Option<&'a str>, uid: Option<u32>, gid: Option<u32>) -> Requested<'a> {
@@ -220,34 +216,34 @@ mod tests {
     #[test]
     fn root_runs_prosody_as_the_data_directorys_owner() {
         let choose = |owner| image(owner).choose(&NOTHING).unwrap();
-        assert_eq!(choose(Some((1000, 5))), user(Some("alice"), 1000, 1001));
-        assert_eq!(choose(Some((12345, 1234))), user(None, 12345, 1234));
+        assert_eq!(choose(Some((1000, 5))), user(1000, 1001));
+        assert_eq!(choose(Some((12345, 1234))), user(12345, 1234));
         // The group of root is never a default.
-        assert_eq!(choose(Some((12345, 0))), user(None, 12345, 102));
+        assert_eq!(choose(Some((12345, 0))), user(12345, 102));
     }
 
     #[test]
     fn root_runs_prosody_as_prosody_without_another_data_owner() {
         for owner in [Some((0, 0)), None] {
-            assert_eq!(image(owner).choose(&NOTHING).unwrap(), user(Some("prosody"), 101, 102));
+            assert_eq!(image(owner).choose(&NOTHING).unwrap(), user(101, 102));
         }
     }
 
     #[test]
     fn settings_win_over_the_owner() {
         let choose = |requested| image(Some((1234, 1234))).choose(&requested).unwrap();
-        assert_eq!(choose(requesting(Some("alice"), None, None)), user(Some("alice"), 1000, 1001));
-        assert_eq!(choose(requesting(None, Some(1000), None)), user(Some("alice"), 1000, 1001));
-        assert_eq!(choose(requesting(None, Some(5), None)), user(None, 5, 102));
-        assert_eq!(choose(requesting(None, Some(5), Some(6))), user(None, 5, 6));
-        assert_eq!(choose(requesting(None, None, Some(6))), user(None, 1234, 6));
+        assert_eq!(choose(requesting(Some("alice"), None, None)), user(1000, 1001));
+        assert_eq!(choose(requesting(None, Some(1000), None)), user(1000, 1001));
+        assert_eq!(choose(requesting(None, Some(5), None)), user(5, 102));
+        assert_eq!(choose(requesting(None, Some(5), Some(6))), user(5, 6));
+        assert_eq!(choose(requesting(None, None, Some(6))), user(1234, 6));
         assert!(choose(requesting(None, Some(0), None)).is_root());
     }
 
     #[test]
     fn a_uid_without_a_known_group_gets_its_own_number() {
         let bare = Image { groups: OnceCell::from(String::new()), ..Image::default() };
-        assert_eq!(bare.choose(&requesting(None, Some(5), None)).unwrap(), user(None, 5, 5));
+        assert_eq!(bare.choose(&requesting(None, Some(5), None)).unwrap(), user(5, 5));
         let error = bare.choose(&NOTHING).unwrap_err().to_string();
         assert!(error.contains("set PROSODY_UID"), "{error}");
     }
@@ -269,11 +265,11 @@ mod tests {
     fn without_root_prosody_runs_as_our_own_user() {
         let image = image(Some((1000, 1001)));
         let resolve = |requested| image.unprivileged(12345, 0, &requested);
-        assert_eq!(resolve(NOTHING).unwrap(), user(None, 12345, 0));
-        assert_eq!(resolve(requesting(None, Some(12345), Some(0))).unwrap(), user(None, 12345, 0));
+        assert_eq!(resolve(NOTHING).unwrap(), user(12345, 0));
+        assert_eq!(resolve(requesting(None, Some(12345), Some(0))).unwrap(), user(12345, 0));
         assert_eq!(
             image.unprivileged(1000, 0, &requesting(Some("alice"), None, None)).unwrap(),
-            user(Some("alice"), 1000, 0)
+            user(1000, 0)
         );
         for (requested, expected) in [
             (requesting(Some("alice"), None, None), "`--user 1000`"),

@@ -280,7 +280,7 @@ mod tests {
             vec![(geteuid().as_raw(), getegid().as_raw())]
         };
         for (uid, gid) in users {
-            let mut lua = prosody.lua_command(&User { name: None, uid, gid }, &[]).unwrap();
+            let mut lua = prosody.lua_command(&User { uid, gid }, &[]).unwrap();
             let status = String::from_utf8(lua.arg("/proc/self/status").output().unwrap().stdout).unwrap();
             let has = |line: &str| {
                 assert!(status.lines().any(|other| other.trim_end() == line), "{line:?}: {status}")

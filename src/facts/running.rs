@@ -39,7 +39,7 @@ impl Running {
             let mut fields = process.split(' ');
             let (pid, time, generation) = (fields.next()?.parse().ok()?, fields.next()?, fields.next()?);
             let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-            let user = User { name: None, uid, gid };
+            let user = User { uid, gid };
             let found = Self { user, started: started.to_owned(), generation: generation.to_owned() };
             Some((Pid::from_raw(pid), time, found))
         };
@@ -120,7 +120,7 @@ fn is_private_to_root(places: &Places) -> bool {
 /// The owner of a file, or of a link itself.
 fn owner(path: &Path) -> Option<User> {
     let found = fs::symlink_metadata(path).ok()?;
-    Some(User { name: None, uid: found.uid(), gid: found.gid() })
+    Some(User { uid: found.uid(), gid: found.gid() })
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
     use std::path::PathBuf;
 
     fn user(id: u32) -> User {
-        User { name: None, uid: id, gid: id }
+        User { uid: id, gid: id }
     }
 
     fn places(runtime_dir: &Path) -> Places {

@@ -450,7 +450,7 @@ fn shared_directories_and_system_directories_are_errors() {
 fn every_problem_in_the_facts_is_reported() {
     let file = |reason| custom_files::Problem { path: "/etc/prosody/conf.d/a.cfg.lua".into(), reason };
     let facts = Facts {
-        identity: User { name: None, uid: 5, gid: 6 },
+        identity: User { uid: 5, gid: 6 },
         problems: vec![
             Problem::HiddenModules { missing: "mod_c2s.lua" },
             Problem::NoPluginPath("/none".into()),

@@ -251,11 +251,11 @@ mod tests {
     use std::io::ErrorKind;
     use std::os::unix::fs::MetadataExt;
 
-    const SOMEBODY: User = User { name: None, uid: 12345, gid: 1234 };
-    const ROOT: User = User { name: None, uid: 0, gid: 0 };
+    const SOMEBODY: User = User { uid: 12345, gid: 1234 };
+    const ROOT: User = User { uid: 0, gid: 0 };
 
     fn user(uid: u32, gid: u32) -> User {
-        User { name: None, uid, gid }
+        User { uid, gid }
     }
 
     /// Whether we are root. Some tests need it.

@@ -421,7 +421,7 @@ mod tests {
         std::os::unix::fs::chown(at("real/file"), Some(12345), None).unwrap();
         assert!(paths.iter().all(|path| read(path).is_ok()), "it is his own");
         // With that user's permissions, the kernel decides.
-        let user = crate::os::users::User { name: None, uid: 12345, gid: 12345 };
+        let user = crate::os::users::User { uid: 12345, gid: 12345 };
         std::os::unix::fs::chown(at("real/file"), Some(0), None).unwrap();
         crate::os::privileges::as_user(&user, || {
             assert!(paths.iter().all(|path| read(path) == Err(Error::Refused(Errno::EACCES))));

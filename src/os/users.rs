@@ -3,17 +3,15 @@
 use nix::unistd::{getegid, geteuid};
 
 /// A user to run as.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
-    /// The name in `/etc/passwd`. An arbitrary uid, such as OpenShift's, has none.
-    pub name: Option<String>,
     pub uid: u32,
     pub gid: u32,
 }
 
 impl User {
     pub fn current() -> Self {
-        Self { name: None, uid: geteuid().as_raw(), gid: getegid().as_raw() }
+        Self { uid: geteuid().as_raw(), gid: getegid().as_raw() }
     }
 
     /// Whether this is root. Prosody refuses to run as root unless `run_as_root` is set.

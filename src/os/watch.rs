@@ -635,7 +635,7 @@ mod tests {
         root.write("certs/locked/a.pem", "");
         root.set_mode("certs/locked", 0o700);
         let paths = ["certs", "certs/locked", "certs/locked/a/b"].map(|path| root.path().join(path)).to_vec();
-        let user = crate::os::users::User { name: None, uid: 12345, gid: 12345 };
+        let user = crate::os::users::User { uid: 12345, gid: 12345 };
         let watched = crate::os::privileges::as_user(&user, || {
             watch.add(|show| paths.iter().for_each(|path| show(path)))
         })

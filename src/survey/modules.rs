@@ -509,7 +509,7 @@ mod tests {
     const FOLDERS: [&str; 4] = ["installed", "own", "lib/modules", "collection"];
 
     /// A user other than root and the user that runs the tests.
-    const SOMEBODY: User = User { name: None, uid: 12345, gid: 12345 };
+    const SOMEBODY: User = User { uid: 12345, gid: 12345 };
 
     fn prosody(place: &Path, version: &str) -> Prosody {
         Prosody {
