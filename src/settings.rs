@@ -143,11 +143,8 @@ impl Settings {
 
     /// Reports values in quotation marks, which nearly always come from a file for `--env-file`.
     fn find_quotation_marks(&self, report: &mut Report) {
-        let is_quoted = |value: &str| {
-            ['"', '\'']
-                .iter()
-                .any(|mark| value.len() > 1 && value.starts_with(*mark) && value.ends_with(*mark))
-        };
+        let is_in = |value: &str, mark| value.len() > 1 && value.starts_with(mark) && value.ends_with(mark);
+        let is_quoted = |value: &str| ['"', '\''].iter().any(|mark| is_in(value, *mark));
         let given = self.source.given.values().chain(self.source.stores.values());
         for given in given.filter(|given| given.file.is_none() && is_quoted(&given.value)) {
             if report.has_error(&given.variable) {

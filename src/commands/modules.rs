@@ -72,12 +72,11 @@ fn as_row(module: &Module) -> Vec<String> {
         why.push(format!("and {more} more"));
     }
     let dependents = module.needed_by.iter().map(|(module, is_conditional)| name(module, *is_conditional));
-    let dependents: Vec<String> = dependents.collect();
-    if !dependents.is_empty() {
-        why.push(format!("needed by {}", several(&dependents)));
+    if dependents.len() > 0 {
+        why.push(format!("needed by {}", several(dependents)));
     }
-    let needs: Vec<String> = module.needs.iter().map(|need| name(&need.name, need.is_conditional)).collect();
-    vec![module.name.clone(), origin(module).unwrap_or("missing").to_owned(), why.join("; "), several(&needs)]
+    let needs = several(module.needs.iter().map(|need| name(&need.name, need.is_conditional)));
+    vec![module.name.clone(), origin(module).unwrap_or("missing").to_owned(), why.join("; "), needs]
 }
 
 fn as_object(module: &Module) -> Value {

@@ -110,17 +110,12 @@ struct Object {
 
 impl Object {
     fn new(members: Vec<(String, Json)>, known: &[&'static str], hidden: bool) -> Object {
-        let errors = members
-            .iter()
-            .filter(|(name, _)| !known.contains(&name.as_str()))
-            .map(|(name, _)| {
-                if hidden {
-                    format!("it has a member other than {}", alternatives(known))
-                } else {
-                    unknown_member(name, known)
-                }
-            })
-            .collect();
+        let error = |name: &str| match hidden {
+            true => format!("it has a member other than {}", alternatives(known)),
+            false => unknown_member(name, known),
+        };
+        let unknown = members.iter().filter(|(name, _)| !known.contains(&name.as_str()));
+        let errors = unknown.map(|(name, _)| error(name)).collect();
         Object { members, hidden, errors }
     }
 
