@@ -5,7 +5,6 @@
 
 pub mod self_signed;
 
-use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -488,15 +487,17 @@ fn write_files(
     group: Option<u32>,
 ) -> anyhow::Result<()> {
     let paths = files.iter().map(|file| &file.path).chain(links.iter().map(|link| &link.path));
-    let parents: BTreeSet<&Path> = paths.filter_map(|path| path.parent()).collect();
-    let mut folders: HashMap<&Path, OwnedFd> = HashMap::new();
-    for parent in parents.into_iter().filter(|parent| !parent.as_os_str().is_empty()) {
-        let folder = make_folder(directory, parent, group);
-        folders.insert(parent, folder.with_context(|| format!("writing {}", parent.display()))?);
+    let parents = paths.filter_map(|path| path.parent()).filter(|parent| !parent.as_os_str().is_empty());
+    let mut folders: Vec<(&Path, OwnedFd)> = Vec::new();
+    for parent in parents {
+        if folders.iter().all(|(made, _)| *made != parent) {
+            let folder = make_folder(directory, parent, group);
+            folders.push((parent, folder.with_context(|| format!("writing {}", parent.display()))?));
+        }
     }
     let place = |path: &Path| {
-        let folder = path.parent().and_then(|parent| folders.get(parent));
-        (folder.unwrap_or(directory), path.file_name().unwrap_or_default().to_owned())
+        let folder = folders.iter().find(|(made, _)| Some(*made) == path.parent());
+        (folder.map_or(directory, |(_, folder)| folder), path.file_name().unwrap_or_default().to_owned())
     };
     for PlannedFile { path, content, .. } in files {
         let (folder, name) = place(path);
