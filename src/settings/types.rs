@@ -24,9 +24,9 @@ pub use hosts::{
     HostSection, Password, VirtualHost, VirtualHosts,
 };
 pub use lists::{List, Set};
-pub use names::{Id, Name, Text, UserName};
+pub use names::{Name, Text, UserName};
 pub use network::{Address, Cidr, Interface, Network, Origin, Origins, Port, Proxy, Resolver, TurnHost};
-pub use numbers::{Gigabytes, Megabytes, Rate};
+pub use numbers::{Gigabytes, Id, Megabytes, Rate};
 pub use options::CustomOptions;
 pub use paths::{Glob, Path, PluginPath};
 pub use time::{ArchiveDuration, Days, Expiry, Interval, Seconds, Wait};

@@ -1,8 +1,5 @@
 //! Names and plain text.
 
-use super::{SettingType, lua};
-use std::fmt;
-
 /// Declares a string type. Its `read` function validates and normalises the text.
 macro_rules! texts {
     ($(
@@ -89,42 +86,10 @@ fn user_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A numeric user or group id, 0 to 4294967294. (To `setresuid(2)`, 4294967295 means "do not change".)
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Id(u32);
-
-impl Id {
-    pub fn get(self) -> u32 {
-        self.0
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl SettingType for Id {
-    const NAME: &'static str = "number";
-    const EXAMPLE: &'static str = "1000";
-
-    fn parse(text: &str) -> Result<Self, String> {
-        super::numbers::digits(text)
-            .and_then(|number| u32::try_from(number).ok())
-            .filter(|&number| number != u32::MAX)
-            .map(Id)
-            .ok_or_else(|| format!("expected a whole number from 0 to {}", u32::MAX - 1))
-    }
-}
-
-lua! {
-    Id: self => i64::from(self.0);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::types::SettingType;
 
     #[test]
     fn names_are_normalised() {
@@ -156,16 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn users_have_names_and_ids() {
+    fn users_have_names() {
         assert_eq!(UserName::parse("prosody-1").unwrap().as_str(), "prosody-1");
         assert!(UserName::parse("1000").unwrap_err().contains("a user id"));
         for text in ["a:b", "a b", "a\n", "../a"] {
             assert!(UserName::parse(text).is_err(), "{text}");
-        }
-        assert_eq!(Id::parse("0").unwrap().get(), 0);
-        assert_eq!(Id::parse("4294967294").unwrap().get(), 4_294_967_294);
-        for text in ["4294967295", "-1", "+1", "1.0", "root", "0x1", "99999999999999999999999"] {
-            assert!(Id::parse(text).is_err(), "{text}");
         }
     }
 }

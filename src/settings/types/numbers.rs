@@ -1,8 +1,9 @@
-//! Numbers with a unit: rates and sizes.
+//! Numbers: ids, and with a unit rates and sizes.
 
 use super::names::texts;
-use super::{Lua, SettingType};
+use super::{Lua, SettingType, lua};
 use crate::lua::Value;
+use std::fmt;
 
 /// Parses an integer of ASCII digits, without sign or space. `None` if it does not fit into 64 bits.
 pub(super) fn digits(text: &str) -> Option<u64> {
@@ -153,9 +154,51 @@ sizes! {
     Gigabytes(1_073_741_824, "gigabytes", "1.5");
 }
 
+/// A numeric user or group id, 0 to 4294967294. (To `setresuid(2)`, 4294967295 means "do not change".)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id(u32);
+
+impl Id {
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl SettingType for Id {
+    const NAME: &'static str = "number";
+    const EXAMPLE: &'static str = "1000";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        digits(text)
+            .and_then(|number| u32::try_from(number).ok())
+            .filter(|&number| number != u32::MAX)
+            .map(Id)
+            .ok_or_else(|| format!("expected a whole number from 0 to {}", u32::MAX - 1))
+    }
+}
+
+lua! {
+    Id: self => i64::from(self.0);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_and_groups_have_ids() {
+        assert_eq!(Id::parse("0").unwrap().get(), 0);
+        assert_eq!(Id::parse("4294967294").unwrap().get(), 4_294_967_294);
+        for text in ["4294967295", "-1", "+1", "1.0", "root", "0x1", "99999999999999999999999"] {
+            assert!(Id::parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn rates_are_converted_to_prosodys_syntax() {
