@@ -70,8 +70,8 @@ mod tests {
 
     #[test]
     fn a_long_list_is_truncated() {
-        assert_eq!(several(&["a", "b"]), "a, b");
-        assert_eq!(several(&["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more");
+        assert_eq!(several(["a", "b"]), "a, b");
+        assert_eq!(several(["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more");
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub fn run(settings: &Settings, places: &Places, arguments: &[OsString]) -> Resu
         if start.elapsed() > RELOAD_TIMEOUT {
             return Err(failure(format!(
                 "what is in {given} for {} is not in force: the server's log says why, or `prosody-entrypoint certificates`",
-                several(&missing())
+                several(missing())
             )));
         }
         sleep(PAUSE);
