@@ -337,12 +337,12 @@ mod tests {
 
     #[test]
     fn a_silent_server_takes_no_longer_than_the_timeout() {
-        let (targets, servers): (Vec<_>, Vec<_>) = (0..2).map(|_| serve(Vec::new(), true)).unzip();
+        // Where the time is over before the second one is tried, its server waits for ever.
+        let (targets, _servers): (Vec<_>, Vec<_>) = (0..2).map(|_| serve(Vec::new(), true)).unzip();
         let before = Instant::now();
         let error = check(&targets, Duration::from_millis(50)).unwrap_err();
         assert!(before.elapsed() < LONG);
         assert_eq!(error.matches("no answer in time").count(), 2, "{error}");
-        servers.into_iter().for_each(|server| drop(server.join().unwrap()));
     }
 
     #[test]
