@@ -1191,7 +1191,7 @@ fn a_reload_costs_pid_1_no_allocation() {
 fn a_warning_that_nobody_reads_does_not_end_the_command() {
     // The pipe of standard error is broken before the orphan ends, and PID 1 wants to tell.
     let script =
-        "sh -c 'cat <&3 >/dev/null &' 3<&0; echo ready; trap 'exit 3' TERM; while :; do sleep 0.01; done";
+        "sh -c 'cat <&3 >/dev/null &' 3<&0; trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done";
     let arguments = ["-s", "-w", "--", "sh", "-c", script].map(Into::into).to_vec();
     let Ok(init::Invocation::Run(options)) = init::parse("init", arguments, |_| None) else { panic!() };
     let mut init = Forked::start(|| {
