@@ -70,7 +70,7 @@ test-images: base-trixie base-bookworm image-trixie ## the other images that the
 
 .PHONY: check
 check: ## the quick tests, without containers
-	@docker/needs cargo cargo-fmt cargo-clippy cc lua5.2 lua5.3 lua5.4 tini
+	@docker/needs cargo cargo-fmt cargo-clippy cc lua5.2 lua5.3 lua5.4 openssl tini
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	$(RUN_TESTS)

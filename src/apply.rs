@@ -33,6 +33,7 @@ use crate::os::privileges::{self, Capability};
 use crate::os::trusted_file::{Error, Kind, open_below};
 use crate::os::users::User;
 use crate::plan::{File as PlannedFile, Import, Link, Plan};
+use crate::text::Advice;
 
 /// The prefix of incomplete entries. Our process id follows; a rename gives the final name.
 const INCOMPLETE: &str = ".new-";
@@ -177,11 +178,11 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
         let link = fstatat(&directory, CURRENT, AtFlags::AT_SYMLINK_NOFOLLOW);
         let is_starter = |uid| privileges::uid_of(Pid::from_raw(1)).is_some_and(|init| init.as_raw() == uid);
         if let Some(link) = link.ok().filter(|link| link.st_uid != 0 && is_starter(link.st_uid)) {
-            bail!(
+            bail!(advice!(
                 "it is that of a server which runs as uid {uid}: come as that user, `docker exec --user {uid}:{}`",
                 link.st_gid,
                 uid = link.st_uid
-            );
+            ));
         }
         // The image's runtime directory is empty. A directory with other files serves another purpose.
         let is_ours = |name: &std::ffi::CString| {
@@ -192,11 +193,11 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
                     .any(|prefix| name.starts_with(prefix))
         };
         if (found.st_uid, found.st_gid) != (0, owner.gid) && !entries(&directory)?.iter().all(is_ours) {
-            bail!("it holds other files: name a directory of its own in PROSODY_RUNTIME_DIR");
+            bail!(advice!("it holds other files: name a directory of its own in PROSODY_RUNTIME_DIR"));
         }
         chown_to_root(&directory, &found, owner.gid, DIRECTORY_MODE)?;
     } else if private && (found.st_uid != geteuid().as_raw() || found.st_mode & 0o077 != 0) {
-        bail!("it belongs to uid {}, expected a directory of ours alone: remove it", found.st_uid);
+        bail!(advice!("it belongs to uid {}, expected a directory of ours alone: remove it", found.st_uid));
     }
     Ok(directory)
 }
@@ -210,7 +211,10 @@ fn make_server_dir(runtime: &OwnedFd, owner: &User) -> anyhow::Result<()> {
     if geteuid().is_root() {
         chown_to_root(&directory, &found, owner.gid, SHARED_MODE)?;
     } else if found.st_uid != geteuid().as_raw() {
-        bail!("it belongs to uid {}, who could take the server's place there: remove it", found.st_uid);
+        bail!(advice!(
+            "it belongs to uid {}, who could take the server's place there: remove it",
+            found.st_uid
+        ));
     }
     Ok(())
 }
@@ -288,10 +292,10 @@ pub fn warn_about_data(data_dir: &Path, owner: &User) -> Result<(), Failure> {
 }
 
 /// The first entry of the data directory that Prosody's user cannot use, with the command that gives the data to it.
-fn unusable_data(data_dir: &Path, owner: &User) -> Result<Option<String>, Failure> {
+fn unusable_data(data_dir: &Path, owner: &User) -> Result<Option<Advice>, Failure> {
     let look = || first_unusable(&directory::open(data_dir).ok()?, data_dir, false);
     Ok(privileges::as_user(owner, look)?.map(|(path, found)| {
-        format!(
+        advice!(
             "{path} belongs to uid {}, gid {} (mode {:03o}), and Prosody (uid {uid}, gid {gid}) cannot use it: run \
              `chown -R {uid}:{gid} {data_dir}`",
             found.st_uid,
@@ -384,12 +388,13 @@ pub fn prepare_log_dir(owner: &User) {
     // On the image's own file system, the directory is not a mount: it needs no warning.
     let above = Path::new(LOG_DIR).parent().and_then(|above| open(above).ok());
     if above.is_some_and(|(_, above)| above.st_dev != found.st_dev) {
-        tracing::warn!(
+        let advice = advice!(
             "{LOG_DIR} belongs to uid {}, gid {}, and Prosody cannot write there: log files that a configuration names in \
              it stay as they are; run `chown -R {uid}:{gid} {LOG_DIR}`",
             found.st_uid,
             found.st_gid
         );
+        tracing::warn!("{advice}");
     }
 }
 
@@ -397,28 +402,29 @@ pub fn prepare_log_dir(owner: &User) {
 fn owned_by_another_user(path: &Path, found: &FileStat, owner: &User) -> Failure {
     Failure::new(
         ExitStatus::CANNOT_WRITE,
-        anyhow!(
+        anyhow!(advice!(
             "{path} belongs to uid {} (gid {}), and Prosody is to run as uid {uid} (gid {gid}): leave PROSODY_UID, \
              PROSODY_GID and PROSODY_USER out to run as its owner, or run `chown -R {uid}:{gid} {path}`",
             found.st_uid,
             found.st_gid,
             path = path.display(),
             uid = owner.uid,
-            gid = owner.gid,
-        ),
+            gid = owner.gid
+        )),
     )
 }
 
 /// The error for a data directory that our user, not root, cannot write to.
 fn not_writable(path: &Path, found: &FileStat, owner: &User) -> Failure {
     let other_way = match (found.st_uid, found.st_gid) {
-        (0, _) => "or start the container as root with Docker's default capabilities, which gives it to Prosody's user"
-            .to_owned(),
-        (uid, gid) => format!("or start the container with `--user {uid}:{gid}`"),
+        (0, _) => advice!(
+            "or start the container as root with Docker's default capabilities, which gives it to Prosody's user"
+        ),
+        (uid, gid) => advice!("or start the container with `--user {uid}:{gid}`"),
     };
     Failure::new(
         ExitStatus::CANNOT_WRITE,
-        anyhow!(
+        anyhow!(advice!(
             "{path} cannot be written by uid {uid}, gid {gid}: it belongs to uid {}, gid {} (mode {:03o}): run \
              `chown -R {uid}:{gid} {path}`, {other_way}",
             found.st_uid,
@@ -426,8 +432,8 @@ fn not_writable(path: &Path, found: &FileStat, owner: &User) -> Failure {
             found.st_mode & 0o7777,
             path = path.display(),
             uid = owner.uid,
-            gid = owner.gid,
-        ),
+            gid = owner.gid
+        )),
     )
 }
 
@@ -601,27 +607,30 @@ fn failure(error: anyhow::Error, path: &Path) -> Failure {
     let errno = errno(&error);
     let (uid, gid) = (geteuid(), nix::unistd::getegid());
     let advice = match errno {
-        Some(Errno::EROFS) => "it is on a read-only file system: mount a volume or a tmpfs there".to_owned(),
-        Some(Errno::ENOSPC | Errno::EDQUOT) => "the file system is full: give it more room".to_owned(),
+        Some(Errno::EROFS) => advice!("it is on a read-only file system: mount a volume or a tmpfs there"),
+        Some(Errno::ENOSPC | Errno::EDQUOT) => advice!("the file system is full: give it more room"),
         Some(Errno::EPERM) if !uid.is_root() => {
-            "another user's files are in the way: empty the directory, or name another".to_owned()
+            advice!("another user's files are in the way: empty the directory, or name another")
         }
-        Some(Errno::EACCES) if !uid.is_root() => format!(
+        Some(Errno::EACCES) if !uid.is_root() => advice!(
             "uid {uid} (gid {gid}) may not write there: give the directory to that user or group, or choose another user"
         ),
         Some(Errno::EACCES | Errno::EPERM) => {
-            "root lacks a right here: add `--cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add SETUID --cap-add SETGID` to \
-             the container, or start it with `--user`"
-                .to_owned()
+            match &privileges::missing(&User::current(), &[Capability::CHOWN, Capability::DAC_OVERRIDE])[..] {
+                [] => advice!(
+                    "root has no power over it, as in a user namespace or on a network file system: run `chown -R 0:0` \
+                     on it outside of the container"
+                ),
+                missing => advice!("root lacks a right here: add `{}` to the container", missing.join(" ")),
+            }
         }
-        Some(Errno::ENOTEMPTY) => "another command wrote there at the same moment: try again".to_owned(),
-        Some(Errno::EEXIST) => "there are files of that name already: empty it, or name another".to_owned(),
-        Some(Errno::EINVAL) => "the container's user namespace may not map these ids: choose others with PROSODY_UID and \
-                                PROSODY_GID (0 and 0 where it maps root alone)"
-            .to_owned(),
-        Some(Errno::ENOTDIR) => "it is not a directory: remove what is there".to_owned(),
-        Some(Errno::ELOOP) => "a link is in its place or on the way to it, expected directories: remove it".to_owned(),
-        _ => String::new(),
+        Some(Errno::ENOTEMPTY) => advice!("another command wrote there at the same moment: try again"),
+        Some(Errno::EEXIST) => advice!("there are files of that name already: empty it, or name another"),
+        Some(Errno::ENOTDIR) => advice!("it is not a directory: remove what is there"),
+        Some(Errno::ELOOP) => {
+            advice!("a link is in its place or on the way to it, expected directories: remove it")
+        }
+        _ => Advice::default(),
     };
     let status = match errno {
         Some(Errno::EPERM) if uid.is_root() => ExitStatus::NO_PERMISSION,

@@ -68,36 +68,37 @@ enum Answer {
 /// The answer for a server that refuses a login. `code` is an SQLSTATE (PostgreSQL's manual, appendix A, "PostgreSQL
 /// Error Codes"), or empty if the server does not say why.
 fn refused(code: &str, why: &str, database: &Database) -> Answer {
-    const SET_PASSWORD: &str =
-        "set PROSODY_DB_PASSWORD_FILE, or beside PROSODY_SQL_DRIVER PROSODY_SQL_PASSWORD_FILE";
+    let set_password =
+        advice!("set PROSODY_DB_PASSWORD_FILE, or beside PROSODY_SQL_DRIVER PROSODY_SQL_PASSWORD_FILE");
     let user = database.username.as_deref().unwrap_or_default();
-    Answer::Refused(match (code, &database.password) {
+    let why = match (code, &database.password) {
         // Insufficient resources ("sorry, too many clients already") and operator intervention ("the database system is
         // starting up", "… is shutting down").
         _ if code.starts_with("53") || code.starts_with("57") => return Answer::NotYet(why.to_owned()),
-        ("", Some(_)) => format!(
+        ("", Some(_)) => advice!(
             "the server refused the login of the user {user:?}, and its own log says why: correct user, password or \
              database in PROSODY_DB_…, PROSODY_SQL_… or the URL, or allow them there"
         ),
-        ("", None) => format!(
+        ("", None) => advice!(
             "the server refused the login of the user {user:?} without a password, and its own log says why: \
-             {SET_PASSWORD}, or correct user or database"
+             {set_password}, or correct user or database"
         ),
         ("28P01", Some(_)) => {
-            format!("wrong password for the user {user:?}, or no such user ({why}): correct either")
+            advice!("wrong password for the user {user:?}, or no such user ({why}): correct either")
         }
-        ("28P01", None) => format!("it asks for a password, and there is none ({why}): {SET_PASSWORD}"),
+        ("28P01", None) => advice!("it asks for a password, and there is none ({why}): {set_password}"),
         // 42501: the user may not connect to it.
-        ("3D000" | "42501", _) => format!(
+        ("3D000" | "42501", _) => advice!(
             "no such database there, or the user may not use it ({why}): make it, or correct its name in \
              PROSODY_DB_NAME, PROSODY_SQL_DB or the URL"
         ),
         // The role does not exist (without password authentication) or may not log in, or pg_hba.conf rejects it.
-        ("28000", _) => format!(
+        ("28000", _) => advice!(
             "the server does not let this user or host in ({why}): correct user or password, or allow them there"
         ),
-        _ => format!("the server refused the login ({why}): correct user, password, database or host"),
-    })
+        _ => advice!("the server refused the login ({why}): correct user, password, database or host"),
+    };
+    Answer::Refused(why.into())
 }
 
 /// Waits until all databases can be used, at most for `limit`. If `limit` is zero, only SQLite files are checked.
@@ -152,12 +153,13 @@ fn wait_for(
                     tracing::info!("Now {database} is there, after {took:.1} s");
                 }
                 if answer == Answer::NeedsUpgrade {
-                    tracing::error!(
-                        "{database}: it has tables of an earlier Prosody, and some of what is stored in them is lost until they are \
-                         upgraded: make a backup, run `docker exec -it CONTAINER prosodyctl mod_storage_sql upgrade`, \
-                         or `docker run -it --rm OPTIONS IMAGE mod_storage_sql upgrade` with this container's options, \
-                         answer y, and restart"
+                    let advice = advice!(
+                        "{database}: it has tables of an earlier Prosody, and some of what is stored in them is lost \
+                         until they are upgraded: make a backup, run `docker exec -it CONTAINER prosodyctl \
+                         mod_storage_sql upgrade`, or `docker run -it --rm OPTIONS IMAGE mod_storage_sql upgrade` with \
+                         this container's options, answer y, and restart"
                     );
+                    tracing::error!("{advice}");
                 }
                 return Ok(());
             }
@@ -185,11 +187,11 @@ fn wait_for(
         if left().is_zero() {
             return Err(Failure::new(
                 ExitStatus::UNAVAILABLE,
-                anyhow!(
+                anyhow!(advice!(
                     "{database} did not come within {} s: {why}: start it, correct where it is, or give it more time \
                      with PROSODY_DB_WAIT",
                     limit.as_secs()
-                ),
+                )),
             ));
         }
         pause = (pause * 2).min(longest_pause);
@@ -250,9 +252,9 @@ fn can_write(file: &Path) -> Result<(), Failure> {
         },
     };
     let advice = match error.kind() {
-        io::ErrorKind::NotFound => "make that directory, or name another file",
-        io::ErrorKind::ReadOnlyFilesystem => "mount a volume there, or name another file",
-        _ => "let Prosody's user write there, or name another file",
+        io::ErrorKind::NotFound => advice!("make that directory, or name another file"),
+        io::ErrorKind::ReadOnlyFilesystem => advice!("mount a volume there, or name another file"),
+        _ => advice!("let Prosody's user write there, or name another file"),
     };
     let (file, path) = (file.display(), path.display());
     Err(Failure::new(

@@ -5,6 +5,10 @@
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::string_slice))]
 
+// Before the others, which use its macro.
+#[macro_use]
+pub mod text;
+
 pub mod accounts;
 pub mod apply;
 pub mod cli;
@@ -27,7 +31,6 @@ pub mod report;
 pub mod settings;
 pub mod survey;
 pub mod templates;
-pub mod text;
 
 #[cfg(test)]
 mod tests;

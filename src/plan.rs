@@ -198,7 +198,7 @@ fn add_accounts_module(facts: &Facts, hosts: &mut ServedHosts, options: &mut Opt
 /// Warns about custom files that replace our module directories.
 fn warn_about_plugin_paths(facts: &Facts, has_accounts: bool, report: &mut Report) {
     for file in facts.custom_files.fragments().filter(|file| file.summary.sets_plugin_paths) {
-        report.setting_warning(format!(
+        report.setting_warning(advice!(
             "{}: its `plugin_paths` takes the place of ours, without which Prosody does not find {}: name your folders \
              in PROSODY_PLUGIN_PATHS, and take it out",
             file.path.display(),
@@ -215,14 +215,14 @@ fn warn_about_plugin_paths(facts: &Facts, has_accounts: bool, report: &mut Repor
 fn warn_about_databases(facts: &Facts, databases: &[Database], debug_log: Option<&str>, report: &mut Report) {
     let custom_storage = facts.custom_files.fragments().any(|file| !file.summary.places.is_empty());
     if facts.has_sqlite_file && databases.is_empty() && !custom_storage {
-        report.warning(format!(
+        report.warning(advice!(
             "{}: nothing uses these data, because the storage is files: set PROSODY_DEFAULT_STORAGE=sqlite, or remove them",
             facts.data_dir.join(SQLITE_FILE).display()
         ));
     }
     let has_password = databases.iter().any(|database| database.password.is_some());
     if let Some(variable) = debug_log.filter(|_| has_password) {
-        report.setting_warning(format!(
+        report.setting_warning(advice!(
             "{variable}: at debug Prosody writes the database's URL with its password into its own log: choose another \
              level where others can read the log"
         ));

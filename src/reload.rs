@@ -104,12 +104,13 @@ fn reload(
         return Ok(true);
     };
     if let Some(main_file) = places.custom_main_file() {
-        let error = anyhow!("{} is new: restart the container to use it, or remove it", main_file.display());
+        let error =
+            anyhow!(advice!("{} is new: restart the container to use it, or remove it", main_file.display()));
         return Err(Failure::new(ExitStatus::CONFIGURATION, error));
     }
     let current = places.runtime_dir.join(CURRENT);
     let before = facts::current_generation(&places.runtime_dir).map_err(|error| {
-        let error = anyhow!("{}: {error}: restart the container", current.display());
+        let error = anyhow!(advice!("{}: {error}: restart the container", current.display()));
         Failure::new(ExitStatus::CANNOT_WRITE, error)
     })?;
     let last = state_of(&before);
@@ -168,11 +169,11 @@ fn reload(
     if !changes.places.is_empty() {
         return Err(Failure::new(
             ExitStatus::CONFIGURATION,
-            anyhow!(
+            anyhow!(advice!(
                 "{} changed, and a running server would look for its data in two places: restart the container, or \
                  undo the change",
                 several(&changes.places)
-            ),
+            )),
         ));
     }
     let rendered = rendered_differences(&before, &plan);
@@ -305,9 +306,10 @@ fn wait_for_sighup_handler(mut look: impl FnMut() -> io::Result<Option<bool>>, u
             Ok(None) => return false,
             Ok(Some(true)) => return true,
             Ok(Some(false)) => ("Prosody does not take SIGHUP".to_owned(), START_TIMEOUT),
-            Err(error) => {
-                (format!("its process cannot be looked at in /proc ({error}): send SIGHUP again"), unreadable)
-            }
+            Err(error) => (
+                advice!("its process cannot be looked at in /proc ({error}): send SIGHUP again").into(),
+                unreadable,
+            ),
         };
         if start.elapsed() > limit {
             tracing::error!("Not reloaded: {why}");

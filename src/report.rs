@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use crate::text::cut;
+use crate::text::{Advice, cut};
 
 /// An error that the user must fix before the server can start.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,7 +53,7 @@ pub struct Report {
     pub infos: Vec<String>,
     pub debugs: Vec<String>,
     /// The last line of the errors, about a common reason of several.
-    reason: Option<&'static str>,
+    reason: Option<Advice>,
 }
 
 impl Report {
@@ -64,7 +64,7 @@ impl Report {
         }
     }
 
-    pub fn reason(&mut self, reason: &'static str) {
+    pub fn reason(&mut self, reason: Advice) {
         self.reason = Some(reason);
     }
 
@@ -78,13 +78,13 @@ impl Report {
     }
 
     /// Adds a warning about a setting, `PROSODY_X: why`. With `PROSODY_ENTRYPOINT_STRICT` it is an error.
-    pub fn setting_warning(&mut self, warning: String) {
-        self.setting_warnings.push(warning);
+    pub fn setting_warning(&mut self, warning: impl Into<String>) {
+        self.setting_warnings.push(warning.into());
     }
 
     /// Adds a warning that no setting causes. It is never an error.
-    pub fn warning(&mut self, warning: String) {
-        self.warnings.push(warning);
+    pub fn warning(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
     }
 
     /// Drops the warnings that no setting causes, for a command whose output has the same information.
@@ -129,7 +129,7 @@ impl fmt::Display for Report {
             write!(f, "{heading}\n  {warning}")?;
             heading = "";
         }
-        if let Some(reason) = self.reason {
+        if let Some(reason) = &self.reason {
             write!(f, "\n{reason}")?;
         }
         Ok(())

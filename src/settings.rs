@@ -148,11 +148,12 @@ impl Settings {
         let given = self.source.given.values().chain(self.source.stores.values());
         for given in given.filter(|given| given.file.is_none() && is_quoted(&given.value)) {
             if report.has_error(&given.variable) {
-                report.reason(
-                    "Some values are in quotation marks. Docker's --env-file takes them as a part of the value: leave them out.",
-                );
+                report.reason(advice!(
+                    "Some values are in quotation marks. Docker's --env-file takes them as a part of the value: leave \
+                     them out."
+                ));
             } else {
-                report.setting_warning(format!(
+                report.setting_warning(advice!(
                     "{}: the value is in quotation marks, which are taken as a part of it: leave them out in a file for \
                      `--env-file`",
                     given.variable
@@ -167,7 +168,7 @@ impl Settings {
                 let [field, other] = [field, other].map(|field| self.variable(field));
                 report.error(SettingError::new(
                     &field,
-                    &format!("{other} is set too, and {why}: keep one of them"),
+                    &advice!("{other} is set too, and {why}: keep one of them"),
                 ));
             }
         };
@@ -182,7 +183,10 @@ impl Settings {
         if let Some(ours) = self.source.variables.iter().find(is_ours).filter(|_| self.has_sql_family()) {
             report.error(SettingError::new(
                 ours,
-                "PROSODY_SQL_* is set too, which has other defaults: name the database with one of the two families",
+                &advice!(
+                    "PROSODY_SQL_* is set too, which has other defaults: name the database with one of the two \
+                     families"
+                ),
             ));
         }
         let storage = self.source.given.get(&Field::default_storage);
@@ -191,7 +195,9 @@ impl Settings {
             if has_driver && storage.value != "sql" {
                 report.error(SettingError::new(
                     &storage.variable,
-                    "PROSODY_SQL_DRIVER makes `sql` the default: leave one of them out, or use PROSODY_DB_DRIVER",
+                    &advice!(
+                        "PROSODY_SQL_DRIVER makes `sql` the default: leave one of them out, or use PROSODY_DB_DRIVER"
+                    ),
                 ));
             }
         }
@@ -199,7 +205,7 @@ impl Settings {
             let listed = self.hosts.accounts.iter().flat_map(|accounts| &accounts.0);
             let is_other = |other: &Account| other.password.0.expose() != account.password.0.expose();
             if listed.filter(|other| other.jid == account.jid).any(is_other) {
-                let why = format!(
+                let why = advice!(
                     "{} has {} with another password: keep one of them",
                     self.variable(Field::accounts),
                     account.jid
@@ -234,7 +240,7 @@ impl Settings {
                 for option in setting.options.iter().filter(|option| options.get(option).is_some()) {
                     report.error(SettingError::new(
                         &self.variable(Field::options),
-                        &format!(
+                        &advice!(
                             "`{option}` is decided by {} already: set it once",
                             self.variable(setting.field)
                         ),
@@ -245,7 +251,7 @@ impl Settings {
                 if options.get("storage").is_some() {
                     report.error(SettingError::new(
                         &self.variable(Field::options),
-                        &format!("`storage` is decided by {} already: set it once", store.variable),
+                        &advice!("`storage` is decided by {} already: set it once", store.variable),
                     ));
                 }
             }

@@ -1,15 +1,60 @@
-//! Text for messages: lists in a sentence, reasons for errors, text from outside, the nearest of several names.
+//! Text for messages: advice, lists in a sentence, reasons for errors, text from outside, the nearest of several names.
 
 mod nearest;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::hash::Hash;
 use std::io;
+use std::ops::Deref;
 
 use nix::errno::Errno;
 
 pub use self::nearest::{MOST_HINTS, nearest, nearest_few};
+
+/// Text that tells the user to do something. `advice!` makes it, with the arguments of `format!`.
+///
+/// For each, a row in `tests/golden/advice.txt` shows that doing so works.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advice(Cow<'static, str>);
+
+impl Advice {
+    /// For `advice!` alone.
+    pub fn new(text: fmt::Arguments) -> Self {
+        Self(text.as_str().map_or_else(|| text.to_string().into(), Cow::Borrowed))
+    }
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Deref for Advice {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Advice> for String {
+    fn from(advice: Advice) -> Self {
+        advice.0.into_owned()
+    }
+}
+
+impl From<Advice> for Cow<'static, str> {
+    fn from(advice: Advice) -> Self {
+        advice.0
+    }
+}
+
+macro_rules! advice {
+    ($($text:tt)*) => { $crate::text::Advice::new(format_args!($($text)*)) };
+}
 
 /// Lists names in a sentence: the first five, and the number of the others.
 pub fn several(names: impl IntoIterator<Item: Display>) -> String {

@@ -38,18 +38,20 @@ pub fn warn_without_server(command: &[OsString], is_13: bool) {
     let words: Vec<&str> = command.iter().filter_map(|word| word.to_str()).collect();
     if let [program, "start" | "restart"] = words[..] {
         if is_prosodyctl(OsStr::new(program)) {
-            tracing::warn!(
+            let advice = advice!(
                 "`prosodyctl {}` leaves a server in the background, and this container ends with the command: leave the \
                  command out, and the container runs the server",
                 words[1]
             );
+            tracing::warn!("{advice}");
         }
     }
     if let Some(name) = server_command(command, is_13) {
-        tracing::warn!(
+        let advice = advice!(
             "`prosodyctl {name}` asks a running server, and in this new container there is none: run it in the server's, \
              `docker exec -it CONTAINER prosodyctl {name} …`"
         );
+        tracing::warn!("{advice}");
     }
 }
 
@@ -79,10 +81,10 @@ fn require_luarocks(line: &CommandLine) -> Result<(), Failure> {
     }
     Err(Failure::new(
         ExitStatus::exited(1),
-        anyhow!(
+        anyhow!(advice!(
             "`prosodyctl {name}` needs LuaRocks, which is not in this image: install the package `luarocks` in an image of \
              your own, or put modules into a folder of PROSODY_PLUGIN_PATHS"
-        ),
+        )),
     ))
 }
 
@@ -189,11 +191,11 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         } else if !is_of_others(&main_file, user.uid) {
             return Err(Failure::new(
                 ExitStatus::NO_PERMISSION,
-                anyhow!(
+                anyhow!(advice!(
                     "Prosody's user can change {file} or its directory, so root does not run it: give both to root, or copy \
                      the certificates into `certs` beside it",
                     file = main_file.display()
-                ),
+                )),
             ));
         }
     }
@@ -215,10 +217,10 @@ fn runtime_dir_unreadable(places: &Places, error: &io::Error) -> Failure {
     let group = fs::metadata(&places.runtime_dir).map_or(gid, |found| found.gid());
     Failure::new(
         ExitStatus::NO_PERMISSION,
-        anyhow!(
+        anyhow!(advice!(
             "{}: {error} for uid {uid}, gid {gid}: come as root, or with Prosody's group, `docker exec --user {uid}:{group}`",
             places.runtime_dir.display()
-        ),
+        )),
     )
 }
 
@@ -229,10 +231,10 @@ fn become_user(user: &User) -> Result<(), Failure> {
     let User { uid, gid, .. } = user;
     Err(Failure::new(
         ExitStatus::NO_PERMISSION,
-        anyhow!(
+        anyhow!(advice!(
             "root lacks the capabilities to become uid {uid}, gid {gid}, whom Prosody runs as: come as that user, \
              `docker exec --user {uid}:{gid}`"
-        ),
+        )),
     ))
 }
 

@@ -35,7 +35,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
     let user = facts::identity(&settings, &places.data_dir).unwrap_or_else(|_| User::current());
     let make = || mkdtemp(&temporary.join("prosody-validate-XXXXXX"));
     let directory = privileges::as_user(&user, make)?
-        .with_context(|| format!("making a directory in {}: mount a tmpfs there", temporary.display()))
+        .with_context(|| advice!("making a directory in {}: mount a tmpfs there", temporary.display()))
         .status(ExitStatus::CANNOT_WRITE)?;
     let directory = Temporary { path: directory, user };
     let request = PlanRequest { generation: Some(directory.path.clone()), ..PlanRequest::default() };

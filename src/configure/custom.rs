@@ -104,16 +104,18 @@ fn check_main_file(main_file: &Path) -> Result<(), Failure> {
             if !custom_files::is_other_images_template(main_file) {
                 return Ok(());
             }
-            "it has `${…}` in it, which another image's start replaces and Lua does not know: remove the file and use \
-             settings, or write Lua"
+            advice!(
+                "it has `${{…}}` in it, which another image's start replaces and Lua does not know: remove the file \
+                 and use settings, or write Lua"
+            )
         }
-        Ok(found) if found.is_dir() => {
+        Ok(found) if found.is_dir() => advice!(
             "it is a directory, which Docker makes where the file to mount does not exist: correct the mount"
-        }
+        ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            "it is a link to nothing: correct or remove it"
+            advice!("it is a link to nothing: correct or remove it")
         }
-        _ => "it is no regular file: correct or remove it",
+        _ => advice!("it is no regular file: correct or remove it"),
     };
     Err(wrong(SettingError::about(&format!("{}: {why}", main_file.display()))))
 }
@@ -122,8 +124,8 @@ fn check_main_file(main_file: &Path) -> Result<(), Failure> {
 fn unreadable(main_file: &Path, user: &User, error: &io::Error) -> Failure {
     let (why, User { uid, gid, .. }) = (reason(error), user);
     wrong(SettingError::about(&format!(
-        "{}: Prosody's user (uid {uid}, gid {gid}) cannot read it ({why}): run `chgrp {gid}` and `chmod g+r` on it, and \
-         `chmod g+x` on its directory",
-        main_file.display()
+        "{}: Prosody's user (uid {uid}, gid {gid}) cannot read it ({why}): {}",
+        main_file.display(),
+        user.permission_to_read()
     )))
 }

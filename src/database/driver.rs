@@ -89,9 +89,9 @@ fn interpret(output: &str, database: &Database) -> Answer {
         "missing" => {
             let driver = database.driver.as_str();
             let package = format!("lua-dbi-{}", driver.to_lowercase());
-            Answer::Unusable(format!(
-                "Lua has no driver for {driver}: install {package} in the image ({why})"
-            ))
+            Answer::Unusable(
+                advice!("Lua has no driver for {driver}: install {package} in the image ({why})").into(),
+            )
         }
         _ if database.driver == DbDriver::PostgreSql => refused("", "", database),
         _ => {

@@ -51,7 +51,7 @@ pub fn probe(database: &Database, deadline: Instant) -> Answer {
     let before = path.map(|path| format!("{path}: ")).unwrap_or_default();
     let why = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            return Answer::Unusable(format!("{before}{error}: let this user reach it"));
+            return Answer::Unusable(advice!("{before}{error}: let this user reach it").into());
         }
         io::ErrorKind::ConnectionRefused => "connection refused",
         io::ErrorKind::NotFound => "there is no such socket",
@@ -68,9 +68,10 @@ pub fn probe(database: &Database, deadline: Instant) -> Answer {
 
 fn interpret(peer: &Peer, database: &Database) -> Answer {
     let other = |what: &str, why: &str| {
-        Answer::Unusable(format!(
-            "{what} answers there{why}: correct PROSODY_DB_DRIVER, the URL's scheme, host or port"
-        ))
+        Answer::Unusable(
+            advice!("{what} answers there{why}: correct PROSODY_DB_DRIVER, the URL's scheme, host or port")
+                .into(),
+        )
     };
     match (database.driver, peer) {
         (DbDriver::PostgreSql, Peer::PostgreSql) | (DbDriver::MySql, Peer::MySql) => Answer::Ready,

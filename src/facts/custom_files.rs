@@ -73,7 +73,6 @@ pub struct Problem {
 
 #[derive(Debug)]
 pub enum Reason {
-    MainIsDirectory,
     DanglingLink,
     NotRegular,
     TooLarge,
@@ -182,7 +181,6 @@ fn read_main(path: &Path) -> Result<Option<CustomFile>, Problem> {
     let content = match trusted_file::open(path).and_then(Opened::regular) {
         Ok(file) => file.beginning(MAX_SIZE + 1).map_err(|error| problem(reason(path, error)))?,
         Err(Error::Refused(Errno::ENOENT)) if !path.is_symlink() => return Ok(None),
-        Err(_) if path.is_dir() => return Err(problem(Reason::MainIsDirectory)),
         Err(error) => return Err(problem(reason(path, error))),
     };
     let summary = lua_summary::summarize(&content);
@@ -410,7 +408,7 @@ mod tests {
     fn a_main_file_must_be_a_regular_file() {
         let directory = TestDir::new();
         directory.write("prosody.cfg.lua/file", "");
-        assert!(problem(read_files(&directory)).contains("Docker makes one"));
+        assert!(problem(read_files(&directory)).contains("is not a regular file"));
 
         let directory = TestDir::new();
         symlink("gone", directory.path().join("prosody.cfg.lua")).unwrap();

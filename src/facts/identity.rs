@@ -71,10 +71,10 @@ impl Image {
             (Some(name), uid) => {
                 let user = self.named(name)?;
                 if let Some(uid) = uid.filter(|&uid| uid != user.uid) {
-                    return Err(anyhow!(
+                    return Err(anyhow!(advice!(
                         "PROSODY_USER={name} has uid {}, and PROSODY_UID is {uid}: set one of them only",
                         user.uid
-                    ));
+                    )));
                 }
                 user
             }
@@ -82,10 +82,10 @@ impl Image {
             (None, None) => match self.data_owner {
                 Some((owner, _)) if owner != 0 => self.numbered(owner)?,
                 _ => self.named(PROSODY).map_err(|_| {
-                    anyhow!(
+                    anyhow!(advice!(
                         "there is no user `prosody` in this image and the data directory is not owned by anyone else \
                          than root: set PROSODY_UID to the uid that Prosody is to run as"
-                    )
+                    ))
                 })?,
             },
         };
@@ -107,10 +107,10 @@ impl Image {
             ("PROSODY_GID", requested.gid, gid, &format!("{uid}:")),
         ] {
             if let Some(requested_id) = requested_id.filter(|&requested_id| requested_id != ours) {
-                let error = anyhow!(
+                let error = anyhow!(advice!(
                     "{setting} asks for id {requested_id}, but this container runs as {uid}:{gid} and cannot change that: \
                      start it with `--user {user}{requested_id}`, or as root, or leave {setting} out"
-                );
+                ));
                 return Err(Failure::new(ExitStatus::NO_PERMISSION, error));
             }
         }
@@ -119,9 +119,9 @@ impl Image {
 
     fn named(&self, name: &str) -> anyhow::Result<User> {
         self.passwd.iter().find(|(known, _)| known == name).map(|(_, user)| *user).with_context(|| {
-            format!(
+            advice!(
                 "PROSODY_USER={name}: there is no such user in this image's /etc/passwd \
-                     (for a user without an entry there, set PROSODY_UID)"
+                 (for a user without an entry there, set PROSODY_UID)"
             )
         })
     }

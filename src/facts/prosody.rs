@@ -60,15 +60,14 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Error::Missing => f.write_str(
-                "Prosody is not installed: there is no program `prosody` on PATH; install it in the image",
-            ),
-            Error::NotProsody(program) => write!(
-                f,
+            Error::Missing => f.write_str(&advice!(
+                "Prosody is not installed: there is no program `prosody` on PATH; install it in the image"
+            )),
+            Error::NotProsody(program) => f.write_str(&advice!(
                 "{} is not an installed Prosody: expected the lines CFG_SOURCEDIR='…' and CFG_PLUGINDIR='…' at its top; \
                  put the directory of the installed program first on PATH",
                 program.display()
-            ),
+            )),
             Error::Unreadable(path, error) => {
                 write!(f, "{}: {error}; Prosody's files must be readable", path.display())
             }

@@ -155,10 +155,10 @@ impl Command {
         let error = if self.program.as_bytes().contains(&b'/') {
             anyhow!("there is no {program} in this image")
         } else {
-            anyhow!(
+            anyhow!(advice!(
                 "there is no `{program}` in this image (PATH is {}): install it, or give its path",
                 Path::new(self.path()).display()
-            )
+            ))
         };
         Failure::new(ExitStatus::COMMAND_NOT_FOUND, error)
     }
@@ -222,13 +222,13 @@ fn cannot_execute(path: &Path, error: Errno) -> Failure {
     };
     let error = match error {
         Errno::EACCES if path.is_dir() => anyhow!("{file} is a directory, not a program"),
-        Errno::EACCES => anyhow!(
+        Errno::EACCES => anyhow!(advice!(
             "uid {} may not execute {file}: check its mode and those of the directories above it",
             geteuid()
-        ),
-        Errno::ENOENT => anyhow!(
+        )),
+        Errno::ENOENT => anyhow!(advice!(
             "{file} needs an interpreter that is not in this image: check its `#!` line, or its dynamic loader"
-        ),
+        )),
         Errno::ENOEXEC => {
             anyhow!("{file} is no program for this machine: was it built for another architecture?")
         }

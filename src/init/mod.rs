@@ -438,11 +438,12 @@ fn send_as_its_user(child: Pid, target: Pid, signal: i32) -> ExitStatus {
     match sent {
         Ok(()) => ExitStatus::SUCCESS,
         Err(error) => {
-            MessageStyle::Entrypoint.warn(format_args!(
+            let advice = advice!(
                 "{} was not forwarded ({error:#}): the command runs as another user, and the right to signal it is \
-                 missing; add `--cap-add KILL` to the container, or start it as that user with `--user`",
+                 missing; start it as that user with `--user`",
                 SignalName(signal)
-            ));
+            );
+            MessageStyle::Entrypoint.warn(format_args!("{advice}"));
             ExitStatus::NO_PERMISSION
         }
     }

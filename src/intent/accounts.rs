@@ -52,7 +52,7 @@ fn find_single_labels(settings: &Settings, facts: &Facts, hosts: &ServedHosts, r
                 hosts.names().any(|host| host == name.as_str()) || facts.custom_files.may_define(name);
             if !name.as_str().contains('.') && !is_host {
                 let host = hosts.virtual_hosts.first().map_or("DOMAIN", |host| &host.name);
-                report.setting_warning(format!(
+                report.setting_warning(advice!(
                     "{}: {name} is a domain to Prosody, and none that is served here: write {name}@{host}",
                     settings.variable(field)
                 ));
@@ -70,19 +70,22 @@ fn check_account(account: &Account, facts: &Facts, hosts: &mut ServedHosts) -> V
         Some(host) if account.is_admin => add(&mut host.options, "admins", account.jid.to_string()),
         Some(_) => {}
         None if !facts.custom_files.may_define(domain) => {
-            errors.push("no virtual host has that domain: name it in PROSODY_VIRTUAL_HOSTS".to_owned());
+            errors.push(advice!("no virtual host has that domain: name it in PROSODY_VIRTUAL_HOSTS").into());
         }
         None if account.is_admin => {
-            let why = "its host is in a custom file: name it in PROSODY_ADMINS instead of `\"admin\": true`";
-            errors.push(why.to_owned());
+            let why = advice!(
+                "its host is in a custom file: name it in PROSODY_ADMINS instead of `\"admin\": true`"
+            );
+            errors.push(why.into());
         }
         None => {}
     }
     if account.role.is_some() && !facts.prosody.is_13() {
-        let why = format!(
+        let why = advice!(
             "Prosody {} has no roles: write `\"admin\": true`, or leave `role` out",
             facts.prosody.version
-        );
+        )
+        .into();
         errors.push(why);
     }
     errors

@@ -94,10 +94,11 @@ pub fn wanted(settings: &Settings, facts: &Facts, hosts: &ServedHosts) -> Certif
 pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     for (named_by, TlsFile { path, .. }) in &facts.unreadable_tls_files {
         let User { uid, gid, .. } = facts.identity;
-        report.setting_warning(format!(
+        let permission = facts.identity.permission_to_read();
+        report.setting_warning(advice!(
             "{named_by}: it names {path}, which uid {uid}, gid {gid} cannot read: Prosody runs as that user and has no TLS \
-             with it; run `chgrp {gid}` and `chmod g+r` on it, or leave the option out: certificates in \
-             PROSODY_CERTIFICATES and PROSODY_IMPORT_CERTIFICATE_DIRECTORIES are read as root"
+             with it; {permission}, or leave the option out: certificates in PROSODY_CERTIFICATES and \
+             PROSODY_IMPORT_CERTIFICATE_DIRECTORIES are read as root"
         ));
     }
     let tls = &settings.tls;

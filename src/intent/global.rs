@@ -50,7 +50,7 @@ fn runtime(settings: &Settings, facts: &Facts, options: &mut Options, report: &m
     if facts.identity.uid == 0 {
         set("run_as_root", Value::from(true));
         let field = if settings.is_given(Field::user) { Field::user } else { Field::uid };
-        report.setting_warning(format!(
+        report.setting_warning(advice!(
             "{}: Prosody runs as root: whoever breaks into it has all of root's privileges in this container; leave it out",
             settings.variable(field)
         ));
@@ -99,7 +99,7 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
     if is_select && facts.prosody.is_13() {
         report.error(SettingError::new(
             &settings.variable(Field::network_backend),
-            &format!(
+            &advice!(
                 "`select` ignores SIGTERM and SIGHUP on Prosody {}: use `epoll`, or leave it out",
                 facts.prosody.version
             ),
@@ -118,7 +118,7 @@ fn ports(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut
     ] {
         let mut ports = ports.iter().flat_map(|ports| ports.iter()).map(|port| port.get());
         if let Some(port) = ports.find(|port| *port < facts.first_free_port) {
-            report.setting_warning(format!(
+            report.setting_warning(advice!(
                 "{}: Prosody may not bind port {port} here: start the container with `--sysctl \
                  net.ipv4.ip_unprivileged_port_start=0`, or choose a port above 1023 and publish it as {port}",
                 settings.variable(field)
@@ -138,7 +138,7 @@ fn proxies(settings: &Settings, facts: &Facts, options: &mut Options, report: &m
             Proxy::Network(network) => trusted.push(network.to_string()),
             Proxy::Host(host) => match facts.proxies.get(&*host.ascii()) {
                 Some(found) if !found.is_empty() => trusted.extend(found.iter().map(ToString::to_string)),
-                _ => report.warning(format!(
+                _ => report.warning(advice!(
                     "{variable}: the name {host} does not resolve now, so that proxy is not trusted: start it first, and \
                      restart this container"
                 )),
@@ -149,7 +149,7 @@ fn proxies(settings: &Settings, facts: &Facts, options: &mut Options, report: &m
     // 13.0.1 compares addresses of either family with a network, and fails if the families differ.
     let is_network = |proxy: &Proxy| matches!(proxy, Proxy::Network(network) if network.is_network());
     if facts.prosody.is_13() && proxies.iter().any(is_network) {
-        report.setting_warning(format!(
+        report.setting_warning(advice!(
             "{variable}: Prosody {} answers 500 to clients from public IPv6 addresses where a network stands in this list: \
              write single addresses",
             facts.prosody.version
@@ -218,7 +218,7 @@ fn resolver(settings: &Settings, facts: &Facts, options: &mut Options, report: &
         if !facts.has_root_anchor {
             report.error(SettingError::new(
                 &settings.variable(Field::use_dane),
-                &format!(
+                &advice!(
                     "DANE needs DNSSEC's trust anchor, and {ROOT_ANCHOR} is missing: install dns-root-data"
                 ),
             ));
@@ -236,7 +236,7 @@ fn registration(settings: &Settings, facts: &Facts, options: &mut Options, repor
         options.entry("registration_invite_only".into()).or_insert(Value::from(false));
     }
     if is_open && authentication.registration_invite_only.is_none_or(|on| !on.0) {
-        report.setting_warning(format!(
+        report.setting_warning(advice!(
             "{}: anyone on the network can make an account; PROSODY_REGISTRATION_INVITE_ONLY=true asks for an invitation",
             settings.variable(Field::allow_registration)
         ));
@@ -250,7 +250,7 @@ fn registration(settings: &Settings, facts: &Facts, options: &mut Options, repor
         ));
     }
     if authentication.ldap_filter.as_ref().is_some_and(|filter| !filter.as_str().contains("$user")) {
-        report.setting_warning(format!(
+        report.setting_warning(advice!(
             "{}: there is no `$user` in it, so it finds the same for every user: write `(uid=$user)`, and `$$user` in a \
              Compose file",
             settings.variable(Field::ldap_filter)
@@ -258,7 +258,7 @@ fn registration(settings: &Settings, facts: &Facts, options: &mut Options, repor
     }
     if let Some(filter) = &authentication.ldap_admin_filter {
         if facts.prosody.is_13() {
-            report.setting_warning(format!(
+            report.setting_warning(advice!(
                 "{}: Prosody {} has no such option any more, it is left out: name administrators with PROSODY_ADMINS",
                 settings.variable(Field::ldap_admin_filter),
                 facts.prosody.version
@@ -332,7 +332,7 @@ fn observability(settings: &Settings, options: &mut Options, report: &mut Report
             if options.get(option).is_some_and(|given| given.as_str() != Some(value)) {
                 report.error(SettingError::new(
                     &settings.variable(field),
-                    &format!(
+                    &advice!(
                         "PROSODY_OPENMETRICS needs `{option} = \"{value}\"`: leave {} out",
                         settings.variable(field)
                     ),

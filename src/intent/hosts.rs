@@ -86,7 +86,7 @@ impl ServedHosts {
             && facts.has_data_of_hostname
             && !hosts.virtual_hosts.iter().any(|host| host.name.eq_ignore_ascii_case(&facts.hostname));
         if let Some(host) = hosts.virtual_hosts.first().filter(|_| has_other_data) {
-            report.setting_warning(format!(
+            report.setting_warning(advice!(
                 "DOMAIN: {} is served for it, and not {}, of which there are data: set PROSODY_DOMAIN to the right one",
                 host.name, facts.hostname
             ));
@@ -96,7 +96,7 @@ impl ServedHosts {
         if hosts.virtual_hosts.is_empty() && !has_invalid_name && !facts.custom_files.define_host() {
             report.error(SettingError::new(
                 &settings.variable(Field::virtual_hosts),
-                "Prosody serves nothing without a virtual host: name one, or leave it out",
+                &advice!("Prosody serves nothing without a virtual host: name one, or leave it out"),
             ));
         }
         hosts.add_components(settings, facts, report);
@@ -233,11 +233,14 @@ impl ServedHosts {
             && !has(component.options.get(ENABLED))
             && !for_all.contains(&ROOM_ARCHIVE)
         {
-            report.info(format!(
-                "{}: the rooms of {} keep no archive: PROSODY_MUC_MODULES={ROOM_ARCHIVE} adds it",
-                settings.variable(Field::components),
-                component.name
-            ));
+            report.info(
+                advice!(
+                    "{}: the rooms of {} keep no archive: PROSODY_MUC_MODULES={ROOM_ARCHIVE} adds it",
+                    settings.variable(Field::components),
+                    component.name
+                )
+                .into(),
+            );
         }
     }
 
@@ -249,9 +252,10 @@ impl ServedHosts {
                 None if settings.is_given(Field::component_secret) => {}
                 None => report.error(SettingError::new(
                     &settings.variable(Field::external_components),
-                    &format!(
+                    &advice!(
                         "{} has no secret: write `{}:SECRET`, or set PROSODY_COMPONENT_SECRET",
-                        component.host, component.host
+                        component.host,
+                        component.host
                     ),
                 )),
             }
@@ -272,9 +276,9 @@ impl ServedHosts {
             // The components of PROSODY_DOMAIN are implicit, so that they cannot be renamed directly.
             let advice = match what {
                 "a component" if [*field, other_field].contains(&Field::domain) && !is_domain(name) => {
-                    "set PROSODY_COMPONENTS to those that you want"
+                    advice!("set PROSODY_COMPONENTS to those that you want")
                 }
-                _ => "give one of them another name",
+                _ => advice!("give one of them another name"),
             };
             report.error(SettingError::new(
                 &settings.variable(*field),

@@ -187,7 +187,10 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     {
         report.error(SettingError::new(
             &variable(Field::modules_disabled),
-            "invites_register is what asks for the invitation: without it anyone can make an account; leave it enabled",
+            &advice!(
+                "invites_register is what asks for the invitation: without it anyone can make an account; leave it \
+                 enabled"
+            ),
         ));
     }
 
@@ -411,12 +414,12 @@ fn find_conflicts(requests: &[ModuleRequest], settings: &Settings, hosts: &Serve
                 Some(host) => (
                     Field::virtual_hosts,
                     format!(" on {}", host.name),
-                    "name one of them in its `modules_disabled`".to_owned(),
+                    advice!("name one of them in its `modules_disabled`"),
                 ),
                 None => {
                     let advice = match chosen.contains(&one) && chosen.contains(&other) {
-                        true => "leave one of them out".to_owned(),
-                        false => format!("set PROSODY_MODULES_DISABLED={other}, or leave {one} out"),
+                        true => advice!("leave one of them out"),
+                        false => advice!("set PROSODY_MODULES_DISABLED={other}, or leave {one} out"),
                     };
                     (Field::modules_enabled, String::new(), advice)
                 }

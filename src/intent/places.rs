@@ -23,7 +23,7 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
     ];
     for (field, path) in &places[..2] {
         if SYSTEM.iter().any(|system| Path::new(system) == path.as_path()) {
-            let why = format!("{} is the system's: name a directory below it", path.display());
+            let why = advice!("{} is the system's: name a directory below it", path.display());
             report.error(SettingError::new(&settings.variable(*field), &why));
         }
     }
@@ -35,9 +35,9 @@ pub fn check(settings: &Settings, facts: &Facts, report: &mut Report) {
         // A change anywhere in it is looked at, so a place with data of Prosody's would be looked at all the time.
         let why = match () {
             () if path.starts_with(&facts.runtime_dir) || facts.runtime_dir.starts_with(path) => {
-                "has the copies that are served in it: name another directory".to_owned()
+                advice!("has the copies that are served in it: name another directory")
             }
-            () if facts.data_dir.starts_with(path) => format!(
+            () if facts.data_dir.starts_with(path) => advice!(
                 "has Prosody's data in it, which change all the time: name a directory for certificates alone, such as {}",
                 facts.data_dir.join(DEFAULT_CERTIFICATES).display()
             ),

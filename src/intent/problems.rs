@@ -11,7 +11,7 @@ use crate::os::users::User;
 use crate::report::{Report, SettingError};
 use crate::settings::catalogue::{Field, PREFIX};
 use crate::settings::{Settings, compat, input};
-use crate::text::{MOST_HINTS, reason};
+use crate::text::{Advice, MOST_HINTS, reason};
 
 /// Reports the problems in the facts, and unknown variables.
 pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
@@ -56,7 +56,7 @@ pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
             Problem::RootAnchor(_) => {}
             Problem::OtherImagesPlace(path, field) => {
                 let ours = if *field == Field::data_dir { DATA_DIR } else { "/etc/prosody/certs" };
-                report.warning(format!(
+                report.warning(advice!(
                     "{path}: another image keeps its files there, and nothing here uses them: set {}={path}, or mount them \
                      at {ours}",
                     field.variable()
@@ -65,22 +65,23 @@ pub fn report(settings: &Settings, facts: &Facts, report: &mut Report) {
             Problem::CustomFile(problem) => report.error(SettingError::about(&problem.to_string())),
             Problem::Identity(why) => report.error(SettingError::about(why)),
             Problem::Unreadable(problem) => {
-                let User { uid, gid, .. } = facts.identity;
+                let user @ User { uid, gid, .. } = &facts.identity;
+                let advice = user.permission_to_read();
                 report.error(SettingError::about(&format!(
-                    "{problem}; Prosody reads it as uid {uid}, gid {gid}: run `chgrp {gid}` and `chmod g+r` on it"
+                    "{problem}; Prosody reads it as uid {uid}, gid {gid}: {advice}"
                 )));
             }
         }
     }
     for (path, setting) in &facts.custom_files.left_out {
-        report.warning(format!(
+        report.warning(advice!(
             "{} is a template of another image's and left out: {setting} replaces it, remove the file",
             path.display()
         ));
     }
     unknown_names(settings, Some(facts), report);
     for name in facts.custom_files.environment().into_iter().filter(|name| settings.is_secret(name)) {
-        report.setting_warning(format!(
+        report.setting_warning(advice!(
             "{name}: a custom file reads it, but a secret is not in Prosody's environment: use a template \
              (`.cfg.lua.j2`), or a variable that does not begin with PROSODY_"
         ));
@@ -104,8 +105,8 @@ pub fn unknown_names(settings: &Settings, facts: Option<&Facts>, report: &mut Re
 }
 
 /// The message that Prosody's own modules are hidden, for example by a volume, or belong to an older version.
-pub fn hidden_modules(prosody: &Prosody, missing: &str) -> String {
-    format!(
+pub fn hidden_modules(prosody: &Prosody, missing: &str) -> Advice {
+    advice!(
         "{folder}: there is no {missing}, which is one of the own modules of Prosody {version}: a volume or another \
          mount there hides them; remove it, and mount modules of yours elsewhere: at /etc/prosody/modules, or in a \
          folder that PROSODY_PLUGIN_PATHS names (`plugin_paths` in a prosody.cfg.lua of your own)",
@@ -119,20 +120,18 @@ impl fmt::Display for custom_files::Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.path.display())?;
         match &self.reason {
-            Reason::MainIsDirectory => f.write_str(
-                "is a directory, expected a file; Docker makes one where the file to mount does not exist on the host: \
-                 correct the mount",
-            ),
-            Reason::DanglingLink => f.write_str("is a link to nothing; correct or remove it"),
-            Reason::NotRegular => f.write_str("is not a regular file; remove or rename it"),
-            Reason::TooLarge => f.write_str("is larger than 1 MiB; split it"),
-            Reason::NotUtf8 => f.write_str("is not UTF-8, which a template must be; save it as UTF-8"),
+            Reason::DanglingLink => f.write_str(&advice!("is a link to nothing; correct or remove it")),
+            Reason::NotRegular => f.write_str(&advice!("is not a regular file; remove or rename it")),
+            Reason::TooLarge => f.write_str(&advice!("is larger than 1 MiB; split it")),
+            Reason::NotUtf8 => {
+                f.write_str(&advice!("is not UTF-8, which a template must be; save it as UTF-8"))
+            }
             Reason::WildcardInDirectory => {
                 f.write_str("only the last part of PROSODY_EXTRA_CONFIG may have wildcards (* and ?)")
             }
-            Reason::Name => {
-                f.write_str("its name has * or ? in it, a pattern to Prosody, or is not UTF-8; rename it")
-            }
+            Reason::Name => f.write_str(&advice!(
+                "its name has * or ? in it, a pattern to Prosody, or is not UTF-8; rename it"
+            )),
             Reason::Untrusted(owner) => f.write_str(&trusted_file::untrusted(*owner)),
             Reason::Refused(error) => f.write_str(&reason(error)),
             Reason::Io(error) => write!(f, "{}; it must be there and readable", reason(error)),

@@ -75,7 +75,10 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
         for field in others.filter(|_| family != Family::SqlWithoutDriver) {
             report.error(SettingError::new(
                 &settings.variable(*field),
-                &format!("the storage `sqlite` is the file {SQLITE_FILE}: for another database write `sql`, or leave this out"),
+                &advice!(
+                    "the storage `sqlite` is the file {SQLITE_FILE}: for another database write `sql`, or leave \
+                     this out"
+                ),
             ));
         }
         options.insert("sql".into(), sqlite_table());
@@ -97,8 +100,10 @@ fn backends(settings: &Settings, options: &mut Options, report: &mut Report) {
     };
     if let Some(field) = field.filter(|_| is_unused) {
         let advice = match family {
-            Family::Db => "set PROSODY_DEFAULT_STORAGE=sql, or PROSODY_STORAGE_ARCHIVE=sql for one store",
-            _ => "set PROSODY_SQL_DRIVER",
+            Family::Db => {
+                advice!("set PROSODY_DEFAULT_STORAGE=sql, or PROSODY_STORAGE_ARCHIVE=sql for one store")
+            }
+            _ => advice!("set PROSODY_SQL_DRIVER"),
         };
         report.setting_warning(format!(
             "{}: nothing is stored in that database: {advice}",
@@ -187,7 +192,7 @@ fn sql_table(settings: &Settings, family: Family, report: &mut Report) -> Value 
     if name.is_none() && !settings.is_given(Field::db_name) {
         report.error(SettingError::new(
             &settings.variable(Field::db_driver),
-            "Prosody needs the database's name too: set PROSODY_SQL_DB",
+            &advice!("Prosody needs the database's name too: set PROSODY_SQL_DB"),
         ));
     }
     let text = |setting: &Option<crate::settings::types::Text>, default: Option<&str>| {

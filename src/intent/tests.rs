@@ -468,7 +468,7 @@ fn every_problem_in_the_facts_is_reported() {
     assert!(errors[0].starts_with("/usr/lib/prosody/modules: there is no mod_c2s.lua"), "{errors:?}");
     assert!(errors[1].contains("a.cfg.lua: is a link to nothing"), "{errors:?}");
     assert_eq!(errors[2], "no such user");
-    assert!(errors[3].contains("run `chgrp 6` and `chmod g+r` on it"), "{errors:?}");
+    assert!(errors[3].contains("run `chgrp 6` and `chmod g+rX` on it and on its directory"), "{errors:?}");
     let warnings = warnings(&report);
     for expected in [
         "PROSODY_PLUGIN_PATHS: /none is no directory",

@@ -4,6 +4,7 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::os::system::{self, Capabilities};
 use crate::os::trusted_file::Kind;
 use crate::os::users::User;
+use crate::text::Advice;
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -70,14 +71,14 @@ pub fn require(user: &User, more: &[Capability]) -> Result<(), Failure> {
     let User { uid, gid, .. } = user;
     // That user cannot change owners either, so `--user` would not help.
     let other_way =
-        if more.is_empty() { format!(", or start it with `--user {uid}:{gid}`") } else { String::new() };
+        if more.is_empty() { advice!(", or start it with `--user {uid}:{gid}`") } else { Advice::default() };
     let give = if more.is_empty() { "" } else { ", and to give the data directory to it" };
     Err(Failure::new(
         ExitStatus::NO_PERMISSION,
-        anyhow!(
+        anyhow!(advice!(
             "root lacks the capabilities to become uid {uid}, gid {gid}{give}: add `{}` to the container{other_way}",
             missing.join(" ")
-        ),
+        )),
     ))
 }
 
@@ -235,10 +236,12 @@ fn give_standard_streams(user: &User) {
 fn refused(user: &User, error: Errno) -> Failure {
     let User { uid, gid, .. } = user;
     let advice = match error {
-        Errno::EINVAL => {
-            "the container's user namespace does not map these ids: choose others with PROSODY_UID and PROSODY_GID"
-        }
-        _ => "a security module or the engine's filter of system calls may forbid it",
+        Errno::EINVAL => advice!(
+            "the container's user namespace does not map these ids: choose others with PROSODY_UID and PROSODY_GID (0 and 0 \
+             where it maps root alone)"
+        )
+        .into(),
+        _ => "a security module or the engine's filter of system calls may forbid it".to_owned(),
     };
     Failure::new(ExitStatus::NO_PERMISSION, anyhow!("cannot become uid {uid}, gid {gid} ({error}): {advice}"))
 }

@@ -14,6 +14,8 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{Uid, geteuid, setfsuid};
 
+use crate::text::Advice;
+
 /// The size limit for files that are read whole, in bytes. It is far above any expected size.
 pub const LARGEST: u64 = 16 * 1024 * 1024;
 
@@ -199,8 +201,8 @@ impl From<Error> for io::Error {
 }
 
 /// The advice for [`Error::Untrusted`], as a clause.
-pub fn untrusted(owner: u32) -> String {
-    format!(
+pub fn untrusted(owner: u32) -> Advice {
+    advice!(
         "a link of uid {owner} leads to it, and that user cannot read it: put the file itself in the link's place, or let \
          uid {owner} read the file and search its directories"
     )

@@ -2,6 +2,8 @@
 
 use nix::unistd::{getegid, geteuid};
 
+use crate::text::Advice;
+
 /// A user to run as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
@@ -17,5 +19,10 @@ impl User {
     /// Whether this is root. Prosody refuses to run as root unless `run_as_root` is set.
     pub fn is_root(&self) -> bool {
         self.uid == 0
+    }
+
+    /// The advice for a file that this user cannot read.
+    pub fn permission_to_read(&self) -> Advice {
+        advice!("run `chgrp {}` and `chmod g+rX` on it and on its directory", self.gid)
     }
 }

@@ -331,17 +331,17 @@ fn errno(error: &io::Error) -> Errno {
 
 /// The warning if [`Watch::new`] fails, with a remedy.
 pub fn refused(error: Errno) -> String {
-    match error {
-        Errno::EMFILE => {
+    let warning = match error {
+        Errno::EMFILE => advice!(
             "Certificates are not watched: this user's inotify instances on the host are used up: raise \
-                          fs.inotify.max_user_instances there, or send SIGHUP after a renewal"
-                .to_owned()
-        }
-        _ => format!(
+             fs.inotify.max_user_instances there, or send SIGHUP after a renewal"
+        ),
+        _ => advice!(
             "Certificates are not watched: the kernel does not report changes (inotify: {}): send SIGHUP after a renewal",
             error.desc()
         ),
-    }
+    };
+    warning.into()
 }
 
 /// The warnings for places that cannot be watched: one sentence per reason, with a remedy.
@@ -351,18 +351,18 @@ fn not_watched(mut places: Vec<(PathBuf, Errno)>) -> Vec<String> {
     let describe = |places: &[(PathBuf, Errno)]| {
         let what = several(places.iter().map(|(path, _)| path.display()));
         match places[0].1 {
-            Errno::ENOSPC => format!(
+            Errno::ENOSPC => advice!(
                 "Not watched: {what}: this user's inotify watches on the host are used up: raise \
                  fs.inotify.max_user_watches there, or send SIGHUP after a renewal"
             ),
-            Errno::EACCES => format!(
+            Errno::EACCES => advice!(
                 "Not watched: {what}: uid {} may not read that: let it, or send SIGHUP after a renewal",
                 geteuid()
             ),
-            error => format!("Not watched: {what}: {}: send SIGHUP after a renewal", error.desc()),
+            error => advice!("Not watched: {what}: {}: send SIGHUP after a renewal", error.desc()),
         }
     };
-    places.chunk_by(|one, other| one.1 == other.1).map(describe).collect()
+    places.chunk_by(|one, other| one.1 == other.1).map(describe).map(String::from).collect()
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl CertificatePlan {
         self.lines = lines;
         if !self.found.single_mounts.is_empty() {
             let paths = self.found.single_mounts.iter().map(|path| path.display());
-            report.warning(format!(
+            report.warning(advice!(
                 "Mounted as a single file: {}: where it is replaced on the host, the container keeps the old one, and no \
                  renewal is noticed: mount the directory that it is in (in Kubernetes, without `subPath`)",
                 several(paths)
@@ -123,7 +123,7 @@ impl CertificatePlan {
             }
         }
         for (above, names) in below {
-            report.warning(format!(
+            report.warning(advice!(
                 "The certificate of {above} is used for {names} too, which it does not name: other servers may refuse it; \
                  have it issued for all of them",
                 names = several(&names)
@@ -224,9 +224,10 @@ pub fn expiry(names: &[&str], source: &Path, pair: &Pair, now: OffsetDateTime) -
     let line = format!("Certificate of {names}: {source}, issued by {issuer}, {}", lasts(pair, now));
     match () {
         () if pair.is_expired => {
-            Err(format!("{line}: clients and other servers refuse it, and there is no other: renew it"))
+            Err(advice!("{line}: clients and other servers refuse it, and there is no other: renew it")
+                .into())
         }
-        () if pair.not_after - now < WARN => Err(format!("{line}: renew it")),
+        () if pair.not_after - now < WARN => Err(advice!("{line}: renew it").into()),
         () => Ok(line),
     }
 }

@@ -17,7 +17,7 @@ use crate::report::{Report, SettingError};
 use crate::survey::modules::closure::{Findings, FoundModule};
 use crate::survey::modules::source::Need;
 use crate::survey::modules::{File, Found, ModuleOrigin};
-use crate::text::{MOST_HINTS, nearest_few, several};
+use crate::text::{Advice, MOST_HINTS, nearest_few, several};
 
 /// A message shows at most this many needs on the way from a requested module to another.
 const LONGEST_CHAIN: usize = 10;
@@ -66,11 +66,13 @@ pub fn place(
             name == E2E_POLICY && module.by == policy.variable && !is_found()
         });
         if let Some(E2ePolicy { variable, is_required }) = policy {
-            let why = "there is no module `e2e_policy`, and without it unencrypted messages are delivered: put it into a \
-                       folder of PROSODY_PLUGIN_PATHS";
+            let why = advice!(
+                "there is no module `e2e_policy`, and without it unencrypted messages are delivered: put it into a \
+                 folder of PROSODY_PLUGIN_PATHS"
+            );
             match is_required {
                 false => report.setting_warning(format!("{variable}: {why}")),
-                true => report.error(SettingError::new(variable, &format!("{why}, or say `none`"))),
+                true => report.error(SettingError::new(variable, &advice!("{why}, or say `none`"))),
             }
         } else if COMPONENTS.contains(&name) {
             match hosts.components.iter().find(|component| component.module.as_deref() == Some(name)) {
@@ -78,14 +80,14 @@ pub fn place(
                     report
                         .info(format!("{variable}: {name} is loaded already: it serves {}", component.name));
                 }
-                None => report.setting_warning(format!(
+                None => report.setting_warning(advice!(
                     "{variable}: {name} is left out: it serves an address of its own; write HOST:{name} into \
                      PROSODY_COMPONENTS, beside the other components that you want"
                 )),
             }
         } else if serves_rooms(found, name) {
             match &rooms[..] {
-                [] => report.setting_warning(format!(
+                [] => report.setting_warning(advice!(
                     "{variable}: {name} is left out: it is for rooms, and there are none; write HOST:muc into \
                      PROSODY_COMPONENTS, beside the other components that you want"
                 )),
@@ -150,27 +152,29 @@ pub fn unusable_reasons(name: &str, found: &Findings, version: &Version) -> Vec<
     report.errors().iter().map(|error| error.to_string().trim_start_matches(": ").to_owned()).collect()
 }
 
-/// Modules that guides still name: what to do, and whether that is true only since Prosody 13.0. Prosody's change log
-/// and the README of each module say so.
-const FORMER: [(&str, &str, bool); 8] = [
-    (
-        "http_upload",
-        "it is `http_file_share` now: leave it out; PROSODY_DOMAIN serves that, or HOST:http_file_share in \
-         PROSODY_COMPONENTS",
-        false,
-    ),
-    ("vcard_muc", "it is built into `muc` since 13.0: leave it out", true),
-    ("mam_muc", "it is `muc_mam` since 0.11: correct the name", false),
-    ("pep_vcard_avatar", "`vcard_legacy`, of the default set, does this since 0.11: leave it out", false),
-    ("profile", "`vcard4` and `vcard_legacy`, of the default set, do this since 0.11: leave it out", false),
-    ("bookmarks2", "it is `bookmarks`, of the default set, since 0.12: leave it out", false),
-    (
-        "privacy",
-        "it is gone since 0.10: leave it out; `blocklist`, of the default set, blocks contacts",
-        false,
-    ),
-    ("compression", "it is gone since 0.10: leave it out", false),
-];
+/// What to do about a module that guides still name. Prosody's change log and the README of each module say so.
+fn former(name: &str, is_13: bool) -> Option<Advice> {
+    Some(match name {
+        "http_upload" => advice!(
+            "it is `http_file_share` now: leave it out; PROSODY_DOMAIN serves that, or HOST:http_file_share in \
+             PROSODY_COMPONENTS"
+        ),
+        "vcard_muc" if is_13 => advice!("it is built into `muc` since 13.0: leave it out"),
+        "mam_muc" => advice!("it is `muc_mam` since 0.11: correct the name"),
+        "pep_vcard_avatar" => {
+            advice!("`vcard_legacy`, of the default set, does this since 0.11: leave it out")
+        }
+        "profile" => {
+            advice!("`vcard4` and `vcard_legacy`, of the default set, do this since 0.11: leave it out")
+        }
+        "bookmarks2" => advice!("it is `bookmarks`, of the default set, since 0.12: leave it out"),
+        "privacy" => {
+            advice!("it is gone since 0.10: leave it out; `blocklist`, of the default set, blocks contacts")
+        }
+        "compression" => advice!("it is gone since 0.10: leave it out"),
+        _ => return None,
+    })
+}
 
 /// Resolves the requests to files and dependencies. Errors and warnings go to the report.
 pub fn resolve(
@@ -321,7 +325,7 @@ impl<'a> Closure<'a> {
                 self.searched()
             );
             library.found.skipped.iter().for_each(|file| why.push_str(&format!("; {file}")));
-            why.push_str(&format!(": put it beside the module, or {}", self.advice(place)));
+            why.push_str(&advice!(": put it beside the module, or {}", self.advice(place)));
             self.report_problem(place, &why, library.is_always, report);
         }
     }
@@ -357,24 +361,26 @@ impl<'a> Closure<'a> {
                 Some(_) => self.hint(
                     short,
                     prefix,
-                    "correct the name, or put the module into a folder of PROSODY_PLUGIN_PATHS",
+                    advice!("correct the name, or put the module into a folder of PROSODY_PLUGIN_PATHS"),
                 ),
-                None => format!("put it into a folder of PROSODY_PLUGIN_PATHS, or {}", self.advice(place)),
+                None => {
+                    advice!("put it into a folder of PROSODY_PLUGIN_PATHS, or {}", self.advice(place)).into()
+                }
             };
             format!("for Prosody {version} in {}; {what_to_do}", self.searched())
         } else {
             let reasons = skipped.join("; ");
-            format!("that Prosody {version} can load: {reasons}; replace it, or {}", self.advice(place))
+            advice!("that Prosody {version} can load: {reasons}; replace it, or {}", self.advice(place))
+                .into()
         };
         self.report_problem(place, &format!("{there_is}no {kind} `{short}` {why}"), true, report);
     }
 
     /// The advice for a module that cannot be provided.
-    fn advice(&self, place: usize) -> String {
-        match self.request(place).map(|request| (request.role.kind(), &request.name)) {
-            Some(((_, ""), name)) => format!("leave `{name}` out"),
-            Some(((kind, _), _)) => format!("choose another {kind}"),
-            None => "leave it out".to_owned(),
+    fn advice(&self, place: usize) -> Advice {
+        match self.request(place).map(|request| request.role.kind()) {
+            None | Some((_, "")) => advice!("leave `{}` out", self.modules[self.roots[place]].name),
+            Some((kind, _)) => advice!("choose another {kind}"),
         }
     }
 
@@ -414,18 +420,17 @@ impl<'a> Closure<'a> {
     }
 
     /// Suggests a solution for a missing module: the one for a former module, similar names, or `otherwise`.
-    fn hint(&self, name: &str, prefix: &str, otherwise: &str) -> String {
-        let is_13 = self.version.at_least(13, 0);
-        let former = FORMER.iter().find(|(former, _, since_13)| *former == name && (is_13 || !since_13));
-        if let Some((_, hint, _)) = former.filter(|_| prefix.is_empty()) {
-            return (*hint).to_owned();
+    fn hint(&self, name: &str, prefix: &str, otherwise: Advice) -> String {
+        let former = former(name, self.version.at_least(13, 0));
+        if let Some(former) = former.filter(|_| prefix.is_empty()) {
+            return former.into();
         }
         let left = self.hints.get();
         self.hints.set(left.saturating_sub(1));
         let all = self.found.names.iter().filter(|_| left > 0).filter_map(|name| name.strip_prefix(prefix));
         let near: Vec<String> = nearest_few(name, all).iter().map(|name| format!("`{name}`")).collect();
         match &near[..] {
-            [] => otherwise.to_owned(),
+            [] => otherwise.into(),
             _ => format!("did you mean {}?", near.join(" or ")),
         }
     }
@@ -433,7 +438,7 @@ impl<'a> Closure<'a> {
     /// Warns if a disabled module does not exist. `what` is the setting, and the host if it is only for one.
     fn report_unknown(&self, what: &str, name: &str, report: &mut Report) {
         if self.found.module(name).is_some_and(|module| module.file().is_none()) {
-            let hint = self.hint(name, "", "correct the name, or leave it out");
+            let hint = self.hint(name, "", advice!("correct the name, or leave it out"));
             report.setting_warning(format!("{what}there is no module `{name}` to disable; {hint}"));
         }
     }
@@ -453,9 +458,10 @@ impl<'a> Closure<'a> {
                 ["prosody.", "util.", "net.", "core."].iter().any(|prefix| library.starts_with(prefix));
             let what = match is_prosodys {
                 true => format!("`{library}`, which Prosody {} does not have: ", self.version),
-                false => format!(
+                false => advice!(
                     "the Lua library `{library}`, which is not installed: install it in the image, or "
-                ),
+                )
+                .into(),
             };
             for (place, is_always) in users {
                 let why = format!("`{}` needs {what}{}", self.modules[place].name, self.advice(place));
@@ -502,7 +508,7 @@ fn find_unused_providers(requests: &[ModuleRequest], report: &mut Report) {
             let shown = chosen.iter().map(|request| format!("{} ({})", request.short_name(), request.by));
             let shown: Vec<String> = shown.collect();
             let chosen = if shown.is_empty() { format!("{default} (the default)") } else { several(&shown) };
-            report.warning(format!(
+            report.warning(advice!(
                 "{by}: {name} is loaded and not used: the {kind} is {chosen}; {setting}={short} chooses it"
             ));
         }
@@ -519,26 +525,27 @@ fn check_disabled(closure: &Closure, wanted: &Modules, hosts: &ServedHosts, repo
         Role::EnabledOn(host) => !is_component(host),
         _ => true,
     });
+    let too = advice!(": disable these too");
     for name in &wanted.disabled {
         closure.report_unknown(&format!("{}: ", wanted.disabled_by), name, report);
         if !closure.places.contains_key(name.as_str()) {
             continue;
         }
         let what = format!("{}: {name}", wanted.disabled_by);
-        let or = format!(": disable these too, or leave {name} enabled");
+        let or = advice!(": disable these too, or leave {name} enabled");
         let (loaded, certain, possible) = match is_in_default_set(name) {
             true => (
                 &on_virtual_hosts,
-                ["is loaded all the same, for it is needed by", ": disable these too"],
-                ["may be loaded all the same, for it may be needed by", ": disable these too"],
+                ["is loaded all the same, for it is needed by", &too],
+                ["may be loaded all the same, for it may be needed by", &too],
             ),
             false => (
                 &everywhere,
                 ["is needed by", &format!(", which will not load{or}")],
-                ["may be needed by", or.as_str()],
+                ["may be needed by", &*or],
             ),
         };
-        report_needs(&what, name, loaded, &[], certain, possible, report);
+        report_needs(&what, name, loaded, &wanted.disabled, certain, possible, report);
     }
     for host in hosts.virtual_hosts.iter().filter(|host| host.options.contains_key("modules_disabled")) {
         let off = names_in(&host.options, "modules_disabled");
@@ -551,8 +558,9 @@ fn check_disabled(closure: &Closure, wanted: &Modules, hosts: &ServedHosts, repo
             let place = format!("{}: on {}, ", wanted.hosts_by, host.name);
             closure.report_unknown(&place, name, report);
             let what = format!("{place}{name}");
-            let certain = ["is disabled and needed by", ", which will not load there: disable these too"];
-            let possible = ["is disabled and may be needed by", ": disable these too"];
+            let certain = advice!(", which will not load there: disable these too");
+            let certain = ["is disabled and needed by", &*certain];
+            let possible = ["is disabled and may be needed by", &*too];
             report_needs(&what, name, &loaded, &off, certain, possible, report);
         }
     }

@@ -143,7 +143,7 @@ impl<'a> Renderer<'a> {
             let path = rendered_name(&file.path, &self.facts.config_dir);
             if self.files.iter().any(|other| other.path == path) {
                 let name = path.display();
-                let why = format!(
+                let why = advice!(
                     "{source}: another template is rendered as {name} already: rename it",
                     source = file.path.display()
                 );

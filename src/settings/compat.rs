@@ -117,7 +117,7 @@ pub fn setting(name: &str, meaning: &Meaning) -> String {
 pub fn hint(name: &str) -> Option<String> {
     let (name, meaning) = find(name)?;
     let setting = setting(name, meaning).replace('`', "");
-    Some(format!("{name}: this is another image's, and has no effect here: use {setting}"))
+    Some(advice!("{name}: this is another image's, and has no effect here: use {setting}").into())
 }
 
 /// Adds a note to the report: the setting to use instead of a variable that had an effect.

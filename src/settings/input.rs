@@ -187,15 +187,16 @@ pub(super) fn keep<K: Ord>(
             if twins[0] == twins[1] {
                 report.error(SettingError::new(
                     &first.variable,
-                    &format!("{} and {} are both set: keep one of them", first.variable, given.variable),
+                    &advice!("{} and {} are both set: keep one of them", first.variable, given.variable),
                 ));
             } else if first.value != given.value {
                 let own = setting.map_or_else(String::new, |setting| setting.field.variable());
                 report.error(SettingError::new(
                     &given.variable,
-                    &format!(
+                    &advice!(
                         "{} and {} are the same setting with different values: keep {own}",
-                        given.variable, first.variable
+                        given.variable,
+                        first.variable
                     ),
                 ));
             }

@@ -61,7 +61,7 @@ pub fn take(
                 report,
             );
         }
-        (None, Some(host)) => report.setting_warning(format!(
+        (None, Some(host)) => report.setting_warning(advice!(
             "{}: not served without PROSODY_ENABLE_DEFAULT_VIRTUALHOST=1: use PROSODY_VIRTUAL_HOSTS",
             host.variable
         )),
@@ -78,7 +78,7 @@ pub fn take(
     if let Some(missing) =
         missing.first().filter(|name| missing.len() == 1 && (**name != "LOCAL" || !is_host_named))
     {
-        report.setting_warning(format!(
+        report.setting_warning(advice!(
             "{missing}: LOCAL, DOMAIN and PASSWORD make an account together, and this one is not set: set it, or use \
              PROSODY_ACCOUNTS"
         ));
@@ -94,7 +94,7 @@ pub fn take(
     }
     if !missing.is_empty() && Domain::parse(domain).is_err() {
         // It probably belongs to another program, so it must not be an error in strict mode.
-        report.warning("DOMAIN: this is no domain, and has no effect here: use PROSODY_DOMAIN".to_owned());
+        report.warning(advice!("DOMAIN: this is no domain, and has no effect here: use PROSODY_DOMAIN"));
         return;
     }
     let field = if missing.is_empty() { Field::virtual_hosts } else { Field::domain };
@@ -158,8 +158,8 @@ fn account(domain: &str, variables: &BTreeMap<String, String>, source: &mut Sour
     let local = &variables["LOCAL"];
     let password = match (variables.get("PASSWORD"), variables.get("PASSWORD_FILE")) {
         (Some(_), Some(_)) => {
-            let why = "PASSWORD and PASSWORD_FILE are both set: keep one of them";
-            report.error(SettingError::new("PASSWORD", why));
+            let why = advice!("PASSWORD and PASSWORD_FILE are both set: keep one of them");
+            report.error(SettingError::new("PASSWORD", &why));
             None
         }
         (Some(value), None) => {

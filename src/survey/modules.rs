@@ -24,7 +24,7 @@ use crate::lua::tokens::{Token, Tokens};
 use crate::os::trusted_file::{self, Error, Kind, LARGEST};
 use crate::os::users::User;
 use crate::os::{directory, process};
-use crate::text::reason;
+use crate::text::{Advice, reason};
 
 /// The size limit of a module's file, in bytes. The largest community module has 50 kB.
 const LONGEST: u64 = 1024 * 1024;
@@ -359,17 +359,17 @@ impl Modules {
     fn read(&self, path: &Path) -> io::Result<Result<(ModuleSource, u64), Problem>> {
         let problem =
             |why: &str, is_fatal| Ok(Err(Problem { what: format!("{} {why}", path.display()), is_fatal }));
+        let fatal = |why: Advice| problem(&why, true);
         let never_ends =
-            || problem("is no regular file, and Prosody would wait for its end for ever: remove it", true);
+            || fatal(advice!("is no regular file, and Prosody would wait for its end for ever: remove it"));
         let file = trusted_file::open(path)?;
         let (stat, kind) = (file.stat, file.kind());
         match kind {
             Kind::Directory => {
-                return problem(
+                return fatal(advice!(
                     "is a directory, and that ends Prosody (Docker makes one where the file to mount does not exist): \
-                     remove it, or correct the mount",
-                    true,
-                );
+                     remove it, or correct the mount"
+                ));
             }
             Kind::Fifo => return never_ends(),
             _ => {}
@@ -383,7 +383,7 @@ impl Modules {
                 );
             }
             Err(Error::TooLarge) => return never_ends(),
-            Err(_) => return problem("can be opened and not read, and that ends Prosody: remove it", true),
+            Err(_) => return fatal(advice!("can be opened and not read, and that ends Prosody: remove it")),
         };
         let too_much = || {
             let why = "is not looked at for what it needs: together, the modules have more than 32 MiB or 32,768 needs";
@@ -393,7 +393,7 @@ impl Modules {
         self.left.set(left);
         let source = source::read(&content);
         if !source.is_lua {
-            return problem("is not Lua, and Prosody cannot load it: replace or remove it", false);
+            return problem(&advice!("is not Lua, and Prosody cannot load it: replace or remove it"), false);
         }
         let needs = source.modules.len() + source.libraries.len() + source.lua_libraries.len();
         let Some(left) = left.checked_sub(needs as u64 * NEED) else { return too_much() };
@@ -448,23 +448,23 @@ impl Folder {
                 let names: HashSet<String> =
                     names.into_iter().filter_map(|name| name.into_string().ok()).collect();
                 let problem = (names.len() > MANY).then(|| {
-                    format!(
+                    advice!(
                         "{} holds {} files, whose names are read at every start: give modules a folder of their own",
                         path.display(),
                         names.len()
                     )
                 });
-                (Some(names), problem)
+                (Some(names), problem.map(String::from))
             }
             // Prosody treats such a directory as empty too.
             Err(error) if is_absent(&error) => (Some(HashSet::new()), None),
             Err(error) => {
-                let problem = format!(
+                let problem = advice!(
                     "{} cannot be read by Prosody's user ({}), and modules in it are ignored: make it readable for that user",
                     path.display(),
                     reason(&error)
                 );
-                (None, Some(problem))
+                (None, Some(problem.into()))
             }
         };
         Self { path, origin, names, problem }

@@ -479,6 +479,10 @@ fn prosodyctl_imports_what_is_searched() {
     let refused = server.root("prosodyctl --root cert import /srv/elsewhere");
     seen.equal(&refused.all(), refused.status, 1);
     seen.that("the setting is named", refused.stderr.contains(IMPORT), &refused.stderr);
+    let named = recipe().env(IMPORT, "/srv/elsewhere").serve();
+    run(&named, &folder("/srv/elsewhere", &elsewhere));
+    let said = named.root("prosodyctl --root cert import /srv/elsewhere");
+    seen.equal(&format!("where it is named: {}", said.all()), said.status, 0);
     let refused = server.root("mkdir /srv/empty; prosodyctl --root cert import /srv/empty");
     seen.equal(&refused.all(), refused.status, 1);
     let alone = recipe().command(["prosodyctl", "--root", "cert", "import", LIVE]).run();
@@ -491,7 +495,8 @@ fn prosodyctl_imports_what_is_searched() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn prosodyctl_imports_as_root_for_a_main_file_of_ones_own() {
-    const MAIN: &str = "pidfile = '/var/lib/prosody/prosody.pid'\nVirtualHost 'chat.example'\n";
+    const MAIN: &str =
+        "pidfile = '/var/lib/prosody/prosody.pid'\nmodules_enabled = { 'tls' }\nVirtualHost 'chat.example'\n";
     let pair = Authority::new().issue(&NAMES);
     let source = Source::new();
     source.run(&certbot(DOMAIN, &pair));
@@ -511,6 +516,20 @@ fn prosodyctl_imports_as_root_for_a_main_file_of_ones_own() {
     let refused = server.root(import);
     seen.equal(&refused.all(), refused.status, 77);
     seen.that("the file is named", refused.stderr.contains("prosody.cfg.lua"), &refused.stderr);
+    // What the sentence says, one way and then the other.
+    server.root("chown root /etc/prosody/prosody.cfg.lua /etc/prosody").ok();
+    let said = server.root(import);
+    seen.equal(&format!("given to root: {}", said.all()), said.status, 0);
+    let copy = format!(
+        "chown prosody /etc/prosody/prosody.cfg.lua; cd /etc/prosody/certs && rm {DOMAIN}.* && \
+         cp /etc/letsencrypt/live/{DOMAIN}/fullchain.pem {DOMAIN}.crt && \
+         cp /etc/letsencrypt/live/{DOMAIN}/privkey.pem {DOMAIN}.key && chown prosody {DOMAIN}.*"
+    );
+    server.root(&copy).ok();
+    docker(["restart", &server.name]).ok();
+    server.wait_until_it_serves();
+    let served = Wire::of(&server.name).certificate_of(DOMAIN);
+    seen.equal("copied beside it", served, pair.fingerprint);
     seen.report();
 }
 
@@ -548,7 +567,7 @@ fn a_certificate_that_is_mounted_as_a_single_file_is_warned_about() {
     std::fs::create_dir(&directory).unwrap();
     let mut recipe = Recipe::new(TRIXIE).env("PROSODY_DOMAIN", DOMAIN);
     let targets = [("crt", pair.full_chain()), ("key", pair.key)].map(|(kind, content)| {
-        let file = directory.join(kind);
+        let file = directory.join(format!("{DOMAIN}.{kind}"));
         std::fs::write(&file, content).unwrap();
         (file.display().to_string(), format!("/etc/prosody/certs/{DOMAIN}.{kind}"))
     });
@@ -556,7 +575,11 @@ fn a_certificate_that_is_mounted_as_a_single_file_is_warned_about() {
         recipe = recipe.with(["--volume", &format!("{file}:{target}:ro")]);
     }
     let server = recipe.serve();
+    // What the sentence says.
+    let mount = format!("{}:/etc/prosody/certs:ro", directory.display());
+    let better = Recipe::new(TRIXIE).env("PROSODY_DOMAIN", DOMAIN).with(["--volume", &mount]).serve();
     std::fs::remove_dir_all(&directory).unwrap();
+    assert!(!better.logs().contains("Mounted as a single file"), "{}", better.logs());
     let said = server.since((0, 0));
     let warning = format!("Mounted as a single file: {}, {}:", targets[0].1, targets[1].1);
     assert!(complaints(&said).iter().any(|line| line.contains(&warning)), "{}", said.stderr);

@@ -76,7 +76,8 @@ impl Kind {
             // As it is by default, but with passwords at the socket too.
             .file(
                 "/srv/hba",
-                "local all postgres peer\nlocal all all scram-sha-256\nhost all all all scram-sha-256\n",
+                "local all postgres peer\nlocal all all scram-sha-256\nhost all rejected all reject\nhost all trusted all trust\n\
+                 host all all all scram-sha-256\n",
             );
         match self {
             Kind::MariaDb => recipe,
@@ -602,6 +603,30 @@ fn what_is_wrong_is_told_at_once(kind: Kind) {
     // On Prosody 0.12 too.
     let recipe = with_settings(prosody(BOOKWORM, &network), kind).env("PROSODY_DB_PASSWORD", "wrong");
     ends(&mut seen, &format!("{kind:?}: wrong password, 0.12"), recipe, 78, AT_ONCE, &[wrong]);
+    if kind != Kind::MariaDb {
+        server.sql("CREATE ROLE rejected LOGIN");
+        server.sql("CREATE ROLE trusted LOGIN");
+        server.sql("CREATE DATABASE closed ALLOW_CONNECTIONS false");
+        for (user, database, expected) in [
+            ("rejected", "prosody", "the server does not let this user or host in"),
+            (
+                "trusted",
+                "closed",
+                "the server refused the login (database \"closed\" is not currently accepting",
+            ),
+        ] {
+            let recipe = with_settings(prosody(TRIXIE, &network), kind);
+            let recipe = recipe.env("PROSODY_DB_USERNAME", user).env("PROSODY_DB_NAME", database);
+            ends(&mut seen, &format!("{kind:?}: {user}"), recipe, 78, AT_ONCE, &[expected]);
+        }
+    }
+    // What the sentences say: user, password, database and driver as they are, or the database made.
+    keeps_accounts(&mut seen, "all correct", with_settings(prosody(TRIXIE, &network), kind), &server, DOMAIN);
+    server.sql(match kind {
+        Kind::MariaDb => "CREATE DATABASE nowhere; GRANT ALL ON nowhere.* TO prosody",
+        _ => "CREATE DATABASE nowhere OWNER prosody",
+    });
+    drop(with_settings(prosody(TRIXIE, &network), kind).env("PROSODY_DB_NAME", "nowhere").serve());
     seen.report();
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 use crate::docker::{Container, Recipe, is_all_wanted};
 
 /// The image with strace.
-const STRACE: &str = "prosody-entrypoint-test-strace:latest";
+pub const STRACE: &str = "prosody-entrypoint-test-strace:latest";
 
 /// The system calls of a start, with an upper bound of how often one process calls each.
 const CALLS: [(&str, usize); 25] = [

@@ -8,6 +8,7 @@
 #![allow(clippy::string_slice, clippy::unwrap_used)]
 
 mod accounts;
+mod advice;
 mod bad_input;
 mod certificates;
 mod collection;

@@ -335,6 +335,13 @@ fn a_folder_for_log_files_that_another_user_keeps_is_named() {
     seen.that("of another user", server.logs().contains(words), server.logs());
     let owner = server.root("stat -c %u:%g /var/log/prosody /var/log/prosody/of-another").stdout;
     seen.equal("it is left alone", owner.as_str(), "4321:4322\n4321:4322\n");
+    // What the sentence says.
+    server.root("chown -R 999:999 /var/log/prosody").ok();
+    let mark = server.mark();
+    docker(["restart", &server.name]).ok();
+    server.wait_until_it_serves();
+    let said = server.since(mark).stderr;
+    seen.that("nothing is left to do", !said.contains("/var/log/prosody"), said);
 
     // Without the rights it is said, and nothing else.
     let (data, fresh) = (Volume::new(), Volume::new());

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use libtest_mimic::{Completion, Failed, Trial};
-use nix::unistd::geteuid;
+use nix::unistd::{User, geteuid};
 
 use crate::golden;
 use crate::plans;
@@ -184,9 +185,16 @@ impl Case {
 }
 
 /// Whether this machine fulfils a line of `only-if`.
-fn applies(condition: &str) -> bool {
+pub fn applies(condition: &str) -> bool {
     match condition {
         "root" => geteuid().is_root(),
+        "namespaces" => {
+            let mut unshare = Command::new("/usr/bin/unshare");
+            let unshare =
+                unshare.args(["--user", "--map-root-user", "--mount", "--net", "--uts", "/bin/true"]);
+            unshare.status().is_ok_and(|status| status.success())
+        }
+        "no user prosody" => matches!(User::from_name("prosody"), Ok(None)),
         "DNSSEC's trust anchor" => Path::new("/usr/share/dns/root.ds").exists(),
         "no DNSSEC's trust anchor" => !Path::new("/usr/share/dns/root.ds").exists(),
         // If no setting names a host, the machine's own name is served when it has a dot.

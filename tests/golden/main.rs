@@ -18,12 +18,14 @@
 //!
 //! `{temp}`, `{config}`, `{data}`, `{output}` and `{run}` stand for directories that differ from run to run. In `env`, `{uid}`,
 //! `{gid}` and `{user}` stand for a user that Prosody may run as (`{user}` is empty if that user has no name). Prosody is a
-//! stand-in (see [`prosody`]). Each case is planned twice too (see [`plans`]).
+//! stand-in (see [`prosody`]). Each case is planned twice too (see [`plans`]). In the same sandbox, [`advice`] does what messages
+//! tell the user to do.
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test golden` writes what is rendered now as what is expected. A word after it chooses the
 //! tests with that word in their names: `UPDATE_GOLDEN=1 cargo test --test golden cases::smallest`.
 #![allow(clippy::string_slice, clippy::unwrap_used)]
 
+mod advice;
 mod case;
 mod cases;
 mod failures;
@@ -49,6 +51,9 @@ fn main() -> ExitCode {
     if plans::is_asked_for() {
         return plans::plan_twice();
     }
-    let tests = [cases::tests(), failures::tests(), without_folder::tests()].into_iter().flatten().collect();
+    let tests = [cases::tests(), failures::tests(), without_folder::tests(), advice::tests()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }

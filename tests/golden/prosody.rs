@@ -1,4 +1,4 @@
-//! A stand-in for Prosody: the files of an installed one that are read, and no program but its Lua.
+//! A stand-in for Prosody: the files of an installed one that are read, its Lua, and a program that only loads the main file.
 //!
 //! `tests/golden/modules/VERSION` lists its features and its modules, each with the modules that it needs: `http?` is one
 //! that it may need, `http~` one that it can do without.
@@ -35,9 +35,16 @@ pub fn install(sandbox: &Path, version: &str) {
         write(&lib.join("modules").join(source.0), &source.1);
     }
     fs::write(lib.join("prosody.version"), format!("{version}\n")).unwrap();
+    install_program(sandbox);
+}
+
+/// Installs the program and its Lua.
+pub fn install_program(sandbox: &Path) {
+    let lib = sandbox.join("lib");
     let program = sandbox.join("bin/prosody");
     let head = format!(
-        "#!/usr/bin/env lua5.4\n\nCFG_SOURCEDIR='{lib}';\nCFG_PLUGINDIR='{lib}/modules/';\n",
+        "#!/usr/bin/env lua5.4\n\nCFG_SOURCEDIR='{lib}';\nCFG_PLUGINDIR='{lib}/modules/';\n\
+         assert(loadfile(os.getenv('PROSODY_CONFIG')))\nprint('serves')\n",
         lib = lib.display()
     );
     fs::write(&program, head).unwrap();

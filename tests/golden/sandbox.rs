@@ -30,7 +30,8 @@ impl Sandbox {
         copy(&case.folder.join("config"), &sandbox.path.join("config"));
         copy(&case.folder.join("data"), &sandbox.path.join("data"));
         sandbox.make_odd_files();
-        sandbox.make_certificates(&case.folder.join("certificates"));
+        let certificates = fs::read_to_string(case.folder.join("certificates"));
+        sandbox.make_certificates(&certificates.unwrap_or_default());
         if let Some(before) = &case.before {
             let output = sandbox.run(before, &["render".to_owned()]);
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -45,11 +46,23 @@ impl Sandbox {
         sandbox
     }
 
+    /// A sandbox that shares another one's stand-in for Prosody, in memory or not.
+    pub fn with_prosody_of(other: &Sandbox, in_memory: bool) -> Sandbox {
+        let sandbox = Sandbox::below(if in_memory { temporary() } else { "/tmp" });
+        std::os::unix::fs::symlink(other.path.join("lib"), sandbox.path.join("lib")).unwrap();
+        prosody::install_program(&sandbox.path);
+        sandbox
+    }
+
     pub fn without_prosody() -> Sandbox {
+        Sandbox::below(temporary())
+    }
+
+    fn below(parent: &str) -> Sandbox {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // Always of the same length, because long values are cut in messages and broken into lines in Lua.
-        let (parent, pid) = (temporary(), std::process::id());
+        let pid = std::process::id();
         let path = PathBuf::from(format!("{parent}/golden-{pid:00$}-{number:04}", 22 - parent.len()));
         for folder in ["bin", "config", "data", "odd"] {
             fs::create_dir_all(path.join(folder)).unwrap();
@@ -70,9 +83,9 @@ impl Sandbox {
         std::os::unix::fs::symlink("loop", path("loop")).unwrap();
     }
 
-    /// The files and links of a list, if there is one.
-    fn make_certificates(&self, list: &Path) {
-        for line in fs::read_to_string(list).unwrap_or_default().lines() {
+    /// The files and links of a list.
+    pub fn make_certificates(&self, list: &str) {
+        for line in list.lines() {
             let write = |path: &str| {
                 let path = self.path.join(path);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -90,7 +103,7 @@ impl Sandbox {
     }
 
     /// A text with the words for directories and for the user of Prosody replaced.
-    fn filled_in(&self, text: &str) -> String {
+    pub fn filled_in(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (word, path) in self.words() {
             text = text.replace(word, &path);

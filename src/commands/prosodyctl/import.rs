@@ -44,9 +44,7 @@ pub fn run(settings: &Settings, places: &Places, arguments: &[OsString]) -> Resu
     let count = arguments.iter().take_while(is_name).count();
     let (hosts, paths) = arguments.split_at(count);
     if paths.is_empty() {
-        return Err(failure(
-            "expected a directory: `prosodyctl cert import [HOST …] DIRECTORY …`".to_owned(),
-        ));
+        return Err(failure("expected a directory: `prosodyctl cert import [HOST …] DIRECTORY …`"));
     }
     let chosen: Vec<&str> = match hosts {
         [] => names.into_iter().collect(),
@@ -64,7 +62,7 @@ pub fn run(settings: &Settings, places: &Places, arguments: &[OsString]) -> Resu
     if found.is_empty() {
         let problems = scanned.problems().iter().map(|problem| format!("; {problem}"));
         let problems: String = problems.collect();
-        return Err(failure(format!(
+        return Err(failure(&format!(
             "there is no certificate for {} in {given}{problems}",
             several(&chosen)
         )));
@@ -78,7 +76,7 @@ pub fn run(settings: &Settings, places: &Places, arguments: &[OsString]) -> Resu
     if !missing().is_empty() {
         let sources = sources(settings, &places.config_dir);
         if !paths.iter().all(|path| sources.iter().any(|source| is_within(path, &source.path))) {
-            return Err(failure(format!(
+            return Err(failure(&advice!(
                 "certificates are not searched for in {given}: name it in {}, and restart the container; then each \
                  renewal there is served without this command",
                 settings.variable(Field::import_certificate_directories)
@@ -91,7 +89,7 @@ pub fn run(settings: &Settings, places: &Places, arguments: &[OsString]) -> Resu
     let start = Instant::now();
     while !missing().is_empty() {
         if start.elapsed() > RELOAD_TIMEOUT {
-            return Err(failure(format!(
+            return Err(failure(&format!(
                 "what is in {given} for {} is not in force: the server's log says why, or `prosody-entrypoint certificates`",
                 several(missing())
             )));
@@ -104,7 +102,7 @@ pub fn run(settings: &Settings, places: &Places, arguments: &[OsString]) -> Resu
     Ok(ExitStatus::SUCCESS)
 }
 
-fn failure(why: String) -> Failure {
+fn failure(why: &str) -> Failure {
     Failure::new(ExitStatus::exited(1), anyhow!("Nothing is imported: {why}"))
 }
 

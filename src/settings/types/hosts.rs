@@ -7,6 +7,7 @@ use super::names::{Name, texts};
 use super::options::{CustomOptions, global_only, unknown_member};
 use super::{Lua, SettingType, alternatives, shown};
 use crate::lua::{Secret, Value};
+use crate::text::Advice;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -354,7 +355,9 @@ pub struct ExternalComponent {
 pub struct ExternalComponents(pub Vec<ExternalComponent>);
 
 /// The advice for an entry that does not parse as plain text.
-const JSON_ADVICE: &str = "write the list as JSON where a secret holds a comma or a space";
+fn json_advice(example: &str) -> Advice {
+    advice!("write the list as JSON where a secret holds a comma or a space: `{example}`")
+}
 
 impl SettingType for ExternalComponents {
     const NAME: &'static str = "list of `host` or `host:secret`, or JSON";
@@ -365,8 +368,8 @@ impl SettingType for ExternalComponents {
         const MEMBERS: [&str; 4] = ["host", "secret", "modules_enabled", "options"];
         let entries = Entries { expected: "`host` or `host:secret`", hidden: true };
         let wrong_entry = || {
-            let example = r#"[{"host": "irc.chat.example", "secret": "…"}]"#;
-            Err(vec![format!("expected {}; {JSON_ADVICE}: `{example}`", entries.expected)])
+            let advice = json_advice(r#"[{"host": "irc.chat.example", "secret": "…"}]"#);
+            Err(vec![format!("expected {}; {advice}", entries.expected)])
         };
         // In a list with secrets, a single label may be the end of a secret with a comma. In a list without secrets,
         // it is a host such as `localhost`.
@@ -474,8 +477,8 @@ impl SettingType for Accounts {
         let accounts = accounts.map_err(|error| match may_be_json(text) {
             true => error,
             false => {
-                let example = r#"[{"jid": "alice@chat.example", "password": "…"}]"#;
-                format!("{error}; {JSON_ADVICE}: `{example}`")
+                let advice = json_advice(r#"[{"jid": "alice@chat.example", "password": "…"}]"#);
+                format!("{error}; {advice}")
             }
         })?;
         unique(accounts, |account| account.jid.clone()).map(Accounts)

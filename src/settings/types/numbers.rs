@@ -71,7 +71,7 @@ fn rate(text: &str) -> Result<String, String> {
     let Some(amount) = lower.strip_suffix("/s") else { return refuse(": `/s` is missing") };
     let (number, unit) = split_unit(amount);
     if number.contains('.') {
-        return refuse(": Prosody takes no fraction; use a smaller unit");
+        return refuse(&advice!(": Prosody takes no fraction; use a smaller unit"));
     }
     let Some(number) = digits(number).filter(|_| !number.is_empty()) else { return refuse("") };
     if number == 0 {

@@ -99,7 +99,9 @@ pub(super) fn global_only(name: &str) -> Option<String> {
         })
         || name == "interface"
         || name.ends_with("_interface");
-    global.then(|| "Prosody takes it only globally; move it to `PROSODY_OPTIONS` or its own setting".into())
+    global.then(|| {
+        advice!("Prosody takes it only globally; move it to `PROSODY_OPTIONS` or its own setting").into()
+    })
 }
 
 impl SettingType for CustomOptions {

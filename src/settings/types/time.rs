@@ -40,11 +40,11 @@ fn seconds(text: &str) -> Result<u64, String> {
     let too_long = || "it is more than 100 years".to_owned();
     let (number, unit) = split_unit(text);
     if unit.eq_ignore_ascii_case("m") && !number.is_empty() {
-        return Err(format!("`m` could be minutes or months; write `{number}min` or `{number}mon`"));
+        return Err(advice!("`m` could be minutes or months; write `{number}min` or `{number}mon`").into());
     }
     let Some(size) = (if unit.is_empty() { Some(1) } else { unit_seconds(unit) }) else {
         return Err(match total(text) {
-            Some(total) => format!("write one number with one unit, `{}`", spelled(total)),
+            Some(total) => advice!("write one number with one unit, `{}`", spelled(total)).into(),
             None if unit.chars().all(|c| c.is_ascii_alphabetic()) && !number.is_empty() => {
                 format!("the unit is unknown{}", did_you_mean(unit, &UNITS.map(|(words, _)| words).concat()))
             }
@@ -165,19 +165,22 @@ impl SettingType for Days {
             return Ok(Days(Expiry::After(days * DAY)));
         }
         let hint = match seconds(text) {
-            Ok(seconds) if digits(text).is_none() && seconds > 0 && seconds % DAY == 0 => {
-                format!("; write `{}`", seconds / DAY)
-            }
+            Ok(seconds) if digits(text).is_none() && seconds > 0 && seconds % DAY == 0 => just(seconds / DAY),
             _ => String::new(),
         };
         Err(format!("expected a whole number of days from 1 to 36525, or `never`{hint}"))
     }
 }
 
+/// The advice to write a number without a unit.
+fn just(number: u64) -> String {
+    advice!("; write `{number}`").into()
+}
+
 /// The error for an invalid number of seconds. If the text is a duration, the error suggests its number of seconds.
 fn wrong_seconds(text: &str, also: &str) -> String {
     let hint = match seconds(text) {
-        Ok(seconds) if digits(text).is_none() && seconds > 0 => format!("; write `{seconds}`"),
+        Ok(seconds) if digits(text).is_none() && seconds > 0 => just(seconds),
         _ => String::new(),
     };
     format!("expected a whole number of seconds from 1 to {LONGEST}{also}{hint}")

@@ -24,7 +24,8 @@ fn uri(text: &str) -> Result<String, String> {
     match text.split_once(':') {
         Some((scheme, rest)) if is_scheme(scheme) && !rest.is_empty() => Ok(text.to_owned()),
         None if text.contains('@') => {
-            Err(format!("{expected}: the scheme is missing; write `mailto:` or `xmpp:` before the address"))
+            Err(advice!("{expected}: the scheme is missing; write `mailto:` or `xmpp:` before the address")
+                .into())
         }
         None => Err(format!("{expected}: the scheme is missing")),
         Some(_) => Err(expected.into()),
@@ -120,10 +121,14 @@ impl SettingType for DatabaseUrl {
 /// Parses a database URL. The error is only the reason. It contains nothing from the URL but names of parameters.
 /// (`Url` is no option: it refuses a user without a host, and a socket has no host.)
 fn database_url(text: &str) -> Result<DatabaseUrl, String> {
-    const ENCODE_ADVICE: &str = "special characters, in a password for one, have to be percent-encoded \
-                          (`@` is `%40`, `/` is `%2F`, `#` is `%23`, `?` is `%3F`)";
+    let encode = || {
+        advice!(
+            "special characters, in a password for one, have to be percent-encoded (`@` is `%40`, `/` is `%2F`, `#` is \
+             `%23`, `?` is `%3F`)"
+        )
+    };
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!("white space cannot stand in it; {ENCODE_ADVICE}"));
+        return Err(format!("white space cannot stand in it; {}", encode()));
     }
     let (scheme, rest) = text.split_once("://").ok_or("`://` does not follow a scheme")?;
     let driver = match scheme.to_ascii_lowercase().as_str() {
@@ -135,7 +140,7 @@ fn database_url(text: &str) -> Result<DatabaseUrl, String> {
     let (authority, after) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     // Signs of a password that is not encoded. A part of it could be parsed as something else, and shown.
     if rest.contains('#') || authority.matches('@').count() > 1 || after.contains('@') {
-        return Err(ENCODE_ADVICE.into());
+        return Err(encode().into());
     }
     let (path, query) = after.split_once('?').unwrap_or((after, ""));
     let (user, server) = authority.split_once('@').unwrap_or(("", authority));
@@ -149,7 +154,8 @@ fn database_url(text: &str) -> Result<DatabaseUrl, String> {
 
     let (host, port) = server_and_port(server).ok_or_else(|| {
         format!(
-            "the host is neither a domain nor an address, or the port no number from 1 to 65535; {ENCODE_ADVICE}"
+            "the host is neither a domain nor an address, or the port no number from 1 to 65535; {}",
+            encode()
         )
     })?;
     if host.is_some() && socket.is_some() {
@@ -218,9 +224,9 @@ fn socket(query: &str) -> Result<Option<String>, String> {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let value = percent_decoded(value)?;
         if name != "host" {
-            // Any other text may be the end of a password with an unencoded `?`.
+            // Any other text may be the end of a secret.
             let known = KNOWN_PARAMETERS.contains(&name).then(|| format!("`{name}`"));
-            refused.push(known.unwrap_or_else(|| "after the `?` (in a password, write `%3F`)".to_owned()));
+            refused.push(known.unwrap_or_else(|| "after the `?`".to_owned()));
         } else if !value.starts_with('/') || value.contains('\0') {
             return Err("the parameter `host` takes the absolute path of a socket".into());
         } else if socket.replace(value).is_some() {
@@ -230,7 +236,7 @@ fn socket(query: &str) -> Result<Option<String>, String> {
     if refused.is_empty() {
         Ok(socket)
     } else {
-        Err(format!("Prosody cannot honour the parameter {}; leave it out", refused.join(", ")))
+        Err(advice!("Prosody cannot honour the parameter {}; leave it out", refused.join(", ")).into())
     }
 }
 

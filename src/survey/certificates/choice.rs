@@ -192,8 +192,10 @@ impl ScannedCertificates {
     /// Adds the reasons against certificates whose common name or wildcard nearly matches the name.
     fn explain_near_misses(&self, name: &str, choice: &mut Choice) {
         for leaf in self.by_common_name.get(name).into_iter().flatten() {
-            let why = "has no subject alternative name, and its common name does not count: have it issued again \
-                       with the name as a DNS name";
+            let why = advice!(
+                "has no subject alternative name, and its common name does not count: have it issued again \
+                 with the name as a DNS name"
+            );
             choice.unused.push(self.unused_file(*leaf, name, Flaw::lasting(why)));
         }
         if choice.pair.is_some() {

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::{Flaw, pem};
 use crate::os::trusted_file::{self, Error, Opened};
+use crate::text::Advice;
 
 /// The size limit of a file, in bytes. The longest chains have some 20 kB.
 pub const LARGEST: u64 = 1024 * 1024;
@@ -74,10 +75,10 @@ pub fn dangling(path: &Path) -> Flaw {
     }
     let common = directory.ancestors().find(|above| resolved.starts_with(above));
     let advice = match common.filter(|common| common.parent().is_some()) {
-        _ if common == Some(directory) => String::new(),
-        _ if target.is_absolute() => ": mount that too".to_owned(),
-        Some(common) => format!(": mount the whole of {}", common.display()),
-        None => ": mount the directory that both are in".to_owned(),
+        _ if common == Some(directory) => Advice::default(),
+        _ if target.is_absolute() => advice!(": mount that too"),
+        Some(common) => advice!(": mount the whole of {}", common.display()),
+        None => advice!(": mount the directory that both are in"),
     };
     Flaw::incomplete(format!("is a link to {}, which is not there{advice}", resolved.display()))
 }

@@ -75,9 +75,9 @@ impl Keys {
         if keys.is_empty() && flaw.is_none() {
             flaw = Some(match text {
                 [] => Flaw::incomplete("is empty"),
-                [0x30, 0x82, ..] => {
-                    Flaw::lasting("is in DER, which is not read: convert it with `openssl pkey -inform der`")
-                }
+                [0x30, 0x82, ..] => Flaw::lasting(advice!(
+                    "is in DER, which is not read: convert it with `openssl pkey -inform der`"
+                )),
                 _ => Flaw::incomplete("has no key in it"),
             });
         }
@@ -88,7 +88,7 @@ impl Keys {
 impl Key {
     fn read(block: Block) -> Result<Key, Flaw> {
         if block.is_encrypted() {
-            return Err(Flaw::lasting("is encrypted: remove the passphrase with `openssl pkey`"));
+            return Err(Flaw::lasting(advice!("is encrypted: remove the passphrase with `openssl pkey`")));
         }
         let damaged = || Flaw::incomplete("is damaged");
         let der = block.decode().ok_or_else(damaged)?;
@@ -185,7 +185,7 @@ fn pkcs8(der: &[u8]) -> Result<Kind, Flaw> {
     } else {
         let name = OTHERS.iter().find(|(other, _)| *other == algorithm);
         let name = name.map_or("of an unknown algorithm", |(_, name)| name);
-        Err(Flaw::lasting(format!("is a key that Prosody is not given ({name}): use RSA, ECDSA or Ed25519")))
+        Err(Flaw::lasting(advice!("is a key that Prosody is not given ({name}): use RSA, ECDSA or Ed25519")))
     }
 }
 

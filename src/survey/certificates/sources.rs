@@ -322,7 +322,7 @@ impl<'a> Search<'a> {
         match files::twice(|| self.read(&path, directory, name, is_link)) {
             Ok(Some(Content::Text)) => return self.add(folder, path, name),
             Ok(Some(Content::Der)) if has_ending(name, &["der", "cer", "crt"]) => {
-                let way = format!(
+                let way = advice!(
                     "is in DER, which is not read: convert it with `openssl x509 -inform der -in {} -out …`",
                     Path::new(name).display()
                 );
@@ -413,9 +413,9 @@ impl<'a> Search<'a> {
         }
         match () {
             () if unknown > 0 => Err(Flaw::incomplete("is damaged: what is in it is no certificate")),
-            () if is_trusted_form => Err(Flaw::lasting(
-                "has a TRUSTED CERTIFICATE, which only OpenSSL's own programs read: convert it with `openssl x509`",
-            )),
+            () if is_trusted_form => Err(Flaw::lasting(advice!(
+                "has a TRUSTED CERTIFICATE, which only OpenSSL's own programs read: convert it with `openssl x509`"
+            ))),
             () if text.is_empty() && is_certificate_name(name) => Err(Flaw::incomplete("is empty")),
             () if !text.is_empty() && !pem::is_pem(text) => Err(Flaw::incomplete("is cut off")),
             () => Ok((certificates, has_key)),
@@ -462,8 +462,9 @@ impl<'a> Search<'a> {
         if !self.is_at_limit {
             self.is_at_limit = true;
             let path = self.last.take();
-            let why =
-                "has too many files in it and below it to look at all of them: name the folders that matter";
+            let why = advice!(
+                "has too many files in it and below it to look at all of them: name the folders that matter"
+            );
             self.problem(path, Flaw::lasting(why));
         }
     }

@@ -802,6 +802,14 @@ fn too_many_files_are_reported() {
     let certificates = scan_in(&directory);
     let [problem] = certificates.problems() else { panic!("{:?}", certificates.problems()) };
     assert!(problem.flaw.why.starts_with("has too many files"), "{problem}");
+    // The folders that matter, as the message says.
+    let issued = issued(&[HOST]);
+    let named = with(&[("a.crt", &issued.full()), ("a.key", &issued.key)]);
+    assert_chosen(&named, HOST, &issued, "a.crt", "a.key");
+    // The folders that matter, as the message says.
+    let issued = issued(&[HOST]);
+    let named = with(&[("a.crt", &issued.full()), ("a.key", &issued.key)]);
+    assert_chosen(&named, HOST, &issued, "a.crt", "a.key");
 }
 
 #[test]
