@@ -180,6 +180,11 @@ fn shm_dir(uid: Uid) -> PathBuf {
     PathBuf::from(format!("/dev/shm/prosody-{uid}"))
 }
 
+/// Whether there is a directory. Looks twice, so that an error that is over at once does not count as an answer.
+fn is_directory(path: &Path) -> bool {
+    (0..2).any(|_| path.is_dir())
+}
+
 /// Whether this process can create files in a directory (faccessat(2), with the effective user).
 pub fn is_writable(directory: &Path) -> bool {
     let mode = AccessFlags::W_OK | AccessFlags::X_OK;
@@ -204,7 +209,7 @@ impl Facts {
         let default_plugin_paths: Vec<PathBuf> =
             [config_dir.join("modules"), PathBuf::from(MODULES_ENABLED_DIR)]
                 .into_iter()
-                .filter(|path| fs::exists(path).unwrap_or(true))
+                .filter(|path| is_directory(path))
                 .collect();
         let plugin_paths: Vec<PathBuf> = match &settings.modules.plugin_paths {
             Some(paths) => paths.iter().map(|path| path.as_ref().to_owned()).collect(),
