@@ -25,9 +25,10 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts;
 use crate::facts::running::Running;
 use crate::layout::{
-    ACCOUNTS_FILE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LOG_DIR, MODULES_DIR, PID_FILE, RUNTIME_DIR,
-    SELF_SIGNED_DIR, SERVER_DIR, SERVER_PID_FILE, STARTED_FILE, STATE_FILE,
+    self, ACCOUNTS_FILE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LIVE_SCRIPT, LOG_DIR, MODULES_DIR, PID_FILE,
+    RUNTIME_DIR, SELF_SIGNED_DIR, SERVER_DIR, SERVER_PID_FILE, STARTED_FILE, STATE_FILE,
 };
+use crate::live;
 use crate::os::directory::{self, entries, errno};
 use crate::os::privileges::{self, Capability};
 use crate::os::trusted_file::{Error, Kind, open_below};
@@ -52,6 +53,18 @@ const PRIVATE_MODE: Mode = Mode::from_bits_truncate(0o600);
 /// A generation gets its name when it is complete. So an interruption leaves nothing that looks like a generation.
 /// Errors: 73 if a place cannot be written, 77 if a privilege is missing. The current generation stays as it was.
 pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> Result<(), Failure> {
+    apply_if(plan, runtime_dir, data_dir, owner, || Ok(()))
+}
+
+/// Like [`apply`], but only if `accept` agrees when everything is written and not yet in force.
+/// Errors: those of [`apply`] and of `accept`. The current generation stays as it was.
+pub fn apply_if(
+    plan: &Plan,
+    runtime_dir: &Path,
+    data_dir: &Path,
+    owner: &User,
+    accept: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     privileges::with_group(owner, || {
         let runtime = open_runtime_dir(runtime_dir, owner).map_err(|error| failure(error, runtime_dir))?;
         make_server_dir(&runtime, owner).map_err(|error| failure(error, &runtime_dir.join(SERVER_DIR)))?;
@@ -62,13 +75,18 @@ pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> 
             });
         }
         write_generation(&runtime, plan, owner).map_err(|error| failure(error, runtime_dir))?;
+        let name = Path::new(plan.generation.file_name().unwrap_or_default());
+        let switch = || replace(&runtime, CURRENT, |new| Ok(symlinkat(name, &runtime, new)?));
+        let accepted = accept().and_then(|()| switch().map_err(|error| failure(error, runtime_dir)));
+        accepted.inspect_err(|_| directory::remove_below(&runtime, name).unwrap_or_default())?;
         remove_old_generations(&runtime, runtime_dir);
         Ok(())
     })?
 }
 
 /// Describes the starting server in the runtime directory, after [`apply`]: `init` (the process id of its PID 1), its
-/// state, and the addresses for the health check. Removes an earlier server's files, which may be another user's.
+/// state, the addresses for the health check, and the script for later reloads. Removes an earlier server's files, which
+/// may be another user's.
 /// Errors: 73 if the runtime directory cannot be written.
 pub fn publish_runtime_state(
     plan: &Plan,
@@ -87,12 +105,12 @@ pub fn publish_runtime_state(
         if let Err(error) = clear(&runtime, &old) {
             tracing::debug!("{} stays: {error}", runtime_dir.join(old).display());
         }
-        let health = plan.files.iter().find(|file| file.path == Path::new(HEALTH_FILE));
         let group = geteuid().is_root().then_some(owner.gid);
         for (name, content) in [
             (PID_FILE, format!("{init}\n")),
             (STARTED_FILE, Running::describe(init, &plan.generation, owner, &plan.state)),
-            (HEALTH_FILE, health.map(|file| file.content.clone()).unwrap_or_default()),
+            (HEALTH_FILE, health_of(plan)),
+            (LIVE_SCRIPT, live::script(&layout::live_socket(runtime_dir))),
         ] {
             replace(&runtime, name, |new| write_file(&runtime, new, &content, group))?;
         }
@@ -101,6 +119,22 @@ pub fn publish_runtime_state(
         replace(&runtime, SERVER_PID_FILE, |new| Ok(symlinkat(&pid_file, &runtime, new)?))
     };
     privileges::with_group(owner, write)?.map_err(|error| failure(error, runtime_dir))
+}
+
+/// Publishes the addresses for the health check after a reload that has changed them.
+/// Errors: 73 if the runtime directory cannot be written.
+pub fn publish_health(plan: &Plan, runtime_dir: &Path, owner: &User) -> Result<(), Failure> {
+    let write = || -> anyhow::Result<()> {
+        let runtime = directory::open(runtime_dir)?;
+        let group = geteuid().is_root().then_some(owner.gid);
+        replace(&runtime, HEALTH_FILE, |new| write_file(&runtime, new, &health_of(plan), group))
+    };
+    privileges::with_group(owner, write)?.map_err(|error| failure(error, runtime_dir))
+}
+
+fn health_of(plan: &Plan) -> String {
+    let health = plan.files.iter().find(|file| file.path == Path::new(HEALTH_FILE));
+    health.map(|file| file.content.clone()).unwrap_or_default()
 }
 
 /// Writes accounts and their passwords for the server, into a file that only Prosody can read.
@@ -187,7 +221,8 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
         // The image's runtime directory is empty. A directory with other files serves another purpose.
         let is_ours = |name: &std::ffi::CString| {
             let name = name.to_string_lossy();
-            [CURRENT, SERVER_DIR, PID_FILE, STARTED_FILE, HEALTH_FILE, SERVER_PID_FILE].contains(&&*name)
+            [CURRENT, SERVER_DIR, PID_FILE, STARTED_FILE, HEALTH_FILE, LIVE_SCRIPT, SERVER_PID_FILE]
+                .contains(&&*name)
                 || ["generation-", ".generation-", ".new-", ".next"]
                     .iter()
                     .any(|prefix| name.starts_with(prefix))
@@ -481,9 +516,7 @@ fn write_generation(runtime: &OwnedFd, plan: &Plan, owner: &User) -> anyhow::Res
         let _ = directory::remove_below(runtime, &incomplete);
         return Err(error);
     }
-    replace(runtime, CURRENT, |new| Ok(symlinkat(name, runtime, new)?)).inspect_err(|_| {
-        let _ = directory::remove_below(runtime, name);
-    })
+    Ok(())
 }
 
 fn write_files(

@@ -50,6 +50,12 @@ pub const ACCOUNTS_MODULE: &str = "entrypoint_accounts";
 /// The accounts to create, in [`SERVER_DIR`].
 pub const ACCOUNTS_FILE: &str = "accounts";
 
+/// The script that changes a running server, in the runtime directory.
+pub const LIVE_SCRIPT: &str = "live.lua";
+
+/// The socket of that script, in [`SERVER_DIR`].
+pub const LIVE_SOCKET: &str = "live.sock";
+
 /// The default folder of certificates in the configuration directory. With a custom main file, Prosody itself searches
 /// it.
 pub const DEFAULT_CERTIFICATES: &str = "certs";
@@ -87,6 +93,11 @@ pub fn generation_number(name: &str) -> Option<u64> {
 /// The file of accounts in a runtime directory.
 pub fn accounts_file(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join(SERVER_DIR).join(ACCOUNTS_FILE)
+}
+
+/// The socket of the script that changes a running server, in a runtime directory.
+pub fn live_socket(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join(SERVER_DIR).join(LIVE_SOCKET)
 }
 
 /// The module that creates accounts, below a generation's directory.

@@ -22,6 +22,7 @@ pub mod health;
 pub mod init;
 pub mod intent;
 pub mod layout;
+pub mod live;
 pub mod log;
 pub mod lua;
 pub mod os;

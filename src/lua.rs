@@ -114,6 +114,15 @@ const REGISTERS_OF_TABLE: usize = 2;
 /// Lua's parser keeps up to this many items of a list in registers (`LFIELDS_PER_FLUSH`).
 const PENDING_ITEMS: usize = 50;
 
+/// A string as a literal, which is the same for all versions.
+pub fn literal(text: &str) -> String {
+    let mut out = String::new();
+    // Every string has a literal.
+    let _ =
+        write(&mut out, &Value::from(text), Dialect { version: Version::Lua54, secrets: Secrets::Written });
+    out
+}
+
 /// Writes `value` to `out` as a literal that Lua reads back as the same value.
 ///
 /// Lists become sequences. A field of a table is left out if its value is nil. Short lists and tables of scalars take

@@ -28,7 +28,7 @@ use crate::intent::hosts::{ENABLED, Options, ServedHosts};
 use crate::layout::{
     self, ACCOUNTS_MODULE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, SQLITE_FILE,
 };
-use crate::lua::{self, Dialect, Secrets, Value};
+use crate::lua::{self, Secrets, Value};
 use crate::report::Report;
 use crate::settings::types;
 use crate::survey::Findings;
@@ -132,17 +132,16 @@ pub fn make(
     }
     let version = &facts.prosody.version;
     let resolution = modules::resolve(&modules, &requests, &findings.modules, version, &hosts, report);
-    let accounts_module =
-        accounts.as_ref().and_then(|_| add_accounts_module(facts, &mut hosts, &mut options));
+    let accounts_module = accounts.as_ref().map(|_| add_accounts_module(facts, &mut hosts, &mut options));
     let state_options = options.clone();
     if !resolution.links.is_empty() || accounts_module.is_some() {
         warn_about_plugin_paths(facts, accounts_module.is_some(), report);
-        let linked = generation.join(MODULES_DIR).to_string_lossy().into_owned();
+        let linked = lasting(generation, facts).join(MODULES_DIR).to_string_lossy().into_owned();
         add(&mut options, "plugin_paths", linked);
     }
     set_certificate_options(facts, generation, &hosts, &certificates, &written, &mut options);
 
-    let certificates_of = certificates.files(generation);
+    let certificates_of = certificates.files(&lasting(generation, facts));
     let render = Renderer::new(facts, &hosts, &certificates_of, &options, &written, secrets, report);
     let mut files = render.all(generation);
     files.extend(accounts_module);
@@ -183,16 +182,14 @@ pub fn make(
 
 /// Loads the module that creates accounts on all hosts, and again on the first one: a custom file may replace one of
 /// these lists, and a host may be disabled.
-fn add_accounts_module(facts: &Facts, hosts: &mut ServedHosts, options: &mut Options) -> Option<File> {
+fn add_accounts_module(facts: &Facts, hosts: &mut ServedHosts, options: &mut Options) -> File {
     let first = hosts.virtual_hosts.first_mut().map(|host| &mut host.options);
     for options in first.into_iter().chain([options]) {
         add(options, ENABLED, ACCOUNTS_MODULE.to_owned());
     }
-    let path = Value::from(layout::accounts_file(&facts.runtime_dir).to_string_lossy());
-    let mut literal = String::new();
-    let dialect = Dialect { version: facts.prosody.dialect(), secrets: Secrets::Written };
-    lua::write(&mut literal, &path, dialect).ok()?;
-    Some(File::new(layout::accounts_module(), accounts::module(&literal)))
+    let path = layout::accounts_file(&facts.runtime_dir);
+    let path = lua::literal(&path.to_string_lossy());
+    File::new(layout::accounts_module(), accounts::module(&path))
 }
 
 /// Warns about custom files that replace our module directories.
@@ -248,11 +245,8 @@ fn set_certificate_options(
             options.insert(option.into(), value);
         }
     };
-    let is_in_force = generation.parent() == Some(&facts.runtime_dir);
-    let current = facts.runtime_dir.join(CURRENT);
-    let directory = if is_in_force { &current } else { generation };
-    set("certificates", value(&directory.join(CERTIFICATES_DIR)));
-    let files = certificates.files(generation);
+    set("certificates", value(&lasting(generation, facts).join(CERTIFICATES_DIR)));
+    let files = certificates.files(&lasting(generation, facts));
     let own = |host| hosts.own_certificates().find(|(name, _)| *name == host).map(|(_, value)| value.clone());
     let file = |host| files.get(host).map(|file| value(file)).or_else(|| own(host));
     if let Some(file) = certificates.default_host().and_then(file) {
@@ -260,6 +254,12 @@ fn set_certificate_options(
             set(&format!("{service}_certificate"), file.clone());
         }
     }
+}
+
+/// A path of a generation that is the same for all generations in force.
+fn lasting(generation: &Path, facts: &Facts) -> PathBuf {
+    let is_in_force = generation.parent() == Some(&facts.runtime_dir);
+    if is_in_force { facts.runtime_dir.join(CURRENT) } else { generation.to_owned() }
 }
 
 /// Links beside the main file to the configuration: relative paths in custom files start at the main file's directory.

@@ -1,9 +1,10 @@
 //! The reload of a running server, after SIGHUP or a changed certificate: reads everything again and applies it.
 //!
-//! It runs in a process that PID 1 forks. If it succeeds, PID 1 forwards SIGHUP to Prosody.
+//! It runs in a process that PID 1 forks, and has the script in the server ([`live`]) apply the new configuration. Where
+//! there is none, PID 1 forwards SIGHUP to Prosody.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -20,9 +21,11 @@ use crate::facts::running::{self, Running};
 use crate::facts::{self, Places};
 use crate::init::Cause;
 use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, STARTED_FILE};
-use crate::os::trusted_file;
+use crate::live::{Connection, Outcome};
+use crate::os::users::User;
 use crate::os::watch::{Watch, Watched};
-use crate::plan::{self, Changes, Plan, State};
+use crate::os::{privileges, trusted_file};
+use crate::plan::{self, Plan, State};
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::survey::certificates::ScannedCertificates;
@@ -76,6 +79,10 @@ pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
     match reloaded.or_else(|failure| renew_certificates(failure, &settings, &places)) {
         Ok(true) => ExitStatus::SUCCESS,
         Ok(false) => NO_SIGNAL,
+        Err(Failure { error, .. }) if is_end_of_server(&error) => {
+            tracing::debug!("{error:#}");
+            NO_SIGNAL
+        }
         Err(Failure { status, error }) => {
             let error = error.context("Not reloaded, the server goes on as it was");
             log::report_failure(&Failure { status, error })
@@ -157,11 +164,18 @@ fn reload(
         return Ok(false);
     }
     let new = State::parse(&plan.state);
-    // Compares with the state at the start, because changes that need a restart have had no effect since.
+    // Compares with the state at the start, because changes that need a restart have had no effect since. Hosts of today
+    // may not have been there.
     let mut changes = started.changes(&new);
+    for place in last.changes(&new).places {
+        if !changes.places.contains(&place) {
+            changes.places.push(place);
+        }
+    }
     let now = facts::identity(settings, &facts.data_dir)?;
+    let mut other_user = None;
     if (user.uid, user.gid) != (now.uid, now.gid) {
-        changes.restart.push(format!(
+        other_user = Some(format!(
             "the user that Prosody runs as (uid {}, gid {}; now {}, {})",
             user.uid, user.gid, now.uid, now.gid
         ));
@@ -179,23 +193,70 @@ fn reload(
     let rendered = rendered_differences(&before, &plan);
     let files = last.changed_files(&new);
     let has_certificates = !plan.self_signed.is_empty() || last.has_other_certificates(&new);
+    let mut server = connect(&facts.runtime_dir, &facts.identity)?;
     if has_certificates || !rendered.is_empty() || !files.is_empty() {
         for warning in report.warnings().filter(|warning| !last.has_warned(warning)) {
             tracing::warn!("{warning}");
         }
-        apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
+        let accept = || load(server.as_mut(), &plan.main_file());
+        let applied = apply::apply_if(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity, accept);
+        // Otherwise it may have parsed the new one.
+        applied.inspect_err(|_| drop(load(server.as_mut(), &before.join(MAIN_FILE))))?;
+    } else {
+        load(server.as_mut(), &before.join(MAIN_FILE))?;
     }
     let files: Vec<&Path> = rendered.iter().chain(&files).map(PathBuf::as_path).collect();
-    log_changes(&files, &changes, &plan, &facts.config_dir);
-    // Without accounts at the start, the module that creates them is not loaded.
-    let takes_accounts = facts.runtime_dir.join(generation).join(layout::accounts_module()).exists();
+    let changed = changed_names(&files, &plan, &facts.config_dir);
+    // Without the script, and without accounts at the start, the module that creates them is not loaded.
+    let takes_accounts =
+        server.is_some() || facts.runtime_dir.join(generation).join(layout::accounts_module()).exists();
     if let Some(accounts) = plan.accounts.as_ref().filter(|_| takes_accounts && cause == Cause::Hangup) {
         // The new configuration is in force, so Prosody must be told of it in any case.
         let written = apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity);
         written.unwrap_or_else(|error| tracing::error!("New accounts are not created: {error}"));
     }
+    if let Some(server) = server {
+        let outcome = apply_live(server, has_certificates, &last.changed_modules(&new))?;
+        let health = apply::publish_health(&plan, &facts.runtime_dir, &facts.identity);
+        health.unwrap_or_else(|error| tracing::error!("{error}"));
+        let restart: Vec<String> = other_user.into_iter().chain(outcome.restart).collect();
+        log_outcome(&changed, &outcome.done, &outcome.failed, &restart);
+        plan.certificates.lines.iter().for_each(|line| tracing::info!("{line}"));
+        return Ok(false);
+    }
+    changes.restart.extend(other_user);
+    log_outcome(&changed, &[], &[], &changes.restart);
     plan.certificates.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(true)
+}
+
+/// Connects to the script in the server. `None` if the server can only be told by SIGHUP.
+fn connect(runtime_dir: &Path, user: &User) -> Result<Option<Connection>, Failure> {
+    let socket = layout::live_socket(runtime_dir);
+    privileges::as_user(user, || Connection::open(&socket))?.map_err(no_answer)
+}
+
+/// Has the server parse a main file.
+/// Errors: 78 for an error in it; 69 if the server does not answer.
+fn load(server: Option<&mut Connection>, main_file: &Path) -> Result<(), Failure> {
+    let loaded = server.map_or(Ok(Ok(())), |server| server.load(main_file)).map_err(no_answer)?;
+    loaded.map_err(|reason| Failure::new(ExitStatus::CONFIGURATION, anyhow!(reason)))
+}
+
+fn apply_live(mut server: Connection, certificates: bool, modules: &[String]) -> Result<Outcome, Failure> {
+    server.apply(certificates, modules).map_err(no_answer)
+}
+
+fn no_answer(error: io::Error) -> Failure {
+    let error =
+        anyhow::Error::from(error).context("Prosody does not answer, and the next reload asks it again");
+    Failure::new(ExitStatus::UNAVAILABLE, error)
+}
+
+/// Whether the server has closed the connection, as it does when it ends.
+fn is_end_of_server(error: &anyhow::Error) -> bool {
+    let kinds = [ErrorKind::UnexpectedEof, ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+    error.downcast_ref::<io::Error>().is_some_and(|error| kinds.contains(&error.kind()))
 }
 
 /// Warns about certificates in force that end soon.
@@ -223,9 +284,12 @@ fn renew_certificates(failure: Failure, settings: &Settings, places: &Places) ->
     log::report_failure(&Failure { status: failure.status, error });
     let changed = State::parse(&state_of(&before)).changed_files(&State::parse(&plan.state));
     let changed: Vec<&Path> = changed.iter().map(PathBuf::as_path).collect();
-    log_changes(&changed, &Changes::default(), &plan, &places.config_dir);
+    let server = connect(&places.runtime_dir, &user)?;
+    // It keeps the configuration that it has, and finds the certificates in the same place.
+    let outcome = server.map(|server| apply_live(server, true, &[])).transpose()?;
+    log_outcome(&changed_names(&changed, &plan, &places.config_dir), &[], &[], &[]);
     plan.certificates.lines.iter().for_each(|line| tracing::info!("{line}"));
-    Ok(true)
+    Ok(outcome.is_none())
 }
 
 /// Whether a host has a new certificate, and none that is incomplete.
@@ -279,20 +343,27 @@ fn rendered_differences(before: &Path, plan: &Plan) -> Vec<PathBuf> {
     different
 }
 
-/// Logs one line: the changed files, and the changes that need a restart.
-fn log_changes(files: &[&Path], changes: &Changes, plan: &Plan, config_dir: &Path) {
-    let short = |path: &Path| path.strip_prefix(config_dir).unwrap_or(path).display().to_string();
-    let mut names: Vec<String> = files.iter().map(|path| short(path)).collect();
+/// The changed files and self-signed certificates.
+fn changed_names(files: &[&Path], plan: &Plan, config_dir: &Path) -> Vec<String> {
+    let short = |path: &&Path| path.strip_prefix(config_dir).unwrap_or(path).display().to_string();
     let certificate = |request: &SelfSigned| format!("the self-signed certificate of {}", request.host_ascii);
-    names.extend(plan.self_signed.iter().map(certificate));
-    let text = match names[..] {
+    files.iter().map(short).chain(plan.self_signed.iter().map(certificate)).collect()
+}
+
+/// Logs one line of what has changed, and one of what is not as configured.
+fn log_outcome(changed: &[String], done: &[String], failed: &[String], restart: &[String]) {
+    let text = match changed {
         [] => "no file has changed".to_owned(),
-        _ => format!("changed: {}", several(&names)),
+        _ => format!("changed: {}", several(changed)),
     };
-    if changes.restart.is_empty() {
+    let text = [vec![text], done.to_owned()].concat().join("; ");
+    if restart.is_empty() {
         tracing::info!("Reloading, {text}");
     } else {
-        tracing::warn!("Reloading, {text}; without effect before a restart: {}", several(&changes.restart));
+        tracing::warn!("Reloading, {text}; without effect before a restart: {}", several(restart));
+    }
+    for failure in failed {
+        tracing::error!("Not as configured: {failure}");
     }
 }
 

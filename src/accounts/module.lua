@@ -57,5 +57,7 @@ end);
 -- Before the first connection is answered. All providers and stores are loaded by then.
 module:hook("server-started", function () runner:run(at_first); end);
 
--- A reload may bring new accounts.
-module:hook("config-reloaded", function () runner:run(at_once); end);
+-- A reload may bring new accounts, with or without the script of the entrypoint in the server.
+for _, event in ipairs { "config-reloaded", "entrypoint-applied" } do
+	module:hook(event, function () runner:run(at_once); end);
+end

@@ -653,7 +653,9 @@ fn the_runtime_state_describes_the_server() {
     for name in [PID_FILE, STARTED_FILE, HEALTH_FILE] {
         assert_eq!(mode_and_owner(place.in_runtime(name)), (0o640, owner, group), "{name}");
     }
-    let names = ["current", PID_FILE, "generation-1", HEALTH_FILE, "prosody.pid", "server", STARTED_FILE];
+    let names = [
+        "current", PID_FILE, "generation-1", HEALTH_FILE, LIVE_SCRIPT, "prosody.pid", "server", STARTED_FILE,
+    ];
     assert_eq!(place.names(), names);
 }
 

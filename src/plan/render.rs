@@ -10,7 +10,7 @@ use super::File;
 use crate::facts::Facts;
 use crate::facts::custom_files::CustomFile;
 use crate::intent::hosts::{Host, Options, ServedHosts, hide_texts};
-use crate::layout::MAIN_FILE;
+use crate::layout::{LIVE_SCRIPT, MAIN_FILE};
 use crate::lua::{self, Dialect, Secrets};
 use crate::report::{Report, SettingError};
 use crate::settings::types;
@@ -116,7 +116,9 @@ impl<'a> Renderer<'a> {
         self.custom_files(&custom_files.extra, generation);
         let includes: Vec<String> =
             self.includes.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-        let context = minijinja::context! { includes, ..self.context.clone() };
+        let live_script = self.facts.runtime_dir.join(LIVE_SCRIPT);
+        let live_script = live_script.to_string_lossy();
+        let context = minijinja::context! { includes, live_script, ..self.context.clone() };
         let main = self.render(MAIN_FILE, context);
         self.files.extend(main.map(|content| File::new(MAIN_FILE, content)));
         self.files

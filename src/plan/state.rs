@@ -195,6 +195,16 @@ impl<'a> State<'a> {
         files.chain(certificates).filter(|path| seen.insert(path)).map(PathBuf::from).collect()
     }
 
+    /// The names of the modules whose files differ in `new`.
+    pub fn changed_modules(&self, new: &State) -> Vec<String> {
+        let name = |path: &&str| {
+            let names = path.rsplit('/').find_map(|part| part.strip_prefix("mod_"));
+            names.map(|name| name.strip_suffix(".lua").unwrap_or(name).to_owned())
+        };
+        let names: BTreeSet<String> = different(&self.modules, &new.modules).filter_map(name).collect();
+        names.into_iter().collect()
+    }
+
     /// Whether certificates or pending problems differ in `new`.
     pub fn has_other_certificates(&self, new: &State) -> bool {
         let served = |state: &State| -> Vec<(String, String)> {

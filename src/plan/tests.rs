@@ -241,7 +241,7 @@ fn each_certificate_is_written_once_and_linked_for_other_names() {
     let [request] = &plan.self_signed[..] else { panic!("{:?}", plan.self_signed) };
     assert_eq!((&*request.host_ascii, &request.names[..]), ("c.example", &["c.example".to_owned()][..]));
     let hosts = text(&plan, "vhosts.cfg.lua");
-    let file = "certificate = \"/run/prosody/generation-7/certificates/a.example.pem\"";
+    let file = "certificate = \"/run/prosody/current/certificates/a.example.pem\"";
     assert_eq!(hosts.matches(file).count(), 2, "{hosts}");
     assert!(hosts.contains("certificate = \"/var/lib/prosody/self-signed/c.example.crt\""), "{hosts}");
 }
@@ -260,7 +260,7 @@ fn the_certificate_directory_is_the_same_in_all_applied_generations() {
     let mut input = Input::new(THREE_HOSTS).with_certificates(certificates());
     let global = |input: &Input| text(&input.plan(), "global.cfg.lua").to_owned();
     assert!(global(&input).contains("certificates = \"/run/prosody/current/certificates\""));
-    let first = "https_certificate = \"/run/prosody/generation-7/certificates/a.example.pem\"";
+    let first = "https_certificate = \"/run/prosody/current/certificates/a.example.pem\"";
     assert!(global(&input).contains(first), "{}", global(&input));
     input.generation = "/srv/output";
     assert!(global(&input).contains("certificates = \"/srv/output/certificates\""));
@@ -338,7 +338,7 @@ fn modules_of_the_collection_are_linked() {
             ("community-modules/mod_three.lua", "/opt/prosody-modules-available/mod_three.lua"),
         ]
     );
-    assert!(text(&plan, "modules.cfg.lua").contains("/run/prosody/generation-7/community-modules"));
+    assert!(text(&plan, "modules.cfg.lua").contains("/run/prosody/current/community-modules"));
     // The state has a digest of each file that Prosody reads for a module.
     let files: Vec<&str> =
         plan.state.lines().filter_map(|line| line.strip_prefix("module\t")?.split('\t').next()).collect();

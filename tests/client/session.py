@@ -128,19 +128,23 @@ async def room(args, clients):
     return str(jid)
 
 
-async def upload(args, clients):
+async def slot(alice, content):
+    """Asks for a place for a file."""
+    alice.register_plugin("xep_0363")
+    service = await alice["xep_0363"].find_upload_service(timeout=TIMEOUT)
+    assert service is not None, "service discovery shows no upload service"
+    answer = await alice["xep_0363"].request_slot(
+        service["from"], "bytes.bin", len(content), "application/octet-stream", timeout=TIMEOUT
+    )
+    return answer["http_upload_slot"]
+
+
+async def fill(slot, content):
+    """Puts a file into its place and gets it again. Returns its address."""
     # Imported here, because the import takes as long as everything else.
     import aiohttp
 
-    alice = clients[0]
-    alice.register_plugin("xep_0363")
-    content = bytes(range(256)) * 64
-    service = await alice["xep_0363"].find_upload_service(timeout=TIMEOUT)
-    assert service is not None, "service discovery shows no upload service"
-    slot = await alice["xep_0363"].request_slot(
-        service["from"], "bytes.bin", len(content), "application/octet-stream", timeout=TIMEOUT
-    )
-    put, get = slot["http_upload_slot"]["put"], slot["http_upload_slot"]["get"]["url"]
+    put, get = slot["put"], slot["get"]["url"]
     headers = {header["name"]: header["value"] for header in put["headers"]}
     headers["Content-Type"] = "application/octet-stream"
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session:
@@ -149,6 +153,12 @@ async def upload(args, clients):
         async with session.get(get) as answer:
             assert answer.status == 200, f"GET {get}: {answer.status}"
             assert await answer.read() == content, f"GET {get}: other bytes"
+    return get
+
+
+async def upload(args, clients):
+    content = bytes(range(256)) * 64
+    get = await fill(await slot(clients[0], content), content)
     return f"{len(content)} bytes by way of {get}"
 
 

@@ -209,8 +209,9 @@ fn a_server_that_turned_hostile_gets_nothing() {
         "cd /run/prosody && (touch x; mkdir y; ln -s /etc z; ln -sfn /etc current; rm -rf server; mv server s; \
          echo 1 >entrypoint.pid; rm entrypoint.pid; echo x >current/prosody.cfg.lua) 2>/dev/null; ls -A . server",
     );
-    let expected =
-        ["current", "entrypoint.pid", "generation-1", "health", "prosody.pid", "server", "started"];
+    let expected = [
+        "current", "entrypoint.pid", "generation-1", "health", "live.lua", "prosody.pid", "server", "started",
+    ];
     let names: Vec<&str> = forbidden.stdout.lines().skip(1).take_while(|line| !line.is_empty()).collect();
     seen.equal("what it can do there", names, expected.to_vec());
 

@@ -19,6 +19,7 @@ mod examples;
 mod faults;
 mod hostile;
 mod image;
+mod live;
 mod matrix;
 mod modules;
 mod mounts;

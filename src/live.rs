@@ -1,0 +1,270 @@
+//! Changes a running server without a restart. A script of ours in the server brings it to its newest configuration, and
+//! answers on a socket.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind::{ConnectionRefused, NotFound, UnexpectedEof};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::lua;
+use crate::text::several;
+
+/// The rest of the script.
+const MAIN: &str = include_str!("live/server.lua");
+
+/// The call of the script before any module is loaded.
+const REGISTER: &str = r#"local prosody = rawget(_G, "prosody");
+if prosody and prosody.process_type == "prosody" and not prosody.entrypoint then
+	prosody.entrypoint = true;
+	prosody.events.add_handler("server-starting", function ()
+		local ok, problem = pcall(start);
+		if not ok then
+			require "util.logger".init("entrypoint")("warn", "Each change needs a restart: %s", problem);
+		end
+	end, 1000);
+end
+"#;
+
+/// The time limit for the next line of an answer. An event that every host handles takes long on a server with many hosts.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// How long a missing socket is waited for: the server may be about to make it.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The size limit of a line, in bytes, and the most lines of an answer.
+const LONGEST: u64 = 64 * 1024;
+const MOST: usize = 1_000_000;
+
+/// The source of the script, with the path of its socket. Each parsing of the main file runs it, in all of Prosody's
+/// programs, and only the first one in a server counts.
+pub fn script(socket: &Path) -> String {
+    let socket = lua::literal(&socket.to_string_lossy());
+    format!("local function start()\nlocal socket_path = {socket};\n\n{MAIN}end\n\n{REGISTER}")
+}
+
+/// What became of the differences between the applied configuration and the newest.
+#[derive(Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// What was changed, as parts of a sentence: `loaded: time on a.example`.
+    pub done: Vec<String>,
+    /// What is not as configured, with the reason: `time on a.example is not loaded: syntax error`.
+    pub failed: Vec<String>,
+    /// What waits for a restart: `umask`.
+    pub restart: Vec<String>,
+}
+
+/// A connection to the script in the server.
+pub struct Connection {
+    stream: BufReader<UnixStream>,
+}
+
+impl Connection {
+    /// Connects. `None` if the server has no such socket.
+    /// Errors: those of connect(2).
+    pub fn open(socket: &Path) -> io::Result<Option<Self>> {
+        let start = Instant::now();
+        loop {
+            match UnixStream::connect(socket) {
+                Ok(stream) => return Ok(Some(Self { stream: BufReader::new(stream) })),
+                Err(error) if ![NotFound, ConnectionRefused].contains(&error.kind()) => return Err(error),
+                Err(_) if start.elapsed() > SOCKET_TIMEOUT => return Ok(None),
+                Err(_) => sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// Has the server parse a main file, which is to be applied next. Without an error in it, `Ok(Ok(()))`; otherwise the
+    /// message of Prosody's loader, and the server keeps the configuration that it has.
+    /// Errors: if there is no answer in time.
+    pub fn load(&mut self, main_file: &Path) -> io::Result<Result<(), String>> {
+        let answer = self.ask(&format!("load {}", main_file.display()), |line| {
+            line == "loaded" || line.starts_with("refused\t")
+        })?;
+        let last = answer.last().and_then(|line| line.strip_prefix("refused\t"));
+        Ok(last.map_or(Ok(()), |reason| Err(reason.to_owned())))
+    }
+
+    /// Has the server apply the configuration that was loaded last. `certificates` says that files of certificates have
+    /// changed, and `modules` names those whose files have.
+    /// Errors: if there is no answer in time.
+    pub fn apply(&mut self, certificates: bool, modules: &[String]) -> io::Result<Outcome> {
+        let number = std::process::id();
+        let mut request = format!("apply {number}");
+        if certificates {
+            request.push_str(" certificates");
+        }
+        if !modules.is_empty() {
+            request.push_str(&format!(" modules {}", modules.join(",")));
+        }
+        let lines = self.ask(&request, |line| line == format!("end\t{number}"))?;
+        Ok(summarize(&lines))
+    }
+
+    /// Sends a line, and reads lines up to the one that `is_last`.
+    fn ask(&mut self, request: &str, is_last: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
+        let mut stream = self.stream.get_ref();
+        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        writeln!(stream, "{request}")?;
+        let (mut lines, mut line) = (Vec::new(), Vec::new());
+        loop {
+            self.stream.by_ref().take(LONGEST).read_until(b'\n', &mut line)?;
+            if line.last() != Some(&b'\n') || lines.len() == MOST {
+                return Err(UnexpectedEof.into());
+            }
+            lines.push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned());
+            line.clear();
+            if lines.last().is_some_and(|line| is_last(line)) {
+                return Ok(lines);
+            }
+        }
+    }
+}
+
+/// Joins the lines of an answer: a kind, an action, a name, a host (`*` for the server) and a detail, separated by tabs.
+fn summarize(lines: &[String]) -> Outcome {
+    let mut outcome = Outcome::default();
+    // By action, the names in the order of the answer, and the hosts of each.
+    let mut done: BTreeMap<&str, Vec<(String, Vec<&str>)>> = BTreeMap::new();
+    for line in lines {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [kind, action, name, host, detail] = fields[..] else { continue };
+        let subject = on(name, &[host]);
+        match (kind, action) {
+            ("restart", _) if host == "*" => outcome.restart.push(name.to_owned()),
+            ("restart", _) => outcome.restart.push(format!("{name} of {host}")),
+            ("failed", _) => outcome.failed.push(format!("{}: {detail}", failure(action, &subject))),
+            (_, "remove") if detail != "0" => {
+                let sessions = if detail == "1" { "1 session" } else { &format!("{detail} sessions") };
+                done.entry(action).or_default().push((format!("{name} ({sessions} ended)"), Vec::new()));
+            }
+            _ => {
+                let names = done.entry(action).or_default();
+                let at = names.iter().position(|(other, _)| other == name).unwrap_or(names.len());
+                if at == names.len() {
+                    names.push((name.to_owned(), Vec::new()));
+                }
+                names[at].1.push(host);
+            }
+        }
+    }
+    for (action, label) in ACTIONS {
+        if let Some(names) = done.get(action) {
+            let names: Vec<String> = names.iter().map(|(name, hosts)| on(name, hosts)).collect();
+            outcome.done.push(format!("{label}: {}", several(&names)));
+        }
+    }
+    outcome
+}
+
+/// The actions that a server reports, with the words for them in the log.
+const ACTIONS: [(&str, &str); 8] = [
+    ("add", "new"),
+    ("remove", "removed"),
+    ("load", "loaded"),
+    ("unload", "unloaded"),
+    ("reload", "reloaded"),
+    ("open", "opened"),
+    ("close", "closed"),
+    ("option", "set"),
+];
+
+/// A name with its hosts.
+fn on(name: &str, hosts: &[&str]) -> String {
+    let others: Vec<&&str> = hosts.iter().filter(|host| !["*", "", name].contains(host)).collect();
+    if others.is_empty() { name.to_owned() } else { format!("{name} on {}", several(&others)) }
+}
+
+/// What has failed, as a sentence.
+fn failure(action: &str, subject: &str) -> String {
+    match action {
+        "add" => format!("{subject} is not served"),
+        "remove" => format!("{subject} is still served"),
+        "load" | "missing" => format!("{subject} is not loaded"),
+        "unload" => format!("{subject} stays loaded"),
+        "reload" => format!("{subject} has its old options"),
+        "open" => format!("{subject} is not opened"),
+        "close" => format!("{subject} is not closed"),
+        "configuration" => "Prosody cannot read it".to_owned(),
+        _ => "an error in the server".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::*;
+    use crate::tests::TestDir;
+
+    /// What becomes of lines that a server answers.
+    fn outcome(lines: &[&str]) -> Outcome {
+        summarize(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_was_done_is_one_list_for_each_action() {
+        let outcome = outcome(&[
+            "done\tremove\told.example\told.example\t2",
+            "done\tadd\tnew.example\tnew.example\t",
+            "done\treload\tmam\ta.example\tmax_archive_query_results",
+            "done\treload\tmam\tb.example\tmax_archive_query_results",
+            "done\treload\tc2s\t*\tc2s_timeout",
+            "done\topen\tc2s * 5222\t*\t",
+        ]);
+        let expected = [
+            "new: new.example",
+            "removed: old.example (2 sessions ended)",
+            "reloaded: mam on a.example, b.example, c2s",
+            "opened: c2s * 5222",
+        ];
+        assert_eq!(outcome.done, expected);
+        assert_eq!((outcome.failed.len(), outcome.restart.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_failed_has_its_reason_and_what_waits_its_host() {
+        let outcome = outcome(&[
+            "failed\tload\tbroken\ta.example\tsyntax error",
+            "failed\tconfiguration\t\t\tline 2",
+            "restart\toption\tgc\t*\t",
+            "restart\toption\tcustom_roles\ta.example\t",
+            "a line of another version",
+        ]);
+        let failed = ["broken on a.example is not loaded: syntax error", "Prosody cannot read it: line 2"];
+        assert_eq!(outcome.failed, failed);
+        assert_eq!(outcome.restart, ["gc", "custom_roles of a.example"]);
+    }
+
+    #[test]
+    fn a_connection_loads_and_applies() {
+        let directory = TestDir::new();
+        let socket = directory.path().join("live.sock");
+        assert!(Connection::open(&socket).unwrap().is_none(), "there is no socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+            assert_eq!(lines.next().unwrap(), "load /first");
+            (&stream).write_all(b"refused\tline 2\n").unwrap();
+            assert_eq!(lines.next().unwrap(), "load /second");
+            (&stream).write_all(b"loaded\n").unwrap();
+            let request = lines.next().unwrap();
+            let number =
+                request.strip_prefix("apply ").unwrap().strip_suffix(" certificates modules a,b").unwrap();
+            write!(&stream, "done\tadd\ta\ta\t\nend\t{number}\n").unwrap();
+            assert!(lines.next().unwrap().starts_with("apply "));
+        });
+        let mut connection = Connection::open(&socket).unwrap().unwrap();
+        assert_eq!(connection.load(Path::new("/first")).unwrap(), Err("line 2".to_owned()));
+        assert_eq!(connection.load(Path::new("/second")).unwrap(), Ok(()));
+        let modules = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(connection.apply(true, &modules).unwrap().done, ["new: a"]);
+        connection.apply(false, &[]).expect_err("the server closes the connection");
+        server.join().unwrap();
+    }
+}

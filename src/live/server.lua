@@ -1,0 +1,821 @@
+-- Brings a running server to its newest configuration without a restart.
+--
+-- The main file runs this before any module is loaded, so that it sees which options modules read. Clients of its
+-- socket send lines:
+--
+-- `load PATH`                   parses a configuration. Answer: `loaded`, or `refused` and a reason.
+-- `apply NUMBER`                applies it. Answer: a line for each thing that was done, has failed or needs a restart
+--                               (see `note`), and `end NUMBER`.
+-- `apply NUMBER certificates`   the same, where files of certificates have changed.
+-- `apply NUMBER modules NAME,…`  the same, where files of modules have changed. `certificates` comes first.
+--
+-- What is used of Prosody's internals is looked for first. If it is missing, as in another version, every change needs a
+-- restart.
+
+local async = require "util.async";
+local certmanager = require "core.certmanager";
+local config = require "core.configmanager";
+local hostmanager = require "core.hostmanager";
+local lfs = require "lfs";
+local moduleapi = require "core.moduleapi";
+local modules = require "core.modulemanager";
+local now = require "util.time".now;
+local portmanager = require "core.portmanager";
+local prep = require "util.jid".prep;
+local server = require "net.server";
+local st = require "util.stanza";
+local log = require "util.logger".init("entrypoint");
+local hosts = prosody.hosts;
+local pack, unpack = table.pack or function (...) return { n = select("#", ...), ... }; end, table.unpack or unpack;
+
+for library, functions in pairs {
+	[certmanager] = { "reload_ssl_config" },
+	[config] = { "get", "getconfig", "load" },
+	[hostmanager] = { "activate", "deactivate", "get_children" },
+	[moduleapi] = { "get_option" },
+	[modules] = {
+		"get_module", "get_modules", "get_modules_for_host", "is_loaded", "load", "module_has_method", "reload", "unload",
+	},
+	[portmanager] = { "activate", "close", "get_registered_services", "get_service_at" },
+	[prosody] = { "reopen_logfiles" },
+} do
+	for _, name in ipairs(functions) do
+		if type(library[name]) ~= "function" then error("Prosody has no function " .. name, 0); end
+	end
+end
+
+-- How many seconds to work without a pause for everything else.
+local turn, pause_length = 0.05, 0.005;
+
+local function keys(list)
+	local found = {};
+	for _, key in ipairs(list) do found[key] = true; end
+	return found;
+end
+
+-- Modules that are not reloaded: what they hold would be lost, or nothing would look for the new instance.
+local never_reloaded = keys { "authz_internal", "component" };
+
+-- Options that locate data. The entrypoint refuses to change them.
+local places = keys { "data_path", "default_storage", "sql", "storage" };
+
+-- Options that Prosody reads once, at its start.
+local read_at_start = keys {
+	"authorization", "client_https_ssl", "daemonize", "error_library", "gc", "installer_plugin_path", "network_backend",
+	"network_default_read_size", "pidfile", "run_as_root", "statistics", "statistics_config", "statistics_interval",
+	"storage_async_check", "umask",
+};
+
+-- Options with a handler of the event `config-reloaded` in Prosody itself, besides `*_ssl` and `*_certificate`.
+local taken_up = keys {
+	"certificate", "certificates", "debug", "log", "network_settings", "ssl", "ssl_compression", "tls_profile", "unbound",
+	"use_dane",
+};
+
+-- Whether a handler of `config-reloaded` takes up an option.
+local function is_taken_up(name)
+	return taken_up[name] or name:match("_ssl$") or name:match("_certificate$");
+end
+
+---- Small things
+
+local function equal(a, b)
+	if a == b then return true; end
+	if type(a) ~= "table" or type(b) ~= "table" then return false; end
+	for key, value in pairs(a) do
+		if not equal(value, b[key]) then return false; end
+	end
+	for key in pairs(b) do
+		if a[key] == nil then return false; end
+	end
+	return true;
+end
+
+-- The keys whose values differ, as a table of keys.
+local function differences(a, b)
+	local keys = {};
+	if a == b then return keys; end
+	for key, value in pairs(a) do
+		if not equal(value, rawget(b, key)) then keys[key] = true; end
+	end
+	for key in pairs(b) do
+		if rawget(a, key) == nil then keys[key] = true; end
+	end
+	return keys;
+end
+
+local function sorted(keys)
+	local list = {};
+	for key in pairs(keys) do list[#list + 1] = key; end
+	table.sort(list);
+	return list;
+end
+
+-- A variable of a function's, from outside.
+local function upvalue(f, name)
+	for i = 1, type(f) == "function" and 255 or 0 do
+		local found, value = debug.getupvalue(f, i);
+		if found == name then return value; end
+		if not found then return nil; end
+	end
+end
+
+-- Calls `f` and afterwards `restore`, whatever happens.
+local function finally(restore, f, ...)
+	local result = pack(pcall(f, ...));
+	restore();
+	if not result[1] then error(result[2], 0); end
+	return unpack(result, 2, result.n);
+end
+
+-- An option of one configuration. The sections of an old one fall back to the newest global section by themselves, so
+-- they are never asked plainly.
+local function option(sections, host, name)
+	local section = rawget(sections, host);
+	local value = section and rawget(section, name);
+	if value == nil then value = rawget(sections["*"], name); end
+	return value;
+end
+
+-- Calls `f` while `look(host, name)` answers for the configuration.
+local function with_options(look, f, ...)
+	local get = config.get;
+	config.get = look;
+	return finally(function () config.get = get; end, f, ...);
+end
+
+-- Calls `f` with another configuration.
+local function with_configuration(sections, f, ...)
+	return with_options(function (host, name) return option(sections, host, name); end, f, ...);
+end
+
+local since = 0;
+-- Lets everything else go on.
+local function pause()
+	if now() - since > turn then
+		async.sleep(pause_length);
+		since = now();
+	end
+end
+
+---- Which module reads which option while it is loaded
+
+-- By module; `*` before the name of a shared module's global half.
+local read_at_load = {};
+-- Options of the global section that modules of hosts read by `module:context("*")`.
+local read_globally = {};
+-- Options that a handler of `config-reloaded` reads again.
+local read_again = {};
+-- Above zero while a module is being loaded: at the start of the server, all the time.
+local loading = 1;
+local is_refreshing = false;
+
+local function record(map, name, option_name)
+	local options = map[name];
+	if not options then
+		options = {};
+		map[name] = options;
+	end
+	options[option_name] = true;
+end
+
+-- By default it is another one at each load of the module, which would refuse the slots of before.
+local upload_secret = require "util.id".long();
+
+local get_option = moduleapi.get_option;
+function moduleapi:get_option(name, default)
+	if name == "http_file_share_secret" then default = upload_secret; end
+	local environment = rawget(self, "environment") or self.environment;
+	local owner = environment and environment.module or self;
+	local key = owner.host == "*" and "*" .. owner.name or owner.name;
+	if is_refreshing then
+		record(read_again, key, name);
+	elseif loading > 0 then
+		record(self.host == "*" and owner.host ~= "*" and read_globally or read_at_load, key, name);
+	end
+	return get_option(self, name, default);
+end
+
+-- Replaces functions that load modules by ones that count.
+for _, place in ipairs { { modules, "load" }, { modules, "reload" }, { hostmanager, "activate" } } do
+	local owner, name = place[1], place[2];
+	local original = owner[name];
+	owner[name] = function (...)
+		loading = loading + 1;
+		return finally(function () loading = loading - 1; end, original, ...);
+	end;
+end
+
+---- The report
+
+-- Takes each line.
+local report;
+
+-- `kind` is `done`, `failed` or `restart`, `action` a word for what, `name` of what, on which `host` (or `*`).
+local function note(kind, action, name, host, detail)
+	local line = table.concat({ kind, action, name or "", host or "", detail or "" }, "\t");
+	report((line:gsub("[\r\n]+", " ")));
+	return kind == "done";
+end
+
+-- Calls a function of Prosody's that answers with a false value and a reason where it fails.
+local function attempt(action, name, host, f, ...)
+	local ok, result, reason = xpcall(f, debug.traceback, ...);
+	if ok and result then return note("done", action, name, host); end
+	reason = tostring(ok and reason or result):match("^[^\n]*");
+	return note("failed", action, name, host, reason);
+end
+
+-- Options that need a restart: the host, the name, and the value that is in force.
+local waiting = {};
+
+local function wait_for_restart(old, host, name)
+	local id = host .. "\t" .. name;
+	waiting[id] = waiting[id] or { host = host, name = name, value = option(old, host, name) };
+end
+
+-- Notes them, unless they are again what they were.
+local function note_waiting(new)
+	for id, it in pairs(waiting) do
+		if not rawget(new, it.host) or equal(it.value, option(new, it.host, it.name)) then
+			waiting[id] = nil;
+		else
+			note("restart", "option", it.name, it.host);
+		end
+	end
+end
+
+---- What is wanted
+
+local function provider(sections, host)
+	local name = option(sections, host, "anonymous_login") and "anonymous" or option(sections, host, "authentication");
+	return "auth_" .. (name or "internal_hashed");
+end
+
+-- The modules that a host has in a configuration, as a table of names.
+local function wanted_modules(sections, host)
+	local names, component = with_configuration(sections, modules.get_modules_for_host, host);
+	local wanted = { [component or provider(sections, host)] = true };
+	for name in names do wanted[name] = true; end
+	return wanted;
+end
+
+-- Whether a host has a module, of its own or a global one.
+local function has_module(host, name)
+	if modules.is_loaded(host, name) then return true; end
+	local global = modules.get_module("*", name);
+	return global and not modules.module_has_method(global, "add_host");
+end
+
+-- The module of a served component, an empty string for a virtual host, nil for none.
+local function served_as(sections, host)
+	local section = rawget(sections, host);
+	if not section or rawget(section, "enabled") == false then return nil; end
+	return rawget(section, "component_module") or "";
+end
+
+-- A loaded module that depends on another.
+local function dependent(host, name)
+	for other, environment in pairs(modules.get_modules(host) or {}) do
+		local needs = environment.module.dependencies;
+		if other ~= name and needs and needs[name] then return other; end
+	end
+end
+
+---- Ports
+
+local has_ipv6 = require "socket".tcp6 ~= nil;
+
+-- The addresses of a service in the present configuration, as portmanager finds them, and the prefix of its options.
+local function addresses(name, service)
+	local prefix = (service.config_prefix or name) .. "_";
+	if prefix == "_" then prefix = ""; end
+	local function get(...)
+		for _, option_name in ipairs { ... } do
+			local value = config.get("*", option_name);
+			if value then return value; end
+		end
+	end
+	local every, loopback = {}, {};
+	if config.get("*", "use_ipv4") ~= false then every[1], loopback[1] = "*", "127.0.0.1"; end
+	if has_ipv6 and config.get("*", "use_ipv6") ~= false then
+		every[#every + 1], loopback[#loopback + 1] = "::", "::1";
+	end
+	local interfaces = get(prefix .. "interfaces", prefix .. "interface")
+		or service.private and (get("local_interfaces") or loopback)
+		or get("interfaces", "interface") or service.listener.default_interface or every;
+	local ports = get(prefix .. "ports")
+		or service.default_ports or { service.default_port or service.listener.default_port };
+	local found = {};
+	for _, interface in ipairs(type(interfaces) == "table" and interfaces or { interfaces }) do
+		for _, port in ipairs(type(ports) == "table" and ports or { ports }) do
+			if tonumber(port) then found[interface .. " " .. port] = { interface = interface, port = tonumber(port) }; end
+		end
+	end
+	return found, prefix;
+end
+
+local function is_open(name, address)
+	local service = portmanager.get_service_at(address.interface, address.port);
+	return service and service.name == name;
+end
+
+-- Opens one address. portmanager opens all of a service, with an error for each that is open, so it is shown just one.
+local function open(name, address, prefix)
+	local get = config.get;
+	with_options(function (host, option_name)
+		if option_name == prefix .. "interfaces" then return { address.interface }; end
+		if option_name == prefix .. "ports" then return { address.port }; end
+		return get(host, option_name);
+	end, portmanager.activate, name);
+	return is_open(name, address), "see Prosody's log";
+end
+
+-- Addresses that could not be opened at a reload, by service and address.
+local closed = {};
+
+local function change_ports(old, new)
+	local opening = {};
+	for name, services in pairs(portmanager.get_registered_services()) do
+		local service = services[1];
+		if service then
+			local before = with_configuration(old, addresses, name, service);
+			local after, prefix = with_configuration(new, addresses, name, service);
+			for _, text in ipairs(sorted(before)) do
+				local address = before[text];
+				if not after[text] and is_open(name, address) then
+					attempt("close", name .. " " .. text, "*", portmanager.close, address.interface, address.port);
+				end
+			end
+			for _, text in ipairs(sorted(after)) do
+				local id = name .. " " .. text;
+				if not before[text] or closed[id] then opening[#opening + 1] = { name, after[text], prefix, id }; end
+			end
+		end
+	end
+	-- Afterwards, because one service may get the port of another.
+	closed = {};
+	for _, it in ipairs(opening) do
+		local name, address, prefix, id = unpack(it);
+		closed[id] = not attempt("open", id, "*", open, name, address, prefix) or nil;
+	end
+end
+
+---- Paths of modules
+
+local plugin_dirs = upvalue((getmetatable(modules.loader) or { __index = {} }).__index.load_file, "plugin_dir");
+
+-- Changes the list in place, which all loaders of modules share.
+local function change_plugin_paths()
+	local wanted = {};
+	if prosody.paths.installer then wanted[1] = prosody.paths.installer .. "/"; end
+	for _, path in ipairs(config.get("*", "plugin_paths") or {}) do
+		wanted[#wanted + 1] = (path .. "/"):gsub("//+", "/");
+	end
+	wanted[#wanted + 1] = prosody.paths.source .. "/modules/";
+	for i = 1, math.max(#plugin_dirs, #wanted) do plugin_dirs[i] = wanted[i]; end
+	note("done", "option", "plugin_paths", "*");
+end
+
+---- Hosts
+
+-- Hosts where something is not as it is configured. They are looked at again at each run.
+local unfinished = {};
+
+-- Loads the modules that a host should have and does not.
+local function load_missing(host, wanted)
+	for _, name in ipairs(sorted(wanted)) do
+		if not has_module(host, name) then
+			if not attempt("load", name, host, modules.load, host, name) then unfinished[host] = true; end
+			pause();
+		end
+	end
+end
+
+local function count_sessions(host)
+	local count = 0;
+	for _, user in pairs(hosts[host].sessions or {}) do
+		for _ in pairs(user.sessions) do count = count + 1; end
+	end
+	return count;
+end
+
+local function remove_host(host)
+	local sessions = count_sessions(host);
+	local component, muc = modules.get_module(host, "component"), modules.get_module(host, "muc");
+	-- Its connection would stay open and hear nothing.
+	if component and component.session then
+		component.session:close { condition = "host-gone" };
+		sessions = sessions + 1;
+	end
+	-- mod_muc would save the rooms with their occupants, and tell nobody. 332: the service goes down (XEP-0045).
+	for room in muc and muc.live_rooms and muc.live_rooms() or function () end do
+		local x = st.stanza("x", { xmlns = "http://jabber.org/protocol/muc#user" }):tag("status", { code = "332" }):up();
+		pcall(room.clear, room, x);
+	end
+	local reason = { condition = "host-gone", text = "This host is not served any more" };
+	local ok, why = hostmanager.deactivate(host, reason);
+	if not ok then return note("failed", "remove", host, host, why); end
+	return note("done", "remove", host, host, tostring(sessions));
+end
+
+local function change_hosts(old, new)
+	local gone, added = {}, {};
+	for host in pairs(old) do
+		if host ~= "*" and rawget(hosts, host) and served_as(new, host) ~= served_as(old, host) then gone[host] = true; end
+	end
+	for _, host in ipairs(sorted(gone)) do
+		remove_host(host);
+		pause();
+	end
+	for host in pairs(new) do
+		if host ~= "*" and served_as(new, host) and not rawget(hosts, host) then added[#added + 1] = host; end
+	end
+	-- Parents first.
+	table.sort(added, function (a, b) return #a < #b or #a == #b and a < b; end);
+	local fresh = {};
+	for _, host in ipairs(added) do
+		fresh[host] = true;
+		if attempt("add", host, host, hostmanager.activate, host, new[host]) then
+			load_missing(host, wanted_modules(new, host));
+		end
+		pause();
+	end
+	return gone, fresh;
+end
+
+---- Modules
+
+local function change_modules(host, before, wanted, new)
+	local present = {};
+	for name in pairs(wanted) do present[name] = has_module(host, name) or nil; end
+	load_missing(host, wanted);
+	for _, name in ipairs(sorted(before)) do
+		if not wanted[name] and modules.is_loaded(host, name) then
+			local other = dependent(host, name);
+			if other then
+				note("failed", "unload", name, host, other .. " needs it");
+				unfinished[host] = true;
+			elseif name:match("^auth_") and not modules.is_loaded(host, provider(new, host)) then
+				-- Without any, nobody could log in.
+				note("failed", "unload", name, host, provider(new, host) .. " is missing");
+			else
+				attempt("unload", name, host, modules.unload, host, name);
+			end
+			pause();
+		end
+	end
+	-- What went with a module that was unloaded.
+	load_missing(host, present);
+end
+
+-- Unloads global modules that no host wants any more.
+local function unload_global(names, new)
+	for _, name in ipairs(sorted(names)) do
+		if modules.is_loaded("*", name) and not dependent("*", name) then
+			local is_used = false;
+			for host in pairs(new) do
+				if host ~= "*" and rawget(hosts, host) then
+					is_used = modules.is_loaded(host, name) or dependent(host, name)
+						or wanted_modules(new, host)[name];
+				end
+				if is_used then break; end
+			end
+			if not is_used then attempt("unload", name, "*", modules.unload, "*", name); end
+		end
+	end
+end
+
+---- Options
+
+-- Changes the sets of administrators in place. Nothing looks for another instance of the module that has them.
+local function change_admins(host, old, new)
+	local authz = hosts[host].authz;
+	local get_role = authz and (rawget(authz, "get_user_role") or rawget(authz, "get_user_roles"));
+	local own = upvalue(get_role, "config_admin_jids");
+	if not own then return wait_for_restart(old, host, "admins"); end
+	local everywhere = upvalue(get_role, "config_global_admin_jids");
+	local function fill(jids, ...)
+		for jid in jids do jids:remove(jid); end
+		for _, list in ipairs { ... } do
+			for _, jid in ipairs(list) do jids:add(prep(jid)); end
+		end
+	end
+	local section = rawget(new, host);
+	local globally = rawget(new["*"], "admins") or {};
+	fill(own, section and rawget(section, "admins") or {}, globally);
+	if everywhere then fill(everywhere, globally); end
+	-- Open sessions have the role of their login.
+	local has_sessions, session_lib = pcall(require, "util.session");
+	if rawget(authz, "get_user_role") and has_sessions and session_lib.set_role then
+		for username, user in pairs(hosts[host].sessions or {}) do
+			local role = authz.get_user_role(username);
+			for _, session in pairs(user.sessions) do
+				if role and session.role ~= role then session_lib.set_role(session, role); end
+			end
+		end
+	end
+	return note("done", "option", "admins", host);
+end
+
+-- Shared modules that this run has reloaded, with their instances on all hosts.
+local reloaded = {};
+-- Modules whose reload has failed: by host, a table of names.
+local behind = {};
+
+local function reload_module(host, name, options, old)
+	if reloaded[name] then return; end
+	local list = table.concat(options, ", ");
+	local ok, result, reason = xpcall(modules.reload, debug.traceback, host, name);
+	if not ok or not result then
+		behind[host] = behind[host] or {};
+		behind[host][name] = true;
+		unfinished[host] = true;
+		note("failed", "reload", name, host, tostring(ok and reason or result):match("^[^\n]*"));
+		if not modules.is_loaded(host, name) then
+			-- As it was.
+			pcall(with_configuration, old, modules.load, host, name);
+		end
+		return;
+	end
+	if behind[host] then behind[host][name] = nil; end
+	note("done", "reload", name, host, list);
+	if host == "*" then
+		reloaded[name] = true;
+		-- They still have the environment of the old one.
+		for other in pairs(hosts) do
+			if modules.is_loaded(other, name) then modules.reload(other, name); end
+			pause();
+		end
+	end
+end
+
+-- How many modules are below one.
+local function depth(host, name, seen)
+	if seen[name] then return 0; end
+	seen[name] = true;
+	local environment, most = modules.get_module(host, name), 0;
+	for other in pairs(environment and environment.module.dependencies or {}) do
+		most = math.max(most, 1 + depth(host, other, seen));
+	end
+	return most;
+end
+
+-- Reloads the modules of a host whose files have changed, or that have read one of the changed options while they were
+-- loaded.
+local function change_options(host, changed, changed_globally, changed_files, old, new)
+	local todo = {};
+	for name, environment in pairs(modules.get_modules(host) or {}) do
+		local key, options = host == "*" and "*" .. name or name, {};
+		local again = read_again[key] or {};
+		for option_name in pairs(read_at_load[key] or {}) do
+			if changed[option_name] and not again[option_name] then options[option_name] = true; end
+		end
+		for option_name in pairs(read_globally[key] or {}) do
+			if changed_globally[option_name] then options[option_name] = true; end
+		end
+		-- Every module with a dependency reads it.
+		options.modules_disabled = nil;
+		if next(options) or changed_files[name] or behind[host] and behind[host][name] then
+			todo[#todo + 1] = {
+				name = name, options = sorted(options), environment = environment, depth = depth(host, name, {}),
+			};
+		end
+	end
+	table.sort(todo, function (a, b) return a.depth < b.depth or a.depth == b.depth and a.name < b.name; end);
+	for _, it in ipairs(todo) do
+		if it.name == "authz_internal" then
+			for _, option_name in ipairs(it.options) do
+				if option_name == "admins" then
+					change_admins(host, old, new);
+				elseif option_name ~= "authentication" then
+					wait_for_restart(old, host, option_name);
+				end
+			end
+		elseif never_reloaded[it.name] or it.name:match("^storage_") then
+			for _, option_name in ipairs(it.options) do
+				if not places[option_name] then wait_for_restart(old, host, option_name); end
+			end
+		elseif modules.get_module(host, it.name) == it.environment then
+			-- Otherwise it was reloaded with a module that it depends on.
+			reload_module(host, it.name, it.options, old);
+		end
+		pause();
+	end
+end
+
+---- A run
+
+-- The sections that were applied last, by host. A run goes from there to the newest configuration.
+local applied = {};
+
+local function run(new, changed_files)
+	local old = applied;
+	local globally = differences(old["*"], new["*"]);
+	local any_globally = next(globally) ~= nil or next(changed_files) ~= nil;
+	if globally.plugin_paths then
+		if plugin_dirs then change_plugin_paths(); else wait_for_restart(old, "*", "plugin_paths"); end
+	end
+	change_ports(old, new);
+	local retried = unfinished;
+	unfinished, reloaded = {}, {};
+	local gone, fresh = change_hosts(old, new);
+	local lost, changes = {}, {};
+	for host in pairs(gone) do
+		for name in pairs(wanted_modules(old, host)) do lost[name] = true; end
+	end
+	for host in pairs(new) do
+		if host ~= "*" and rawget(hosts, host) and not fresh[host] then
+			local section = rawget(new, host);
+			local changed = differences(rawget(old, host) or {}, section);
+			for option_name in pairs(globally) do
+				if rawget(section, option_name) == nil then changed[option_name] = true; end
+			end
+			if next(changed) or any_globally or retried[host] then changes[#changes + 1] = { host, changed }; end
+		end
+	end
+	table.sort(changes, function (a, b) return a[1] < b[1]; end);
+	for _, it in ipairs(changes) do
+		local host, changed = it[1], it[2];
+		if changed.modules_enabled or changed.modules_disabled or globally.modules_enabled or globally.modules_disabled
+			or changed.authentication or changed.anonymous_login or retried[host] then
+			local before, wanted = wanted_modules(old, host), wanted_modules(new, host);
+			change_modules(host, before, wanted, new);
+			for name in pairs(before) do lost[name] = lost[name] or not wanted[name] or nil; end
+		end
+		if changed.name or changed.disco_hidden then
+			local children = hostmanager.get_children(host:match("%.(.*)") or "*");
+			-- Without any it is a table of nobody's.
+			if next(children) then
+				children[host] = not option(new, host, "disco_hidden") and (option(new, host, "name") or true) or nil;
+				note("done", "option", "name", host);
+			else
+				wait_for_restart(old, host, "name");
+			end
+		end
+		pause();
+	end
+	unload_global(lost, new);
+	if any_globally then change_options("*", globally, globally, changed_files, old, new); end
+	for _, it in ipairs(changes) do
+		change_options(it[1], it[2], globally, changed_files, old, new);
+		pause();
+	end
+	for name in pairs(globally) do
+		-- mod_posix of 0.12 reads it again.
+		local is_live = name == "umask" and modules.is_loaded("*", "posix");
+		if read_at_start[name] and not is_live then wait_for_restart(old, "*", name); end
+	end
+	note_waiting(new);
+end
+
+-- Remembers a configuration as the one that is applied.
+local function remember(configuration)
+	applied = {};
+	for host, section in pairs(configuration) do applied[host] = section; end
+end
+
+-- Whether the event `config-reloaded` is ours.
+local is_ours = false;
+
+-- Lets Prosody and its modules take up what they do at `config-reloaded`, if that has changed: all hosts make all of
+-- their TLS contexts anew, and nobody is answered meanwhile.
+local function announce(new, certificates)
+	local needed, is_stale = certificates, false;
+	for host, section in pairs(new) do
+		if host == "*" or rawget(hosts, host) then
+			for name in pairs(differences(rawget(applied, host) or {}, section)) do
+				needed = needed or is_taken_up(name);
+			end
+		else
+			-- Its certificate is looked for by its name.
+			is_stale = is_stale or not rawget(section, "certificate");
+		end
+	end
+	prosody.reopen_logfiles();
+	if not needed then return is_stale and certmanager.reload_ssl_config(); end
+	is_ours = true;
+	finally(function () is_ours = false; end, function ()
+		prosody.events.fire_event("reloading-config");
+		prosody.events.fire_event("config-reloaded", { filename = prosody.config_file, config = new });
+	end);
+end
+
+-- One request after another.
+local runner = async.runner(function (request)
+	report, since = request.report, now();
+	local ok, problem = xpcall(function ()
+		local certificates, changed_files = request.certificates, request.changed_files;
+		-- It may change while others work.
+		repeat
+			local new = config.getconfig();
+			if not request.is_announced then announce(new, certificates); end
+			run(new, changed_files);
+			remember(new);
+			certificates, changed_files = false, {};
+		until config.getconfig() == new;
+		prosody.events.fire_event("entrypoint-applied");
+	end, debug.traceback);
+	if not ok then note("failed", "error", nil, nil, tostring(problem)); end
+	report("end\t" .. request.number);
+end);
+
+local function log_line(line)
+	log(line:match("^failed") and "error" or "info", "%s", (line:gsub("\t+", " ")));
+end
+
+---- The socket
+
+local listener = {};
+-- What came in on each connection, without the lines that were answered.
+local input = {};
+
+-- A list with commas as a table of names.
+local function names(text)
+	local found = {};
+	for name in (text or ""):gmatch("[^,]+") do found[name] = true; end
+	return found;
+end
+
+-- Answers a line.
+local function answer(connection, line)
+	local path = line:match("^load (.+)$");
+	if path then
+		local ok, _, reason = config.load(path);
+		connection:write(ok and "loaded\n" or "refused\t" .. tostring(reason):gsub("[\r\n]+", " ") .. "\n");
+		return;
+	end
+	local number, rest = line:match("^apply (%d+)(.*)$");
+	if not number then return connection:close(); end
+	runner:run {
+		number = number,
+		certificates = rest:match("^ certificates") ~= nil,
+		changed_files = names(rest:match(" modules (.+)$")),
+		-- It may be gone.
+		report = function (text) pcall(connection.write, connection, text .. "\n"); end,
+	};
+end
+
+function listener.onconnect(connection)
+	input[connection] = "";
+end
+
+function listener.onincoming(connection, data)
+	local text = (input[connection] or "") .. (data or "");
+	for line in text:gmatch("([^\n]*)\n") do answer(connection, line); end
+	input[connection] = text:match("[^\n]*$");
+end
+
+function listener.ondisconnect(connection)
+	input[connection] = nil;
+end
+
+-- Requests before the end of the start wait until then.
+local function listen()
+	local unix = require "socket.unix";
+	-- Some versions of LuaSocket have just the function.
+	local socket = (type(unix) == "table" and unix.stream or unix)();
+	socket:settimeout(0);
+	os.remove(socket_path);
+	assert(socket:bind(socket_path));
+	assert(socket:listen());
+	if server.wrapserver then
+		server.wrapserver(socket, socket_path, 0, listener);
+	else
+		server.watchfd(socket:getfd(), function ()
+			local client = socket:accept();
+			if client then server.wrapclient(client, "unix", 0, listener, "*a"); end
+		end);
+	end
+end
+
+listen();
+
+-- An error of ours ends nobody else's work.
+local function handle(event, priority, f)
+	prosody.events.add_handler(event, function (...)
+		local ok, problem = xpcall(f, debug.traceback, ...);
+		if not ok then log("error", "%s: %s", event, problem); end
+	end, priority);
+end
+
+handle("hosts-activated", 0, remember);
+
+handle("server-started", -1000, function ()
+	loading = 0;
+	for host in pairs(applied) do
+		if host ~= "*" and rawget(hosts, host) then
+			for name in pairs(wanted_modules(applied, host)) do
+				if not has_module(host, name) then unfinished[host] = true; end
+			end
+		end
+	end
+end);
+
+handle("reloading-config", 1000, function () is_refreshing = true; end);
+
+-- After a SIGHUP that somebody sends to Prosody itself.
+handle("config-reloaded", -1000, function ()
+	is_refreshing = false;
+	if not is_ours then runner:run { number = "", changed_files = {}, is_announced = true, report = log_line }; end
+end);

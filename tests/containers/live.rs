@@ -1,0 +1,164 @@
+//! Changes to a running server: a reload applies them, and sessions on hosts that stay notice nothing.
+
+use crate::docker::{BOOKWORM, CLIENT, Container, Dialogue, Observations, Recipe, TRIXIE};
+use crate::reload::{line, reload};
+
+const DOMAIN: &str = "chat.example";
+
+/// Users with open sessions (tests/client/witness.py) on a server.
+struct Witness(Dialogue);
+
+impl Witness {
+    #[track_caller]
+    fn of(server: &Container) -> Self {
+        let network = format!("container:{}", server.name);
+        let recipe = Recipe::new(CLIENT)
+            .with(["--network", &network])
+            .file("/session.py", include_str!("../client/session.py"))
+            .file("/witness.py", include_str!("../client/witness.py"))
+            .command(["python3", "/witness.py"]);
+        Self(Dialogue::with(recipe))
+    }
+
+    fn ask(&mut self, request: &str) -> Result<String, String> {
+        self.0.request(request).and_then(|()| self.0.answer())
+    }
+}
+
+#[track_caller]
+fn register(server: &Container, host: &str) {
+    for user in ["alice", "bob"] {
+        let secret = format!("secret-{}", &user[..1]);
+        server.exec(["prosodyctl", "register", user, host, &secret]).ok();
+    }
+}
+
+/// Everything that a reload can change, on a server with open sessions.
+fn a_server_is_changed(image: &str) {
+    const HOSTS: &str = "/srv/hosts";
+    const COMPONENTS: &str = "/srv/components";
+    const OWN: &str = "/etc/prosody/conf.d/own.cfg.lua";
+    let components = |host: &str| format!("conference.{host}:muc,upload.{host}:http_file_share");
+    let server = Recipe::new(image)
+        .with([
+            "--add-host",
+            "upload.chat.example:127.0.0.1",
+            "--add-host",
+            "upload.second.example:127.0.0.1",
+        ])
+        .env("PROSODY_DOMAIN", DOMAIN)
+        .env("PROSODY_VIRTUAL_HOSTS_FILE", HOSTS)
+        .env("PROSODY_COMPONENTS_FILE", COMPONENTS)
+        .file(HOSTS, DOMAIN)
+        .file(COMPONENTS, components(DOMAIN))
+        .file(OWN, "")
+        .file("/etc/prosody/modules/mod_late.lua", "module:log('info', 'the late module')")
+        .serve();
+    let pid = server.server_pid();
+    register(&server, DOMAIN);
+    let mut witness = Witness::of(&server);
+    let mut seen = Observations::default();
+    seen.equal("sessions", witness.ask(&format!("open {DOMAIN}")), Ok(String::new()));
+
+    let mut change = |what: &str, files: &[(&str, &str)], expected: &[&str], witness: &mut Witness| {
+        for (file, content) in files {
+            server.put(file, content.as_bytes());
+        }
+        let said = reload(&server);
+        let line = line(&said);
+        for part in expected {
+            seen.that(&format!("{what}: {part}"), line.contains(part), &line);
+        }
+        seen.that(&format!("{what}: no restart"), !line.contains("restart"), &line);
+        seen.that(&format!("{what}: no error"), !said.stderr.contains("Not as configured"), &said);
+        let check = witness.ask(&format!("check {DOMAIN}"));
+        seen.equal(&format!("{what}: the sessions of {DOMAIN}"), check, Ok(String::new()));
+        let healthy = server.exec(["prosody-entrypoint", "healthcheck"]);
+        seen.that(&format!("{what}: healthy"), healthy.status == 0, &healthy);
+    };
+
+    let both = format!("{DOMAIN},second.example");
+    let all = format!("{},{}", components(DOMAIN), components("second.example"));
+    let new = "new: second.example, upload.second.example, conference.second.example";
+    change("a host", &[(HOSTS, &both), (COMPONENTS, &all)], &[new], &mut witness);
+    register(&server, "second.example");
+    let opened = witness.ask("open second.example");
+    let slot = witness.ask(&format!("slot {DOMAIN}"));
+    let uploaded = witness.ask("slot second.example").and_then(|_| witness.ask("fill second.example"));
+    let with = format!("VirtualHost '{DOMAIN}' modules_enabled = {{ 'late' }}");
+    change("a module", &[(OWN, &with)], &["loaded: late on chat.example"], &mut witness);
+    let without = "modules_disabled = { 'time' }";
+    change("no module", &[(OWN, without)], &["unloaded: late on chat.example", "time on"], &mut witness);
+    let options =
+        "c2s_ports = { 5222, 15222 } archive_expires_after = '3w' http_file_share_size_limit = 1234567";
+    let parts = ["loaded: time on", "mam on", "http_file_share on", "opened: c2s * 15222"];
+    change("a port and options", &[(OWN, options)], &parts, &mut witness);
+    let filled = slot.and_then(|_| witness.ask(&format!("fill {DOMAIN}")));
+    let admins = format!("admins = {{ 'alice@{DOMAIN}' }}");
+    change("administrators", &[(OWN, &admins)], &["set: admins on"], &mut witness);
+    let checked = witness.ask("check second.example");
+    let removed =
+        "removed: conference.second.example, second.example (2 sessions ended), upload.second.example";
+    change("no host", &[(HOSTS, DOMAIN), (COMPONENTS, &components(DOMAIN))], &[removed], &mut witness);
+    let gone = witness.ask("gone second.example");
+    change("nothing", &[], &["no file has changed"], &mut witness);
+
+    seen.equal("sessions on the new host", opened, Ok(String::new()));
+    seen.equal("a file on the new host", uploaded, Ok(String::new()));
+    seen.equal("a slot of before", filled, Ok(String::new()));
+    seen.equal("the sessions of the new host stay", checked, Ok(String::new()));
+    seen.equal("its users are told of its end", gone, Ok(String::new()));
+    seen.equal("the same process", server.server_pid(), pid);
+    seen.that("no traceback", !server.logs().contains("traceback"), server.logs());
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_server_is_changed_without_a_restart_on_13_0() {
+    a_server_is_changed(TRIXIE);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_server_is_changed_without_a_restart_on_0_12() {
+    a_server_is_changed(BOOKWORM);
+}
+
+/// A mistake changes nothing else, and is said until it is corrected.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn what_cannot_be_applied_is_said_and_keeps_nothing_else() {
+    let own = "/etc/prosody/conf.d/own.cfg.lua";
+    let module = "/etc/prosody/modules/mod_broken.lua";
+    let server = Recipe::new(TRIXIE)
+        .env("PROSODY_DOMAIN", DOMAIN)
+        .file(module, "error('not today')")
+        .file(own, "")
+        .serve();
+    let mut seen = Observations::default();
+    let current = || server.root("readlink -f /run/prosody/current").stdout;
+    let first = current();
+    server.put(own, b"x = \n");
+    let said = reload(&server);
+    let named = said.stderr.contains("Not reloaded") && said.stderr.contains("own.cfg.lua:2");
+    seen.that("Prosody's loader names the line", named, &said);
+    seen.equal("the configuration in force", current(), first);
+
+    server.put(own, b"modules_enabled = { 'broken' } c2s_ports = { 5222, 15222 }\n");
+    for what in ["a module that fails", "again"] {
+        let said = reload(&server);
+        let failure = "Not as configured: broken on chat.example is not loaded: /etc/prosody/modules/mod_broken.lua:1: not today";
+        seen.that(what, said.stderr.contains(failure), &said);
+    }
+    seen.that(
+        "the port is opened all the same",
+        server.logs().contains("opened: c2s * 15222"),
+        server.logs(),
+    );
+    server.put(module, b"");
+    let said = reload(&server);
+    seen.that("corrected", line(&said).contains("loaded: broken on chat.example"), &said);
+    seen.that("no error any more", !said.stderr.contains("Not as configured"), &said);
+    seen.report();
+}
