@@ -139,14 +139,14 @@ impl Assignments {
     pub fn find_single_mounts(&mut self, mountinfo: &str) {
         let mounts = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
         let mounts: HashSet<PathBuf> = mounts.map(|path| path.replace("\\040", " ").into()).collect();
-        let found = |served: &Served| match &served.origin {
-            CertificateOrigin::Found(pair) => [pair.certificate.clone(), pair.key.clone()],
-            _ => Default::default(),
+        let files = |served: &Served| match &served.origin {
+            CertificateOrigin::Found(pair) => vec![pair.certificate.clone(), pair.key.clone()],
+            _ => Vec::new(),
         };
         let real = |path: &Path| path.is_symlink().then(|| path.canonicalize().ok()).flatten();
         let is_mount =
             |path: &PathBuf| mounts.contains(path) || real(path).is_some_and(|path| mounts.contains(&path));
-        self.single_mounts = self.served.iter().flat_map(found).filter(is_mount).collect();
+        self.single_mounts = self.served.iter().flat_map(files).filter(is_mount).collect();
     }
 
     /// Chooses a certificate for every name that Prosody may look for. Files below `self_signed` are no candidates.
