@@ -33,7 +33,7 @@ use crate::os::directory::{self, entries, errno};
 use crate::os::privileges::{self, Capability};
 use crate::os::trusted_file::{Error, Kind, open_below};
 use crate::os::users::User;
-use crate::plan::{File as PlannedFile, Import, Link, Plan};
+use crate::plan::{File as PlannedFile, Import, Link, Plan, State};
 use crate::text::Advice;
 
 /// The prefix of incomplete entries. Our process id follows; a rename gives the final name.
@@ -106,11 +106,12 @@ pub fn publish_runtime_state(
             tracing::debug!("{} stays: {error}", runtime_dir.join(old).display());
         }
         let group = geteuid().is_root().then_some(owner.gid);
+        let certificates = State::parse(&plan.state).certificates_digest();
         for (name, content) in [
             (PID_FILE, format!("{init}\n")),
             (STARTED_FILE, Running::describe(init, &plan.generation, owner, &plan.state)),
             (HEALTH_FILE, health_of(plan)),
-            (LIVE_SCRIPT, live::script(&layout::live_socket(runtime_dir))),
+            (LIVE_SCRIPT, live::script(&layout::live_socket(runtime_dir), certificates)),
         ] {
             replace(&runtime, name, |new| write_file(&runtime, new, &content, group))?;
         }

@@ -38,11 +38,14 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST: u64 = 64 * 1024;
 const MOST: usize = 1_000_000;
 
-/// The source of the script, with the path of its socket. Each parsing of the main file runs it, in all of Prosody's
+/// The source of the script, with the path of its socket and the digest of the certificates at the start. Each parsing of the main file runs it, in all of Prosody's
 /// programs, and only the first one in a server counts.
-pub fn script(socket: &Path) -> String {
+pub fn script(socket: &Path, certificates: u64) -> String {
     let socket = lua::literal(&socket.to_string_lossy());
-    format!("local function start()\nlocal socket_path = {socket};\n\n{MAIN}end\n\n{REGISTER}")
+    format!(
+        "local function start()\nlocal socket_path, certificates_at_start = {socket}, \"{certificates:x}\";\n\n\
+         {MAIN}end\n\n{REGISTER}"
+    )
 }
 
 /// What became of the differences between the applied configuration and the newest.
@@ -87,14 +90,14 @@ impl Connection {
         Ok(last.map_or(Ok(()), |reason| Err(reason.to_owned())))
     }
 
-    /// Has the server apply the configuration that was loaded last. `certificates` says that files of certificates have
-    /// changed, and `modules` names those whose files have.
+    /// Has the server apply the configuration that was loaded last. `certificates` is the digest of all certificates,
+    /// `is_renewed` says that self-signed ones are new, and `modules` names those whose files have changed.
     /// Errors: if there is no answer in time.
-    pub fn apply(&mut self, certificates: bool, modules: &[String]) -> io::Result<Outcome> {
+    pub fn apply(&mut self, certificates: u64, is_renewed: bool, modules: &[String]) -> io::Result<Outcome> {
         let number = std::process::id();
-        let mut request = format!("apply {number}");
-        if certificates {
-            request.push_str(" certificates");
+        let mut request = format!("apply {number} {certificates:x}");
+        if is_renewed {
+            request.push_str(" renewed");
         }
         if !modules.is_empty() {
             request.push_str(&format!(" modules {}", modules.join(",")));
@@ -255,7 +258,7 @@ mod tests {
             (&stream).write_all(b"loaded\n").unwrap();
             let request = lines.next().unwrap();
             let number =
-                request.strip_prefix("apply ").unwrap().strip_suffix(" certificates modules a,b").unwrap();
+                request.strip_prefix("apply ").unwrap().strip_suffix(" 2a renewed modules a,b").unwrap();
             write!(&stream, "done\tadd\ta\ta\t\nend\t{number}\n").unwrap();
             assert!(lines.next().unwrap().starts_with("apply "));
         });
@@ -263,8 +266,8 @@ mod tests {
         assert_eq!(connection.load(Path::new("/first")).unwrap(), Err("line 2".to_owned()));
         assert_eq!(connection.load(Path::new("/second")).unwrap(), Ok(()));
         let modules = ["a".to_owned(), "b".to_owned()];
-        assert_eq!(connection.apply(true, &modules).unwrap().done, ["new: a"]);
-        connection.apply(false, &[]).expect_err("the server closes the connection");
+        assert_eq!(connection.apply(42, true, &modules).unwrap().done, ["new: a"]);
+        connection.apply(42, false, &[]).expect_err("the server closes the connection");
         server.join().unwrap();
     }
 }

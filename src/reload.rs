@@ -19,7 +19,7 @@ use crate::configure::{PlanRequest, gone, make_plan, read_settings, renewal, sta
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts::running::{self, Running};
 use crate::facts::{self, Places};
-use crate::init::Cause;
+use crate::init::{Cause, NO_SIGNAL};
 use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, STARTED_FILE};
 use crate::live::{Connection, Outcome};
 use crate::os::users::User;
@@ -53,9 +53,6 @@ const SETTLE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long an incomplete certificate is assumed to be still being written.
 const WRITE_TIME: Duration = Duration::from_secs(10);
-
-/// The exit status if the server should get no signal.
-const NO_SIGNAL: ExitStatus = ExitStatus::exited(1);
 
 /// Makes a new plan and applies it, for the server with this process id. Events of the watch are consumed.
 ///
@@ -216,7 +213,7 @@ fn reload(
         written.unwrap_or_else(|error| tracing::error!("New accounts are not created: {error}"));
     }
     if let Some(server) = server {
-        let outcome = apply_live(server, has_certificates, &last.changed_modules(&new))?;
+        let outcome = apply_live(server, &plan, &last.changed_modules(&new))?;
         let health = apply::publish_health(&plan, &facts.runtime_dir, &facts.identity);
         health.unwrap_or_else(|error| tracing::error!("{error}"));
         let restart: Vec<String> = other_user.into_iter().chain(outcome.restart).collect();
@@ -243,8 +240,9 @@ fn load(server: Option<&mut Connection>, main_file: &Path) -> Result<(), Failure
     loaded.map_err(|reason| Failure::new(ExitStatus::CONFIGURATION, anyhow!(reason)))
 }
 
-fn apply_live(mut server: Connection, certificates: bool, modules: &[String]) -> Result<Outcome, Failure> {
-    server.apply(certificates, modules).map_err(no_answer)
+fn apply_live(mut server: Connection, plan: &Plan, modules: &[String]) -> Result<Outcome, Failure> {
+    let certificates = State::parse(&plan.state).certificates_digest();
+    server.apply(certificates, !plan.self_signed.is_empty(), modules).map_err(no_answer)
 }
 
 fn no_answer(error: io::Error) -> Failure {
@@ -286,7 +284,7 @@ fn renew_certificates(failure: Failure, settings: &Settings, places: &Places) ->
     let changed: Vec<&Path> = changed.iter().map(PathBuf::as_path).collect();
     let server = connect(&places.runtime_dir, &user)?;
     // It keeps the configuration that it has, and finds the certificates in the same place.
-    let outcome = server.map(|server| apply_live(server, true, &[])).transpose()?;
+    let outcome = server.map(|server| apply_live(server, &plan, &[])).transpose()?;
     log_outcome(&changed_names(&changed, &plan, &places.config_dir), &[], &[], &[]);
     plan.certificates.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(outcome.is_none())

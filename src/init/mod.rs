@@ -66,6 +66,9 @@ pub enum Cause {
     Daily,
 }
 
+/// The status of a reload after which the server gets no signal: it knows already, or there is nothing to know.
+pub const NO_SIGNAL: ExitStatus = ExitStatus::exited(1);
+
 /// Runs `child` in a forked process and acts as its PID 1 until it exits: forwards every signal and reaps every orphan.
 ///
 /// `child` starts in its own process group, in the foreground of the terminal if there is one, without blocked or
@@ -364,6 +367,8 @@ impl Init<'_> {
         if status.success() {
             self.is_untold = false;
             self.forward(SIGHUP);
+        } else if status.code() == Some(NO_SIGNAL.code().into()) {
+            self.is_untold = false;
         } else if let Some(signal) = status.signal() {
             self.is_untold = true;
             self.style.warn(format_args!(

@@ -4,10 +4,10 @@
 -- socket send lines:
 --
 -- `load PATH`                   parses a configuration. Answer: `loaded`, or `refused` and a reason.
--- `apply NUMBER`                applies it. Answer: a line for each thing that was done, has failed or needs a restart
---                               (see `note`), and `end NUMBER`.
--- `apply NUMBER certificates`   the same, where files of certificates have changed.
--- `apply NUMBER modules NAME,…`  the same, where files of modules have changed. `certificates` comes first.
+-- `apply NUMBER DIGEST [renewed] [modules NAME,…]`
+--                               applies it. Answer: a line for each thing that was done, has failed or needs a restart
+--                               (see `note`), and `end NUMBER`. DIGEST is that of all certificates; `renewed` says that
+--                               self-signed ones are new; the files of the named modules have changed.
 --
 -- What is used of Prosody's internals is looked for first. If it is missing, as in another version, every change needs a
 -- restart.
@@ -677,11 +677,13 @@ end
 
 -- Whether the event `config-reloaded` is ours.
 local is_ours = false;
+-- The digest of the certificates that Prosody has taken up. An interrupted reload may not have told it of newer ones.
+local taken_up_certificates = certificates_at_start;
 
 -- Lets Prosody and its modules take up what they do at `config-reloaded`, if that has changed: all hosts make all of
 -- their TLS contexts anew, and nobody is answered meanwhile.
-local function announce(new, certificates)
-	local needed, is_stale = certificates, false;
+local function announce(new, certificates, is_renewed)
+	local needed, is_stale = is_renewed or certificates ~= taken_up_certificates, false;
 	for host, section in pairs(new) do
 		if host == "*" or rawget(hosts, host) then
 			for name in pairs(differences(rawget(applied, host) or {}, section)) do
@@ -699,20 +701,21 @@ local function announce(new, certificates)
 		prosody.events.fire_event("reloading-config");
 		prosody.events.fire_event("config-reloaded", { filename = prosody.config_file, config = new });
 	end);
+	taken_up_certificates = certificates;
 end
 
 -- One request after another.
 local runner = async.runner(function (request)
 	report, since = request.report, now();
 	local ok, problem = xpcall(function ()
-		local certificates, changed_files = request.certificates, request.changed_files;
+		local is_renewed, changed_files = request.is_renewed, request.changed_files;
 		-- It may change while others work.
 		repeat
 			local new = config.getconfig();
-			if not request.is_announced then announce(new, certificates); end
+			if not request.is_announced then announce(new, request.certificates, is_renewed); end
 			run(new, changed_files);
 			remember(new);
-			certificates, changed_files = false, {};
+			is_renewed, changed_files = false, {};
 		until config.getconfig() == new;
 		prosody.events.fire_event("entrypoint-applied");
 	end, debug.traceback);
@@ -745,11 +748,12 @@ local function answer(connection, line)
 		connection:write(ok and "loaded\n" or "refused\t" .. tostring(reason):gsub("[\r\n]+", " ") .. "\n");
 		return;
 	end
-	local number, rest = line:match("^apply (%d+)(.*)$");
+	local number, certificates, rest = line:match("^apply (%d+) (%x+)(.*)$");
 	if not number then return connection:close(); end
 	runner:run {
 		number = number,
-		certificates = rest:match("^ certificates") ~= nil,
+		certificates = certificates,
+		is_renewed = rest:match("^ renewed") ~= nil,
 		changed_files = names(rest:match(" modules (.+)$")),
 		-- It may be gone.
 		report = function (text) pcall(connection.write, connection, text .. "\n"); end,

@@ -195,6 +195,16 @@ impl<'a> State<'a> {
         files.chain(certificates).filter(|path| seen.insert(path)).map(PathBuf::from).collect()
     }
 
+    /// A digest of all names with a certificate, and of these certificates.
+    pub fn certificates_digest(&self) -> u64 {
+        let mut digest = Digest::default();
+        for (name, (_, certificate)) in &self.certificates {
+            // Writing to a digest does not fail.
+            let _ = writeln!(digest, "{name} {certificate}");
+        }
+        digest.finish()
+    }
+
     /// The names of the modules whose files differ in `new`.
     pub fn changed_modules(&self, new: &State) -> Vec<String> {
         let name = |path: &&str| {

@@ -193,6 +193,29 @@ fn a_reload_takes_up_what_changed_on_0_12() {
     takes_up_what_changed(BOOKWORM);
 }
 
+/// A reload that ends after its switch leaves a generation that the server was never told of, as `render` does.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_reload_tells_of_certificates_that_are_in_force_and_were_never_told() {
+    let [(old, old_key), (new, new_key)] = [certificate(), certificate()];
+    let [crt, key] = ["crt", "key"].map(|kind| format!("/etc/prosody/certs/{DOMAIN}.{kind}"));
+    let server = Recipe::new(TRIXIE)
+        .env("PROSODY_DOMAIN", DOMAIN)
+        .env("PROSODY_CERTIFICATE_RELOAD", "false")
+        .file(&crt, &old)
+        .file(&key, &old_key)
+        .serve();
+    server.put(&crt, new.as_bytes());
+    server.put(&key, new_key.as_bytes());
+    server.root("prosody-entrypoint render").ok();
+    let mut seen = Observations::default();
+    seen.equal("not yet", served(&server, "5222"), without_space(&old));
+    let said = reload(&server);
+    seen.that("no file has changed since", line(&said).contains("no file has changed"), &said);
+    seen.equal("now", served(&server, "5222"), without_space(&new));
+    seen.report();
+}
+
 /// Certificates that change while the server runs, and nobody says so.
 fn takes_up_certificates(image: &str) {
     let (old, old_key) = certificate();
