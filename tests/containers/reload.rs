@@ -253,7 +253,11 @@ fn takes_up_certificates(image: &str) {
         served if served == without_space(&other) => Ok(()),
         other => Err(other),
     });
-    let said = server.since(before).stderr;
+    // The server serves a certificate before its reload is logged.
+    let said = eventually("a line each", PATIENCE, || {
+        let said = server.since(before).stderr;
+        if said.matches("Reloading, ").count() < 2 { Err(said) } else { Ok(said) }
+    });
     let lines: Vec<&str> = said.lines().filter(|line| line.contains("Reloading, ")).collect();
     seen.equal(&format!("one line each: {said}"), lines.len(), 2);
     seen.that("the files are named", lines[0].contains(&format!("changed: certs/{DOMAIN}.crt")), &said);
