@@ -17,7 +17,7 @@ pub type Options = BTreeMap<String, Value>;
 /// The option for the modules of a host, or in the global section of every virtual host.
 pub const ENABLED: &str = "modules_enabled";
 
-/// The label of the chat rooms of `PROSODY_DOMAIN`.
+/// The label of the chat rooms of each domain in `PROSODY_DOMAIN`.
 const ROOMS: &str = "conference";
 
 /// The module that archives the messages of rooms.
@@ -138,14 +138,15 @@ impl ServedHosts {
     }
 
     fn add_virtual_hosts(&mut self, settings: &Settings, facts: &Facts) {
-        let domain = domain(settings, &facts.custom_files);
-        self.virtual_hosts.extend(domain.map(|domain| Host::new(domain, None, Field::domain)));
+        let domains = domains(settings, &facts.custom_files);
+        self.virtual_hosts = domains.iter().map(|domain| Host::new(domain, None, Field::domain)).collect();
+        let of_domains: HashMap<&Domain, usize> = domains.iter().zip(0..).collect();
         for described in settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0) {
             let mut host = Host::new(&described.host, None, Field::virtual_hosts);
             host.describe(&described.section);
-            match self.virtual_hosts.first_mut().filter(|first| first.name == host.name) {
-                // PROSODY_VIRTUAL_HOSTS may have more options for the host of PROSODY_DOMAIN.
-                Some(first) => *first = Host { field: first.field, ..host },
+            match of_domains.get(&described.host) {
+                // PROSODY_VIRTUAL_HOSTS may have more options for a host of PROSODY_DOMAIN.
+                Some(at) => self.virtual_hosts[*at] = Host { field: Field::domain, ..host },
                 None => self.virtual_hosts.push(host),
             }
         }
@@ -160,7 +161,7 @@ impl ServedHosts {
         let list = settings.hosts.components.as_ref();
         if !settings.is_given(Field::components) || list.is_some_and(|list| !list.replaces_those_of_domain())
         {
-            self.add_components_of_domain(settings, facts, report);
+            self.add_components_of_domains(settings, facts, report);
         }
         let list: &[Component] = list.map_or(&[], |list| &list.0);
         let shares = list.iter().filter(|component| component.module.as_str() == "http_file_share").count();
@@ -189,9 +190,9 @@ impl ServedHosts {
     }
 
     /// Adds the components that follow from `PROSODY_DOMAIN`, or from another image's `DOMAIN_*`.
-    fn add_components_of_domain(&mut self, settings: &Settings, facts: &Facts, report: &mut Report) {
-        let domain = domain(settings, &facts.custom_files);
-        let named = legacy_components(settings, domain);
+    fn add_components_of_domains(&mut self, settings: &Settings, facts: &Facts, report: &mut Report) {
+        let domains = domains(settings, &facts.custom_files);
+        let named = legacy_components(settings, domains);
         let field = if settings.is_given(Field::domain) { Field::domain } else { Field::virtual_hosts };
         for (label, module, options) in [
             (ROOMS, "muc", rooms(settings, facts, &[ROOM_ARCHIVE])),
@@ -199,15 +200,16 @@ impl ServedHosts {
             ("proxy", "proxy65", Options::new()),
             ("", "pubsub", Options::new()),
         ] {
-            let named = named.iter().find(|(of, _)| *of == module).map(|(_, host)| Ok(host.clone()));
-            let below = domain.filter(|_| !label.is_empty());
-            let below = || below.map(|domain| Domain::parse(&format!("{label}.{domain}")));
-            match named.or_else(below) {
-                Some(Ok(host)) => {
-                    self.components.push(Host { options, ..Host::new(host, Some(module), field) });
+            let component = |host| Host { options: options.clone(), ..Host::new(host, Some(module), field) };
+            if let Some((_, host)) = named.iter().find(|(of, _)| *of == module) {
+                self.components.push(component(host.clone()));
+            } else if !label.is_empty() {
+                for domain in domains {
+                    match Domain::parse(&format!("{label}.{domain}")) {
+                        Ok(host) => self.components.push(component(host)),
+                        Err(why) => report.error(SettingError::new(&settings.variable(field), &why)),
+                    }
                 }
-                Some(Err(why)) => report.error(SettingError::new(&settings.variable(Field::domain), &why)),
-                None => {}
             }
         }
     }
@@ -221,8 +223,9 @@ impl ServedHosts {
         facts: &Facts,
         report: &mut Report,
     ) {
-        let domain = domain(settings, &facts.custom_files);
-        let is_of_domain = domain.is_some_and(|domain| component.name == format!("{ROOMS}.{domain}"));
+        let of = component.name.strip_prefix(ROOMS).and_then(|rest| rest.strip_prefix('.'));
+        let domains = domains(settings, &facts.custom_files);
+        let is_of_domain = domains.iter().any(|domain| Some(domain.as_str()) == of);
         let has = |list: Option<&Value>| {
             let names = list.map(Value::items).unwrap_or_default();
             names.iter().any(|name| name.as_str() == Some(ROOM_ARCHIVE))
@@ -266,8 +269,9 @@ impl ServedHosts {
 
     /// Reports two sections of the same name. Prosody would refuse the configuration, or use the last one.
     fn find_duplicates(&self, settings: &Settings, report: &mut Report) {
-        let is_domain =
-            |name: &str| settings.hosts.domain.as_ref().is_some_and(|domain| domain.as_str() == name);
+        let is_domain = |name: &str| {
+            settings.hosts.domain.iter().flat_map(|set| set.iter()).any(|domain| domain.as_str() == name)
+        };
         let virtual_hosts = self.virtual_hosts.iter().map(|host| (host, "a virtual host"));
         let components = self.components.iter().map(|component| (component, "a component"));
         let mut seen: HashMap<&str, (Field, &str)> = HashMap::new();
@@ -296,10 +300,10 @@ fn default_host(hostname: &str, has_data_of_hostname: bool) -> String {
     }
 }
 
-/// `PROSODY_DOMAIN`, or another image's `DOMAIN` unless a custom file defines a host.
-pub fn domain<'a>(settings: &'a Settings, custom_files: &CustomFiles) -> Option<&'a Domain> {
+/// The domains of `PROSODY_DOMAIN`, or another image's `DOMAIN` unless a custom file defines a host.
+pub fn domains<'a>(settings: &'a Settings, custom_files: &CustomFiles) -> &'a [Domain] {
     let is_other = settings.has_other_images_domain() && custom_files.define_host();
-    settings.hosts.domain.as_ref().filter(|_| !is_other)
+    settings.hosts.domain.as_ref().filter(|_| !is_other).map_or(&[], |domains| domains)
 }
 
 /// The common host name of all services: its setting, or as in the official image the only virtual host in the settings
@@ -309,7 +313,7 @@ pub fn network_hostname(settings: &Settings, custom_files: &CustomFiles) -> Opti
         return Some(name.clone());
     }
     settings.hosts.components.as_ref().filter(|list| list.replaces_those_of_domain())?;
-    let mut named: Vec<&Domain> = domain(settings, custom_files).into_iter().collect();
+    let mut named: Vec<&Domain> = domains(settings, custom_files).iter().collect();
     named.extend(settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0).map(|host| &host.host));
     named.dedup();
     match named[..] {
@@ -319,9 +323,9 @@ pub fn network_hostname(settings: &Settings, custom_files: &CustomFiles) -> Opti
 }
 
 /// The hosts that another image's `DOMAIN_*` name for components, each with the component's module.
-fn legacy_components<'a>(settings: &'a Settings, domain: Option<&Domain>) -> &'a [(&'static str, Domain)] {
-    match (&settings.hosts.domain, domain) {
-        (Some(_), None) => &[],
+fn legacy_components<'a>(settings: &'a Settings, domains: &[Domain]) -> &'a [(&'static str, Domain)] {
+    match (&settings.hosts.domain, domains) {
+        (Some(_), []) => &[],
         _ => &settings.source.legacy.components,
     }
 }
@@ -329,11 +333,13 @@ fn legacy_components<'a>(settings: &'a Settings, domain: Option<&Domain>) -> &'a
 /// The options of chat rooms, which load `more` modules besides those of the settings.
 fn rooms(settings: &Settings, facts: &Facts, more: &[&str]) -> Options {
     let mut options = Options::new();
-    let domain = domain(settings, &facts.custom_files);
+    let domains = domains(settings, &facts.custom_files);
     // By default, Prosody lets anyone on the network create rooms.
     let restriction = match &settings.hosts.restrict_room_creation {
         Some(choice) => Some(choice.lua()),
-        None if domain.is_some() || !legacy_components(settings, domain).is_empty() => Some("local".into()),
+        None if !domains.is_empty() || !legacy_components(settings, domains).is_empty() => {
+            Some("local".into())
+        }
         None => None,
     };
     options.extend(restriction.map(|value| ("restrict_room_creation".to_owned(), value)));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::lua::Value;
 use crate::settings::catalogue::{Field, PREFIX};
 
-use super::hosts::{ENABLED, Host, Options, ServedHosts, domain, names};
+use super::hosts::{ENABLED, Host, Options, ServedHosts, domains, names};
 use crate::facts::Facts;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
@@ -145,7 +145,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     let is_13 = facts.prosody.is_13();
     let is_on = |setting: Option<Boolean>| setting.is_some_and(|on| on.0);
     let storage = &settings.storage;
-    let has_domain = domain(settings, &facts.custom_files).is_some();
+    let has_domains = !domains(settings, &facts.custom_files).is_empty();
     let contacts = format!("{PREFIX}CONTACT_*");
     let has_turn = settings.network.turn_secret.is_some();
     let has_metrics = is_on(settings.observability.openmetrics);
@@ -155,7 +155,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     let has_dane = is_on(settings.tls.use_dane) && is_13;
     let sets: [(bool, &[&str], String); 10] = [
         (true, DEFAULT, THE_DEFAULT_SET.to_owned()),
-        (has_domain, FOR_DOMAIN, variable(Field::domain)),
+        (has_domains, FOR_DOMAIN, variable(Field::domain)),
         (storage.retention_days.is_some(), &["mam"], variable(Field::retention_days)),
         (storage.archive_expiry_days.is_some(), &["mam"], variable(Field::archive_expiry_days)),
         (options.contains_key("contact_info"), &["server_contact_info"], contacts),

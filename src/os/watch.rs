@@ -124,8 +124,15 @@ impl Watch {
     /// Waits for events, no longer than `limit`. Returns whether there are events to read.
     pub fn wait(&self, limit: Duration) -> bool {
         let mut queue = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-        poll(&mut queue, limit).is_ok_and(|ready| ready > 0)
+        let end = Instant::now() + limit;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match poll(&mut queue, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+                // A signal has nothing to do with the queue.
+                Err(Errno::EINTR) => {}
+                ready => return ready.is_ok_and(|ready| ready > 0),
+            }
+        }
     }
 
     /// Reads all queued events. Returns whether any is about a watched place.
@@ -548,7 +555,7 @@ mod tests {
     #[test]
     fn settle_waits_for_writers_but_not_forever() {
         let case = Case::new("certs", |root| root.write("certs/a.pem", ""));
-        let (path, quiet) = (case.at("certs/a.pem"), Duration::from_millis(200));
+        let (path, quiet) = (case.at("certs/a.pem"), Duration::from_millis(500));
         let writer = std::thread::spawn(move || {
             for _ in 0..10 {
                 fs::File::create(&path).unwrap().write_all(b"x").unwrap();

@@ -121,7 +121,7 @@ macro_rules! section {
 section! {
     /// Hosts, components and accounts.
     Hosts "Hosts"
-    domain: Domain = "", "The one-variable set-up: a virtual host for the domain, the modules that clients expect today, and, unless `PROSODY_COMPONENTS` is set, `conference.` (chat rooms with an archive), `upload.` (file sharing) and `proxy.` (file transfer) below it.";
+    domain: Set<Domain> = "", "The one-variable set-up: for each domain a virtual host, the modules that clients expect today, and, unless `PROSODY_COMPONENTS` is set, `conference.` (chat rooms with an archive), `upload.` (file sharing) and `proxy.` (file transfer) below it.";
     virtual_hosts: VirtualHosts = "`PROSODY_DOMAIN`; else none where files of your own define a host; else the container's host name where it has a dot or the data directory has its data; else `localhost`", "Virtual hosts. JSON: `[{\"host\":\"a.example\",\"admins\":[…],\"modules_enabled\":[…],\"modules_disabled\":[…],\"options\":{…}}]`.";
     components: Components = "", "Internal components (`muc`, `http_file_share`, `proxy65`, `pubsub`, any other). They replace those of `PROSODY_DOMAIN`; an entry `+host:module`, or one with `\"add\":true`, is added to them. JSON: `[{\"host\":…,\"module\":…,\"add\":true,\"admins\":[…],\"modules_enabled\":[…],\"options\":{…}}]`.";
     external_components: ExternalComponents = "", "External components. JSON: `[{\"host\":…,\"secret\":…,\"modules_enabled\":[…],\"options\":{…}}]`.", secret: true;

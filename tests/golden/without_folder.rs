@@ -124,7 +124,7 @@ fn without_prosody_there_is_nothing_to_configure() {
     assert_eq!(output.status.code(), Some(127));
 
     // An error in a setting comes first: it can be corrected without a new image.
-    let wrong = [("PROSODY_DOMAIN".to_owned(), "chat example".to_owned())];
+    let wrong = [("PROSODY_DOMAIN".to_owned(), "chat..example".to_owned())];
     let output = sandbox.run(&wrong, &arguments);
     assert_eq!(output.status.code(), Some(78), "{}", sandbox.stable(&output.stderr));
 }

@@ -61,7 +61,11 @@ fn read_pieces<T: SettingType>(text: &str) -> Result<Vec<T>, String> {
             T::EXAMPLE
         ));
     }
-    all_or_errors(values, rejected)
+    match &mut rejected[..] {
+        // The value is shown anyway.
+        [(reason, _)] if values.is_empty() => Err(std::mem::take(reason)),
+        _ => all_or_errors(values, rejected),
+    }
 }
 
 pub(super) fn read_elements<T: SettingType>(elements: Vec<Json>) -> Result<Vec<T>, String> {
