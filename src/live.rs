@@ -91,7 +91,7 @@ impl Connection {
     }
 
     /// Has the server apply the configuration that was loaded last. `certificates` is the digest of all certificates,
-    /// `is_renewed` says that self-signed ones are new, and `modules` names those whose files have changed.
+    /// `is_renewed` says that self-signed ones of hosts that it serves are new, and `modules` names those whose files have changed.
     /// Errors: if there is no answer in time.
     pub fn apply(&mut self, certificates: u64, is_renewed: bool, modules: &[String]) -> io::Result<Outcome> {
         let number = std::process::id();

@@ -9,6 +9,7 @@ pub mod modules;
 mod render;
 mod state;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -152,6 +153,13 @@ pub fn make(
         state::describe(facts, &hosts, &certificates, &state_options, &files, &resolution.fingerprints);
     let mut links = links(facts, &files);
     links.extend(resolution.links);
+    let rendered: HashSet<&str> = hosts.names().collect();
+    let self_signed = certificates.links(|name| rendered.contains(name));
+    links.extend(
+        self_signed
+            .into_iter()
+            .map(|(name, target)| Link { path: Path::new(CERTIFICATES_DIR).join(name), target }),
+    );
     let mut imports = Vec::new();
     for (pair, names) in certificates.imports() {
         let mut names = names.into_iter();

@@ -3,7 +3,7 @@
 //! It runs in a process that PID 1 forks, and has the script in the server ([`live`]) apply the new configuration. Where
 //! there is none, PID 1 forwards SIGHUP to Prosody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -28,6 +28,7 @@ use crate::os::{privileges, trusted_file};
 use crate::plan::{self, Plan, State};
 use crate::report::Report;
 use crate::settings::Settings;
+use crate::settings::types::ascii;
 use crate::survey::certificates::ScannedCertificates;
 use crate::survey::certificates::assign::{CertificateOrigin, SelfSigned, Served};
 use crate::text::several;
@@ -213,7 +214,7 @@ fn reload(
         written.unwrap_or_else(|error| tracing::error!("New accounts are not created: {error}"));
     }
     if let Some(server) = server {
-        let outcome = apply_live(server, &plan, &last.changed_modules(&new))?;
+        let outcome = apply_live(server, &plan, &last, &last.changed_modules(&new))?;
         let health = apply::publish_health(&plan, &facts.runtime_dir, &facts.identity);
         health.unwrap_or_else(|error| tracing::error!("{error}"));
         let restart: Vec<String> = other_user.into_iter().chain(outcome.restart).collect();
@@ -240,9 +241,17 @@ fn load(server: Option<&mut Connection>, main_file: &Path) -> Result<(), Failure
     loaded.map_err(|reason| Failure::new(ExitStatus::CONFIGURATION, anyhow!(reason)))
 }
 
-fn apply_live(mut server: Connection, plan: &Plan, modules: &[String]) -> Result<Outcome, Failure> {
+fn apply_live(
+    mut server: Connection,
+    plan: &Plan,
+    last: &State,
+    modules: &[String],
+) -> Result<Outcome, Failure> {
     let certificates = State::parse(&plan.state).certificates_digest();
-    server.apply(certificates, !plan.self_signed.is_empty(), modules).map_err(no_answer)
+    // New hosts take up theirs anyway.
+    let known: HashSet<String> = last.names().into_iter().filter_map(ascii).collect();
+    let is_renewed = plan.self_signed.iter().flat_map(|own| &own.names).any(|name| known.contains(name));
+    server.apply(certificates, is_renewed, modules).map_err(no_answer)
 }
 
 fn no_answer(error: io::Error) -> Failure {
@@ -280,11 +289,13 @@ fn renew_certificates(failure: Failure, settings: &Settings, places: &Places) ->
     apply::apply(&plan, &places.runtime_dir, &places.data_dir, &user)?;
     let error = failure.error.context("Reloaded are certificates alone, all else goes on as it was");
     log::report_failure(&Failure { status: failure.status, error });
-    let changed = State::parse(&state_of(&before)).changed_files(&State::parse(&plan.state));
+    let last = state_of(&before);
+    let last = State::parse(&last);
+    let changed = last.changed_files(&State::parse(&plan.state));
     let changed: Vec<&Path> = changed.iter().map(PathBuf::as_path).collect();
     let server = connect(&places.runtime_dir, &user)?;
     // It keeps the configuration that it has, and finds the certificates in the same place.
-    let outcome = server.map(|server| apply_live(server, &plan, &[])).transpose()?;
+    let outcome = server.map(|server| apply_live(server, &plan, &last, &[])).transpose()?;
     log_outcome(&changed_names(&changed, &plan, &places.config_dir), &[], &[], &[]);
     plan.certificates.lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(outcome.is_none())

@@ -11,6 +11,7 @@ use crate::os::users::User;
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
+use crate::settings::types::{Domain, SettingType};
 
 /// A place to search for certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub struct Wanted {
 pub struct Certificates {
     /// The places to search: the certificate directory, then the import directories.
     pub sources: Vec<SearchPlace>,
-    /// The names, hosts first. Of equal names, the first counts.
+    /// The names, hosts first, those of custom files too. Of equal names, the first counts.
     pub names: Vec<Wanted>,
     /// Whether to serve all names in certificates, because a custom file may define their hosts.
     pub wants_all: bool,
@@ -61,13 +62,16 @@ pub struct Certificates {
 
 pub fn wanted(settings: &Settings, facts: &Facts, hosts: &ServedHosts) -> Certificates {
     let tls = &settings.tls;
-    let own: HashSet<&str> = hosts.own_certificates().map(|(name, _)| name).collect();
-    let of_hosts = hosts.names().map(|name| (name.to_owned(), Service::Xmpp, true));
-    let http = http_names(settings, facts).into_iter().map(|name| (name, Service::Https, false));
+    let mut own: HashSet<&str> = hosts.own_certificates().map(|(name, _)| name).collect();
+    let in_files = facts.custom_files.fragments().flat_map(|file| &file.summary.tls_files);
+    own.extend(in_files.filter_map(|file| file.host.as_deref()));
     let custom = facts.custom_files.fragments().flat_map(|file| &file.summary.hosts);
-    let custom = custom.map(|name| (name.clone(), Service::Xmpp, false));
-    let names = of_hosts.chain(http).chain(custom).map(|(name, service, is_host)| {
-        let has_own = is_host && own.contains(name.as_str());
+    let custom = custom.filter_map(|name| Some(Domain::parse(name).ok()?.to_string()));
+    let of_hosts = hosts.names().map(str::to_owned).chain(custom).map(|name| (name, Service::Xmpp, true));
+    let http = http_names(settings, facts).into_iter().map(|name| (name, Service::Https, false));
+    let names = of_hosts.chain(http).map(|(name, service, is_host)| {
+        // The empty name is for all hosts.
+        let has_own = is_host && (own.contains(name.as_str()) || own.contains(""));
         Wanted { name, service, is_host, has_own }
     });
     let imported = tls.import_certificate_directories.iter().flat_map(|list| list.iter());

@@ -101,7 +101,7 @@ fn a_host_in_a_custom_file_replaces_the_default_host() {
     assert!(intent.certificates.wants_all, "and there may be others");
     let names: Vec<(&str, bool)> =
         intent.certificates.names.iter().map(|name| (name.name.as_str(), name.is_host)).collect();
-    assert_eq!(names, [("a.example", false)]);
+    assert_eq!(names, [("a.example", true)]);
 }
 
 #[test]
@@ -343,8 +343,8 @@ fn certificates_are_wanted_for_every_name() {
             ("a.example", Service::Xmpp, true, false),
             ("own.example", Service::Xmpp, true, true),
             ("rooms.a.example", Service::Xmpp, true, false),
+            ("gate.example", Service::Xmpp, true, false),
             ("web.example", Service::Https, false, false),
-            ("gate.example", Service::Xmpp, false, false),
         ]
     );
     let source = |path: &str, only: Option<&str>| SearchPlace {

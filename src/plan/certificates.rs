@@ -204,6 +204,20 @@ impl CertificatePlan {
         imported.chain(self_signed).collect()
     }
 
+    /// Links to the self-signed certificates and keys of hosts in custom files, as file names and targets. Prosody finds
+    /// them by the host's name. `is_rendered` says whether a host has a section of ours, which names its certificate.
+    pub fn links(&self, is_rendered: impl Fn(&str) -> bool) -> Vec<(String, PathBuf)> {
+        let hosts = self.found.served.iter().filter(|served| !is_rendered(&served.name));
+        let links = hosts.filter_map(|served| match &served.origin {
+            CertificateOrigin::SelfSigned(path) => Some((&served.name, path)),
+            _ => None,
+        });
+        let links = links.flat_map(|(name, path)| {
+            ["crt", "key"].map(|extension| (format!("{name}.{extension}"), path.with_extension(extension)))
+        });
+        links.filter(|(name, _)| name.len() <= LONGEST_NAME).collect()
+    }
+
     /// The name whose certificate clients without SNI get: the first name with a certificate, hosts before other names.
     /// Without a default certificate, Prosody does not open a TLS port.
     pub fn default_host(&self) -> Option<&str> {

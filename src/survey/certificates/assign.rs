@@ -119,7 +119,6 @@ pub fn assign(
     let self_signed_dir = layout::self_signed_dir(data_dir);
     assignments.choose(wanted, scanned, &self_signed_dir, previous, now);
     assignments.inherit();
-    // Hosts in custom files (`is_host` is false) name their own certificates.
     let without =
         assignments.served.iter().filter(|served| served.is_host && served.origin == CertificateOrigin::None);
     assignments.without = without.map(|served| served.name.clone()).collect();
@@ -181,7 +180,10 @@ impl Assignments {
             let kept = previous.filter(|_| !is_good).and_then(|previous| {
                 let source = || [SearchPlace { path: previous.to_owned(), only: None }];
                 let last = last.get_or_insert_with(|| scan(&source(), now));
-                last.choose(&ascii, service).pair
+                // Others are links to self-signed certificates.
+                last.choose(&ascii, service)
+                    .pair
+                    .filter(|pair| pair.certificate.extension() == Some("pem".as_ref()))
             });
             let kept = kept.filter(|kept| pair.is_none() || !kept.is_expired);
             let origin = match (kept, pair) {

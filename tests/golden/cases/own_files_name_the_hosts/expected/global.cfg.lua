@@ -20,3 +20,6 @@ log = { info = "*console" }
 
 -- Certificates
 certificates = "{output}/certificates"
+https_certificate = "{data}/self-signed/a.example.crt"
+c2s_direct_tls_certificate = "{data}/self-signed/a.example.crt"
+s2s_direct_tls_certificate = "{data}/self-signed/a.example.crt"
