@@ -53,17 +53,17 @@ const PRIVATE_MODE: Mode = Mode::from_bits_truncate(0o600);
 /// A generation gets its name when it is complete. So an interruption leaves nothing that looks like a generation.
 /// Errors: 73 if a place cannot be written, 77 if a privilege is missing. The current generation stays as it was.
 pub fn apply(plan: &Plan, runtime_dir: &Path, data_dir: &Path, owner: &User) -> Result<(), Failure> {
-    apply_if(plan, runtime_dir, data_dir, owner, || Ok(()))
+    apply_if(plan, runtime_dir, data_dir, owner, || Ok(true))
 }
 
-/// Like [`apply`], but only if `accept` agrees when everything is written and not yet in force.
+/// Like [`apply`], but only if `accept` says so when everything is written and not yet in force.
 /// Errors: those of [`apply`] and of `accept`. The current generation stays as it was.
 pub fn apply_if(
     plan: &Plan,
     runtime_dir: &Path,
     data_dir: &Path,
     owner: &User,
-    accept: impl FnOnce() -> Result<(), Failure>,
+    accept: impl FnOnce() -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
     privileges::with_group(owner, || {
         let runtime = open_runtime_dir(runtime_dir, owner).map_err(|error| failure(error, runtime_dir))?;
@@ -77,10 +77,17 @@ pub fn apply_if(
         write_generation(&runtime, plan, owner).map_err(|error| failure(error, runtime_dir))?;
         let name = Path::new(plan.generation.file_name().unwrap_or_default());
         let switch = || replace(&runtime, CURRENT, |new| Ok(symlinkat(name, &runtime, new)?));
-        let accepted = accept().and_then(|()| switch().map_err(|error| failure(error, runtime_dir)));
-        accepted.inspect_err(|_| directory::remove_below(&runtime, name).unwrap_or_default())?;
-        remove_old_generations(&runtime, runtime_dir);
-        Ok(())
+        let accepted = accept().and_then(|is_accepted| {
+            if is_accepted {
+                switch().map_err(|error| failure(error, runtime_dir))?;
+            }
+            Ok(is_accepted)
+        });
+        match accepted {
+            Ok(true) => remove_old_generations(&runtime, runtime_dir),
+            _ => directory::remove_below(&runtime, name).unwrap_or_default(),
+        }
+        accepted.map(drop)
     })?
 }
 

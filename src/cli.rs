@@ -33,7 +33,7 @@ pub enum Command {
     /// Show the certificate of each host and port, and why it is not another
     Certificates(Certificates),
     /// Succeed when the server answers an XMPP stream for its first host
-    Healthcheck,
+    Healthcheck(Healthcheck),
     /// Run any program under PID 1 alone, with tini's command line: `init -h` lists its options
     #[command(disable_help_flag = true)]
     Init {
@@ -77,6 +77,13 @@ pub struct Modules {
     /// List the community's modules with WORD in their name or summary instead; ends with 1 where there is none
     #[arg(long, value_name = "WORD")]
     pub search: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Healthcheck {
+    /// Show as JSON whether it answers, and what is not as it is configured
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,8 +9,11 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::lua;
+use crate::exit_status::Failure;
+use crate::os::privileges;
+use crate::os::users::User;
 use crate::text::several;
+use crate::{layout, lua};
 
 /// The rest of the script.
 const MAIN: &str = include_str!("live/server.lua");
@@ -28,11 +31,11 @@ if prosody and prosody.process_type == "prosody" and not prosody.entrypoint then
 end
 "#;
 
-/// The time limit for the next line of an answer. An event that every host handles takes long on a server with many hosts.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(150);
+/// A reload's time limit for the next line of an answer. An event that every host handles takes long on a server with many hosts.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// How long a missing socket is waited for: the server may be about to make it.
-const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a reload waits for a missing socket: the server may be about to make it.
+pub const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The size limit of a line, in bytes, and the most lines of an answer.
 const LONGEST: u64 = 64 * 1024;
@@ -62,18 +65,30 @@ pub struct Outcome {
 /// A connection to the script in the server.
 pub struct Connection {
     stream: BufReader<UnixStream>,
+    timeout: Duration,
+}
+
+/// Connects to the script in a server as the server's user. `None` if the server has no such socket, and makes none
+/// within `patience`. Each line of an answer may take as long as `timeout`.
+/// Errors: 77 if that user's permissions cannot be had; those of connect(2).
+pub fn connect(
+    runtime_dir: &Path,
+    user: &User,
+    patience: Duration,
+    timeout: Duration,
+) -> Result<io::Result<Option<Connection>>, Failure> {
+    let socket = layout::live_socket(runtime_dir);
+    privileges::as_user(user, || Connection::open(&socket, patience, timeout))
 }
 
 impl Connection {
-    /// Connects. `None` if the server has no such socket.
-    /// Errors: those of connect(2).
-    pub fn open(socket: &Path) -> io::Result<Option<Self>> {
+    fn open(socket: &Path, patience: Duration, timeout: Duration) -> io::Result<Option<Self>> {
         let start = Instant::now();
         loop {
             match UnixStream::connect(socket) {
-                Ok(stream) => return Ok(Some(Self { stream: BufReader::new(stream) })),
+                Ok(stream) => return Ok(Some(Self { stream: BufReader::new(stream), timeout })),
                 Err(error) if ![NotFound, ConnectionRefused].contains(&error.kind()) => return Err(error),
-                Err(_) if start.elapsed() > SOCKET_TIMEOUT => return Ok(None),
+                Err(_) if start.elapsed() >= patience => return Ok(None),
                 Err(_) => sleep(Duration::from_millis(20)),
             }
         }
@@ -106,11 +121,31 @@ impl Connection {
         Ok(summarize(&lines))
     }
 
+    /// What [`Connection::apply`] would do with a main file, which the server parses and forgets. `Ok(Err(…))` with the
+    /// message of Prosody's loader for an error in it.
+    /// Errors: if there is no answer in time.
+    pub fn compare(&mut self, main_file: &Path) -> io::Result<Result<Outcome, String>> {
+        let number = std::process::id();
+        let lines = self.ask(&format!("compare {number} {}", main_file.display()), |line| {
+            line == format!("end\t{number}") || line.starts_with("refused\t")
+        })?;
+        let refused = lines.last().and_then(|line| line.strip_prefix("refused\t"));
+        Ok(refused.map_or_else(|| Ok(summarize(&lines)), |reason| Err(reason.to_owned())))
+    }
+
+    /// What is not as it is configured, since the start or the last [`Connection::apply`].
+    /// Errors: if there is no answer in time.
+    pub fn status(&mut self) -> io::Result<Outcome> {
+        let number = std::process::id();
+        let lines = self.ask(&format!("status {number}"), |line| line == format!("end\t{number}"))?;
+        Ok(summarize(&lines))
+    }
+
     /// Sends a line, and reads lines up to the one that `is_last`.
     fn ask(&mut self, request: &str, is_last: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
         let mut stream = self.stream.get_ref();
-        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.set_write_timeout(Some(self.timeout))?;
+        stream.set_read_timeout(Some(self.timeout))?;
         writeln!(stream, "{request}")?;
         let (mut lines, mut line) = (Vec::new(), Vec::new());
         loop {
@@ -118,7 +153,9 @@ impl Connection {
             if line.last() != Some(&b'\n') || lines.len() == MOST {
                 return Err(UnexpectedEof.into());
             }
-            lines.push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned());
+            // Prosody's answer must not control the terminal that shows it.
+            let text = String::from_utf8_lossy(&line[..line.len() - 1]);
+            lines.push(text.replace(|letter: char| letter.is_control() && letter != '\t', "?"));
             line.clear();
             if lines.last().is_some_and(|line| is_last(line)) {
                 return Ok(lines);
@@ -247,7 +284,8 @@ mod tests {
     fn a_connection_loads_and_applies() {
         let directory = TestDir::new();
         let socket = directory.path().join("live.sock");
-        assert!(Connection::open(&socket).unwrap().is_none(), "there is no socket");
+        let open = || Connection::open(&socket, Duration::ZERO, ANSWER_TIMEOUT).unwrap();
+        assert!(open().is_none(), "there is no socket");
         let listener = UnixListener::bind(&socket).unwrap();
         let server = thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
@@ -260,13 +298,22 @@ mod tests {
             let number =
                 request.strip_prefix("apply ").unwrap().strip_suffix(" 2a renewed modules a,b").unwrap();
             write!(&stream, "done\tadd\ta\ta\t\nend\t{number}\n").unwrap();
+            assert_eq!(lines.next().unwrap(), format!("compare {number} /third"));
+            write!(&stream, "restart\toption\tgc\t*\t\nend\t{number}\n").unwrap();
+            assert_eq!(lines.next().unwrap(), format!("compare {number} /fourth"));
+            (&stream).write_all(b"refused\tline 4\n").unwrap();
+            assert_eq!(lines.next().unwrap(), format!("status {number}"));
+            write!(&stream, "failed\tload\tx\ta\ty\x1b\nend\t{number}\n").unwrap();
             assert!(lines.next().unwrap().starts_with("apply "));
         });
-        let mut connection = Connection::open(&socket).unwrap().unwrap();
+        let mut connection = open().unwrap();
         assert_eq!(connection.load(Path::new("/first")).unwrap(), Err("line 2".to_owned()));
         assert_eq!(connection.load(Path::new("/second")).unwrap(), Ok(()));
         let modules = ["a".to_owned(), "b".to_owned()];
         assert_eq!(connection.apply(42, true, &modules).unwrap().done, ["new: a"]);
+        assert_eq!(connection.compare(Path::new("/third")).unwrap().unwrap().restart, ["gc"]);
+        assert_eq!(connection.compare(Path::new("/fourth")).unwrap(), Err("line 4".to_owned()));
+        assert_eq!(connection.status().unwrap().failed, ["x on a is not loaded: y?"]);
         connection.apply(42, false, &[]).expect_err("the server closes the connection");
         server.join().unwrap();
     }

@@ -18,14 +18,14 @@ use crate::configure::watch;
 use crate::configure::{PlanRequest, gone, make_plan, read_settings, renewal, state_of, written};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts::running::{self, Running};
-use crate::facts::{self, Places};
+use crate::facts::{self, Facts, Places};
 use crate::init::{Cause, NO_SIGNAL};
 use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, STARTED_FILE};
-use crate::live::{Connection, Outcome};
+use crate::live::{self, ANSWER_TIMEOUT, Connection, Outcome, SOCKET_TIMEOUT};
+use crate::os::trusted_file;
 use crate::os::users::User;
 use crate::os::watch::{Watch, Watched};
-use crate::os::{privileges, trusted_file};
-use crate::plan::{self, Plan, State};
+use crate::plan::{self, Changes, Plan, State};
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::settings::types::ascii;
@@ -162,32 +162,8 @@ fn reload(
         return Ok(false);
     }
     let new = State::parse(&plan.state);
-    // Compares with the state at the start, because changes that need a restart have had no effect since. Hosts of today
-    // may not have been there.
-    let mut changes = started.changes(&new);
-    for place in last.changes(&new).places {
-        if !changes.places.contains(&place) {
-            changes.places.push(place);
-        }
-    }
-    let now = facts::identity(settings, &facts.data_dir)?;
-    let mut other_user = None;
-    if (user.uid, user.gid) != (now.uid, now.gid) {
-        other_user = Some(format!(
-            "the user that Prosody runs as (uid {}, gid {}; now {}, {})",
-            user.uid, user.gid, now.uid, now.gid
-        ));
-    }
-    if !changes.places.is_empty() {
-        return Err(Failure::new(
-            ExitStatus::CONFIGURATION,
-            anyhow!(advice!(
-                "{} changed, and a running server would look for its data in two places: restart the container, or \
-                 undo the change",
-                several(&changes.places)
-            )),
-        ));
-    }
+    let mut changes = acceptable_changes(&started, &last, &new)?;
+    let other_user = other_user(&user, settings, &facts)?;
     let rendered = rendered_differences(&before, &plan);
     let files = last.changed_files(&new);
     let has_certificates = !plan.self_signed.is_empty() || last.has_other_certificates(&new);
@@ -196,7 +172,7 @@ fn reload(
         for warning in report.warnings().filter(|warning| !last.has_warned(warning)) {
             tracing::warn!("{warning}");
         }
-        let accept = || load(server.as_mut(), &plan.main_file());
+        let accept = || load(server.as_mut(), &plan.main_file()).map(|()| true);
         let applied = apply::apply_if(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity, accept);
         // Otherwise it may have parsed the new one.
         applied.inspect_err(|_| drop(load(server.as_mut(), &before.join(MAIN_FILE))))?;
@@ -228,10 +204,43 @@ fn reload(
     Ok(true)
 }
 
+/// The changes since the start of the server, which a running server may get.
+/// Errors: 78 if it would look for its data elsewhere.
+fn acceptable_changes(started: &State, last: &State, new: &State) -> Result<Changes, Failure> {
+    // Compares with the state at the start, because changes that need a restart have had no effect since. Hosts of today
+    // may not have been there.
+    let mut changes = started.changes(new);
+    for place in last.changes(new).places {
+        if !changes.places.contains(&place) {
+            changes.places.push(place);
+        }
+    }
+    if changes.places.is_empty() {
+        return Ok(changes);
+    }
+    let error = anyhow!(advice!(
+        "{} changed, and a running server would look for its data in two places: restart the container, or undo the \
+         change",
+        several(&changes.places)
+    ));
+    Err(Failure::new(ExitStatus::CONFIGURATION, error))
+}
+
+/// The change of the user that Prosody should run as, in words.
+fn other_user(user: &User, settings: &Settings, facts: &Facts) -> Result<Option<String>, Failure> {
+    let now = facts::identity(settings, &facts.data_dir)?;
+    let is_other = (user.uid, user.gid) != (now.uid, now.gid);
+    Ok(is_other.then(|| {
+        format!(
+            "the user that Prosody runs as (uid {}, gid {}; now {}, {})",
+            user.uid, user.gid, now.uid, now.gid
+        )
+    }))
+}
+
 /// Connects to the script in the server. `None` if the server can only be told by SIGHUP.
 fn connect(runtime_dir: &Path, user: &User) -> Result<Option<Connection>, Failure> {
-    let socket = layout::live_socket(runtime_dir);
-    privileges::as_user(user, || Connection::open(&socket))?.map_err(no_answer)
+    live::connect(runtime_dir, user, SOCKET_TIMEOUT, ANSWER_TIMEOUT)?.map_err(no_answer)
 }
 
 /// Has the server parse a main file.
@@ -423,5 +432,6 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
     status.lines().find_map(value).unwrap_or_default().trim()
 }
 
+pub mod preview;
 #[cfg(test)]
 mod tests;

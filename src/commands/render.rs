@@ -15,11 +15,13 @@ use crate::facts::{Places, current_generation};
 use crate::lua::{self, Secrets};
 use crate::os::trusted_file;
 use crate::plan::Plan;
+use crate::reload::preview::{Preview, preview};
+use crate::text::several;
 
 /// Shows or writes the plan. Returns 1 if `--diff` finds a difference.
 pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     let (settings, report) = read_settings();
-    let places = Places::find(&settings);
+    let places = if options.diff { Places::of_running(&settings) } else { Places::find(&settings) };
     if let Some(main_file) = places.custom_main_file() {
         tracing::warn!("{} is the configuration: nothing is rendered", main_file.display());
         return Ok(ExitStatus::SUCCESS);
@@ -41,7 +43,7 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
         served_certificates: served_certificates(&places),
         ..PlanRequest::default()
     };
-    let (facts, plan, report) = make_plan(&settings, places, report, &request, None)?;
+    let (facts, plan, report) = make_plan(&settings, places.clone(), report, &request, None)?;
     log_report(&report);
 
     if options.json {
@@ -51,7 +53,11 @@ pub fn run(options: &Render) -> Result<ExitStatus, Failure> {
     } else if options.dry_run {
         print(&listing(&plan))?;
     } else if options.diff {
-        let text = differences(&plan);
+        let differences = differences(&plan);
+        // Another directory is no server's.
+        let preview = output.is_none().then(|| preview(&settings, &places));
+        let effect = preview.map_or_else(String::new, |preview| effect(&preview, differences.is_empty()));
+        let text = differences + &effect;
         print(&text)?;
         return Ok(if text.is_empty() { ExitStatus::SUCCESS } else { ExitStatus::exited(1) });
     } else if let Some(directory) = output {
@@ -112,6 +118,34 @@ fn differences(plan: &Plan) -> String {
     let (files, _) = written(&plan.generation).unwrap_or_default();
     for name in gone(&files, plan) {
         let _ = writeln!(text, "Only in {}: {}", plan.generation.display(), name.display());
+    }
+    text
+}
+
+/// What differences mean for the running server, in a line each.
+fn effect(preview: &Preview, is_same: bool) -> String {
+    let (would_be, is) = match preview {
+        Preview::NotKnown(_) if is_same => return String::new(),
+        Preview::NotKnown(reason) => return format!("Live at a reload: not known, {reason}\n"),
+        Preview::Refused(reason) => return format!("Refused by a reload: {reason}\n"),
+        Preview::Known { would_be, is } => (would_be, is),
+    };
+    let mut text = String::new();
+    for failed in &is.failed {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "Not as configured: {failed}");
+    }
+    let others = if would_be.restart.is_empty() { "everything" } else { "everything else" };
+    let done =
+        if would_be.done.is_empty() { String::new() } else { format!(" ({})", would_be.done.join("; ")) };
+    if !is_same || !done.is_empty() {
+        let _ = writeln!(text, "Live at a reload: {others}{done}");
+    }
+    for failed in &would_be.failed {
+        let _ = writeln!(text, "Not live: {failed}");
+    }
+    if !would_be.restart.is_empty() {
+        let _ = writeln!(text, "Live at a restart: {}", several(&would_be.restart));
     }
     text
 }

@@ -8,6 +8,9 @@
 --                               applies it. Answer: a line for each thing that was done, has failed or needs a restart
 --                               (see `note`), and `end NUMBER`. DIGEST is that of all certificates; `renewed` says that
 --                               self-signed ones are new; the files of the named modules have changed.
+-- `compare NUMBER PATH`         parses a configuration and forgets it. Answer: that of `apply`, which changes nothing
+--                               here, or `refused` and a reason.
+-- `status NUMBER`               Answer: what is not as it is configured, as the last `apply` or the start has left it.
 --
 -- What is used of Prosody's internals is looked for first. If it is missing, as in another version, every change needs a
 -- restart.
@@ -111,11 +114,11 @@ local function sorted(keys)
 	return list;
 end
 
--- A variable of a function's, from outside.
+-- A variable of a function's, from outside, and its number.
 local function upvalue(f, name)
 	for i = 1, type(f) == "function" and 255 or 0 do
 		local found, value = debug.getupvalue(f, i);
-		if found == name then return value; end
+		if found == name then return value, i; end
 		if not found then return nil; end
 	end
 end
@@ -150,6 +153,9 @@ local function with_configuration(sections, f, ...)
 end
 
 local since = 0;
+-- Whether the work is only noted, and not done.
+local is_trial = false;
+
 -- Lets everything else go on.
 local function pause()
 	if now() - since > turn then
@@ -210,16 +216,20 @@ end
 
 -- Takes each line.
 local report;
+-- The lines of the last run, or of the start, about what is not as it is configured.
+local problems = {};
 
 -- `kind` is `done`, `failed` or `restart`, `action` a word for what, `name` of what, on which `host` (or `*`).
 local function note(kind, action, name, host, detail)
-	local line = table.concat({ kind, action, name or "", host or "", detail or "" }, "\t");
-	report((line:gsub("[\r\n]+", " ")));
+	local line = table.concat({ kind, action, name or "", host or "", detail or "" }, "\t"):gsub("[\r\n]+", " ");
+	if kind ~= "done" and not is_trial then problems[#problems + 1] = line; end
+	report(line);
 	return kind == "done";
 end
 
 -- Calls a function of Prosody's that answers with a false value and a reason where it fails.
 local function attempt(action, name, host, f, ...)
+	if is_trial then return note("done", action, name, host); end
 	local ok, result, reason = xpcall(f, debug.traceback, ...);
 	if ok and result then return note("done", action, name, host); end
 	reason = tostring(ok and reason or result):match("^[^\n]*");
@@ -373,7 +383,7 @@ local function change_plugin_paths()
 		wanted[#wanted + 1] = (path .. "/"):gsub("//+", "/");
 	end
 	wanted[#wanted + 1] = prosody.paths.source .. "/modules/";
-	for i = 1, math.max(#plugin_dirs, #wanted) do plugin_dirs[i] = wanted[i]; end
+	for i = 1, is_trial and 0 or math.max(#plugin_dirs, #wanted) do plugin_dirs[i] = wanted[i]; end
 	note("done", "option", "plugin_paths", "*");
 end
 
@@ -403,11 +413,11 @@ end
 local function remove_host(host)
 	local sessions = count_sessions(host);
 	local component, muc = modules.get_module(host, "component"), modules.get_module(host, "muc");
-	-- Its connection would stay open and hear nothing.
-	if component and component.session then
-		component.session:close { condition = "host-gone" };
-		sessions = sessions + 1;
-	end
+	local connection = component and component.session;
+	if connection then sessions = sessions + 1; end
+	if is_trial then return note("done", "remove", host, host, tostring(sessions)); end
+	-- It would stay open and hear nothing.
+	if connection then connection:close { condition = "host-gone" }; end
 	-- mod_muc would save the rooms with their occupants, and tell nobody. 332: the service goes down (XEP-0045).
 	for room in muc and muc.live_rooms and muc.live_rooms() or function () end do
 		local x = st.stanza("x", { xmlns = "http://jabber.org/protocol/muc#user" }):tag("status", { code = "332" }):up();
@@ -429,14 +439,15 @@ local function change_hosts(old, new)
 		pause();
 	end
 	for host in pairs(new) do
-		if host ~= "*" and served_as(new, host) and not rawget(hosts, host) then added[#added + 1] = host; end
+		local is_there = rawget(hosts, host) and not (is_trial and gone[host]);
+		if host ~= "*" and served_as(new, host) and not is_there then added[#added + 1] = host; end
 	end
 	-- Parents first.
 	table.sort(added, function (a, b) return #a < #b or #a == #b and a < b; end);
 	local fresh = {};
 	for _, host in ipairs(added) do
 		fresh[host] = true;
-		if attempt("add", host, host, hostmanager.activate, host, new[host]) then
+		if attempt("add", host, host, hostmanager.activate, host, new[host]) and not is_trial then
 			load_missing(host, wanted_modules(new, host));
 		end
 		pause();
@@ -456,7 +467,7 @@ local function change_modules(host, before, wanted, new)
 			if other then
 				note("failed", "unload", name, host, other .. " needs it");
 				unfinished[host] = true;
-			elseif name:match("^auth_") and not modules.is_loaded(host, provider(new, host)) then
+			elseif name:match("^auth_") and not is_trial and not modules.is_loaded(host, provider(new, host)) then
 				-- Without any, nobody could log in.
 				note("failed", "unload", name, host, provider(new, host) .. " is missing");
 			else
@@ -494,6 +505,7 @@ local function change_admins(host, old, new)
 	local get_role = authz and (rawget(authz, "get_user_role") or rawget(authz, "get_user_roles"));
 	local own = upvalue(get_role, "config_admin_jids");
 	if not own then return wait_for_restart(old, host, "admins"); end
+	if is_trial then return note("done", "option", "admins", host); end
 	local everywhere = upvalue(get_role, "config_global_admin_jids");
 	local function fill(jids, ...)
 		for jid in jids do jids:remove(jid); end
@@ -526,6 +538,7 @@ local behind = {};
 local function reload_module(host, name, options, old)
 	if reloaded[name] then return; end
 	local list = table.concat(options, ", ");
+	if is_trial then return note("done", "reload", name, host, list); end
 	local ok, result, reason = xpcall(modules.reload, debug.traceback, host, name);
 	if not ok or not result then
 		behind[host] = behind[host] or {};
@@ -625,7 +638,7 @@ local function run(new, changed_files)
 		for name in pairs(wanted_modules(old, host)) do lost[name] = true; end
 	end
 	for host in pairs(new) do
-		if host ~= "*" and rawget(hosts, host) and not fresh[host] then
+		if host ~= "*" and rawget(hosts, host) and not fresh[host] and not gone[host] then
 			local section = rawget(new, host);
 			local changed = differences(rawget(old, host) or {}, section);
 			for option_name in pairs(globally) do
@@ -646,7 +659,9 @@ local function run(new, changed_files)
 		if changed.name or changed.disco_hidden then
 			local children = hostmanager.get_children(host:match("%.(.*)") or "*");
 			-- Without any it is a table of nobody's.
-			if next(children) then
+			if next(children) and is_trial then
+				note("done", "option", "name", host);
+			elseif next(children) then
 				children[host] = not option(new, host, "disco_hidden") and (option(new, host, "name") or true) or nil;
 				note("done", "option", "name", host);
 			else
@@ -704,21 +719,36 @@ local function announce(new, certificates, is_renewed)
 	taken_up_certificates = certificates;
 end
 
+-- Notes what a run would do with another configuration.
+local function try(request)
+	local kept = { waiting, unfinished, behind, closed, reloaded };
+	waiting = {};
+	for id, it in pairs(kept[1]) do waiting[id] = it; end
+	is_trial = true;
+	finally(function ()
+		is_trial = false;
+		waiting, unfinished, behind, closed, reloaded = unpack(kept);
+	end, run, request.configuration, {});
+end
+
+local function apply(request)
+	problems = {};
+	local is_renewed, changed_files = request.is_renewed, request.changed_files;
+	-- It may change while others work.
+	repeat
+		local new = config.getconfig();
+		if not request.is_announced then announce(new, request.certificates, is_renewed); end
+		run(new, changed_files);
+		remember(new);
+		is_renewed, changed_files = false, {};
+	until config.getconfig() == new;
+	prosody.events.fire_event("entrypoint-applied");
+end
+
 -- One request after another.
 local runner = async.runner(function (request)
 	report, since = request.report, now();
-	local ok, problem = xpcall(function ()
-		local is_renewed, changed_files = request.is_renewed, request.changed_files;
-		-- It may change while others work.
-		repeat
-			local new = config.getconfig();
-			if not request.is_announced then announce(new, request.certificates, is_renewed); end
-			run(new, changed_files);
-			remember(new);
-			is_renewed, changed_files = false, {};
-		until config.getconfig() == new;
-		prosody.events.fire_event("entrypoint-applied");
-	end, debug.traceback);
+	local ok, problem = xpcall(request.work, debug.traceback, request);
 	if not ok then note("failed", "error", nil, nil, tostring(problem)); end
 	report("end\t" .. request.number);
 end);
@@ -740,23 +770,49 @@ local function names(text)
 	return found;
 end
 
+-- Parses a configuration and makes it the newest. Answers why not if it has an error.
+local function load_configuration(path, connection)
+	local ok, _, reason = config.load(path);
+	if not ok then connection:write("refused\t" .. tostring(reason):gsub("[\r\n]+", " ") .. "\n"); end
+	return ok;
+end
+
 -- Answers a line.
 local function answer(connection, line)
+	-- It may be gone.
+	local function write(text) pcall(connection.write, connection, text .. "\n"); end
 	local path = line:match("^load (.+)$");
 	if path then
-		local ok, _, reason = config.load(path);
-		connection:write(ok and "loaded\n" or "refused\t" .. tostring(reason):gsub("[\r\n]+", " ") .. "\n");
+		if load_configuration(path, connection) then write("loaded"); end
 		return;
 	end
-	local number, certificates, rest = line:match("^apply (%d+) (%x+)(.*)$");
+	local number = line:match("^status (%d+)$");
+	if number then
+		for _, text in ipairs(problems) do write(text); end
+		return write("end\t" .. number);
+	end
+	number, path = line:match("^compare (%d+) (.+)$");
+	if number then
+		local newest, place = upvalue(config.getconfig, "config");
+		if not load_configuration(path, connection) then return; end
+		local configuration = config.getconfig();
+		if place then
+			debug.setupvalue(config.getconfig, place, newest);
+		else
+			config.load(prosody.config_file);
+		end
+		return runner:run { work = try, number = number, configuration = configuration, report = write };
+	end
+	local certificates, rest;
+	number, certificates, rest = line:match("^apply (%d+) (%x+)(.*)$");
 	if not number then return connection:close(); end
 	runner:run {
+		work = apply,
 		number = number,
 		certificates = certificates,
 		is_renewed = rest:match("^ renewed") ~= nil,
 		changed_files = names(rest:match(" modules (.+)$")),
-		-- It may be gone.
-		report = function (text) pcall(connection.write, connection, text .. "\n"); end,
+		report = write,
 	};
 end
 
@@ -807,10 +863,14 @@ handle("hosts-activated", 0, remember);
 
 handle("server-started", -1000, function ()
 	loading = 0;
+	report = function () end;
 	for host in pairs(applied) do
 		if host ~= "*" and rawget(hosts, host) then
-			for name in pairs(wanted_modules(applied, host)) do
-				if not has_module(host, name) then unfinished[host] = true; end
+			for _, name in ipairs(sorted(wanted_modules(applied, host))) do
+				if not has_module(host, name) then
+					unfinished[host] = true;
+					note("failed", "load", name, host, "see Prosody's log");
+				end
 			end
 		end
 	end
@@ -821,5 +881,5 @@ handle("reloading-config", 1000, function () is_refreshing = true; end);
 -- After a SIGHUP that somebody sends to Prosody itself.
 handle("config-reloaded", -1000, function ()
 	is_refreshing = false;
-	if not is_ours then runner:run { number = "", changed_files = {}, is_announced = true, report = log_line }; end
+	if not is_ours then runner:run { work = apply, number = "", changed_files = {}, is_announced = true, report = log_line }; end
 end);

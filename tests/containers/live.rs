@@ -1,5 +1,7 @@
 //! Changes to a running server: a reload applies them, and sessions on hosts that stay notice nothing.
 
+use serde_json::json;
+
 use crate::docker::{BOOKWORM, CLIENT, Container, Dialogue, Observations, Recipe, TRIXIE};
 use crate::reload::{line, reload};
 
@@ -35,10 +37,8 @@ fn register(server: &Container, host: &str) {
 
 /// Everything that a reload can change, on a server with open sessions.
 fn a_server_is_changed(image: &str) {
-    const HOSTS: &str = "/srv/hosts";
-    const COMPONENTS: &str = "/srv/components";
+    const DOMAINS: &str = "/etc/prosody/own/domains";
     const OWN: &str = "/etc/prosody/conf.d/own.cfg.lua";
-    let components = |host: &str| format!("conference.{host}:muc,upload.{host}:http_file_share");
     let server = Recipe::new(image)
         .with([
             "--add-host",
@@ -46,11 +46,8 @@ fn a_server_is_changed(image: &str) {
             "--add-host",
             "upload.second.example:127.0.0.1",
         ])
-        .env("PROSODY_DOMAIN", DOMAIN)
-        .env("PROSODY_VIRTUAL_HOSTS_FILE", HOSTS)
-        .env("PROSODY_COMPONENTS_FILE", COMPONENTS)
-        .file(HOSTS, DOMAIN)
-        .file(COMPONENTS, components(DOMAIN))
+        .env("PROSODY_DOMAIN_FILE", DOMAINS)
+        .file(DOMAINS, DOMAIN)
         .file(OWN, "")
         .file("/etc/prosody/modules/mod_late.lua", "module:log('info', 'the late module')")
         .serve();
@@ -77,12 +74,16 @@ fn a_server_is_changed(image: &str) {
         seen.that(&format!("{what}: healthy"), healthy.status == 0, &healthy);
     };
 
-    let both = format!("{DOMAIN},second.example");
-    let all = format!("{},{}", components(DOMAIN), components("second.example"));
-    let new = "new: second.example, upload.second.example, conference.second.example";
-    change("a host", &[(HOSTS, &both), (COMPONENTS, &all)], &[new], &mut witness);
+    let both = format!("{DOMAIN}\nsecond.example\n");
+    let new = "new: second.example, proxy.second.example, upload.second.example, conference.second.example";
+    change("a domain", &[(DOMAINS, &both)], &[new], &mut witness);
     register(&server, "second.example");
     let opened = witness.ask("open second.example");
+    let in_file = "VirtualHost 'own.example' Component 'conference.own.example' 'muc'";
+    let new = "new: own.example, conference.own.example";
+    change("a host", &[(OWN, in_file)], &[new], &mut witness);
+    register(&server, "own.example");
+    let opened_own = witness.ask("open own.example");
     let slot = witness.ask(&format!("slot {DOMAIN}"));
     let uploaded = witness.ask("slot second.example").and_then(|_| witness.ask("fill second.example"));
     let with = format!("VirtualHost '{DOMAIN}' modules_enabled = {{ 'late' }}");
@@ -97,13 +98,14 @@ fn a_server_is_changed(image: &str) {
     let admins = format!("admins = {{ 'alice@{DOMAIN}' }}");
     change("administrators", &[(OWN, &admins)], &["set: admins on"], &mut witness);
     let checked = witness.ask("check second.example");
-    let removed =
-        "removed: conference.second.example, second.example (2 sessions ended), upload.second.example";
-    change("no host", &[(HOSTS, DOMAIN), (COMPONENTS, &components(DOMAIN))], &[removed], &mut witness);
+    let removed = "removed: conference.second.example, proxy.second.example, second.example (2 sessions \
+                   ended), upload.second.example";
+    change("no second domain", &[(DOMAINS, DOMAIN)], &[removed], &mut witness);
     let gone = witness.ask("gone second.example");
     change("nothing", &[], &["no file has changed"], &mut witness);
 
     seen.equal("sessions on the new host", opened, Ok(String::new()));
+    seen.equal("sessions on a host of a custom file", opened_own, Ok(String::new()));
     seen.equal("a file on the new host", uploaded, Ok(String::new()));
     seen.equal("a slot of before", filled, Ok(String::new()));
     seen.equal("the sessions of the new host stay", checked, Ok(String::new()));
@@ -161,4 +163,75 @@ fn what_cannot_be_applied_is_said_and_keeps_nothing_else() {
     seen.that("corrected", line(&said).contains("loaded: broken on chat.example"), &said);
     seen.that("no error any more", !said.stderr.contains("Not as configured"), &said);
     seen.report();
+}
+
+/// `render --diff` says what a reload would do, and changes nothing. `healthcheck --json` says what it has left undone.
+fn a_reload_is_foretold(image: &str) {
+    let (own, hosts) = ("/etc/prosody/conf.d/own.cfg.lua", "/srv/hosts");
+    let module = "/etc/prosody/modules/mod_broken.lua";
+    let with_module = "VirtualHost 'chat.example' modules_enabled = { 'broken' }";
+    let server = Recipe::new(image)
+        .env("PROSODY_VIRTUAL_HOSTS_FILE", hosts)
+        .file(hosts, DOMAIN)
+        .file(module, "error('not today')")
+        .file(own, with_module)
+        .serve();
+    let mut seen = Observations::default();
+    let diff = || server.exec(["prosody-entrypoint", "render", "--diff"]);
+    let status = || {
+        let answer = server.exec(["prosody-entrypoint", "healthcheck", "--json"]);
+        let status: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+        ["answers", "not_as_configured", "waits_for_restart"].map(|name| status[name].clone())
+    };
+    let unloaded = "broken on chat.example is not loaded: see Prosody's log";
+    seen.equal("after the start", status(), [json!(true), json!([unloaded]), json!([])]);
+    let said = diff();
+    seen.that("it is listed", said.stdout.contains(&format!("Not as configured: {unloaded}\n")), &said);
+
+    server.put(module, b"");
+    server.put(hosts, format!("{DOMAIN},second.example").as_bytes());
+    let options = format!("gc = {{ mode = 'incremental' }} c2s_ports = {{ 15222 }} {with_module}");
+    server.put(own, options.as_bytes());
+    let said = diff();
+    for line in [
+        "Live at a reload: everything else (new: second.example; loaded: broken on chat.example; \
+         opened: c2s * 15222",
+        "closed: c2s * 5222",
+        "\nLive at a restart: gc\n",
+    ] {
+        seen.that(line, said.stdout.contains(line), &said);
+    }
+    seen.equal("a difference", said.status, 1);
+    let healthy = server.exec(["prosody-entrypoint", "healthcheck"]);
+    seen.that("the port stays", healthy.status == 0, &healthy);
+    seen.equal("nothing is done", status(), [json!(true), json!([unloaded]), json!([])]);
+    let reloaded = line(&reload(&server));
+    for done in ["new: second.example", "loaded: broken on chat.example", "opened: c2s * 15222"] {
+        seen.that(&format!("now it is: {done}"), reloaded.contains(done), &reloaded);
+    }
+    seen.equal("what waits", status(), [json!(true), json!([]), json!(["gc"])]);
+    let said = diff();
+    seen.equal("no difference but that", said.stdout.as_str(), "Live at a restart: gc\n");
+
+    server.put(own, b"x = \n");
+    let said = diff();
+    let is_refused = said.stdout.contains("Refused by a reload: ") && said.stdout.contains("own.cfg.lua:2");
+    seen.that("a mistake", is_refused, &said);
+    server.put(own, b"default_storage = 'memory'\n");
+    let said = diff();
+    let is_refused = said.stdout.contains("Refused by a reload: default_storage");
+    seen.that("another place of data", is_refused, &said);
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_reload_is_foretold_on_13_0() {
+    a_reload_is_foretold(TRIXIE);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_reload_is_foretold_on_0_12() {
+    a_reload_is_foretold(BOOKWORM);
 }
