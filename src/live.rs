@@ -15,18 +15,22 @@ use crate::os::users::User;
 use crate::text::several;
 use crate::{layout, lua};
 
-/// The rest of the script.
+/// The part of the script that changes the server.
 const MAIN: &str = include_str!("live/server.lua");
 
-/// The call of the script before any module is loaded.
+/// The part that compiles modules once for all hosts.
+const SHARE: &str = include_str!("live/share.lua");
+
+/// The call of both parts before any module is loaded.
 const REGISTER: &str = r#"local prosody = rawget(_G, "prosody");
 if prosody and prosody.process_type == "prosody" and not prosody.entrypoint then
 	prosody.entrypoint = true;
 	prosody.events.add_handler("server-starting", function ()
-		local ok, problem = pcall(start);
-		if not ok then
-			require "util.logger".init("entrypoint")("warn", "Each change needs a restart: %s", problem);
-		end
+		local log = require "util.logger".init("entrypoint");
+		local ok, problem = pcall(share);
+		if not ok then log("info", "Modules are compiled for each host: %s", problem); end
+		ok, problem = pcall(start);
+		if not ok then log("warn", "Each change needs a restart: %s", problem); end
 	end, 1000);
 end
 "#;
@@ -47,7 +51,7 @@ pub fn script(socket: &Path, certificates: u64) -> String {
     let socket = lua::literal(&socket.to_string_lossy());
     format!(
         "local function start()\nlocal socket_path, certificates_at_start = {socket}, \"{certificates:x}\";\n\n\
-         {MAIN}end\n\n{REGISTER}"
+         {MAIN}end\n\nlocal function share()\n{SHARE}end\n\n{REGISTER}"
     )
 }
 

@@ -20,6 +20,7 @@ pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report
         settings.network.plain_options(),
         settings.storage.plain_options(),
         settings.observability.plain_options(),
+        settings.entrypoint.plain_options(),
     ] {
         options.extend(section.into_iter().map(|(name, value)| (name.to_owned(), value)));
     }

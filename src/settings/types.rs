@@ -15,8 +15,8 @@ mod time;
 mod urls;
 
 pub use choices::{
-    ArchivePolicy, Boolean, DbDriver, E2ePolicy, LdapMode, LdapScope, LogFormat, LogLevel, NetworkBackend,
-    RoomCreation, TlsProfile,
+    ArchivePolicy, Boolean, DbDriver, E2ePolicy, LdapMode, LdapScope, LogFormat, LogLevel, ModuleSharing,
+    NetworkBackend, RoomCreation, TlsProfile,
 };
 pub use domains::{BareOrDomain, Domain, Jid, ascii, parents};
 pub use hosts::{
@@ -282,7 +282,7 @@ mod tests {
                 ArchiveDuration, ArchivePolicy, Accounts, Address, BareOrDomain, Boolean, Cidr, Components,
                 DatabaseUrl, Days, DbDriver, DiscoItems, Domain, E2ePolicy, ExternalComponents, Gigabytes, Glob, HttpUrl, Id,
                 Interface, Interval, Jid, LdapMode, LdapScope, List<Path>, List<Uri>, LogFormat, LogLevel,
-                Megabytes, Name, Network, NetworkBackend, CustomOptions, Origins, Path, PluginPath, Port, Proxy, Rate, Resolver,
+                Megabytes, ModuleSharing, Name, Network, NetworkBackend, CustomOptions, Origins, Path, PluginPath, Port, Proxy, Rate, Resolver,
                 RoomCreation, Seconds, Secret, Set<Address>, Set<BareOrDomain>, Set<Domain>, Set<Interface>,
                 Set<Name>, Set<Network>, Set<PluginPath>, Set<Port>, Set<Resolver>, Text, TlsProfile, TurnHost,
                 Uri, UserName, VirtualHosts, Wait

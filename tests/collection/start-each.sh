@@ -1,12 +1,15 @@
 # Starts the server once for each module of the collection and prints each start's output, between a line with
 # the module's name and a line with the status. mod_what_is_loaded stops the server once it is up.
 #
-# usage: start-each.sh STEP MODULE…
+# usage: start-each.sh STEP SHARED MODULE…
 #
-# Of modules that are not named, only every STEP-th is started. The status of others is "skipped".
+# Of modules that are not named, only every STEP-th is started. The status of others is "skipped". SHARED says whether
+# modules share their code: true, false, or `turns` for every other start.
 step=$1
-shift
+shared=$2
+shift 2
 number=0
+started=0
 
 export PROSODY_DOMAIN=chat.example
 for folder in /opt/prosody-modules-available/mod_*; do
@@ -17,6 +20,11 @@ for folder in /opt/prosody-modules-available/mod_*; do
 	*" $module "*) ;;
 	*) [ $((number % step)) = 0 ] || { echo "=== status skipped" && continue; } ;;
 	esac
+	started=$((started + 1))
+	case $shared in
+	turns) share=$([ $((started % 2)) = 0 ] && echo true || echo false) ;;
+	*) share=$shared ;;
+	esac
 	enabled=what_is_loaded
 	case $module in
 	auth_*) setting=PROSODY_AUTHENTICATION=${module#auth_} ;;
@@ -24,7 +32,7 @@ for folder in /opt/prosody-modules-available/mod_*; do
 	*) setting='' enabled="$enabled $module" ;;
 	esac
 	find /var/lib/prosody -mindepth 1 -delete
-	env PROSODY_MODULES_ENABLED="$enabled" ${setting:+"$setting"} \
+	env PROSODY_SHARE_MODULE_CODE="$share" PROSODY_MODULES_ENABLED="$enabled" ${setting:+"$setting"} \
 		timeout --kill-after 5 30 prosody-entrypoint prosody -F 2>&1
 	echo "=== status $?"
 done

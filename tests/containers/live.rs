@@ -235,3 +235,63 @@ fn a_reload_is_foretold_on_13_0() {
 fn a_reload_is_foretold_on_0_12() {
     a_reload_is_foretold(BOOKWORM);
 }
+
+/// Many hosts share the code of their modules: nothing but memory and time tells, a changed file is taken up, and a reload
+/// to fewer hosts ends it.
+fn many_hosts_share_code(image: &str) {
+    const HOSTS: &str = "/srv/hosts";
+    const MODULE: &str = "/etc/prosody/modules/mod_probe/mod_probe.lua";
+    const LIBRARY: &str = "/etc/prosody/modules/mod_probe/what.lib.lua";
+    // In code that is shared, a file is one of the functions.
+    let library =
+        |version: u8| format!("return '{version}, ' .. debug.getinfo(1, 'S').what .. ', ' .. module.host");
+    let module = "local own = 0\nown = own + 1\nloads = (rawget(_ENV, 'loads') or 0) + own\n\
+                  module:log('info', 'version %s, loads %d, %s', module:require 'what', loads, debug.getinfo(1, 'S').what)\n";
+    let broken = "-- The first line\nlocal nothing\nfunction module.load()\n  nothing()\nend";
+    let hosts = |count: u8| (0..count).map(|n| format!("host{n}.example\n")).collect::<String>();
+    let server = Recipe::new(image)
+        .env("PROSODY_VIRTUAL_HOSTS_FILE", HOSTS)
+        .env("PROSODY_MODULES_ENABLED", "probe,broken")
+        .env(
+            "PROSODY_MODULES_DISABLED",
+            "bookmarks,carbons,pep,smacks,vcard4,vcard_legacy,admin_adhoc,invites",
+        )
+        .file(HOSTS, hosts(50))
+        .file(MODULE, module)
+        .file(LIBRARY, library(1))
+        .file("/etc/prosody/modules/mod_broken.lua", broken)
+        .serve();
+    let mut seen = Observations::default();
+    let count = |said: &str, line: &str| said.lines().filter(|said| said.contains(line)).count();
+    let said = server.logs();
+    for host in ["host0.example", "host49.example"] {
+        let line = format!("version 1, Lua, {host}, loads 1, Lua");
+        seen.equal(&line, count(&said, &line), 1);
+    }
+    seen.equal("shared", count(&said, "loads 1, Lua"), 50);
+    let place = "'broken' on 'host0.example': /etc/prosody/modules/mod_broken.lua:4: attempt to call a nil value (upvalue 'nothing')";
+    seen.that("the place of an error", said.contains(place), place);
+
+    server.put(LIBRARY, library(2).as_bytes());
+    let changed = reload(&server).all();
+    seen.equal("the changed file", count(&changed, "version 2, Lua, host"), 50);
+    seen.equal("as new", count(&changed, "loads 1, Lua"), 50);
+
+    server.put(HOSTS, hosts(49).as_bytes());
+    server.put(LIBRARY, library(3).as_bytes());
+    let fewer = reload(&server).all();
+    seen.equal("not shared any more", count(&fewer, "version 3, main, host"), 49);
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn many_hosts_share_code_on_13_0() {
+    many_hosts_share_code(TRIXIE);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn many_hosts_share_code_on_0_12() {
+    many_hosts_share_code(BOOKWORM);
+}

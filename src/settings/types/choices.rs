@@ -142,6 +142,12 @@ boolean_or! {
         Local = "local"
     }
 
+    /// `share_module_code`: whether the code of modules is compiled once for all hosts.
+    ModuleSharing {
+        /// With many virtual hosts.
+        Auto = "auto"
+    }
+
     /// `default_archive_policy`: which messages are archived for users without a preference of their own (XEP-0313).
     ArchivePolicy {
         /// Only messages from and to contacts.
