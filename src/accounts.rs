@@ -1,7 +1,7 @@
 //! Creates the accounts of the settings with Prosody's user manager, so that every provider and storage is supported.
 //!
-//! Normally, a module in the running server does this. A custom main file loads no module of ours, so in that case a
-//! `prosodyctl` command does it before the start.
+//! Normally, a part of the script in the running server does this. A custom main file does not run the script, so in that
+//! case a `prosodyctl` command does it before the start.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,23 +13,27 @@ use anyhow::{anyhow, ensure};
 use nix::sys::stat::{Mode, umask};
 
 use crate::facts::prosody::Prosody;
-use crate::layout::ACCOUNTS_MODULE as MODULE;
+use crate::lua;
 use crate::os::process;
 use crate::os::users::User;
 use crate::text::several;
 
-/// The Lua function that creates accounts, for the module and the command.
+/// The name of the `prosodyctl` command.
+const COMMAND: &str = "entrypoint_accounts";
+
+/// The Lua function that creates accounts, for the server and the command.
 const MAKE_ACCOUNTS: &str = include_str!("accounts/make.lua");
 
-/// The rest of the module.
-const MODULE_MAIN: &str = include_str!("accounts/module.lua");
+/// The rest of the part in the server.
+const SERVER_MAIN: &str = include_str!("accounts/server.lua");
 
 /// The rest of the `prosodyctl` command.
 const COMMAND_MAIN: &str = include_str!("accounts/command.lua");
 
-/// The source of the module. `path` is a Lua literal, the path of the file with the accounts.
-pub fn module(path: &str) -> String {
-    format!("local path = {path};\n\n{}{MODULE_MAIN}", load_function())
+/// The Lua source of the part in the server, which takes the accounts from a file.
+pub fn in_server(file: &Path) -> String {
+    let path = lua::literal(&file.to_string_lossy());
+    format!("local accounts_path = {path};\n\n{}{SERVER_MAIN}", load_function())
 }
 
 /// The Lua source of a function that returns [`MAKE_ACCOUNTS`]. It must be called late, when Prosody's libraries exist.
@@ -56,7 +60,7 @@ pub fn make(
 }
 
 fn run(mut lua: Command, prosodyctl: &Path, accounts: &str) -> anyhow::Result<String> {
-    lua.arg(format!("-e{}{COMMAND_MAIN}", load_function())).arg(prosodyctl).arg(MODULE);
+    lua.arg(format!("-e{}{COMMAND_MAIN}", load_function())).arg(prosodyctl).arg(COMMAND);
     // The same as for the server. Prosody 13.0 sets no umask.
     umask(Mode::from_bits_truncate(0o027));
     // Hashing a password takes some milliseconds, and a provider may be another server.

@@ -118,7 +118,14 @@ pub fn publish_runtime_state(
             (PID_FILE, format!("{init}\n")),
             (STARTED_FILE, Running::describe(init, &plan.generation, owner, &plan.state)),
             (HEALTH_FILE, health_of(plan)),
-            (LIVE_SCRIPT, live::script(&layout::live_socket(runtime_dir), certificates)),
+            (
+                LIVE_SCRIPT,
+                live::script(
+                    &layout::live_socket(runtime_dir),
+                    certificates,
+                    &layout::accounts_file(runtime_dir),
+                ),
+            ),
         ] {
             replace(&runtime, name, |new| write_file(&runtime, new, &content, group))?;
         }

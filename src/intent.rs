@@ -32,7 +32,7 @@ pub struct Intent {
     pub written: types::CustomOptions,
     pub modules: Modules,
     pub certificates: Certificates,
-    /// The accounts to create, in the format of the module that creates them.
+    /// The accounts to create, in the format of the script that creates them.
     pub accounts: Option<String>,
     pub databases: Vec<Database>,
     /// The variable that sets the log level to debug, if one does.

@@ -44,9 +44,6 @@ pub const CERTIFICATES_DIR: &str = "certificates";
 /// The folder of a generation with links to modules of the collection.
 pub const MODULES_DIR: &str = "community-modules";
 
-/// The name of the module that creates accounts, without `mod_`.
-pub const ACCOUNTS_MODULE: &str = "entrypoint_accounts";
-
 /// The accounts to create, in [`SERVER_DIR`].
 pub const ACCOUNTS_FILE: &str = "accounts";
 
@@ -98,11 +95,6 @@ pub fn accounts_file(runtime_dir: &Path) -> PathBuf {
 /// The socket of the script that changes a running server, in a runtime directory.
 pub fn live_socket(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join(SERVER_DIR).join(LIVE_SOCKET)
-}
-
-/// The module that creates accounts, below a generation's directory.
-pub fn accounts_module() -> PathBuf {
-    Path::new(MODULES_DIR).join(format!("mod_{ACCOUNTS_MODULE}.lua"))
 }
 
 /// The directory of self-signed certificates in a data directory.

@@ -13,7 +13,7 @@ use crate::exit_status::Failure;
 use crate::os::privileges;
 use crate::os::users::User;
 use crate::text::several;
-use crate::{layout, lua};
+use crate::{accounts, layout, lua};
 
 /// The part of the script that changes the server.
 const MAIN: &str = include_str!("live/server.lua");
@@ -21,7 +21,7 @@ const MAIN: &str = include_str!("live/server.lua");
 /// The part that compiles modules once for all hosts.
 const SHARE: &str = include_str!("live/share.lua");
 
-/// The call of both parts before any module is loaded.
+/// The call of all parts before any module is loaded.
 const REGISTER: &str = r#"local prosody = rawget(_G, "prosody");
 if prosody and prosody.process_type == "prosody" and not prosody.entrypoint then
 	prosody.entrypoint = true;
@@ -31,6 +31,8 @@ if prosody and prosody.process_type == "prosody" and not prosody.entrypoint then
 		if not ok then log("info", "Modules are compiled for each host: %s", problem); end
 		ok, problem = pcall(start);
 		if not ok then log("warn", "Each change needs a restart: %s", problem); end
+		ok, problem = pcall(make_accounts);
+		if not ok then log("error", "Accounts are not made: %s", problem); end
 	end, 1000);
 end
 "#;
@@ -45,13 +47,15 @@ pub const SOCKET_TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST: u64 = 64 * 1024;
 const MOST: usize = 1_000_000;
 
-/// The source of the script, with the path of its socket and the digest of the certificates at the start. Each parsing of the main file runs it, in all of Prosody's
-/// programs, and only the first one in a server counts.
-pub fn script(socket: &Path, certificates: u64) -> String {
+/// The source of the script, with the path of its socket, the digest of the certificates at the start, and the file of
+/// accounts. Each parsing of the main file runs it, in all of Prosody's programs, and only the first one in a server
+/// counts.
+pub fn script(socket: &Path, certificates: u64, accounts: &Path) -> String {
+    let accounts = accounts::in_server(accounts);
     let socket = lua::literal(&socket.to_string_lossy());
     format!(
         "local function start()\nlocal socket_path, certificates_at_start = {socket}, \"{certificates:x}\";\n\n\
-         {MAIN}end\n\nlocal function share()\n{SHARE}end\n\n{REGISTER}"
+         {MAIN}end\n\nlocal function share()\n{SHARE}end\n\nlocal function make_accounts()\n{accounts}end\n\n{REGISTER}"
     )
 }
 

@@ -20,16 +20,15 @@ use self::certificates::CertificatePlan;
 use self::modules::Module;
 use self::render::Renderer;
 pub use self::state::{Changes, State, add_warning, with_certificates};
-use crate::accounts;
 use crate::facts::Facts;
 use crate::intent::Intent;
 use crate::intent::accounts::add;
 use crate::intent::databases::Database;
 use crate::intent::hosts::{ENABLED, Options, ServedHosts};
 use crate::layout::{
-    self, ACCOUNTS_MODULE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, MODULES_DIR, SQLITE_FILE,
+    CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LIVE_SCRIPT, MAIN_FILE, MODULES_DIR, SQLITE_FILE,
 };
-use crate::lua::{self, Secrets, Value};
+use crate::lua::{Secrets, Value};
 use crate::report::Report;
 use crate::settings::types;
 use crate::survey::Findings;
@@ -97,7 +96,7 @@ pub struct Plan {
     pub virtual_hosts: Vec<String>,
     #[serde(skip)]
     pub databases: Vec<Database>,
-    /// The accounts to create, in the format of the module that creates them.
+    /// The accounts to create, in the format of the script that creates them.
     #[serde(skip)]
     pub accounts: Option<String>,
     #[serde(skip)]
@@ -133,10 +132,9 @@ pub fn make(
     }
     let version = &facts.prosody.version;
     let resolution = modules::resolve(&modules, &requests, &findings.modules, version, &hosts, report);
-    let accounts_module = accounts.as_ref().map(|_| add_accounts_module(facts, &mut hosts, &mut options));
     let state_options = options.clone();
-    if !resolution.links.is_empty() || accounts_module.is_some() {
-        warn_about_plugin_paths(facts, accounts_module.is_some(), report);
+    if !resolution.links.is_empty() {
+        warn_about_plugin_paths(facts, report);
         let linked = lasting(generation, facts).join(MODULES_DIR).to_string_lossy().into_owned();
         add(&mut options, "plugin_paths", linked);
     }
@@ -145,7 +143,16 @@ pub fn make(
     let certificates_of = certificates.files(&lasting(generation, facts));
     let render = Renderer::new(facts, &hosts, &certificates_of, &options, &written, secrets, report);
     let mut files = render.all(generation);
-    files.extend(accounts_module);
+    let main_file = files.iter().find(|file| file.path == Path::new(MAIN_FILE));
+    let has_script = main_file.is_none_or(|file| file.content.contains(LIVE_SCRIPT));
+    let has_accounts = accounts.is_some();
+    let accounts = accounts.filter(|_| has_script);
+    if has_accounts && accounts.is_none() {
+        report.setting_warning(advice!(
+            "Accounts are not made, because your template prosody.cfg.lua.j2 does not run {LIVE_SCRIPT}: add the line \
+             `(Lua or _G).pcall(RunScript, {{{{ live_script }}}})` to it"
+        ));
+    }
     files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts, &facts.custom_files)));
 
     warn_about_databases(facts, &databases, debug_log.as_deref(), report);
@@ -188,29 +195,13 @@ pub fn make(
     }
 }
 
-/// Loads the module that creates accounts on all hosts, and again on the first one: a custom file may replace one of
-/// these lists, and a host may be disabled.
-fn add_accounts_module(facts: &Facts, hosts: &mut ServedHosts, options: &mut Options) -> File {
-    let first = hosts.virtual_hosts.first_mut().map(|host| &mut host.options);
-    for options in first.into_iter().chain([options]) {
-        add(options, ENABLED, ACCOUNTS_MODULE.to_owned());
-    }
-    let path = layout::accounts_file(&facts.runtime_dir);
-    let path = lua::literal(&path.to_string_lossy());
-    File::new(layout::accounts_module(), accounts::module(&path))
-}
-
 /// Warns about custom files that replace our module directories.
-fn warn_about_plugin_paths(facts: &Facts, has_accounts: bool, report: &mut Report) {
+fn warn_about_plugin_paths(facts: &Facts, report: &mut Report) {
     for file in facts.custom_files.fragments().filter(|file| file.summary.sets_plugin_paths) {
         report.setting_warning(advice!(
-            "{}: its `plugin_paths` takes the place of ours, without which Prosody does not find {}: name your folders \
-             in PROSODY_PLUGIN_PATHS, and take it out",
-            file.path.display(),
-            match has_accounts {
-                true => "the module that makes accounts, and those of the collection",
-                false => "the modules of the collection",
-            }
+            "{}: its `plugin_paths` takes the place of ours, without which Prosody does not find the modules of the \
+             collection: name your folders in PROSODY_PLUGIN_PATHS, and take it out",
+            file.path.display()
         ));
     }
 }

@@ -20,7 +20,7 @@ use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts::running::{self, Running};
 use crate::facts::{self, Facts, Places};
 use crate::init::{Cause, NO_SIGNAL};
-use crate::layout::{self, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, STARTED_FILE};
+use crate::layout::{CERTIFICATES_DIR, CURRENT, HEALTH_FILE, MAIN_FILE, STARTED_FILE};
 use crate::live::{self, ANSWER_TIMEOUT, Connection, Outcome, SOCKET_TIMEOUT};
 use crate::os::trusted_file;
 use crate::os::users::User;
@@ -103,7 +103,7 @@ fn reload(
     if cause == Cause::FilesChanged && scanned.is_none() {
         return Ok(false);
     }
-    let Some(Running { user, started, generation }) = running else {
+    let Some(Running { user, started, .. }) = running else {
         let main_file = places.config_dir.join(MAIN_FILE);
         tracing::info!("Reloading {}, untouched", main_file.display());
         return Ok(true);
@@ -181,10 +181,9 @@ fn reload(
     }
     let files: Vec<&Path> = rendered.iter().chain(&files).map(PathBuf::as_path).collect();
     let changed = changed_names(&files, &plan, &facts.config_dir);
-    // Without the script, and without accounts at the start, the module that creates them is not loaded.
-    let takes_accounts =
-        server.is_some() || facts.runtime_dir.join(generation).join(layout::accounts_module()).exists();
-    if let Some(accounts) = plan.accounts.as_ref().filter(|_| takes_accounts && cause == Cause::Hangup) {
+    // The script creates them.
+    let takes_accounts = server.is_some() && cause == Cause::Hangup;
+    if let Some(accounts) = plan.accounts.as_ref().filter(|_| takes_accounts) {
         // The new configuration is in force, so Prosody must be told of it in any case.
         let written = apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity);
         written.unwrap_or_else(|error| tracing::error!("New accounts are not created: {error}"));

@@ -91,7 +91,7 @@ fn check_account(account: &Account, facts: &Facts, hosts: &mut ServedHosts) -> V
     errors
 }
 
-/// The accounts for the module that creates them: lines of JID, role and password, separated by tabs. No field contains
+/// The accounts for the script that creates them: lines of JID, role and password, separated by tabs. No field contains
 /// tabs or line breaks. `None` without accounts. Privileged accounts come first, so that nobody else takes their names.
 pub fn text(settings: &Settings) -> Option<String> {
     let line = |account: &Account| {

@@ -615,25 +615,21 @@ fn an_end_to_end_encryption_policy_is_enforced_or_rejected() {
 }
 
 #[test]
-fn accounts_load_the_module_that_creates_them() {
+fn accounts_are_in_no_file_of_the_configuration() {
     let environment =
         [("PROSODY_VIRTUAL_HOSTS", "a.example, b.example"), ("PROSODY_ACCOUNTS", "boss@a.example:S3CRET")];
     let mut input = Input::new(&environment);
     let plan = input.plan();
     assert_eq!(plan.accounts.as_deref(), Some("boss@a.example\t\tS3CRET\n"));
-    let module = text(&plan, "community-modules/mod_entrypoint_accounts.lua");
-    assert!(module.contains("\"/run/prosody/server/accounts\""), "{module}");
     assert!(plan.files.iter().all(|file| !file.content.contains("S3CRET")), "passwords are in no file");
     assert!(!plan.state.contains("S3CRET"));
-    let hosts = text(&plan, "vhosts.cfg.lua");
-    assert_eq!(hosts.matches("entrypoint_accounts").count(), 1, "{hosts}");
-    assert!(text(&plan, "modules.cfg.lua").contains("entrypoint_accounts"));
 
-    let own = CustomFile::example("/etc/prosody/conf.d/own.cfg.lua", "plugin_paths = { \"/x\" }\n");
-    input.facts.custom_files.extra.push(own);
+    // Nothing would take them.
+    let template = CustomFile::example("/etc/prosody/templates/prosody.cfg.lua.j2", "Include 'x'\n");
+    input.facts.custom_files.templates.push(template);
+    assert_eq!(input.plan().accounts, None);
     let warnings = input.warnings();
-    let expected = "/etc/prosody/conf.d/own.cfg.lua: its `plugin_paths` takes the place of ours";
-    assert!(warnings.iter().any(|warning| warning.starts_with(expected)), "{warnings:?}");
+    assert!(warnings.iter().any(|warning| warning.starts_with("Accounts are not made")), "{warnings:?}");
 }
 
 #[test]

@@ -1,9 +1,5 @@
 -- What is loaded on every virtual host.
 
-plugin_paths = {
-	"{output}/community-modules";
-}
-
 modules_enabled = {
 	"disco";
 	"roster";
@@ -32,5 +28,4 @@ modules_enabled = {
 	"version";
 	"admin_adhoc";
 	"admin_shell";
-	"entrypoint_accounts";
 }

@@ -2,4 +2,3 @@
 
 VirtualHost "shakespeare.lit"
 	certificate = "{data}/self-signed/shakespeare.lit.crt"
-	modules_enabled = { "entrypoint_accounts" }

@@ -36,5 +36,5 @@ modules_enabled = {
 	"s2s_bidi";
 	"mimicking";
 	"tombstones";
-	"entrypoint_accounts";
+	"mine";
 }

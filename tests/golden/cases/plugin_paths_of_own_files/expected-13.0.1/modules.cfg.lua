@@ -38,5 +38,5 @@ modules_enabled = {
 	"s2s_bidi";
 	"mimicking";
 	"tombstones";
-	"entrypoint_accounts";
+	"mine";
 }

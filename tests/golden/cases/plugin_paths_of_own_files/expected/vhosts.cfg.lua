@@ -2,4 +2,3 @@
 
 VirtualHost "chat.example"
 	certificate = "{data}/self-signed/chat.example.crt"
-	modules_enabled = { "entrypoint_accounts" }

@@ -1,10 +1,9 @@
 
--- Creates the accounts from the settings if they do not exist. The accounts are in a file, and the first line of this
--- module has the file's path. Only Prosody's user can read the file, and it is removed after reading.
-
-module:set_global();
+-- Creates the accounts from the settings if they do not exist. The accounts are in the file `accounts_path`. Only Prosody's
+-- user can read it, and it is removed after reading.
 
 local async = require "util.async";
+local log = require "util.logger".init("entrypoint");
 local now = require "util.time".now;
 local make_all = load_maker();
 
@@ -17,13 +16,13 @@ local shown = 5;
 
 -- Returns the content of the file and removes it. Returns an empty string if there is no file.
 local function take()
-	local file = io.open(path);
+	local file = io.open(accounts_path);
 	if not file then return ""; end
 	local text = file:read("*a");
 	file:close();
-	local removed, reason = os.remove(path);
+	local removed, reason = os.remove(accounts_path);
 	if not removed then
-		module:log("error", "%s: has passwords in it and cannot be removed: %s", path, reason);
+		log("error", "%s: has passwords in it and cannot be removed: %s", accounts_path, reason);
 	end
 	return text or "";
 end
@@ -44,20 +43,20 @@ local runner = async.runner(function (limit)
 		end
 	end);
 	for _, failure in ipairs(failed) do
-		module:log("error", "The account %s cannot be made: %s", failure[1], failure[2]);
+		log("error", "The account %s cannot be made: %s", failure[1], failure[2]);
 	end
 	if #made > 0 then
-		module:log("info", "New accounts: %s", several(made));
+		log("info", "New accounts: %s", several(made));
 	end
 	if #there > 0 then
-		module:log("info", "Left as they are, with their passwords, because they exist: %s", several(there));
+		log("info", "Left as they are, with their passwords, because they exist: %s", several(there));
 	end
 end);
 
 -- Before the first connection is answered. All providers and stores are loaded by then.
-module:hook("server-started", function () runner:run(at_first); end);
+prosody.events.add_handler("server-started", function () runner:run(at_first); end);
 
--- A reload may bring new accounts, with or without the script of the entrypoint in the server.
+-- A reload may bring new accounts, even one that Prosody does by itself.
 for _, event in ipairs { "config-reloaded", "entrypoint-applied" } do
-	module:hook(event, function () runner:run(at_once); end);
+	prosody.events.add_handler(event, function () runner:run(at_once); end);
 end
