@@ -12,6 +12,7 @@ unique, so that each run finds its own message in the archive.
 import argparse
 import asyncio
 import io
+import logging
 import ssl
 import sys
 import uuid
@@ -160,6 +161,21 @@ async def upload(args, clients):
     content = bytes(range(256)) * 64
     get = await fill(await slot(clients[0], content), content)
     return f"{len(content)} bytes by way of {get}"
+
+
+async def serve(requests):
+    """Answers each line on standard input, the name of a request and its arguments, with a line on standard output:
+    `ok …` or `error: REASON`."""
+    # slixmpp leaves a task for each session, and asyncio warns about them.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        name, *arguments = line.rstrip("\n").split(" ")
+        try:
+            answer = await asyncio.wait_for(requests[name](*arguments), 6 * TIMEOUT)
+            print("ok", answer or "", flush=True)
+        except (AssertionError, RuntimeError, OSError, asyncio.TimeoutError, IqError, IqTimeout) as reason:
+            print(f"error: {type(reason).__name__}: {reason}".replace("\n", " "), flush=True)
 
 
 STEPS = {

@@ -1,7 +1,6 @@
 """A long-running client, for tests with many servers in sequence: Python's start takes longer than a session.
 
-Each line on standard input is a request. The answer is one line on standard output, `ok` or `error: REASON`.
-Nothing is sent without TLS (session.py).
+Requests come on standard input (`serve` in session.py). Nothing is sent without TLS.
 
     ready ADDRESS               the server at ADDRESS accepts connections
     talk ADDRESS DOMAIN TEXT    alice and bob log in, alice sends TEXT to bob, and it is in bob's archive
@@ -12,13 +11,9 @@ and is slow for a stopped server.
 """
 
 import asyncio
-import logging
-import sys
 from types import SimpleNamespace
 
-from slixmpp.exceptions import IqError, IqTimeout
-
-from session import TIMEOUT, Client, archive, message
+from session import TIMEOUT, Client, archive, message, serve
 
 PASSWORDS = {"alice": "secret-a", "bob": "secret-b"}
 
@@ -70,19 +65,5 @@ async def leave(*clients):
 
 REQUESTS = {"ready": ready, "talk": talk, "recall": recall}
 
-
-async def main():
-    loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        name, *arguments = line.rstrip("\n").split(" ")
-        try:
-            await asyncio.wait_for(REQUESTS[name](*arguments), 3 * TIMEOUT)
-            print("ok", flush=True)
-        except (AssertionError, RuntimeError, OSError, asyncio.TimeoutError, IqError, IqTimeout) as reason:
-            print(f"error: {type(reason).__name__}: {reason}".replace("\n", " "), flush=True)
-
-
 if __name__ == "__main__":
-    # slixmpp leaves a task for each session, and asyncio warns about them.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    asyncio.run(main())
+    asyncio.run(serve(REQUESTS))

@@ -1,7 +1,6 @@
 """Checks the certificates that a server presents, and keeps sessions open meanwhile.
 
-It runs in the network of the server's container. Each line on standard input is a request. The answer is one line on
-standard output, `ok …` or `error: REASON`.
+It runs in the network of the server's container. Requests come on standard input (`serve` in session.py).
 
     look DOMAIN                  the certificate at each port, for a client with SNI for DOMAIN:
                                  PORT=SHA-256 of the certificate, or PORT=none if there is no handshake
@@ -14,7 +13,6 @@ standard output, `ok …` or `error: REASON`.
 
 import asyncio
 import hashlib
-import logging
 import socket
 import ssl
 import sys
@@ -22,7 +20,7 @@ import time
 
 from slixmpp.exceptions import IqError, IqTimeout
 
-from session import TIMEOUT, Client
+from session import TIMEOUT, Client, serve
 
 # Clients with STARTTLS and with direct TLS, other servers, HTTPS.
 PORTS = (5222, 5223, 5269, 5281)
@@ -135,18 +133,5 @@ async def alive():
 
 REQUESTS = {"look": look, "look-unnamed": look_unnamed, "wait": wait, "open": open_sessions, "alive": alive}
 
-
-async def main():
-    loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        name, *arguments = line.rstrip("\n").split(" ")
-        try:
-            print("ok", await REQUESTS[name](*arguments), flush=True)
-        except (RuntimeError, OSError, asyncio.TimeoutError, IqError, IqTimeout) as reason:
-            print(f"error: {type(reason).__name__}: {reason}".replace("\n", " "), flush=True)
-
-
 if __name__ == "__main__":
-    # slixmpp leaves a task for each session, and asyncio warns about them.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    asyncio.run(main())
+    asyncio.run(serve(REQUESTS))

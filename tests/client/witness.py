@@ -1,7 +1,6 @@
 """Users whose sessions stay open while the server changes. They tell what they notice.
 
-Each line on standard input is a request. The answer is one line on standard output, `ok` or `error: REASON`. Nothing is
-sent without TLS (session.py).
+Requests come on standard input (`serve` in session.py). Nothing is sent without TLS.
 
     open DOMAIN    alice and bob log in, and join a room of conference.DOMAIN if there is one
     check DOMAIN   their sessions are the same, and messages between them and in the room arrive
@@ -11,14 +10,10 @@ sent without TLS (session.py).
 """
 
 import asyncio
-import logging
-import sys
 import uuid
 from types import SimpleNamespace
 
-from slixmpp.exceptions import IqError, IqTimeout
-
-from session import TIMEOUT, Client, fill, message, room, slot
+from session import TIMEOUT, Client, fill, message, room, serve, slot
 
 # By domain: the two clients, and what they have noticed.
 open_sessions = {}
@@ -72,19 +67,5 @@ async def gone(domain):
 
 REQUESTS = {"open": open_, "check": check, "slot": slot_, "fill": fill_, "gone": gone}
 
-
-async def main():
-    loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        name, *arguments = line.rstrip("\n").split(" ")
-        try:
-            await asyncio.wait_for(REQUESTS[name](*arguments), 3 * TIMEOUT)
-            print("ok", flush=True)
-        except (AssertionError, RuntimeError, OSError, asyncio.TimeoutError, IqError, IqTimeout) as reason:
-            print(f"error: {type(reason).__name__}: {reason}".replace("\n", " "), flush=True)
-
-
 if __name__ == "__main__":
-    # slixmpp leaves a task for each session, and asyncio warns about them.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    asyncio.run(main())
+    asyncio.run(serve(REQUESTS))

@@ -359,7 +359,7 @@ impl Container {
     /// Writes files, as [`Container::put`] does. A tar archive is what `docker cp` takes on standard input, and it
     /// needs no file on the host.
     #[track_caller]
-    fn put_all(&self, files: &[(String, Vec<u8>)]) {
+    pub fn put_all(&self, files: &[(String, Vec<u8>)]) {
         let mut child = Command::new("docker")
             .args(["cp", "-", &format!("{}:/", self.name)])
             .stdin(Stdio::piped())
@@ -489,9 +489,20 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
+    /// Starts a script of `tests/client` on a network or in that of a container (`container:NAME`).
+    #[track_caller]
+    pub fn of_client(network: &str, script: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/client");
+        let mut recipe = Recipe::new(CLIENT).with(["--network", network]);
+        for name in ["session.py", script] {
+            recipe = recipe.file(&format!("/{name}"), std::fs::read(folder.join(name)).unwrap());
+        }
+        Self::with(recipe.command(["python3", &format!("/{script}")]))
+    }
+
     /// Starts the container.
     #[track_caller]
-    pub fn with(recipe: Recipe) -> Self {
+    fn with(recipe: Recipe) -> Self {
         let container = recipe.with(["--interactive"]).create();
         let mut process = Command::new("docker")
             .args(["start", "--attach", "--interactive", &container.name])

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::docker::{BOOKWORM, CLIENT, Container, Dialogue, Observations, Recipe, TRIXIE};
+use crate::docker::{BOOKWORM, Container, Dialogue, Observations, Recipe, TRIXIE};
 use crate::reload::{line, reload};
 
 const DOMAIN: &str = "chat.example";
@@ -13,13 +13,7 @@ struct Witness(Dialogue);
 impl Witness {
     #[track_caller]
     fn of(server: &Container) -> Self {
-        let network = format!("container:{}", server.name);
-        let recipe = Recipe::new(CLIENT)
-            .with(["--network", &network])
-            .file("/session.py", include_str!("../client/session.py"))
-            .file("/witness.py", include_str!("../client/witness.py"))
-            .command(["python3", "/witness.py"]);
-        Self(Dialogue::with(recipe))
+        Self(Dialogue::of_client(&format!("container:{}", server.name), "witness.py"))
     }
 
     fn ask(&mut self, request: &str) -> Result<String, String> {

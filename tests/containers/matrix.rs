@@ -12,8 +12,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::docker::{
-    Answer, CLIENT, Container, Dialogue, Network, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker,
-    eventually, is_all_wanted, prepare,
+    Answer, Container, Dialogue, Network, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually,
+    is_all_wanted, prepare,
 };
 
 const DOMAIN: &str = "chat.example";
@@ -190,12 +190,7 @@ struct Sessions {
 
 impl Sessions {
     fn new(network: &Network) -> Self {
-        let recipe = Recipe::new(CLIENT)
-            .on(network, &[])
-            .file("/session.py", include_str!("../client/session.py"))
-            .file("/sessions.py", include_str!("../client/sessions.py"))
-            .command(["python3", "/sessions.py"]);
-        Sessions { client: Dialogue::with(recipe) }
+        Sessions { client: Dialogue::of_client(&network.name, "sessions.py") }
     }
 
     /// A session with a server; `more` is what its request says after the address.

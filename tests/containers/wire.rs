@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::docker::{CLIENT, Dialogue, Recipe};
+use crate::docker::Dialogue;
 
 /// Clients by STARTTLS and by TLS alone, other servers, HTTPS.
 pub const PORTS: [&str; 4] = ["5222", "5223", "5269", "5281"];
@@ -19,13 +19,7 @@ impl Wire {
     /// For the server in the container of this name, which runs.
     #[track_caller]
     pub fn of(container: &str) -> Self {
-        let network = format!("container:{container}");
-        let recipe = Recipe::new(CLIENT)
-            .with(["--network", &network])
-            .file("/session.py", include_str!("../client/session.py"))
-            .file("/wire.py", include_str!("../client/wire.py"))
-            .command(["python3", "/wire.py"]);
-        Wire { client: Dialogue::with(recipe) }
+        Wire { client: Dialogue::of_client(&format!("container:{container}"), "wire.py") }
     }
 
     #[track_caller]
