@@ -19,13 +19,13 @@ local async = require "util.async";
 local certmanager = require "core.certmanager";
 local config = require "core.configmanager";
 local hostmanager = require "core.hostmanager";
-local lfs = require "lfs";
 local moduleapi = require "core.moduleapi";
 local modules = require "core.modulemanager";
 local now = require "util.time".now;
 local portmanager = require "core.portmanager";
 local prep = require "util.jid".prep;
 local server = require "net.server";
+local sha1 = require "util.hashes".sha1;
 local st = require "util.stanza";
 local log = require "util.logger".init("entrypoint");
 local hosts = prosody.hosts;
@@ -35,7 +35,7 @@ for library, functions in pairs {
 	[certmanager] = { "reload_ssl_config" },
 	[config] = { "get", "getconfig", "load" },
 	[hostmanager] = { "activate", "deactivate", "get_children" },
-	[moduleapi] = { "get_option" },
+	[moduleapi] = { "get_option", "hook_object_event" },
 	[modules] = {
 		"get_module", "get_modules", "get_modules_for_host", "is_loaded", "load", "module_has_method", "reload", "unload",
 	},
@@ -202,6 +202,30 @@ function moduleapi:get_option(name, default)
 	return get_option(self, name, default);
 end
 
+-- By host and name, the last instance of a module that hooked an event while it was loaded.
+local instances = {};
+
+local hook_object_event = moduleapi.hook_object_event;
+function moduleapi:hook_object_event(...)
+	local environment = rawget(self, "environment") or self.environment;
+	if loading > 0 and environment then
+		local owner = environment.module;
+		instances[owner.host] = instances[owner.host] or {};
+		instances[owner.host][owner.name] = owner;
+	end
+	return hook_object_event(self, ...);
+end
+
+-- Removes what is left of a module that failed while it was loaded: Prosody leaves what it has hooked.
+local function clear(host, name)
+	local instance = instances[host] and instances[host][name];
+	local loaded = modules.get_modules(host);
+	if instance and loaded and not loaded[name] then
+		loaded[name] = instance.environment;
+		modules.unload(host, name);
+	end
+end
+
 -- Replaces functions that load modules by ones that count.
 for _, place in ipairs { { modules, "load" }, { modules, "reload" }, { hostmanager, "activate" } } do
 	local owner, name = place[1], place[2];
@@ -209,6 +233,46 @@ for _, place in ipairs { { modules, "load" }, { modules, "reload" }, { hostmanag
 	owner[name] = function (...)
 		loading = loading + 1;
 		return finally(function () loading = loading - 1; end, original, ...);
+	end;
+end
+
+---- Which module gives which permission by default
+
+-- By host and module, a list of roles and permissions. Prosody keeps those of a module that is unloaded, and those that
+-- it does not give any more after a reload.
+local permissions = {};
+
+local default_permission = moduleapi.default_permission;
+if default_permission then
+	function moduleapi:default_permission(role_name, permission)
+		local authz = hosts[self.host] and hosts[self.host].authz;
+		local is_known, role = pcall(authz and authz.get_role_by_name, role_name);
+		if is_known and role.set_permission then
+			local name = permission:gsub("^:", self.name .. ":");
+			-- Where the configuration has a policy for it, another one is refused.
+			if role:set_permission(name, {}) then
+				role:set_permission(name, nil, true);
+				permissions[self.host] = permissions[self.host] or {};
+				permissions[self.host][self.name] = permissions[self.host][self.name] or {};
+				table.insert(permissions[self.host][self.name], { role, name });
+			end
+		end
+		return default_permission(self, role_name, permission);
+	end
+end
+
+for _, action in ipairs { "reload", "unload" } do
+	local original = modules[action];
+	modules[action] = function (host, name)
+		local given, environment = permissions[host] and permissions[host][name], modules.get_module(host, name);
+		if not given then return original(host, name); end
+		permissions[host][name] = nil;
+		for _, it in ipairs(given) do it[1]:set_permission(it[2], nil, true); end
+		return finally(function ()
+			if modules.get_module(host, name) ~= environment then return; end
+			permissions[host][name] = given;
+			for _, it in ipairs(given) do it[1]:set_permission(it[2], true); end
+		end, original, host, name);
 	end;
 end
 
@@ -284,12 +348,39 @@ local function served_as(sections, host)
 	return rawget(section, "component_module") or "";
 end
 
+-- Modules that a trial would have unloaded, by host and name.
+local unloaded = {};
+
+local function unload(host, name)
+	if is_trial then unloaded[host .. " " .. name] = true; end
+	return attempt("unload", name, host, modules.unload, host, name);
+end
+
 -- A loaded module that depends on another.
 local function dependent(host, name)
 	for other, environment in pairs(modules.get_modules(host) or {}) do
 		local needs = environment.module.dependencies;
-		if other ~= name and needs and needs[name] then return other; end
+		if other ~= name and needs and needs[name] and not unloaded[host .. " " .. other] then return other; end
 	end
+end
+
+-- How many modules are below one.
+local function depth(host, name, seen)
+	if seen[name] then return 0; end
+	seen[name] = true;
+	local environment, most = modules.get_module(host, name), 0;
+	for other in pairs(environment and environment.module.dependencies or {}) do
+		most = math.max(most, 1 + depth(host, other, seen));
+	end
+	return most;
+end
+
+-- Sorts names of modules of a host, those first that need others.
+local function by_depth(host, names)
+	local depths = {};
+	for _, name in ipairs(names) do depths[name] = depth(host, name, {}); end
+	table.sort(names, function (a, b) return depths[a] > depths[b] or depths[a] == depths[b] and a < b; end);
+	return names;
 end
 
 ---- Ports
@@ -341,11 +432,18 @@ local function open(name, address, prefix)
 	return is_open(name, address), "see Prosody's log";
 end
 
+-- Makes the contexts of a host's certificate for the TLS ports of a service. portmanager does so for new hosts and for
+-- new services, and not for new ports of a service.
+local add_sni_host;
+for _, handler in ipairs(prosody.events.get_handlers("item-added/net-provider") or {}) do
+	add_sni_host = add_sni_host or upvalue(handler, "add_sni_host");
+end
+
 -- Addresses that could not be opened at a reload, by service and address.
 local closed = {};
 
 local function change_ports(old, new)
-	local opening = {};
+	local opening, opened = {}, {};
 	for name, services in pairs(portmanager.get_registered_services()) do
 		local service = services[1];
 		if service then
@@ -359,7 +457,11 @@ local function change_ports(old, new)
 			end
 			for _, text in ipairs(sorted(after)) do
 				local id = name .. " " .. text;
-				if not before[text] or closed[id] then opening[#opening + 1] = { name, after[text], prefix, id }; end
+				if (not before[text] or closed[id]) and service.encryption == "ssl" and not add_sni_host then
+					wait_for_restart(old, "*", prefix .. "ports");
+				elseif not before[text] or closed[id] then
+					opening[#opening + 1] = { name, after[text], prefix, id };
+				end
 			end
 		end
 	end
@@ -368,6 +470,14 @@ local function change_ports(old, new)
 	for _, it in ipairs(opening) do
 		local name, address, prefix, id = unpack(it);
 		closed[id] = not attempt("open", id, "*", open, name, address, prefix) or nil;
+		local service = portmanager.get_service_at(address.interface, address.port);
+		opened[name] = service and service.encryption == "ssl" or opened[name];
+	end
+	for name in pairs(is_trial and {} or opened) do
+		for _, host in ipairs(sorted(hosts)) do
+			add_sni_host(host, name);
+			pause();
+		end
 	end
 end
 
@@ -396,7 +506,10 @@ local unfinished = {};
 local function load_missing(host, wanted)
 	for _, name in ipairs(sorted(wanted)) do
 		if not has_module(host, name) then
-			if not attempt("load", name, host, modules.load, host, name) then unfinished[host] = true; end
+			if not attempt("load", name, host, modules.load, host, name) then
+				unfinished[host] = true;
+				clear(host, name);
+			end
 			pause();
 		end
 	end
@@ -425,16 +538,22 @@ local function remove_host(host)
 	end
 	local reason = { condition = "host-gone", text = "This host is not served any more" };
 	local ok, why = hostmanager.deactivate(host, reason);
+	instances[host], permissions[host] = nil, nil;
 	if not ok then return note("failed", "remove", host, host, why); end
 	return note("done", "remove", host, host, tostring(sessions));
 end
 
-local function change_hosts(old, new)
+-- Adds to `lost` the modules of removed hosts, and what they need.
+local function change_hosts(old, new, lost)
 	local gone, added = {}, {};
 	for host in pairs(old) do
 		if host ~= "*" and rawget(hosts, host) and served_as(new, host) ~= served_as(old, host) then gone[host] = true; end
 	end
 	for _, host in ipairs(sorted(gone)) do
+		for name, environment in pairs(modules.get_modules(host)) do
+			lost[name] = true;
+			for need in pairs(environment.module.dependencies or {}) do lost[need] = true; end
+		end
 		remove_host(host);
 		pause();
 	end
@@ -457,42 +576,69 @@ end
 
 ---- Modules
 
-local function change_modules(host, before, wanted, new)
-	local present = {};
-	for name in pairs(wanted) do present[name] = has_module(host, name) or nil; end
-	load_missing(host, wanted);
-	for _, name in ipairs(sorted(before)) do
-		if not wanted[name] and modules.is_loaded(host, name) then
-			local other = dependent(host, name);
-			if other then
-				note("failed", "unload", name, host, other .. " needs it");
-				unfinished[host] = true;
-			elseif name:match("^auth_") and not is_trial and not modules.is_loaded(host, provider(new, host)) then
-				-- Without any, nobody could log in.
-				note("failed", "unload", name, host, provider(new, host) .. " is missing");
-			else
-				attempt("unload", name, host, modules.unload, host, name);
-			end
-			pause();
+-- Unloads modules that others needed and that nothing needs any more. Adds those to `lost`.
+local function unload_unneeded(host, names, wanted, lost)
+	for _, name in ipairs(sorted(names)) do
+		local environment = modules.get_module(host, name);
+		lost[name] = true;
+		if environment and not wanted[name] and not dependent(host, name) then
+			unload(host, name);
+			unload_unneeded(host, environment.module.dependencies or {}, wanted, lost);
 		end
 	end
+end
+
+-- Loads and unloads modules of a host. Adds to `lost` those that it does not have any more.
+local function change_modules(host, before, wanted, new, lost)
+	local present, unwanted, needed = {}, {}, {};
+	for name in pairs(wanted) do present[name] = has_module(host, name) or nil; end
+	load_missing(host, wanted);
+	for name in pairs(before) do
+		if not wanted[name] then
+			lost[name] = true;
+			if modules.is_loaded(host, name) then unwanted[#unwanted + 1] = name; end
+		end
+	end
+	-- First those that need others.
+	for _, name in ipairs(by_depth(host, unwanted)) do
+		local environment, other = modules.get_module(host, name), dependent(host, name);
+		if other then
+			note("failed", "unload", name, host, other .. " needs it");
+			unfinished[host] = true;
+		elseif name:match("^auth_") and not is_trial and not modules.is_loaded(host, provider(new, host)) then
+			-- Without any, nobody could log in.
+			note("failed", "unload", name, host, provider(new, host) .. " is missing");
+		elseif environment then
+			for need in pairs(environment.module.dependencies or {}) do needed[need] = true; end
+			unload(host, name);
+		end
+		pause();
+	end
+	unload_unneeded(host, needed, wanted, lost);
 	-- What went with a module that was unloaded.
 	load_missing(host, present);
 end
 
--- Unloads global modules that no host wants any more.
+-- Whether a host wants a global module, or has one that needs it.
+local function is_used(name, new)
+	for host in pairs(hosts) do
+		local has_it = modules.is_loaded(host, name) and not unloaded[host .. " " .. name];
+		if has_it or dependent(host, name) then return true; end
+	end
+	for host in pairs(new) do
+		if host ~= "*" and rawget(hosts, host) and wanted_modules(new, host)[name] then return true; end
+		pause();
+	end
+	return false;
+end
+
+-- Unloads global modules that nothing needs any more.
 local function unload_global(names, new)
-	for _, name in ipairs(sorted(names)) do
-		if modules.is_loaded("*", name) and not dependent("*", name) then
-			local is_used = false;
-			for host in pairs(new) do
-				if host ~= "*" and rawget(hosts, host) then
-					is_used = modules.is_loaded(host, name) or dependent(host, name)
-						or wanted_modules(new, host)[name];
-				end
-				if is_used then break; end
-			end
-			if not is_used then attempt("unload", name, "*", modules.unload, "*", name); end
+	for _, name in ipairs(by_depth("*", sorted(names))) do
+		local environment = modules.get_module("*", name);
+		if environment and not dependent("*", name) and not is_used(name, new) then
+			unload("*", name);
+			unload_global(environment.module.dependencies or {}, new);
 		end
 	end
 end
@@ -535,43 +681,38 @@ local reloaded = {};
 -- Modules whose reload has failed: by host, a table of names.
 local behind = {};
 
-local function reload_module(host, name, options, old)
+local function reload_module(host, name, options, old, new)
 	if reloaded[name] then return; end
-	local list = table.concat(options, ", ");
-	if is_trial then return note("done", "reload", name, host, list); end
+	if is_trial then return note("done", "reload", name, host, table.concat(options, ", ")); end
+	local before = modules.get_module(host, name);
 	local ok, result, reason = xpcall(modules.reload, debug.traceback, host, name);
-	if not ok or not result then
+	local is_done = ok and result;
+	if is_done then
+		if behind[host] then behind[host][name] = nil; end
+		note("done", "reload", name, host, table.concat(options, ", "));
+	else
 		behind[host] = behind[host] or {};
 		behind[host][name] = true;
 		unfinished[host] = true;
-		note("failed", "reload", name, host, tostring(ok and reason or result):match("^[^\n]*"));
-		if not modules.is_loaded(host, name) then
+		local is_loaded = modules.is_loaded(host, name);
+		if not is_loaded then
 			-- As it was.
-			pcall(with_configuration, old, modules.load, host, name);
+			clear(host, name);
+			is_loaded = pcall(with_configuration, old, modules.load, host, name) and modules.is_loaded(host, name);
 		end
-		return;
+		reason = tostring(ok and reason or result):match("^[^\n]*");
+		note("failed", is_loaded and "reload" or "load", name, host, reason);
+		-- What went with it.
+		if host ~= "*" then load_missing(host, wanted_modules(new, host)); end
 	end
-	if behind[host] then behind[host][name] = nil; end
-	note("done", "reload", name, host, list);
-	if host == "*" then
+	if host == "*" and modules.get_module(host, name) ~= before then
 		reloaded[name] = true;
 		-- They still have the environment of the old one.
-		for other in pairs(hosts) do
+		for _, other in ipairs(sorted(hosts)) do
 			if modules.is_loaded(other, name) then modules.reload(other, name); end
 			pause();
 		end
 	end
-end
-
--- How many modules are below one.
-local function depth(host, name, seen)
-	if seen[name] then return 0; end
-	seen[name] = true;
-	local environment, most = modules.get_module(host, name), 0;
-	for other in pairs(environment and environment.module.dependencies or {}) do
-		most = math.max(most, 1 + depth(host, other, seen));
-	end
-	return most;
 end
 
 -- Reloads the modules of a host whose files have changed, or that have read one of the changed options while they were
@@ -611,7 +752,7 @@ local function change_options(host, changed, changed_globally, changed_files, ol
 			end
 		elseif modules.get_module(host, it.name) == it.environment then
 			-- Otherwise it was reloaded with a module that it depends on.
-			reload_module(host, it.name, it.options, old);
+			reload_module(host, it.name, it.options, old, new);
 		end
 		pause();
 	end
@@ -632,11 +773,8 @@ local function run(new, changed_files)
 	change_ports(old, new);
 	local retried = unfinished;
 	unfinished, reloaded = {}, {};
-	local gone, fresh = change_hosts(old, new);
 	local lost, changes = {}, {};
-	for host in pairs(gone) do
-		for name in pairs(wanted_modules(old, host)) do lost[name] = true; end
-	end
+	local gone, fresh = change_hosts(old, new, lost);
 	for host in pairs(new) do
 		if host ~= "*" and rawget(hosts, host) and not fresh[host] and not gone[host] then
 			local section = rawget(new, host);
@@ -653,8 +791,7 @@ local function run(new, changed_files)
 		if changed.modules_enabled or changed.modules_disabled or globally.modules_enabled or globally.modules_disabled
 			or changed.authentication or changed.anonymous_login or retried[host] then
 			local before, wanted = wanted_modules(old, host), wanted_modules(new, host);
-			change_modules(host, before, wanted, new);
-			for name in pairs(before) do lost[name] = lost[name] or not wanted[name] or nil; end
+			change_modules(host, before, wanted, new, lost);
 		end
 		if changed.name or changed.disco_hidden then
 			local children = hostmanager.get_children(host:match("%.(.*)") or "*");
@@ -719,6 +856,26 @@ local function announce(new, certificates, is_renewed)
 	taken_up_certificates = certificates;
 end
 
+-- The digests of the files of modules, by path, when they were loaded. An interrupted reload may have left newer ones.
+local digests = {};
+
+-- The digests of the present files of loaded modules that are not Prosody's own, and the names of the modules.
+local function read_module_files()
+	local own, found, names = prosody.paths.source .. "/modules/", {}, {};
+	for host in pairs(applied) do
+		for name, environment in pairs(modules.get_modules(host) or {}) do
+			local path = environment.module.path;
+			if path and path:sub(1, #own) ~= own and not names[path] then
+				local file = io.open(path, "rb");
+				names[path], found[path] = name, file and sha1(file:read("*a"), true);
+				if file then file:close(); end
+			end
+		end
+		if loading == 0 then pause(); end
+	end
+	return found, names;
+end
+
 -- Notes what a run would do with another configuration.
 local function try(request)
 	local kept = { waiting, unfinished, behind, closed, reloaded };
@@ -726,7 +883,7 @@ local function try(request)
 	for id, it in pairs(kept[1]) do waiting[id] = it; end
 	is_trial = true;
 	finally(function ()
-		is_trial = false;
+		is_trial, unloaded = false, {};
 		waiting, unfinished, behind, closed, reloaded = unpack(kept);
 	end, run, request.configuration, {});
 end
@@ -734,6 +891,10 @@ end
 local function apply(request)
 	problems = {};
 	local is_renewed, changed_files = request.is_renewed, request.changed_files;
+	local files, names = read_module_files();
+	for path, name in pairs(names) do
+		if digests[path] and digests[path] ~= files[path] then changed_files[name] = true; end
+	end
 	-- It may change while others work.
 	repeat
 		local new = config.getconfig();
@@ -742,6 +903,9 @@ local function apply(request)
 		remember(new);
 		is_renewed, changed_files = false, {};
 	until config.getconfig() == new;
+	digests = read_module_files();
+	-- Those of before, if they have changed since.
+	for path, digest in pairs(files) do digests[path] = digest; end
 	prosody.events.fire_event("entrypoint-applied");
 end
 
@@ -862,6 +1026,7 @@ end
 handle("hosts-activated", 0, remember);
 
 handle("server-started", -1000, function ()
+	digests = read_module_files();
 	loading = 0;
 	report = function () end;
 	for host in pairs(applied) do
@@ -869,6 +1034,7 @@ handle("server-started", -1000, function ()
 			for _, name in ipairs(sorted(wanted_modules(applied, host))) do
 				if not has_module(host, name) then
 					unfinished[host] = true;
+					clear(host, name);
 					note("failed", "load", name, host, "see Prosody's log");
 				end
 			end

@@ -1,22 +1,50 @@
 //! Changes to a running server: a reload applies them, and sessions on hosts that stay notice nothing.
 
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::docker::{BOOKWORM, Container, Dialogue, Observations, Recipe, TRIXIE};
+use crate::docker::{BOOKWORM, Container, Dialogue, Observations, PATIENCE, Recipe, TRIXIE, eventually};
 use crate::reload::{line, reload};
 
 const DOMAIN: &str = "chat.example";
 
+/// The path and the source of the module that [`description`] asks.
+pub const DESCRIPTION: (&str, &str) =
+    ("/etc/prosody/modules/mod_description.lua", include_str!("../live/mod_description.lua"));
+
+/// What `mod_description` says of a server, once it has started.
+#[track_caller]
+pub fn description(server: &Container) -> BTreeSet<String> {
+    const PORT: u16 = 7777;
+    eventually("the description", PATIENCE, || {
+        let address = server.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
+        if address.is_empty() {
+            return Err(server.logs());
+        }
+        let read = TcpStream::connect((address.as_str(), PORT)).and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            stream.write_all(b"describe")?;
+            let lines = BufReader::new(stream).lines();
+            lines.take_while(|line| !matches!(line, Ok(line) if line == "end")).collect()
+        });
+        read.map_err(|error| format!("{error}\n{}", server.logs()))
+    })
+}
+
 /// Users with open sessions (tests/client/witness.py) on a server.
-struct Witness(Dialogue);
+pub struct Witness(Dialogue);
 
 impl Witness {
     #[track_caller]
-    fn of(server: &Container) -> Self {
+    pub fn of(server: &Container) -> Self {
         Self(Dialogue::of_client(&format!("container:{}", server.name), "witness.py"))
     }
 
-    fn ask(&mut self, request: &str) -> Result<String, String> {
+    pub fn ask(&mut self, request: &str) -> Result<String, String> {
         self.0.request(request).and_then(|()| self.0.answer())
     }
 }
@@ -127,9 +155,12 @@ fn a_server_is_changed_without_a_restart_on_0_12() {
 fn what_cannot_be_applied_is_said_and_keeps_nothing_else() {
     let own = "/etc/prosody/conf.d/own.cfg.lua";
     let module = "/etc/prosody/modules/mod_broken.lua";
+    let hook = "module:hook('x-broken', function () end) ";
     let server = Recipe::new(TRIXIE)
         .env("PROSODY_DOMAIN", DOMAIN)
-        .file(module, "error('not today')")
+        .env("PROSODY_MODULES_ENABLED", "description")
+        .file(DESCRIPTION.0, DESCRIPTION.1)
+        .file(module, format!("{hook}error('not today')"))
         .file(own, "")
         .serve();
     let mut seen = Observations::default();
@@ -141,7 +172,7 @@ fn what_cannot_be_applied_is_said_and_keeps_nothing_else() {
     seen.that("Prosody's loader names the line", named, &said);
     seen.equal("the configuration in force", current(), first);
 
-    server.put(own, b"modules_enabled = { 'broken' } c2s_ports = { 5222, 15222 }\n");
+    server.put(own, b"modules_enabled = { 'broken', 'description' } c2s_ports = { 5222, 15222 }\n");
     for what in ["a module that fails", "again"] {
         let said = reload(&server);
         let failure = "Not as configured: broken on chat.example is not loaded: /etc/prosody/modules/mod_broken.lua:1: not today";
@@ -152,11 +183,66 @@ fn what_cannot_be_applied_is_said_and_keeps_nothing_else() {
         server.logs().contains("opened: c2s * 15222"),
         server.logs(),
     );
-    server.put(module, b"");
+    server.put(module, hook.as_bytes());
     let said = reload(&server);
     seen.that("corrected", line(&said).contains("loaded: broken on chat.example"), &said);
     seen.that("no error any more", !said.stderr.contains("Not as configured"), &said);
+    let hooked = description(&server).contains(&format!("{DOMAIN} event x-broken 1"));
+    seen.that("no hooks of the attempts that failed", hooked, ());
     seen.report();
+}
+
+/// A port that a reload opens presents each host's certificate, as one that is open since the start.
+fn a_new_port_has_every_certificate(image: &str) {
+    let server = Recipe::new(image)
+        .env("PROSODY_VIRTUAL_HOSTS", &format!("{DOMAIN},second.example"))
+        .env("PROSODY_OPTIONS_FILE", "/srv/options")
+        .file("/srv/options", "{}")
+        .serve();
+    let presented = |port: &str, host: &str| {
+        let script = format!(
+            "openssl s_client -connect 127.0.0.1:{port} -servername {host} </dev/null 2>/dev/null \
+             | openssl x509 -noout -fingerprint"
+        );
+        server.root(&script).ok()
+    };
+    let before = [DOMAIN, "second.example"].map(|host| presented("5223", host));
+    server.put("/srv/options", br#"{"c2s_direct_tls_ports": [15223]}"#);
+    let said = reload(&server);
+    let after = [DOMAIN, "second.example"].map(|host| presented("15223", host));
+    assert_ne!(before[0], before[1]);
+    assert_eq!(before, after, "{said:?}");
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_new_port_has_every_certificate_on_13_0() {
+    a_new_port_has_every_certificate(TRIXIE);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_new_port_has_every_certificate_on_0_12() {
+    a_new_port_has_every_certificate(BOOKWORM);
+}
+
+/// A reload that ends after its switch leaves a generation that the server was never told of, as `render` does.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_module_whose_change_the_server_was_never_told_is_reloaded() {
+    let module = "/etc/prosody/modules/mod_own.lua";
+    let server = Recipe::new(TRIXIE)
+        .env("PROSODY_DOMAIN", DOMAIN)
+        .env("PROSODY_MODULES_ENABLED", "own")
+        .file(module, "module:log('info', 'the first')")
+        .serve();
+    server.put(module, b"module:log('info', 'the second')");
+    server.root("prosody-entrypoint render").ok();
+    let said = reload(&server);
+    let (first, again) = (line(&said), line(&reload(&server)));
+    assert!(first.contains("no file has changed; reloaded: own on chat.example"), "{said:?}");
+    assert!(said.stdout.contains("the second"), "{said:?}");
+    assert!(!again.contains("own"), "{again}");
 }
 
 /// `render --diff` says what a reload would do, and changes nothing. `healthcheck --json` says what it has left undone.

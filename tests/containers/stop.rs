@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::docker::{
     Container, Network, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually, is_all_wanted, session,
 };
+use crate::random::Random;
 
 const DOMAIN: &str = "chat.example";
 
@@ -33,29 +34,6 @@ const LOOK: &str = r#"
 
 /// A shell line that makes everything as after `docker volume create`.
 const FORGET: &str = "find /run/prosody /var/lib/prosody -mindepth 1 -delete";
-
-/// Numbers without a pattern (xorshift64, Marsaglia 2003).
-struct Random {
-    seed: u64,
-    state: u64,
-}
-
-impl Random {
-    /// From `STOP_SEED`, else from the clock.
-    fn new() -> Self {
-        let given = std::env::var("STOP_SEED").ok().map(|seed| seed.parse().expect("STOP_SEED is no number"));
-        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-        let seed = given.unwrap_or_else(clock).max(1);
-        Random { seed, state: seed }
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        self.state % limit
-    }
-}
 
 /// A server whose files outlive its starts, and a second container that looks at them.
 struct Server {
@@ -165,7 +143,7 @@ impl Server {
 fn stops_at_random_moments() {
     let rounds = if is_all_wanted() { 200 } else { 40 };
     let server = Server::new();
-    let mut random = Random::new();
+    let mut random = Random::from("STOP_SEED");
     let seed = random.seed;
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     let mut nothing_yet = 0;
@@ -205,7 +183,7 @@ fn stops_at_random_moments() {
 #[ignore = "needs Docker and the images: make test"]
 fn an_interrupted_configuration_leaves_nothing_half_written() {
     let server = Server::new();
-    let mut random = Random::new();
+    let mut random = Random::from("STOP_SEED");
     let seed = random.seed;
     let moments: Vec<String> = (0..200).map(|_| format!("0.{:06}", random.below(12_000))).collect();
     // The status, and what is in force, as one line for each start.
@@ -245,7 +223,7 @@ fn an_interrupted_configuration_leaves_nothing_half_written() {
 #[ignore = "needs Docker and the images: make test"]
 fn stops_during_a_reload() {
     let server = Server::new();
-    let mut random = Random::new();
+    let mut random = Random::from("STOP_SEED");
     let seed = random.seed;
     for round in 0..if is_all_wanted() { 20 } else { 8 } {
         server.start();
