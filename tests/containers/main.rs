@@ -20,6 +20,7 @@ mod faults;
 mod hostile;
 mod image;
 mod live;
+mod live_changes;
 mod matrix;
 mod modules;
 mod mounts;

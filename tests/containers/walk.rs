@@ -37,9 +37,9 @@ const EXTERNAL: [&str; 2] = ["gateway.example", "gateway.a.example"];
 
 /// Modules to enable, for all virtual hosts or one of them.
 const MODULES: &[&str] = &[
-    "announce", "bosh", "csi", "external_services", "groups", "http_altconnect", "lastactivity", "mam",
-    "mimicking", "motd", "own", "own_global", "own_shared", "s2s_bidi", "server_contact_info",
-    "stanza_debug", "tombstones", "turn_external", "watchregistrations", "websocket", "welcome",
+    "announce", "bosh", "csi", "external_services", "groups", "lastactivity", "mam", "mimicking", "motd",
+    "own", "own_global", "own_shared", "s2s_bidi", "server_contact_info", "stanza_debug", "tombstones",
+    "turn_external", "watchregistrations", "websocket", "welcome",
 ];
 
 /// Modules of the default set to disable.
@@ -61,7 +61,6 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("http_file_share_size_limit", &["1000", "2000000"]),
     ("http_host", &[r#""web.example""#, r#""www.example""#]),
     ("http_paths", &[r#"{"bosh": "/b2"}"#, r#"{"bosh": "/b3", "file_share": "/f"}"#]),
-    ("limits", &[r#"{"c2s": {"rate": "20kb/s"}}"#, r#"{"s2sin": {"rate": "9kb/s", "burst": "3s"}}"#]),
     ("max_archive_query_results", &["7", "70"]),
     ("max_history_messages", &["5", "50"]),
     ("motd_text", &[r#""one""#, r#""two""#]),
@@ -89,6 +88,7 @@ const GLOBAL_OPTIONS: &[(&str, &[&str])] = &[
     ("http_ports", &["[5280]", "[15280, 15281]", "[]"]),
     ("https_ports", &["[5281]", "[15443]"]),
     ("interfaces", &[r#"["127.0.0.1"]"#, r#"["*"]"#]),
+    ("limits", &[r#"{"c2s": {"rate": "20kb/s"}}"#, r#"{"s2sin": {"rate": "9kb/s", "burst": "3s"}}"#]),
     ("log", &[r#"{"debug": "*console"}"#, r#"{"info": "*console"}"#]),
     ("proxy65_ports", &["[5000]", "[15000]"]),
     ("s2s_direct_tls_ports", &["[5270]", "[15270]"]),
