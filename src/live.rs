@@ -1,7 +1,7 @@
 //! Changes a running server without a restart. A script of ours in the server brings it to its newest configuration, and
 //! answers on a socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind::{ConnectionRefused, NotFound, UnexpectedEof};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -113,14 +113,22 @@ impl Connection {
         Ok(last.map_or(Ok(()), |reason| Err(reason.to_owned())))
     }
 
-    /// Has the server apply the configuration that was loaded last. `certificates` is the digest of all certificates,
-    /// `is_renewed` says that self-signed ones of hosts that it serves are new, and `modules` names those whose files have changed.
+    /// Has the server apply the configuration that was loaded last. `certificates` are the digests of all certificates
+    /// before and now, `renewed` names the hosts whose certificates have changed between them, and `modules` those whose
+    /// files have changed.
     /// Errors: if there is no answer in time.
-    pub fn apply(&mut self, certificates: u64, is_renewed: bool, modules: &[String]) -> io::Result<Outcome> {
+    pub fn apply(
+        &mut self,
+        certificates: [u64; 2],
+        renewed: &BTreeSet<String>,
+        modules: &[String],
+    ) -> io::Result<Outcome> {
         let number = std::process::id();
-        let mut request = format!("apply {number} {certificates:x}");
-        if is_renewed {
-            request.push_str(" renewed");
+        let [before, now] = certificates;
+        let mut request = format!("apply {number} {before:x} {now:x}");
+        if !renewed.is_empty() {
+            request.push_str(" renewed ");
+            request.push_str(&renewed.iter().map(String::as_str).collect::<Vec<_>>().join(","));
         }
         if !modules.is_empty() {
             request.push_str(&format!(" modules {}", modules.join(",")));
@@ -236,6 +244,7 @@ fn failure(action: &str, subject: &str) -> String {
         "reload" => format!("{subject} has its old options"),
         "open" => format!("{subject} is not opened"),
         "close" => format!("{subject} is not closed"),
+        "certificate" => format!("{subject} has its old certificate"),
         "configuration" => "Prosody cannot read it".to_owned(),
         _ => "an error in the server".to_owned(),
     }
@@ -303,8 +312,11 @@ mod tests {
             assert_eq!(lines.next().unwrap(), "load /second");
             (&stream).write_all(b"loaded\n").unwrap();
             let request = lines.next().unwrap();
-            let number =
-                request.strip_prefix("apply ").unwrap().strip_suffix(" 2a renewed modules a,b").unwrap();
+            let number = request
+                .strip_prefix("apply ")
+                .unwrap()
+                .strip_suffix(" 29 2a renewed x.example,y.example modules a,b")
+                .unwrap();
             write!(&stream, "done\tadd\ta\ta\t\nend\t{number}\n").unwrap();
             assert_eq!(lines.next().unwrap(), format!("compare {number} /third"));
             write!(&stream, "restart\toption\tgc\t*\t\nend\t{number}\n").unwrap();
@@ -318,11 +330,12 @@ mod tests {
         assert_eq!(connection.load(Path::new("/first")).unwrap(), Err("line 2".to_owned()));
         assert_eq!(connection.load(Path::new("/second")).unwrap(), Ok(()));
         let modules = ["a".to_owned(), "b".to_owned()];
-        assert_eq!(connection.apply(42, true, &modules).unwrap().done, ["new: a"]);
+        let renewed = ["y.example", "x.example"].map(String::from).into();
+        assert_eq!(connection.apply([41, 42], &renewed, &modules).unwrap().done, ["new: a"]);
         assert_eq!(connection.compare(Path::new("/third")).unwrap().unwrap().restart, ["gc"]);
         assert_eq!(connection.compare(Path::new("/fourth")).unwrap(), Err("line 4".to_owned()));
         assert_eq!(connection.status().unwrap().failed, ["x on a is not loaded: y?"]);
-        connection.apply(42, false, &[]).expect_err("the server closes the connection");
+        connection.apply([42, 42], &BTreeSet::new(), &[]).expect_err("the server closes the connection");
         server.join().unwrap();
     }
 }

@@ -3,7 +3,7 @@
 //! It runs in a process that PID 1 forks, and has the script in the server ([`live`]) apply the new configuration. Where
 //! there is none, PID 1 forwards SIGHUP to Prosody.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -28,7 +28,6 @@ use crate::os::watch::{Watch, Watched};
 use crate::plan::{self, Changes, Plan, State};
 use crate::report::Report;
 use crate::settings::Settings;
-use crate::settings::types::ascii;
 use crate::survey::certificates::ScannedCertificates;
 use crate::survey::certificates::assign::{CertificateOrigin, SelfSigned, Served};
 use crate::text::several;
@@ -255,11 +254,11 @@ fn apply_live(
     last: &State,
     modules: &[String],
 ) -> Result<Outcome, Failure> {
-    let certificates = State::parse(&plan.state).certificates_digest();
-    // New hosts take up theirs anyway.
-    let known: HashSet<String> = last.names().into_iter().filter_map(ascii).collect();
-    let is_renewed = plan.self_signed.iter().flat_map(|own| &own.names).any(|name| known.contains(name));
-    server.apply(certificates, is_renewed, modules).map_err(no_answer)
+    let new = State::parse(&plan.state);
+    let certificates = [last, &new].map(State::certificates_digest);
+    let self_signed = plan.self_signed.iter().map(|own| own.host.clone());
+    let renewed = last.renewed_names(&new).into_iter().chain(self_signed).collect();
+    server.apply(certificates, &renewed, modules).map_err(no_answer)
 }
 
 fn no_answer(error: io::Error) -> Failure {

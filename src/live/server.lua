@@ -4,10 +4,11 @@
 -- socket send lines:
 --
 -- `load PATH`                   parses a configuration. Answer: `loaded`, or `refused` and a reason.
--- `apply NUMBER DIGEST [renewed] [modules NAME,…]`
+-- `apply NUMBER LAST DIGEST [renewed NAME,…] [modules NAME,…]`
 --                               applies it. Answer: a line for each thing that was done, has failed or needs a restart
---                               (see `note`), and `end NUMBER`. DIGEST is that of all certificates; `renewed` says that
---                               self-signed ones are new; the files of the named modules have changed.
+--                               (see `note`), and `end NUMBER`. DIGEST is that of all certificates, LAST that of the ones
+--                               before, since which those of the named hosts have been renewed, and the files of the
+--                               named modules have changed.
 -- `compare NUMBER PATH`         parses a configuration and forgets it. Answer: that of `apply`, which changes nothing
 --                               here, or `refused` and a reason.
 -- `status NUMBER`               Answer: what is not as it is configured, as the last `apply` or the start has left it.
@@ -832,28 +833,69 @@ local is_ours = false;
 -- The digest of the certificates that Prosody has taken up. An interrupted reload may not have told it of newer ones.
 local taken_up_certificates = certificates_at_start;
 
--- Lets Prosody and its modules take up what they do at `config-reloaded`, if that has changed: all hosts make all of
--- their TLS contexts anew, and nobody is answered meanwhile.
-local function announce(new, certificates, is_renewed)
-	local needed, is_stale = is_renewed or certificates ~= taken_up_certificates, false;
+-- Whether a table of names has a name, or a domain above it.
+local function covers(names, name)
+	while name do
+		if names[name] then return true; end
+		name = name:match("%.(.+)$");
+	end
+	return false;
+end
+
+-- Whether a host has one of the renewed certificates, under its own name or another.
+local function is_renewed(host, configuration, renewed)
+	if covers(renewed, host) then return true; end
+	for _, service in ipairs { "http", "https", "c2s_direct_tls", "s2s_direct_tls" } do
+		local other = option(configuration, host, service .. "_host");
+		if type(other) == "string" and covers(renewed, other) then return true; end
+	end
+	return false;
+end
+
+-- Makes the TLS contexts of a host anew.
+local function refresh_tls(host)
+	local tls = modules.get_module(host, "tls");
+	if tls and tls.module.load then tls.module.load(true); end
+	add_sni_host(host);
+	return true;
+end
+
+-- Lets Prosody take up certificates, TLS options and the log, if they have changed. Where that is the event
+-- `config-reloaded`, all hosts make all of their TLS contexts anew, and nobody is answered meanwhile.
+local function announce(new, request)
+	local needed, is_stale, affected = false, false, {};
+	local is_every = request.last ~= taken_up_certificates;
 	for host, section in pairs(new) do
-		if host == "*" or rawget(hosts, host) then
-			for name in pairs(differences(rawget(applied, host) or {}, section)) do
-				needed = needed or is_taken_up(name);
-			end
+		local is_taken = host ~= "*" and (is_every or is_renewed(host, new, request.renewed));
+		for name in pairs(differences(rawget(applied, host) or {}, section)) do
+			is_taken = is_taken or is_taken_up(name);
+		end
+		if host == "*" then
+			needed = is_taken;
+		elseif rawget(hosts, host) then
+			affected[host] = is_taken or nil;
 		else
 			-- Its certificate is looked for by its name.
 			is_stale = is_stale or not rawget(section, "certificate");
 		end
 	end
+	for host in pairs(hosts) do affected[host] = covers(affected, host) or nil; end
 	prosody.reopen_logfiles();
-	if not needed then return is_stale and certmanager.reload_ssl_config(); end
-	is_ours = true;
-	finally(function () is_ours = false; end, function ()
-		prosody.events.fire_event("reloading-config");
-		prosody.events.fire_event("config-reloaded", { filename = prosody.config_file, config = new });
-	end);
-	taken_up_certificates = certificates;
+	if needed or next(affected) and not add_sni_host then
+		is_ours = true;
+		finally(function () is_ours = false; end, function ()
+			prosody.events.fire_event("reloading-config");
+			prosody.events.fire_event("config-reloaded", { filename = prosody.config_file, config = new });
+		end);
+	elseif is_stale or next(affected) then
+		certmanager.reload_ssl_config();
+		for _, host in ipairs(sorted(affected)) do
+			local ok, problem = xpcall(refresh_tls, debug.traceback, host);
+			if not ok then note("failed", "certificate", host, host, tostring(problem):match("^[^\n]*")); end
+			pause();
+		end
+	end
+	taken_up_certificates = request.certificates;
 end
 
 -- The digests of the files of modules, by path, when they were loaded. An interrupted reload may have left newer ones.
@@ -890,7 +932,7 @@ end
 
 local function apply(request)
 	problems = {};
-	local is_renewed, changed_files = request.is_renewed, request.changed_files;
+	local changed_files, is_announced = request.changed_files, request.is_announced;
 	local files, names = read_module_files();
 	for path, name in pairs(names) do
 		if digests[path] and digests[path] ~= files[path] then changed_files[name] = true; end
@@ -898,10 +940,10 @@ local function apply(request)
 	-- It may change while others work.
 	repeat
 		local new = config.getconfig();
-		if not request.is_announced then announce(new, request.certificates, is_renewed); end
+		if not is_announced then announce(new, request); end
 		run(new, changed_files);
 		remember(new);
-		is_renewed, changed_files = false, {};
+		changed_files, request.last, request.renewed = {}, taken_up_certificates, {};
 	until config.getconfig() == new;
 	digests = read_module_files();
 	-- Those of before, if they have changed since.
@@ -967,14 +1009,15 @@ local function answer(connection, line)
 		end
 		return runner:run { work = try, number = number, configuration = configuration, report = write };
 	end
-	local certificates, rest;
-	number, certificates, rest = line:match("^apply (%d+) (%x+)(.*)$");
+	local last, certificates, rest;
+	number, last, certificates, rest = line:match("^apply (%d+) (%x+) (%x+)(.*)$");
 	if not number then return connection:close(); end
 	runner:run {
 		work = apply,
 		number = number,
+		last = last,
 		certificates = certificates,
-		is_renewed = rest:match("^ renewed") ~= nil,
+		renewed = names(rest:match("^ renewed (%S+)")),
 		changed_files = names(rest:match(" modules (.+)$")),
 		report = write,
 	};

@@ -217,11 +217,16 @@ impl<'a> State<'a> {
 
     /// Whether certificates or pending problems differ in `new`.
     pub fn has_other_certificates(&self, new: &State) -> bool {
-        let served = |state: &State| -> Vec<(String, String)> {
+        !self.renewed_names(new).is_empty() || self.pending != new.pending
+    }
+
+    /// The names whose certificates differ in `new`.
+    pub fn renewed_names(&self, new: &State) -> BTreeSet<String> {
+        let digests = |state: &State| -> BTreeMap<String, String> {
             let all = state.certificates.iter();
             all.map(|(name, (_, digest))| ((*name).to_owned(), (*digest).to_owned())).collect()
         };
-        served(self) != served(new) || self.pending != new.pending
+        different(&digests(self), &digests(new)).cloned().collect()
     }
 
     /// Whether a name is served with the certificate of this digest.

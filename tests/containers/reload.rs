@@ -228,6 +228,7 @@ fn takes_up_certificates(image: &str) {
     let [folder_crt, folder_key] = pair("/etc/prosody/certs/folder");
     let server = Recipe::new(image)
         .env("PROSODY_DOMAIN", DOMAIN)
+        .env("PROSODY_VIRTUAL_HOSTS", "other.example")
         .file(&crt, &old)
         .file(&key, &old_key)
         .file(&new_crt, &new)
@@ -261,6 +262,12 @@ fn takes_up_certificates(image: &str) {
     let lines: Vec<&str> = said.lines().filter(|line| line.contains("Reloading, ")).collect();
     seen.equal(&format!("one line each: {said}"), lines.len(), 2);
     seen.that("the files are named", lines[0].contains(&format!("changed: certs/{DOMAIN}.crt")), &said);
+    let logs = server.logs();
+    let has_reloaded = |host: &str| {
+        logs.lines().any(|line| line.starts_with(host) && line.contains("Certificates reloaded"))
+    };
+    seen.that("the host takes it up", has_reloaded(&format!("{DOMAIN}:tls")), &logs);
+    seen.that("no other host does", !has_reloaded("other.example:tls"), &logs);
     seen.that("those of a folder too", lines[1].contains(&format!("certs/folder/{DOMAIN}.crt")), &said);
     seen.report();
 }
