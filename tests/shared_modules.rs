@@ -231,6 +231,32 @@ fn many_virtual_hosts_share_by_themselves() {
 }
 
 #[test]
+fn garbage_is_collected_seldom_until_the_start_is_over() {
+    // Lua keeps a multiple of 4.
+    for (options, during) in [
+        ("share_module_code = true", 148),
+        ("share_module_code = false", 104),
+        ("share_module_code = true, gc = { threshold = 105 }", 104),
+    ] {
+        run(
+            "lua5.4",
+            &format!(
+                r#"
+                sections = {{ ["*"] = {{ {options} }} }}
+                collectgarbage("setpause", 104)
+                share()
+                local pause = collectgarbage("setpause", 104)
+                assert(pause == {during}, pause)
+                collectgarbage("setpause", pause)
+                started()
+                assert(collectgarbage("setpause", 0) == 104)
+                "#
+            ),
+        );
+    }
+}
+
+#[test]
 fn a_lua_that_shares_functions_shares_no_modules() {
     for version in ["5.2", "5.3"] {
         let said = run(
