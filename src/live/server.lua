@@ -430,21 +430,59 @@ local function open(name, address, prefix)
 		if option_name == prefix .. "ports" then return { address.port }; end
 		return get(host, option_name);
 	end, portmanager.activate, name);
-	return is_open(name, address), "see Prosody's log";
+	return is_open(name, address);
 end
 
 -- Makes the contexts of a host's certificate for the TLS ports of a service. portmanager does so for new hosts and for
--- new services, and not for new ports of a service.
+-- new services, and neither for new ports of a service nor for another name of a host.
 local add_sni_host;
 for _, handler in ipairs(prosody.events.get_handlers("item-added/net-provider") or {}) do
 	add_sni_host = add_sni_host or upvalue(handler, "add_sni_host");
 end
 
+-- Presents the certificate of the name that a host has at a service, if that option has changed.
+local function change_names(old, host, changed)
+	for name, services in pairs(portmanager.get_registered_services()) do
+		local option_name = changed[name .. "_host"] and name .. "_host" or name == "https" and "http_host";
+		if services[1] and services[1].encryption == "ssl" and changed[option_name] then
+			if not add_sni_host then
+				wait_for_restart(old, host, option_name);
+			elseif not is_trial then
+				add_sni_host(host, name);
+			end
+		end
+	end
+end
+
 -- Addresses that could not be opened at a reload, by service and address.
 local closed = {};
 
+-- Opens addresses, with the certificates of all hosts. Returns those that failed.
+local function open_all(opening)
+	local failed, opened = {}, {};
+	for _, it in ipairs(opening) do
+		local name, address, prefix, id, service = unpack(it);
+		local ok, is_opened = true, is_trial;
+		if not is_trial then ok, is_opened = pcall(open, name, address, prefix); end
+		if ok and is_opened then
+			note("done", "open", id, "*");
+			opened[name] = service.encryption == "ssl" and not is_trial or opened[name];
+		else
+			failed[#failed + 1] = it;
+		end
+	end
+	for name in pairs(opened) do
+		for _, host in ipairs(sorted(hosts)) do
+			add_sni_host(host, name);
+			pause();
+		end
+	end
+	return failed;
+end
+
+-- Closes and opens ports of the present services. Returns the addresses that could not be opened.
 local function change_ports(old, new)
-	local opening, opened = {}, {};
+	local opening = {};
 	for name, services in pairs(portmanager.get_registered_services()) do
 		local service = services[1];
 		if service then
@@ -461,24 +499,26 @@ local function change_ports(old, new)
 				if (not before[text] or closed[id]) and service.encryption == "ssl" and not add_sni_host then
 					wait_for_restart(old, "*", prefix .. "ports");
 				elseif not before[text] or closed[id] then
-					opening[#opening + 1] = { name, after[text], prefix, id };
+					opening[#opening + 1] = { name, after[text], prefix, id, service };
 				end
 			end
 		end
 	end
-	-- Afterwards, because one service may get the port of another.
 	closed = {};
-	for _, it in ipairs(opening) do
-		local name, address, prefix, id = unpack(it);
-		closed[id] = not attempt("open", id, "*", open, name, address, prefix) or nil;
-		local service = portmanager.get_service_at(address.interface, address.port);
-		opened[name] = service and service.encryption == "ssl" or opened[name];
+	-- Afterwards, because one service may get the port of another.
+	return open_all(opening);
+end
+
+-- Tries again to open addresses, of services that are still there.
+local function retry_ports(failed)
+	local services, opening = portmanager.get_registered_services(), {};
+	for _, it in ipairs(failed) do
+		local present = services[it[1]] or {};
+		if present[1] == it[5] then opening[#opening + 1] = it; end
 	end
-	for name in pairs(is_trial and {} or opened) do
-		for _, host in ipairs(sorted(hosts)) do
-			add_sni_host(host, name);
-			pause();
-		end
+	for _, it in ipairs(open_all(opening)) do
+		closed[it[4]] = true;
+		note("failed", "open", it[4], "*", "see Prosody's log");
 	end
 end
 
@@ -577,6 +617,16 @@ end
 
 ---- Modules
 
+-- Whether a host must not have a module, even if another one needs it.
+local function is_disabled(sections, host, name)
+	for _, section in ipairs { rawget(sections, host) or {}, sections["*"] } do
+		for _, disabled in ipairs(rawget(section, "modules_disabled") or {}) do
+			if disabled == name then return true; end
+		end
+	end
+	return false;
+end
+
 -- Unloads modules that others needed and that nothing needs any more. Adds those to `lost`.
 local function unload_unneeded(host, names, wanted, lost)
 	for _, name in ipairs(sorted(names)) do
@@ -604,8 +654,11 @@ local function change_modules(host, before, wanted, new, lost)
 	for _, name in ipairs(by_depth(host, unwanted)) do
 		local environment, other = modules.get_module(host, name), dependent(host, name);
 		if other then
-			note("failed", "unload", name, host, other .. " needs it");
-			unfinished[host] = true;
+			-- Otherwise it stays as well after a start.
+			if is_disabled(new, host, name) then
+				note("failed", "unload", name, host, other .. " needs it");
+				unfinished[host] = true;
+			end
 		elseif name:match("^auth_") and not is_trial and not modules.is_loaded(host, provider(new, host)) then
 			-- Without any, nobody could log in.
 			note("failed", "unload", name, host, provider(new, host) .. " is missing");
@@ -771,7 +824,7 @@ local function run(new, changed_files)
 	if globally.plugin_paths then
 		if plugin_dirs then change_plugin_paths(); else wait_for_restart(old, "*", "plugin_paths"); end
 	end
-	change_ports(old, new);
+	local not_opened = change_ports(old, new);
 	local retried = unfinished;
 	unfinished, reloaded = {}, {};
 	local lost, changes = {}, {};
@@ -809,9 +862,11 @@ local function run(new, changed_files)
 		pause();
 	end
 	unload_global(lost, new);
+	retry_ports(not_opened);
 	if any_globally then change_options("*", globally, globally, changed_files, old, new); end
 	for _, it in ipairs(changes) do
 		change_options(it[1], it[2], globally, changed_files, old, new);
+		change_names(old, it[1], it[2]);
 		pause();
 	end
 	for name in pairs(globally) do

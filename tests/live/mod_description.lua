@@ -159,7 +159,10 @@ local function describe()
 	end
 	for name, environment in pairs(modulemanager.get_modules("*")) do describe_module("*", name, environment); end
 	for event, handlers in pairs(require "net.http.server"._events._event_map) do
-		for _ in pairs(handlers) do say("http", event); end
+		-- Hosts that share a name share its redirections, which have this priority.
+		for _, priority in pairs(handlers) do
+			if priority ~= -1 then say("http", event); end
+		end
 	end
 	for event, handlers in pairs(prosody.events._event_map) do
 		for _ in pairs(handlers) do say("event", event); end
