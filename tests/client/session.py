@@ -166,8 +166,8 @@ async def upload(args, clients):
 async def serve(requests):
     """Answers each line on standard input, the name of a request and its arguments, with a line on standard output:
     `ok …` or `error: REASON`."""
-    # slixmpp leaves a task for each session, and asyncio warns about them.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    # slixmpp leaves a task for each session, of which asyncio warns, and itself warns of each acknowledgement (XEP-0198).
+    logging.disable(logging.ERROR)
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         name, *arguments = line.rstrip("\n").split(" ")

@@ -494,8 +494,11 @@ impl Dialogue {
     pub fn of_client(network: &str, script: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/client");
         let mut recipe = Recipe::new(CLIENT).with(["--network", network]);
-        for name in ["session.py", script] {
-            recipe = recipe.file(&format!("/{name}"), std::fs::read(folder.join(name)).unwrap());
+        for file in std::fs::read_dir(folder).unwrap() {
+            let (name, path) = file.map(|file| (file.file_name(), file.path())).unwrap();
+            if path.extension().is_some_and(|extension| extension == "py") {
+                recipe = recipe.file(&format!("/{}", name.to_string_lossy()), std::fs::read(path).unwrap());
+            }
         }
         Self::with(recipe.command(["python3", &format!("/{script}")]))
     }

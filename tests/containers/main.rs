@@ -21,6 +21,7 @@ mod hostile;
 mod image;
 mod live;
 mod live_changes;
+mod live_modules;
 mod matrix;
 mod modules;
 mod mounts;
