@@ -13,8 +13,8 @@
 --                               here, or `refused` and a reason.
 -- `status NUMBER`               Answer: what is not as it is configured, as the last `apply` or the start has left it.
 --
--- What is used of Prosody's internals is looked for first. If it is missing, as in another version, every change needs a
--- restart.
+-- What is used of Prosody's internals is looked for first. If it is missing, as in another version, changes of that kind
+-- need a restart.
 
 local async = require "util.async";
 local certmanager = require "core.certmanager";
@@ -32,20 +32,31 @@ local log = require "util.logger".init("entrypoint");
 local hosts = prosody.hosts;
 local pack, unpack = table.pack or function (...) return { n = select("#", ...), ... }; end, table.unpack or unpack;
 
-for library, functions in pairs {
-	[certmanager] = { "reload_ssl_config" },
-	[config] = { "get", "getconfig", "load" },
-	[hostmanager] = { "activate", "deactivate", "get_children" },
-	[moduleapi] = { "get_option", "hook_object_event" },
-	[modules] = {
-		"get_module", "get_modules", "get_modules_for_host", "is_loaded", "load", "module_has_method", "reload", "unload",
+-- What changes of each kind use of Prosody's internals.
+local uses = {
+	[""] = {
+		[config] = { "get", "getconfig", "load" },
+		[modules] = { "get_module", "get_modules", "get_modules_for_host", "is_loaded", "module_has_method" },
 	},
-	[portmanager] = { "activate", "close", "get_registered_services", "get_service_at" },
-	[prosody] = { "reopen_logfiles" },
-} do
-	for _, name in ipairs(functions) do
-		if type(library[name]) ~= "function" then error("Prosody has no function " .. name, 0); end
+	certificates = { [certmanager] = { "reload_ssl_config" } },
+	hosts = { [hostmanager] = { "activate", "deactivate", "get_children" }, [modules] = { "load" } },
+	modules = { [moduleapi] = { "hook_object_event" }, [modules] = { "load", "unload" } },
+	options = { [moduleapi] = { "get_option" }, [modules] = { "load", "reload" } },
+	ports = { [portmanager] = { "activate", "close", "get_registered_services", "get_service_at" } },
+};
+
+-- By kind, a function that Prosody does not have. Changes of this kind need a restart.
+local lacking = {};
+for kind, libraries in pairs(uses) do
+	for library, functions in pairs(libraries) do
+		for _, name in ipairs(functions) do
+			if type(library[name]) ~= "function" then lacking[kind] = name; end
+		end
 	end
+end
+if lacking[""] then error("Prosody has no function " .. lacking[""], 0); end
+for kind, name in pairs(lacking) do
+	log("warn", "Changes of %s need a restart: Prosody has no function %s", kind, name);
 end
 
 -- How many seconds to work without a pause for everything else.
@@ -231,7 +242,7 @@ end
 for _, place in ipairs { { modules, "load" }, { modules, "reload" }, { hostmanager, "activate" } } do
 	local owner, name = place[1], place[2];
 	local original = owner[name];
-	owner[name] = function (...)
+	owner[name] = original and function (...)
 		loading = loading + 1;
 		return finally(function () loading = loading - 1; end, original, ...);
 	end;
@@ -587,6 +598,14 @@ end
 -- Adds to `lost` the modules of removed hosts, and what they need.
 local function change_hosts(old, new, lost)
 	local gone, added = {}, {};
+	if lacking.hosts then
+		for host in pairs(hosts) do gone[host] = not served_as(new, host) or nil; end
+		for host in pairs(new) do
+			if host ~= "*" and served_as(new, host) and not rawget(hosts, host) then gone[host] = true; end
+		end
+		for _, host in ipairs(sorted(gone)) do note("restart", "host", host, "*"); end
+		return {}, {};
+	end
 	for host in pairs(old) do
 		if host ~= "*" and rawget(hosts, host) and served_as(new, host) ~= served_as(old, host) then gone[host] = true; end
 	end
@@ -772,6 +791,12 @@ end
 -- Reloads the modules of a host whose files have changed, or that have read one of the changed options while they were
 -- loaded.
 local function change_options(host, changed, changed_globally, changed_files, old, new)
+	if lacking.options then
+		for name in pairs(changed) do
+			if host == "*" or not changed_globally[name] then wait_for_restart(old, host, name); end
+		end
+		return;
+	end
 	local todo = {};
 	for name, environment in pairs(modules.get_modules(host) or {}) do
 		local key, options = host == "*" and "*" .. name or name, {};
@@ -824,7 +849,15 @@ local function run(new, changed_files)
 	if globally.plugin_paths then
 		if plugin_dirs then change_plugin_paths(); else wait_for_restart(old, "*", "plugin_paths"); end
 	end
-	local not_opened = change_ports(old, new);
+	local not_opened = {};
+	if not lacking.ports then
+		not_opened = change_ports(old, new);
+	else
+		for name in pairs(globally) do
+			local is_of_ports = name:match("ports?$") or name:match("interfaces?$") or name:match("^use_ipv");
+			if is_of_ports then wait_for_restart(old, "*", name); end
+		end
+	end
 	local retried = unfinished;
 	unfinished, reloaded = {}, {};
 	local lost, changes = {}, {};
@@ -844,10 +877,16 @@ local function run(new, changed_files)
 		local host, changed = it[1], it[2];
 		if changed.modules_enabled or changed.modules_disabled or globally.modules_enabled or globally.modules_disabled
 			or changed.authentication or changed.anonymous_login or retried[host] then
-			local before, wanted = wanted_modules(old, host), wanted_modules(new, host);
-			change_modules(host, before, wanted, new, lost);
+			if not lacking.modules then
+				local before, wanted = wanted_modules(old, host), wanted_modules(new, host);
+				change_modules(host, before, wanted, new, lost);
+			else
+				for _, name in ipairs { "modules_enabled", "modules_disabled", "authentication", "anonymous_login" } do
+					if changed[name] then wait_for_restart(old, globally[name] and "*" or host, name); end
+				end
+			end
 		end
-		if changed.name or changed.disco_hidden then
+		if not lacking.hosts and (changed.name or changed.disco_hidden) then
 			local children = hostmanager.get_children(host:match("%.(.*)") or "*");
 			-- Without any it is a table of nobody's.
 			if next(children) and is_trial then
@@ -862,11 +901,11 @@ local function run(new, changed_files)
 		pause();
 	end
 	unload_global(lost, new);
-	retry_ports(not_opened);
+	if not lacking.ports then retry_ports(not_opened); end
 	if any_globally then change_options("*", globally, globally, changed_files, old, new); end
 	for _, it in ipairs(changes) do
 		change_options(it[1], it[2], globally, changed_files, old, new);
-		change_names(old, it[1], it[2]);
+		if not lacking.ports then change_names(old, it[1], it[2]); end
 		pause();
 	end
 	for name in pairs(globally) do
@@ -935,14 +974,15 @@ local function announce(new, request)
 		end
 	end
 	for host in pairs(hosts) do affected[host] = covers(affected, host) or nil; end
-	prosody.reopen_logfiles();
-	if needed or next(affected) and not add_sni_host then
+	if prosody.reopen_logfiles then prosody.reopen_logfiles(); end
+	local is_event = not add_sni_host or lacking.certificates;
+	if needed or next(affected) and is_event then
 		is_ours = true;
 		finally(function () is_ours = false; end, function ()
 			prosody.events.fire_event("reloading-config");
 			prosody.events.fire_event("config-reloaded", { filename = prosody.config_file, config = new });
 		end);
-	elseif is_stale or next(affected) then
+	elseif not lacking.certificates and (is_stale or next(affected)) then
 		certmanager.reload_ssl_config();
 		for _, host in ipairs(sorted(affected)) do
 			local ok, problem = xpcall(refresh_tls, debug.traceback, host);

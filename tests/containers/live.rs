@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::docker::{BOOKWORM, Container, Dialogue, Observations, PATIENCE, Recipe, TRIXIE, eventually};
+use crate::docker::{
+    BOOKWORM, Container, Dialogue, Observations, PATIENCE, Recipe, TRIXIE, eventually, images,
+};
 use crate::reload::{line, reload};
 
 const DOMAIN: &str = "chat.example";
@@ -381,4 +383,65 @@ fn many_hosts_share_code_on_13_0() {
 #[ignore = "needs Docker and the images: make test"]
 fn many_hosts_share_code_on_0_12() {
     many_hosts_share_code(BOOKWORM);
+}
+
+/// Another Prosody may not have a function that the script uses. Changes of that kind need a restart, others do not.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn what_prosody_lacks_needs_a_restart() {
+    const OWN: &str = "/etc/prosody/conf.d/own.cfg.lua";
+    const HOSTS: &str = "/srv/hosts";
+    // What each case lacks, what still is live, and what waits.
+    type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str]);
+    let cases: [Case; 2] = [
+        (
+            "core.portmanager.close core.modulemanager.unload core.certmanager.reload_ssl_config",
+            &["new: second.example", "reloaded: c2s"],
+            &["c2s_ports", "modules_enabled of chat.example"],
+        ),
+        (
+            "core.hostmanager.deactivate core.modulemanager.reload",
+            &["loaded: late on chat.example", "opened: c2s * 15222"],
+            &["second.example", "c2s_timeout"],
+        ),
+    ];
+    for image in images() {
+        for (functions, live, waits) in &cases {
+            let lacking: Vec<String> = functions
+                .split(' ')
+                .map(|function| {
+                    let (library, name) = function.rsplit_once('.').unwrap();
+                    format!("require '{library}'.{name} = nil;")
+                })
+                .collect();
+            let lacking = format!(
+                "local lua = Lua or _G; local require = lua.require; if lua.prosody.process_type == 'prosody' then \
+                 lua.prosody.events.add_handler('server-starting', function () {} end, 2000) end\n",
+                lacking.concat()
+            );
+            let server = Recipe::new(image)
+                .env("PROSODY_VIRTUAL_HOSTS_FILE", HOSTS)
+                .file(HOSTS, DOMAIN)
+                .file(OWN, &lacking)
+                .file("/etc/prosody/modules/mod_late.lua", "")
+                .serve();
+            let mut seen = Observations::default();
+            server.put(HOSTS, b"chat.example second.example");
+            let changes = "c2s_timeout = 100 c2s_ports = { 5222, 15222 } VirtualHost 'chat.example' \
+                           modules_enabled = { 'late' }";
+            server.put(OWN, format!("{lacking}{changes}").as_bytes());
+            let line = line(&reload(&server));
+            let (done, waiting) = line.split_once("without effect before a restart: ").unwrap_or((&line, ""));
+            live.iter().for_each(|part| seen.that(&format!("live: {part}"), done.contains(part), &line));
+            waits.iter().for_each(|part| seen.that(&format!("waits: {part}"), waiting.contains(part), &line));
+            let logs = server.logs();
+            seen.that(
+                "what is lacking is said",
+                logs.contains("need a restart: Prosody has no function"),
+                &logs,
+            );
+            seen.that("no error", !logs.contains("traceback") && !logs.contains("Not as configured"), &logs);
+            seen.report();
+        }
+    }
 }
