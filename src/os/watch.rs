@@ -85,20 +85,20 @@ impl Watch {
     }
 
     /// Watches the absolute paths that `find` passes to its argument. A directory is watched with all its entries, a
-    /// file alone. A missing path is watched until it appears, and each link in a path for changes.
+    /// file alone. A missing path is watched until it appears, and each link in a path for changes. Nothing is read.
     ///
     /// The watch begins when a path is passed: every change after a later read causes an event. Existing watches stay.
     pub fn add(&self, find: impl FnOnce(&mut dyn FnMut(&Path))) -> Watched {
         let mut adding =
             Adding { watch: self, places: Places::default(), watched: HashMap::new(), is_full: false };
         find(&mut |path| adding.add(path));
-        let mut directories = BTreeMap::new();
-        for (path, interest) in &adding.places.directories {
+        let mut interests = BTreeMap::new();
+        for (path, interest) in &adding.places.interests {
             if let Some(descriptor) = adding.watched.get(path) {
-                directories.entry(*descriptor).or_insert_with(Interest::default).add(interest);
+                interests.entry(*descriptor).or_insert_with(Interest::default).add(interest);
             }
         }
-        Watched { directories, problems: not_watched(adding.places.problems) }
+        Watched { interests, problems: not_watched(adding.places.problems) }
     }
 
     /// Makes the next new entry in a directory an event, for a caller that will create one to cause another reload.
@@ -141,7 +141,7 @@ impl Watch {
         while let Ok(events) = self.0.read_events() {
             for event in events {
                 is_relevant |= watched.is_relevant(&event);
-                // This directory needs no further events.
+                // This place needs no further events.
                 if watched.is_foreign(&event) {
                     // The watch may have been removed already.
                     let _ = self.0.rm_watch(event.wd);
@@ -163,7 +163,7 @@ struct Adding<'a> {
 
 impl Adding<'_> {
     fn add(&mut self, path: &Path) {
-        if self.places.directories.get(path).is_some_and(|interest| interest.in_everything) {
+        if self.places.interests.get(path).is_some_and(|interest| interest.in_everything) {
             return;
         }
         // Follow the path again, because a link may have changed just before its directory was watched.
@@ -175,25 +175,24 @@ impl Adding<'_> {
             if changed.is_empty() {
                 break;
             }
-            changed.into_iter().for_each(|directory| self.watch(directory));
+            changed.into_iter().for_each(|place| self.watch(place));
         }
     }
 
-    fn watch(&mut self, directory: PathBuf) {
-        let interest = self.places.directories.get(&directory);
+    fn watch(&mut self, place: PathBuf) {
+        let interest = self.places.interests.get(&place);
         let in_content = interest.is_some_and(|interest| interest.in_content);
         let content = if in_content { CONTENT } else { AddWatchFlags::empty() };
-        let flags = COMING_AND_GOING | content | AddWatchFlags::IN_ONLYDIR | MASK_ADD;
         if self.is_full {
             return;
         }
-        match self.watch.0.add_watch(&directory, flags) {
-            Ok(descriptor) => drop(self.watched.insert(directory, descriptor)),
+        match self.watch.0.add_watch(&place, COMING_AND_GOING | content | MASK_ADD) {
+            Ok(descriptor) => drop(self.watched.insert(place, descriptor)),
             // It has vanished since `follow` found it.
             Err(Errno::ENOENT | Errno::ENOTDIR) => {}
             Err(error) => {
                 self.is_full = error == Errno::ENOSPC;
-                self.problem((directory, error));
+                self.problem((place, error));
             }
         }
     }
@@ -205,9 +204,9 @@ impl Adding<'_> {
     }
 }
 
-/// The watched directories.
+/// The watched directories and files.
 pub struct Watched {
-    directories: BTreeMap<WatchDescriptor, Interest>,
+    interests: BTreeMap<WatchDescriptor, Interest>,
     /// The places that cannot be watched, one sentence per reason, with a remedy.
     pub problems: Vec<String>,
 }
@@ -221,24 +220,24 @@ impl Watched {
         if event.mask.intersects(ITSELF_GONE | WITHOUT_ASKING) {
             return true;
         }
-        match self.directories.get(&event.wd) {
+        match self.interests.get(&event.wd) {
             Some(interest) => {
                 interest.in_everything
                     || event.name.as_ref().is_some_and(|name| interest.in_names.contains(name))
             }
-            // This event has changed the set of watched directories.
+            // This event has changed the set of watched places.
             None => true,
         }
     }
 
-    /// Whether an event's directory no longer needs its watch.
+    /// Whether an event's place no longer needs its watch.
     fn is_foreign(&self, event: &InotifyEvent) -> bool {
         let is_over = event.mask.intersects(AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_Q_OVERFLOW);
-        !is_over && !self.directories.contains_key(&event.wd)
+        !is_over && !self.interests.contains_key(&event.wd)
     }
 }
 
-/// The relevant entries of a directory.
+/// The relevant entries of a directory. For a file, its changes are in everything.
 #[derive(Debug, Default, PartialEq)]
 struct Interest {
     in_everything: bool,
@@ -255,16 +254,16 @@ impl Interest {
     }
 }
 
-/// The directories to watch for some paths.
+/// The directories and files to watch for some paths.
 #[derive(Debug, Default, PartialEq)]
 struct Places {
     /// By their paths without links.
-    directories: HashMap<PathBuf, Interest>,
+    interests: HashMap<PathBuf, Interest>,
     /// Paths without access.
     problems: Vec<(PathBuf, Errno)>,
     /// Known directories.
     known: HashSet<PathBuf>,
-    /// New directories, and directories that now need more events.
+    /// New places, and directories that now need more events.
     changed: Vec<PathBuf>,
 }
 
@@ -301,7 +300,9 @@ impl Places {
                 }
                 Ok(_) => {
                     self.name(&directory, &name, true);
-                    return Ok(());
+                    // If the file alone is mounted, its directory here gets no events for its content.
+                    directory = entry;
+                    break;
                 }
                 Err(found) if found.kind() == io::ErrorKind::NotFound => {
                     self.name(&directory, &name, false);
@@ -322,12 +323,12 @@ impl Places {
         });
     }
 
-    fn note(&mut self, directory: PathBuf, note: impl FnOnce(&mut Interest)) {
-        let before = self.directories.get(&directory).map(|interest| interest.in_content);
-        let interest = self.directories.entry(directory.clone()).or_default();
+    fn note(&mut self, place: PathBuf, note: impl FnOnce(&mut Interest)) {
+        let before = self.interests.get(&place).map(|interest| interest.in_content);
+        let interest = self.interests.entry(place.clone()).or_default();
         note(interest);
         if before != Some(interest.in_content) {
-            self.changed.push(directory);
+            self.changed.push(place);
         }
     }
 }
@@ -340,11 +341,11 @@ fn errno(error: &io::Error) -> Errno {
 pub fn refused(error: Errno) -> String {
     let warning = match error {
         Errno::EMFILE => advice!(
-            "Certificates are not watched: this user's inotify instances on the host are used up: raise \
-             fs.inotify.max_user_instances there, or send SIGHUP after a renewal"
+            "No file is watched: this user's inotify instances on the host are used up: raise \
+             fs.inotify.max_user_instances there, or send SIGHUP after a change"
         ),
         _ => advice!(
-            "Certificates are not watched: the kernel does not report changes (inotify: {}): send SIGHUP after a renewal",
+            "No file is watched: the kernel does not report changes (inotify: {}): send SIGHUP after a change",
             error.desc()
         ),
     };
@@ -360,13 +361,13 @@ fn not_watched(mut places: Vec<(PathBuf, Errno)>) -> Vec<String> {
         match places[0].1 {
             Errno::ENOSPC => advice!(
                 "Not watched: {what}: this user's inotify watches on the host are used up: raise \
-                 fs.inotify.max_user_watches there, or send SIGHUP after a renewal"
+                 fs.inotify.max_user_watches there, or send SIGHUP after a change"
             ),
             Errno::EACCES => advice!(
-                "Not watched: {what}: uid {} may not read that: let it, or send SIGHUP after a renewal",
+                "Not watched: {what}: uid {} may not read that: let it, or send SIGHUP after a change",
                 geteuid()
             ),
-            error => advice!("Not watched: {what}: {}: send SIGHUP after a renewal", error.desc()),
+            error => advice!("Not watched: {what}: {}: send SIGHUP after a change", error.desc()),
         }
     };
     places.chunk_by(|one, other| one.1 == other.1).map(describe).map(String::from).collect()
@@ -447,6 +448,19 @@ mod tests {
         assert!(!case.sees(|_| fs::write(&new, "three").unwrap()));
         assert!(case.sees(|_| fs::rename(&new, &case.path).unwrap()));
         assert!(case.sees(|root| root.write("certs/a.pem", "four")));
+    }
+
+    /// As with a mount of a single file, another directory has the events.
+    #[test]
+    fn a_file_is_watched_under_all_its_names() {
+        let case = Case::new("certs/a.pem", |root| {
+            root.write("certs/a.pem", "one");
+            root.write("elsewhere/other", "");
+            fs::hard_link(root.path().join("certs/a.pem"), root.path().join("elsewhere/a.pem")).unwrap();
+        });
+        assert!(!case.sees(|root| root.write("elsewhere/other", "one")));
+        assert!(case.sees(|root| root.write("elsewhere/a.pem", "two")));
+        assert!(case.sees(|_| fs::remove_file(case.at("elsewhere/a.pem")).unwrap()));
     }
 
     #[test]
@@ -623,8 +637,8 @@ mod tests {
             (describe(&[Errno::ENOSPC]), ["/certs/0", "raise fs.inotify.max_user_watches"]),
             (describe(&[Errno::EACCES; 9]), ["/certs/0, /certs/1", "may not read"]),
             (describe(&[Errno::EIO]), ["/certs/0", "send SIGHUP"]),
-            (vec![refused(Errno::EMFILE)], ["are not watched", "raise fs.inotify.max_user_instances"]),
-            (vec![refused(Errno::ENOSYS)], ["are not watched", "send SIGHUP"]),
+            (vec![refused(Errno::EMFILE)], ["No file is watched", "raise fs.inotify.max_user_instances"]),
+            (vec![refused(Errno::ENOSYS)], ["No file is watched", "send SIGHUP"]),
         ] {
             assert_eq!(sentences.len(), 1, "{sentences:?}");
             assert!(words.iter().all(|word| sentences[0].contains(word)), "{sentences:?}");
