@@ -25,8 +25,9 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts;
 use crate::facts::running::Running;
 use crate::layout::{
-    self, ACCOUNTS_FILE, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LIVE_SCRIPT, LOG_DIR, MODULES_DIR, PID_FILE,
-    RUNTIME_DIR, SELF_SIGNED_DIR, SERVER_DIR, SERVER_PID_FILE, STARTED_FILE, STATE_FILE,
+    self, ACCOUNTS_FILE, CERTIFICATES_DIR, CURRENT, ERROR_FILE, HEALTH_FILE, LIVE_SCRIPT, LOG_DIR,
+    MODULES_DIR, PID_FILE, RUNTIME_DIR, SELF_SIGNED_DIR, SERVER_DIR, SERVER_PID_FILE, STARTED_FILE,
+    STATE_FILE,
 };
 use crate::live;
 use crate::os::directory::{self, entries, errno};
@@ -139,10 +140,20 @@ pub fn publish_runtime_state(
 /// Publishes the addresses for the health check after a reload that has changed them.
 /// Errors: 73 if the runtime directory cannot be written.
 pub fn publish_health(plan: &Plan, runtime_dir: &Path, owner: &User) -> Result<(), Failure> {
+    publish(HEALTH_FILE, &health_of(plan), runtime_dir, owner)
+}
+
+/// Publishes the description of an error of a reload.
+/// Errors: 73 if the runtime directory cannot be written.
+pub fn publish_error(description: &str, runtime_dir: &Path, owner: &User) -> Result<(), Failure> {
+    publish(ERROR_FILE, description, runtime_dir, owner)
+}
+
+fn publish(name: &str, content: &str, runtime_dir: &Path, owner: &User) -> Result<(), Failure> {
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
         let group = geteuid().is_root().then_some(owner.gid);
-        replace(&runtime, HEALTH_FILE, |new| write_file(&runtime, new, &health_of(plan), group))
+        replace(&runtime, name, |new| write_file(&runtime, new, content, group))
     };
     privileges::with_group(owner, write)?.map_err(|error| failure(error, runtime_dir))
 }
@@ -236,8 +247,11 @@ fn open_runtime_dir(path: &Path, owner: &User) -> anyhow::Result<OwnedFd> {
         // The image's runtime directory is empty. A directory with other files serves another purpose.
         let is_ours = |name: &std::ffi::CString| {
             let name = name.to_string_lossy();
-            [CURRENT, SERVER_DIR, PID_FILE, STARTED_FILE, HEALTH_FILE, LIVE_SCRIPT, SERVER_PID_FILE]
-                .contains(&&*name)
+            [
+                CURRENT, SERVER_DIR, PID_FILE, STARTED_FILE, HEALTH_FILE, ERROR_FILE, LIVE_SCRIPT,
+                SERVER_PID_FILE,
+            ]
+            .contains(&&*name)
                 || ["generation-", ".generation-", ".new-", ".next"]
                     .iter()
                     .any(|prefix| name.starts_with(prefix))

@@ -153,16 +153,19 @@ pub struct Ready {
 
 /// Writes the configuration for a program that will start, unless there is a custom main file.
 ///
-/// `watch` is given for the server only. It is the watch for certificates, or the error of its creation.
+/// `watch` is given for the server only. It is the watch for changed files, or the error of its creation.
 /// Errors: the exit statuses of [`make_plan`], [`apply::apply`], [`database::wait`] and [`custom::configure`].
 pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     let is_server = watch.is_some();
-    let (settings, report) = read_settings();
+    let (mut settings, mut report) = read_settings();
     let places = Places::find(&settings);
     let custom_main_file = places.custom_main_file();
-    // The watch starts before certificates are read, so that it reports every later change.
+    // The watch starts before files are read, so that it reports every later change.
     let start = |watch| watch::start(watch, &settings, &places, custom_main_file.is_some());
     let (watch_problems, scanned) = watch.map(start).unwrap_or_default();
+    if is_server && watch::is_config_reload_enabled(&settings) {
+        (settings, report) = read_settings();
+    }
     if let Some(main_file) = custom_main_file {
         let ready = custom::configure(&settings, report, places, main_file, is_server)?;
         watch_problems.iter().for_each(|problem| tracing::warn!("{problem}"));

@@ -206,18 +206,13 @@ impl Facts {
             |(path, field): &(&str, Field)| !settings.is_given(*field) && Path::new(path).is_dir();
         let unused = OTHER_IMAGES_PLACES.into_iter().filter(is_unused);
         problems.extend(unused.map(|(path, field)| Problem::OtherImagesPlace(path, field)));
+        let default_plugin_paths = default_plugin_paths(&config_dir).into_iter();
         let default_plugin_paths: Vec<PathBuf> =
-            [config_dir.join("modules"), PathBuf::from(MODULES_ENABLED_DIR)]
-                .into_iter()
-                .filter(|path| is_directory(path))
-                .collect();
-        let plugin_paths: Vec<PathBuf> = match &settings.modules.plugin_paths {
-            Some(paths) => paths.iter().map(|path| path.as_ref().to_owned()).collect(),
-            None => plugin_paths_in_options(settings).unwrap_or_else(|problem| {
-                problems.extend(problem);
-                default_plugin_paths.clone()
-            }),
-        };
+            default_plugin_paths.filter(|path| is_directory(path)).collect();
+        let plugin_paths = plugin_paths(settings).unwrap_or_else(|problem| {
+            problems.extend(problem);
+            default_plugin_paths.clone()
+        });
         let missing = plugin_paths.iter().filter(|path| !path.is_dir());
         problems.extend(missing.map(|path| Problem::NoPluginPath(path.clone())));
         let collection: Option<PathBuf> =
@@ -359,8 +354,16 @@ fn is_installed(anchor: &Path) -> Result<bool, Problem> {
     }
 }
 
-/// The folders of modules in `PROSODY_OPTIONS`, which replace ours. `Err(None)` if the option is not set.
-fn plugin_paths_in_options(settings: &Settings) -> Result<Vec<PathBuf>, Option<Problem>> {
+/// The default folders of custom modules. They may be missing.
+fn default_plugin_paths(config_dir: &Path) -> [PathBuf; 2] {
+    [config_dir.join("modules"), MODULES_ENABLED_DIR.into()]
+}
+
+/// The folders of custom modules in the settings. Those in `PROSODY_OPTIONS` replace ours. `Err(None)` without any.
+fn plugin_paths(settings: &Settings) -> Result<Vec<PathBuf>, Option<Problem>> {
+    if let Some(paths) = &settings.modules.plugin_paths {
+        return Ok(paths.iter().map(|path| path.as_ref().to_owned()).collect());
+    }
     let option = settings.anything.options.as_ref().and_then(|options| options.get("plugin_paths"));
     let path = |path: &Value| path.as_str().map(PathBuf::from).filter(|path| path.is_absolute());
     match option {
@@ -423,14 +426,31 @@ pub fn read_user_files(
     settings: &Settings,
     config_dir: &Path,
 ) -> Result<CustomFiles, Vec<custom_files::Problem>> {
-    let templates_dir = settings.entrypoint.templates_dir.as_ref().map(AsRef::as_ref);
-    let extra = settings.anything.extra_config.as_ref().map(|glob| Path::new(glob.as_str()));
     CustomFiles::read(
         config_dir,
-        templates_dir.unwrap_or(Path::new("templates")),
-        extra.unwrap_or(Path::new("conf.d/*.cfg.lua")),
+        templates_dir(settings),
+        extra_config(settings),
         settings.source.legacy.extra_cfg,
     )
+}
+
+fn templates_dir(settings: &Settings) -> &Path {
+    settings.entrypoint.templates_dir.as_ref().map_or(Path::new("templates"), AsRef::as_ref)
+}
+
+fn extra_config(settings: &Settings) -> &Path {
+    Path::new(settings.anything.extra_config.as_ref().map_or("conf.d/*.cfg.lua", |glob| glob.as_str()))
+}
+
+/// Every place of the operator's configuration: the folders and files of custom files, the folders of custom modules, and
+/// the files of `_FILE` variables. They may be missing.
+pub fn configuration_places(settings: &Settings, config_dir: &Path) -> Vec<PathBuf> {
+    let (templates_dir, extra) = (templates_dir(settings), extra_config(settings));
+    let mut places = custom_files::places(config_dir, templates_dir, extra, settings.source.legacy.extra_cfg);
+    places.extend(plugin_paths(settings).unwrap_or_else(|_| default_plugin_paths(config_dir).into()));
+    // It fails for an empty path only, and without a working directory.
+    places.extend(settings.source.files.iter().filter_map(|file| std::path::absolute(file).ok()));
+    places
 }
 
 /// The secret files that hold one line, as Prosody's `FileLine` expects (since 13.0), by the setting's field.

@@ -35,6 +35,9 @@ pub const PID_FILE: &str = "entrypoint.pid";
 /// The state that the server was started with, in the runtime directory.
 pub const STARTED_FILE: &str = "started";
 
+/// The last error of a reload, in the runtime directory.
+pub const ERROR_FILE: &str = "error";
+
 /// The state of a generation, in its directory.
 pub const STATE_FILE: &str = "state";
 

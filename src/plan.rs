@@ -156,8 +156,9 @@ pub fn make(
     files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts, &facts.custom_files)));
 
     warn_about_databases(facts, &databases, debug_log.as_deref(), report);
-    let state =
+    let mut state =
         state::describe(facts, &hosts, &certificates, &state_options, &files, &resolution.fingerprints);
+    accounts.iter().for_each(|accounts| state::add_accounts(&mut state, accounts));
     let mut links = links(facts, &files);
     links.extend(resolution.links);
     let rendered: HashSet<&str> = hosts.names().collect();

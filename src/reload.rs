@@ -1,10 +1,11 @@
-//! The reload of a running server, after SIGHUP or a changed certificate: reads everything again and applies it.
+//! The reload of a running server, after SIGHUP or a changed file: reads everything again and applies it.
 //!
 //! It runs in a process that PID 1 forks, and has the script in the server ([`live`]) apply the new configuration. Where
 //! there is none, PID 1 forwards SIGHUP to Prosody.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use crate::os::watch::{Watch, Watched};
 use crate::plan::{self, Changes, Plan, State};
 use crate::report::Report;
 use crate::settings::Settings;
+use crate::settings::catalogue::Field;
 use crate::survey::certificates::ScannedCertificates;
 use crate::survey::certificates::assign::{CertificateOrigin, SelfSigned, Served};
 use crate::text::several;
@@ -45,7 +47,7 @@ pub const EXPIRY_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a failing look at the server's process is repeated.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Certificates without a change for this long are assumed to be completely written.
+/// Files without a change for this long are assumed to be completely written.
 const QUIET: Duration = Duration::from_millis(150);
 
 /// The time limit for this. Later changes cause another reload.
@@ -64,16 +66,14 @@ pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
         watch.inspect(|watch| watch.discard());
         return NO_SIGNAL;
     }
-    let (settings, report) = read_settings();
-    let places = Places::of_running(&settings);
     let reloaded = match cause {
         Cause::Daily => {
-            warn_of_expiry(&places);
+            warn_of_expiry(&Places::of_running(&read_settings().0));
             Ok(false)
         }
-        _ => reload(cause, watch, &settings, &places, report),
+        _ => reload_or_renew(cause, watch),
     };
-    match reloaded.or_else(|failure| renew_certificates(failure, &settings, &places)) {
+    match reloaded {
         Ok(true) => ExitStatus::SUCCESS,
         Ok(false) => NO_SIGNAL,
         Err(Failure { error, .. }) if is_end_of_server(&error) => {
@@ -87,22 +87,93 @@ pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
     }
 }
 
-/// Reloads. `true` if the server should get SIGHUP.
-fn reload(
-    cause: Cause,
-    watch: Option<&Watch>,
-    settings: &Settings,
-    places: &Places,
+/// What a reload starts from.
+struct Inputs {
+    settings: Settings,
     report: Report,
-) -> Result<bool, Failure> {
-    let running = Running::in_directory(&places.runtime_dir)
-        .with_context(|| format!("reading {} or /proc", places.runtime_dir.join(STARTED_FILE).display()));
-    let running = running.status(ExitStatus::CANNOT_WRITE)?;
-    let scanned = watch.and_then(|watch| rescan(watch, cause, settings, places, running.is_none()));
-    if cause == Cause::FilesChanged && scanned.is_none() {
-        return Ok(false);
+    places: Places,
+    /// `None` with a custom main file.
+    running: Option<Running>,
+    /// `None` if nothing is watched.
+    watched: Option<Watched>,
+    certificates: Option<ScannedCertificates>,
+}
+
+impl Inputs {
+    /// Reads the inputs, and watches the present places.
+    fn read(watch: Option<&Watch>) -> Result<Self, Failure> {
+        let (settings, report) = read_settings();
+        let places = Places::of_running(&settings);
+        let running = Running::in_directory(&places.runtime_dir)
+            .with_context(|| format!("reading {} or /proc", places.runtime_dir.join(STARTED_FILE).display()));
+        let running = running.status(ExitStatus::CANNOT_WRITE)?;
+        let scan = |watch| watch::scan(watch, &settings, &places, running.is_none());
+        let (watched, certificates) = watch.and_then(scan).unzip();
+        Ok(Self { settings, report, places, running, watched, certificates: certificates.flatten() })
     }
-    let Some(Running { user, started, .. }) = running else {
+
+    /// Consumes the watch's events, and reads the inputs when writers have finished. `None` without a change in a watched
+    /// place.
+    fn after_changes(watch: &Watch) -> Result<Option<Self>, Failure> {
+        match Self::read(Some(watch)) {
+            Ok(Self { watched: Some(watched), .. }) => {
+                let is_changed = watch.settle(&watched, QUIET, SETTLE_TIMEOUT);
+                is_changed.then(|| Self::read(Some(watch))).transpose()
+            }
+            other => {
+                watch.discard();
+                other.map(|_| None)
+            }
+        }
+    }
+}
+
+/// Reloads, or renews certificates alone if the configuration has an error. `true` if the server should get SIGHUP.
+fn reload_or_renew(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure> {
+    let inputs = match (cause, watch) {
+        (Cause::FilesChanged, Some(watch)) => Inputs::after_changes(watch)?,
+        _ => {
+            // Everything is read from now on.
+            watch.inspect(|watch| watch.discard());
+            Some(Inputs::read(watch)?)
+        }
+    };
+    let Some(mut inputs) = inputs else { return Ok(false) };
+    reload(cause, watch, &mut inputs).or_else(|failure| {
+        let places = &inputs.places;
+        let error = (failure.status == ExitStatus::CONFIGURATION).then(|| failure.to_string());
+        let is_known = error.is_some() && error == last_error(places);
+        let renewed = renew_certificates(failure, &inputs.settings, places);
+        // It is the last error of a generation with renewed certificates, too.
+        error.iter().for_each(|error| record(error, places));
+        match renewed {
+            Err(_) if is_known && cause == Cause::FilesChanged => Ok(false),
+            renewed => renewed,
+        }
+    })
+}
+
+/// The last error that was logged since the configuration became current.
+fn last_error(places: &Places) -> Option<String> {
+    let current = facts::current_generation(&places.runtime_dir).ok()?;
+    running::last_error(&places.runtime_dir, &current)
+}
+
+/// Records an error as the last one.
+fn record(error: &str, places: &Places) {
+    let current = facts::current_generation(&places.runtime_dir);
+    if let (Some(Running { user, .. }), Ok(current)) = (Running::find(places), current) {
+        let description = running::describe_error(&current, error);
+        let published = apply::publish_error(&description, &places.runtime_dir, &user);
+        // It will be logged once more.
+        published.unwrap_or_else(|failure| tracing::debug!("{failure}"));
+    }
+}
+
+/// Reloads. `true` if the server should get SIGHUP.
+fn reload(cause: Cause, watch: Option<&Watch>, inputs: &mut Inputs) -> Result<bool, Failure> {
+    let places = inputs.places.clone();
+    let Some(Running { user, started, .. }) = inputs.running.take() else {
         let main_file = places.config_dir.join(MAIN_FILE);
         tracing::info!("Reloading {}, untouched", main_file.display());
         return Ok(true);
@@ -125,12 +196,11 @@ fn reload(
     let request =
         PlanRequest { user: Some(user), served_certificates: Some(served), ..PlanRequest::default() };
     let begin = Instant::now();
-    let (mut settings_report, mut scanned) = (report, scanned);
     let (facts, plan, report) = loop {
-        let (watched, found) = scanned.unzip();
+        let (report, certificates) = (mem::take(&mut inputs.report), inputs.certificates.take());
         let (facts, mut plan, mut report) =
-            make_plan(settings, places.clone(), settings_report, &request, found)?;
-        for problem in watched.into_iter().flat_map(|watched| watched.problems) {
+            make_plan(&inputs.settings, inputs.places.clone(), report, &request, certificates)?;
+        for problem in inputs.watched.take().into_iter().flat_map(|watched| watched.problems) {
             plan::add_warning(&mut plan.state, &problem);
             report.warning(problem);
         }
@@ -151,23 +221,27 @@ fn reload(
         if !watch.wait(left) {
             break (facts, plan, report);
         }
-        scanned = rescan(watch, Cause::FilesChanged, settings, places, false);
-        settings_report = read_settings().1;
+        *inputs = Inputs::after_changes(watch)?.map_or_else(|| Inputs::read(None), Ok)?;
     };
-    if cause == Cause::FilesChanged
-        && plan.self_signed.is_empty()
-        && !last.has_other_certificates(&State::parse(&plan.state))
-    {
-        return Ok(false);
-    }
     let new = State::parse(&plan.state);
-    let mut changes = acceptable_changes(&started, &last, &new)?;
-    let other_user = other_user(&user, settings, &facts)?;
     let rendered = rendered_differences(&before, &plan);
     let files = last.changed_files(&new);
+    let has_accounts = last.has_other_accounts(&new);
     let has_certificates = !plan.self_signed.is_empty() || last.has_other_certificates(&new);
+    // After an error, the log says that it is over.
+    let is_new = has_certificates
+        || has_accounts
+        || !rendered.is_empty()
+        || !files.is_empty()
+        || running::last_error(&places.runtime_dir, &before).is_some();
+    let is_watched = watch::is_config_reload_enabled(&inputs.settings);
+    if cause == Cause::FilesChanged && !has_certificates && !(is_watched && is_new) {
+        return Ok(false);
+    }
+    let mut changes = acceptable_changes(&started, &last, &new)?;
+    let other_user = other_user(&user, &inputs.settings, &facts)?;
     let mut server = connect(&facts.runtime_dir, &facts.identity)?;
-    if has_certificates || !rendered.is_empty() || !files.is_empty() {
+    if is_new {
         for warning in report.warnings().filter(|warning| !last.has_warned(warning)) {
             tracing::warn!("{warning}");
         }
@@ -178,10 +252,12 @@ fn reload(
     } else {
         load(server.as_mut(), &before.join(MAIN_FILE))?;
     }
-    let files: Vec<&Path> = rendered.iter().chain(&files).map(PathBuf::as_path).collect();
+    let accounts = inputs.settings.source.given.get(&Field::accounts).and_then(|given| given.file.as_ref());
+    let accounts = accounts.filter(|file| has_accounts && !files.contains(file));
+    let files: Vec<&Path> = rendered.iter().chain(&files).chain(accounts).map(PathBuf::as_path).collect();
     let changed = changed_names(&files, &plan, &facts.config_dir);
     // The script creates them.
-    let takes_accounts = server.is_some() && cause == Cause::Hangup;
+    let takes_accounts = server.is_some() && (cause == Cause::Hangup || (is_watched && has_accounts));
     if let Some(accounts) = plan.accounts.as_ref().filter(|_| takes_accounts) {
         // The new configuration is in force, so Prosody must be told of it in any case.
         let written = apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity);
@@ -316,28 +392,6 @@ fn has_new_certificate(plan: &Plan, before: &State) -> bool {
         CertificateOrigin::Found(pair) => !before.serves(&served.name, pair.digest),
         _ => false,
     })
-}
-
-/// Consumes the watch's events, and watches the present certificates. `None` without a change, or without watched
-/// certificates.
-fn rescan(
-    watch: &Watch,
-    cause: Cause,
-    settings: &Settings,
-    places: &Places,
-    own_configuration: bool,
-) -> Option<(Watched, ScannedCertificates)> {
-    let scan = || watch::scan(watch, settings, places, own_configuration);
-    match (cause, scan()) {
-        (Cause::FilesChanged, Some((watched, _))) => {
-            watch.settle(&watched, QUIET, SETTLE_TIMEOUT).then(scan).flatten()
-        }
-        // A reload after SIGHUP reads everything anyway.
-        (_, scanned) => {
-            watch.discard();
-            scanned
-        }
-    }
 }
 
 /// The rendered files and links that differ from those in `before`, except for the generation's own path in them.

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use super::lua_summary::{self, Summary};
 use crate::digest;
+use crate::layout::MAIN_FILE;
 use crate::os::directory;
 use crate::os::trusted_file::{self, Error, Opened};
 use crate::settings::types::{Domain, SettingType};
@@ -97,7 +98,7 @@ impl CustomFiles {
         extra: &Path,
         extra_cfg: Option<bool>,
     ) -> Result<CustomFiles, Vec<Problem>> {
-        let main = read_main(&config_dir.join("prosody.cfg.lua")).map_err(|problem| vec![problem])?;
+        let main = read_main(&config_dir.join(MAIN_FILE)).map_err(|problem| vec![problem])?;
         if main.is_some() {
             return Ok(CustomFiles { main, ..CustomFiles::default() });
         }
@@ -187,9 +188,28 @@ fn read_main(path: &Path) -> Result<Option<CustomFile>, Problem> {
     Ok(Some(CustomFile { path: path.to_owned(), template: None, summary, digest: digest::of(&content) }))
 }
 
+/// The folders and files where custom files may be, with the arguments of [`CustomFiles::read`].
+pub fn places(
+    config_dir: &Path,
+    templates_dir: &Path,
+    extra: &Path,
+    extra_cfg: Option<bool>,
+) -> Vec<PathBuf> {
+    let extra = match (extra.parent(), extra.file_name()) {
+        (Some(folder), Some(pattern)) if has_wildcard(pattern) => folder,
+        _ => extra,
+    };
+    let extra_file = extra_cfg.filter(|is_required| *is_required).map(|_| Path::new(EXTRA_CFG));
+    let places = [Path::new(MAIN_FILE), Path::new("vhost.d"), Path::new("cmpt.d"), templates_dir, extra];
+    places.into_iter().chain(extra_file).map(|place| config_dir.join(place)).collect()
+}
+
+fn has_wildcard(text: &OsStr) -> bool {
+    text.as_bytes().iter().any(|byte| b"*?".contains(byte))
+}
+
 /// Reads the files of `PROSODY_EXTRA_CONFIG`: one file, which must exist, or a pattern in a folder.
 fn read_extra(path: &Path, problems: &mut Vec<Problem>) -> Vec<CustomFile> {
-    let has_wildcard = |text: &OsStr| text.as_bytes().iter().any(|byte| b"*?".contains(byte));
     match (path.parent(), path.file_name()) {
         (Some(folder), _) if has_wildcard(folder.as_os_str()) => {
             problems.push(Problem { path: path.to_owned(), reason: Reason::WildcardInDirectory });

@@ -1,5 +1,6 @@
 //! The server that runs in this container, as its start described it in the runtime directory.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::{fs, io};
@@ -10,7 +11,7 @@ use nix::libc::ESRCH;
 use nix::unistd::Pid;
 
 use super::{Places, is_trusted};
-use crate::layout::{CURRENT, STARTED_FILE};
+use crate::layout::{CURRENT, ERROR_FILE, STARTED_FILE};
 use crate::os::directory;
 use crate::os::trusted_file::{self, Error, LARGEST, Opened};
 use crate::os::users::User;
@@ -54,6 +55,18 @@ impl Running {
         let generation = generation.file_name().unwrap_or_default().to_string_lossy();
         format!("{init} {time} {generation} {} {}\n{state}", user.uid, user.gid)
     }
+}
+
+/// The last error of a reload, if `current` has been the current generation since.
+pub fn last_error(runtime_dir: &Path, current: &Path) -> Option<String> {
+    let text = read(runtime_dir, ERROR_FILE).ok()??;
+    let (generation, error) = text.split_once('\n')?;
+    (Some(OsStr::new(generation)) == current.file_name()).then(|| error.to_owned())
+}
+
+/// The content of that file.
+pub fn describe_error(current: &Path, error: &str) -> String {
+    format!("{}\n{error}", current.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Reads a file that describes the running server in the runtime directory. `None` if it is missing, not a regular
@@ -136,6 +149,15 @@ mod tests {
     fn places(runtime_dir: &Path) -> Places {
         let none = PathBuf::from("/none");
         Places { config_dir: none.clone(), data_dir: none, runtime_dir: runtime_dir.to_owned() }
+    }
+
+    #[test]
+    fn an_error_is_the_last_one_until_another_generation_is_current() {
+        let (runtime, first) = (TestDir::new(), Path::new("/run/x/generation-7"));
+        assert_eq!(last_error(runtime.path(), first), None);
+        runtime.write(ERROR_FILE, describe_error(first, "one\n  two"));
+        assert_eq!(last_error(runtime.path(), first).as_deref(), Some("one\n  two"));
+        assert_eq!(last_error(runtime.path(), Path::new("/run/x/generation-8")), None);
     }
 
     #[test]

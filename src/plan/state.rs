@@ -96,6 +96,11 @@ pub fn describe(
     text
 }
 
+/// Adds the accounts to the text of a state.
+pub fn add_accounts(state: &mut String, accounts: &str) {
+    line(state, format_args!("accounts\t{}", digest(accounts)));
+}
+
 /// Adds a logged warning to the text of a state.
 pub fn add_warning(state: &mut String, warning: &str) {
     line(state, format_args!("warning\t{}", digest(warning)));
@@ -157,6 +162,8 @@ pub struct State<'a> {
     pending: BTreeSet<&'a str>,
     /// The digests of logged warnings.
     warnings: BTreeSet<&'a str>,
+    /// The digest of the accounts.
+    accounts: Option<&'a str>,
 }
 
 impl<'a> State<'a> {
@@ -173,6 +180,7 @@ impl<'a> State<'a> {
                 ["certificate", name, path, digest] => drop(state.certificates.insert(name, (path, digest))),
                 ["pending", reason] => drop(state.pending.insert(reason)),
                 ["warning", digest] => drop(state.warnings.insert(digest)),
+                ["accounts", digest] => state.accounts = Some(digest),
                 _ => {}
             }
         }
@@ -181,6 +189,11 @@ impl<'a> State<'a> {
 
     pub fn has_warned(&self, warning: &str) -> bool {
         self.warnings.contains(&*digest(warning))
+    }
+
+    /// Whether there are other accounts in `new`.
+    pub fn has_other_accounts(&self, new: &State) -> bool {
+        self.accounts != new.accounts
     }
 
     /// The files that differ in `new`, except rendered ones.
@@ -445,6 +458,19 @@ mod tests {
         add_warning(&mut text, "one");
         assert!(State::parse(&text).has_warned("one"));
         assert!(!State::parse(&text).has_warned("two"));
+    }
+
+    #[test]
+    fn accounts_are_compared() {
+        let state = |accounts: &str| {
+            let mut text = BEFORE.to_owned();
+            add_accounts(&mut text, accounts);
+            text
+        };
+        let is_other =
+            |before: &str, after: &str| State::parse(before).has_other_accounts(&State::parse(after));
+        assert!(!is_other(&state("one"), &state("one")) && !is_other(BEFORE, BEFORE));
+        assert!(is_other(&state("one"), &state("two")) && is_other(BEFORE, &state("one")));
     }
 
     #[test]

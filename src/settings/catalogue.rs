@@ -272,6 +272,7 @@ section! {
     user: UserName = "the data directory's owner where that is not root, else `prosody`; without root, the user that it already is", "The user that Prosody runs as.";
     uid: Id = "", "The same by number.";
     gid: Id = "", "The group by number.";
+    config_reload: Boolean = "`false`", "Reload when a custom file, a template, a custom module or the file of a `_FILE` variable changes, without SIGHUP.";
     share_module_code: ModuleSharing = "`auto`", "Whether the code of modules is compiled once for all hosts, which makes a server with many hosts start sooner and take less memory: with `auto` from 50 virtual hosts on.", option share_module_code;
     entrypoint_log: LogLevel = "`info`", "The lowest level that the entrypoint logs, on standard error.";
     entrypoint_log_format: LogFormat = "`text`", "`text` is Prosody's own console layout; `json` is one object a line.";

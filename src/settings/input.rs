@@ -51,6 +51,8 @@ pub struct Source {
     pub unknown: Vec<String>,
     /// All `PROSODY_*` variables that are settings. They are not passed to Prosody.
     pub variables: Vec<String>,
+    /// The files of all `_FILE` variables, even if they cannot be read.
+    pub files: Vec<PathBuf>,
     /// Values of legacy variables that have no equivalent setting.
     pub legacy: Legacy,
 }
@@ -107,6 +109,7 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
         };
         source.variables.push(name.clone());
         let given = if is_file {
+            source.files.push(value.into());
             let (is_shown, is_secret) = match &meaning {
                 Meaning::Setting(setting) => (setting.shows(value), setting.is_plain_secret()),
                 Meaning::Store(_) | Meaning::Legacy(_) => (false, false),

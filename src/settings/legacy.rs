@@ -1,6 +1,7 @@
 //! Variables of other images that are more than another name for a setting.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::catalogue::{self, Field, PREFIX};
 use super::compat::Meaning::{Setting, Special};
@@ -165,7 +166,10 @@ fn account(domain: &str, variables: &BTreeMap<String, String>, source: &mut Sour
         (Some(value), None) => {
             Some(Given { variable: "PASSWORD".to_owned(), file: None, value: value.clone() })
         }
-        (None, file) => from_file("PASSWORD_FILE", file.map_or("", String::as_str), false, true, report),
+        (None, file) => {
+            source.files.extend(file.map(PathBuf::from));
+            from_file("PASSWORD_FILE", file.map_or("", String::as_str), false, true, report)
+        }
     };
     let jid = match Domain::parse(domain) {
         Ok(_) => Jid::parse(&format!("{local}@{domain}"))

@@ -38,4 +38,5 @@ mod terminal;
 mod tini;
 mod upgrade;
 mod walk;
+mod watch;
 mod wire;
