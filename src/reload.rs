@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow};
 use nix::unistd::Pid;
@@ -53,7 +53,7 @@ const QUIET: Duration = Duration::from_millis(150);
 /// The time limit for this. Later changes cause another reload.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long an incomplete certificate is assumed to be still being written.
+/// How long an incomplete certificate, or a file that keeps changing, is assumed to be still being written.
 const WRITE_TIME: Duration = Duration::from_secs(10);
 
 /// Makes a new plan and applies it, for the server with this process id. Events of the watch are consumed.
@@ -89,6 +89,8 @@ pub fn run(server: Pid, cause: Cause, watch: Option<&Watch>) -> ExitStatus {
 
 /// What a reload starts from.
 struct Inputs {
+    /// When the inputs were read.
+    read_at: SystemTime,
     settings: Settings,
     report: Report,
     places: Places,
@@ -102,6 +104,7 @@ struct Inputs {
 impl Inputs {
     /// Reads the inputs, and watches the present places.
     fn read(watch: Option<&Watch>) -> Result<Self, Failure> {
+        let read_at = SystemTime::now();
         let (settings, report) = read_settings();
         let places = Places::of_running(&settings);
         let running = Running::in_directory(&places.runtime_dir)
@@ -109,7 +112,13 @@ impl Inputs {
         let running = running.status(ExitStatus::CANNOT_WRITE)?;
         let scan = |watch| watch::scan(watch, &settings, &places, running.is_none());
         let (watched, certificates) = watch.and_then(scan).unzip();
-        Ok(Self { settings, report, places, running, watched, certificates: certificates.flatten() })
+        Ok(Self { read_at, settings, report, places, running, watched, certificates: certificates.flatten() })
+    }
+
+    /// Whether a watched file of the configuration may have been read while it was being written.
+    fn may_be_incomplete(&self) -> bool {
+        watch::is_config_reload_enabled(&self.settings)
+            && watch::has_changed_since(self.read_at - QUIET, &self.settings, &self.places)
     }
 
     /// Consumes the watch's events, and reads the inputs when writers have finished. `None` without a change in a watched
@@ -139,7 +148,21 @@ fn reload_or_renew(cause: Cause, watch: Option<&Watch>) -> Result<bool, Failure>
         }
     };
     let Some(mut inputs) = inputs else { return Ok(false) };
-    reload(cause, watch, &mut inputs).or_else(|failure| {
+    let begin = Instant::now();
+    let is_early = |inputs: &Inputs| {
+        cause == Cause::FilesChanged && begin.elapsed() < WRITE_TIME && inputs.may_be_incomplete()
+    };
+    let reloaded = loop {
+        match reload(cause, watch, &mut inputs, &is_early) {
+            Err(failure) if is_too_early(&failure) || is_early(&inputs) => {
+                sleep(QUIET);
+                watch.inspect(|watch| watch.discard());
+                inputs = Inputs::read(watch)?;
+            }
+            reloaded => break reloaded,
+        }
+    };
+    reloaded.or_else(|failure| {
         let places = &inputs.places;
         let error = (failure.status == ExitStatus::CONFIGURATION).then(|| failure.to_string());
         let is_known = error.is_some() && error == last_error(places);
@@ -170,8 +193,23 @@ fn record(error: &str, places: &Places) {
     }
 }
 
+/// The failure of a reload that has read files which are still being written.
+fn too_early() -> Failure {
+    Failure::new(ExitStatus::UNAVAILABLE, io::Error::from(ErrorKind::ResourceBusy))
+}
+
+fn is_too_early(failure: &Failure) -> bool {
+    failure.error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::ResourceBusy)
+}
+
 /// Reloads. `true` if the server should get SIGHUP.
-fn reload(cause: Cause, watch: Option<&Watch>, inputs: &mut Inputs) -> Result<bool, Failure> {
+/// Errors: [`too_early`] if `is_early` says so. Then nothing has changed.
+fn reload(
+    cause: Cause,
+    watch: Option<&Watch>,
+    inputs: &mut Inputs,
+    is_early: &dyn Fn(&Inputs) -> bool,
+) -> Result<bool, Failure> {
     let places = inputs.places.clone();
     let Some(Running { user, started, .. }) = inputs.running.take() else {
         let main_file = places.config_dir.join(MAIN_FILE);
@@ -238,17 +276,24 @@ fn reload(cause: Cause, watch: Option<&Watch>, inputs: &mut Inputs) -> Result<bo
     if cause == Cause::FilesChanged && !has_certificates && !(is_watched && is_new) {
         return Ok(false);
     }
+    if is_early(inputs) {
+        return Err(too_early());
+    }
     let mut changes = acceptable_changes(&started, &last, &new)?;
     let other_user = other_user(&user, &inputs.settings, &facts)?;
     let mut server = connect(&facts.runtime_dir, &facts.identity)?;
     if is_new {
-        for warning in report.warnings().filter(|warning| !last.has_warned(warning)) {
-            tracing::warn!("{warning}");
-        }
-        let accept = || load(server.as_mut(), &plan.main_file()).map(|()| true);
+        let accept = || {
+            load(server.as_mut(), &plan.main_file())?;
+            // It has read custom files.
+            if is_early(inputs) { Err(too_early()) } else { Ok(true) }
+        };
         let applied = apply::apply_if(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity, accept);
         // Otherwise it may have parsed the new one.
         applied.inspect_err(|_| drop(load(server.as_mut(), &before.join(MAIN_FILE))))?;
+        for warning in report.warnings().filter(|warning| !last.has_warned(warning)) {
+            tracing::warn!("{warning}");
+        }
     } else {
         load(server.as_mut(), &before.join(MAIN_FILE))?;
     }

@@ -1,6 +1,9 @@
 //! Watching certificates and the configuration while a server runs.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
@@ -49,6 +52,24 @@ pub fn scan(
         found = certificates.then(|| scan_and_show(&sources, OffsetDateTime::now_utc(), show));
     });
     Some((watched, found))
+}
+
+/// Whether a file of the configuration has changed since a time. A file that was emptied and is still being written has,
+/// without an event.
+pub fn has_changed_since(time: SystemTime, settings: &Settings, places: &Places) -> bool {
+    let now = SystemTime::now();
+    let is_new = |path: &Path| {
+        fs::metadata(path).is_ok_and(|found| {
+            let seconds = u64::try_from(found.ctime()).unwrap_or_default();
+            let changed = UNIX_EPOCH + Duration::new(seconds, found.ctime_nsec() as u32);
+            // A clock that was set back must not make it new for long.
+            found.is_file() && (time..=now).contains(&changed)
+        })
+    };
+    configuration_places(settings, &places.config_dir).into_iter().any(|place| {
+        is_new(&place)
+            || directory::list(&place).is_ok_and(|names| names.iter().any(|name| is_new(&place.join(name))))
+    })
 }
 
 /// Passes each path of the configuration to `show`: files, folders, and what links and folders in these lead to.
@@ -160,6 +181,34 @@ mod tests {
             .map(String::as_str)
             .collect();
         assert_eq!(below, ["etc/conf.d/a.cfg.lua", "etc/conf.d/gone", "etc/modules/mod_one"]);
+    }
+
+    #[test]
+    fn a_file_that_was_emptied_has_changed() {
+        let directory = TestDir::new();
+        for file in ["hosts", "conf.d/a.cfg.lua"] {
+            directory.write(file, "a.example");
+            let path = directory.path().join(file);
+            let variables = [("PROSODY_VIRTUAL_HOSTS_FILE", directory.path().join("hosts"))];
+            let variables = variables.map(|(name, path)| (name.into(), path.into()));
+            let (settings, _) = Settings::read(variables);
+            let none = PathBuf::from("/none");
+            let config_dir = directory.path().to_owned();
+            let places = Places { config_dir, data_dir: none.clone(), runtime_dir: none };
+            let changed = fs::metadata(&path).unwrap();
+            let changed = UNIX_EPOCH + Duration::new(changed.ctime() as u64, changed.ctime_nsec() as u32);
+            let later = changed + Duration::from_nanos(1);
+            assert!(has_changed_since(changed, &settings, &places), "{file}");
+            assert!(!has_changed_since(later, &settings, &places), "{file}");
+            let _open = loop {
+                // The clock of files has steps.
+                let open = fs::File::create(&path).unwrap();
+                directory.write(file, "a.example");
+                if has_changed_since(later, &settings, &places) {
+                    break open;
+                }
+            };
+        }
     }
 
     #[test]

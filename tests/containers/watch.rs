@@ -146,11 +146,9 @@ fn changed_files_are_taken_up(image: &str) {
     }
     let now = server.root("readlink /run/prosody/current").ok();
     seen.that("what was right again is current", now != generation, &now);
-    seen.equal(
-        "lines",
-        server.since(mark).stderr.lines().filter(|line| line.contains("Reloading")).count(),
-        2,
-    );
+    let all = server.since(mark).stderr;
+    let lines: Vec<&str> = all.lines().filter(|line| line.contains("Reloading")).collect();
+    seen.equal(&format!("one line each: {lines:?}"), lines.len(), 2);
 
     // The shell is no child of PID 1.
     wait_until_nothing_is_under_way(&server);
