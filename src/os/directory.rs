@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
@@ -27,7 +28,8 @@ pub fn list(path: &Path) -> Result<Vec<OsString>, Error> {
     let (directory, owners) = descriptor(path, DIRECTORY, Links::OfReaders)?;
     trust(&fstat(&directory)?, &owners, 0o005)?;
     let name = |name: CString| OsString::from_vec(name.into_bytes());
-    Ok(entries(&directory)?.into_iter().map(name).collect())
+    // On FUSE, each opening is a trip to another process.
+    Ok(names(Dir::from_fd(directory)?)?.into_iter().map(name).collect())
 }
 
 /// Opens a directory by its absolute path. Creates a missing one with this mode, and its missing parents with 0755.
@@ -55,9 +57,11 @@ pub fn make_below(parent: impl AsFd, name: &Path, mode: Mode) -> nix::Result<Own
 
 /// The names in a directory, except `.` and `..`.
 pub fn entries(directory: &OwnedFd) -> nix::Result<Vec<CString>> {
-    let mut entries =
-        nix::dir::Dir::openat(directory, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let names = entries.iter().map(|entry| Ok(entry?.file_name().to_owned()));
+    names(Dir::openat(directory, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+fn names(mut directory: Dir) -> nix::Result<Vec<CString>> {
+    let names = directory.iter().map(|entry| Ok(entry?.file_name().to_owned()));
     let is_entry = |name: &nix::Result<CString>| {
         !name.as_ref().is_ok_and(|name| matches!(name.to_bytes(), b"." | b".."))
     };
