@@ -15,7 +15,7 @@ use std::{fs, io};
 
 use crate::lua::Value;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{AccessFlags, Pid, Uid, faccessat, geteuid, gethostname};
 
@@ -29,10 +29,10 @@ use crate::layout::{
     self, COLLECTION_DIR, CONFIG_DIR, CURRENT, DATA_DIR, MAIN_FILE, MODULES_ENABLED_DIR, ROOT_ANCHOR,
     RUNTIME_DIR, SQLITE_FILE,
 };
+use crate::os::directory;
 use crate::os::privileges::{self, Capability};
 use crate::os::system::addresses_of;
 use crate::os::users::User;
-use crate::os::{directory, trusted_file};
 use crate::settings::catalogue::Field;
 use crate::settings::types::{Domain, Proxy, SettingType};
 use crate::settings::{Settings, catalogue, input};
@@ -188,7 +188,7 @@ fn is_directory(path: &Path) -> bool {
 /// Whether this process can create files in a directory (faccessat(2), with the effective user).
 pub fn is_writable(directory: &Path) -> bool {
     let mode = AccessFlags::W_OK | AccessFlags::X_OK;
-    faccessat(AT_FDCWD, directory, mode, nix::fcntl::AtFlags::AT_EACCESS).is_ok()
+    faccessat(AT_FDCWD, directory, mode, AtFlags::AT_EACCESS).is_ok()
 }
 
 impl Facts {
@@ -347,9 +347,9 @@ pub fn as_user<T>(user: &User, data_dir: &Path, work: impl FnOnce() -> T) -> Res
 }
 
 fn is_installed(anchor: &Path) -> Result<bool, Problem> {
-    match trusted_file::open(anchor) {
-        Ok(_) => Ok(true),
-        Err(trusted_file::Error::Refused(Errno::ENOENT)) => Ok(false),
+    match faccessat(AT_FDCWD, anchor, AccessFlags::R_OK, AtFlags::AT_EACCESS) {
+        Ok(()) => Ok(true),
+        Err(Errno::ENOENT) => Ok(false),
         Err(error) => Err(Problem::RootAnchor(error.into())),
     }
 }
