@@ -38,7 +38,7 @@ pub fn survey(
     let scanned = scanned.unwrap_or_else(|| certificates::scan(&intent.certificates.sources, now));
     let mut certificates =
         assign(&intent.certificates, &facts.data_dir, &facts.identity, &scanned, served, now)?;
-    certificates.find_single_mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    certificates.find_single_mounts(|| fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     let modules = privileges::as_user(&facts.identity, || Modules::gather(&intent.modules, facts))?;
     Ok(Findings { modules, certificates })
 }

@@ -133,19 +133,24 @@ pub fn assign(
 }
 
 impl Assignments {
-    /// Finds the served certificates and keys that are mounted as single files, with the text of `/proc/self/mountinfo`
-    /// (proc_pid_mountinfo(5)). Such a mount keeps the old file when another one is renamed over it.
-    pub fn find_single_mounts(&mut self, mountinfo: &str) {
-        let mounts = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
-        let mounts: HashSet<PathBuf> = mounts.map(|path| path.replace("\\040", " ").into()).collect();
+    /// Finds the served certificates and keys that are mounted as single files. `read` reads `/proc/self/mountinfo`
+    /// (proc_pid_mountinfo(5)), if there are any. Such a mount keeps the old file when another one is renamed over it.
+    pub fn find_single_mounts(&mut self, read: impl FnOnce() -> String) {
         let files = |served: &Served| match &served.origin {
             CertificateOrigin::Found(pair) => vec![pair.certificate.clone(), pair.key.clone()],
             _ => Vec::new(),
         };
+        let files: BTreeSet<PathBuf> = self.served.iter().flat_map(files).collect();
+        if files.is_empty() {
+            return;
+        }
+        let mountinfo = read();
+        let mounts = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+        let mounts: HashSet<PathBuf> = mounts.map(|path| path.replace("\\040", " ").into()).collect();
         let real = |path: &Path| path.is_symlink().then(|| path.canonicalize().ok()).flatten();
         let is_mount =
             |path: &PathBuf| mounts.contains(path) || real(path).is_some_and(|path| mounts.contains(&path));
-        self.single_mounts = self.served.iter().flat_map(files).filter(is_mount).collect();
+        self.single_mounts = files.into_iter().filter(is_mount).collect();
     }
 
     /// Chooses a certificate for every name that Prosody may look for. Files below `self_signed` are no candidates.
@@ -314,7 +319,7 @@ mod tests {
                 let path = path(name).display().to_string().replace(' ', "\\040");
                 format!("36 35 98:0 /mnt1 {path} rw,noatime master:1 - ext3 /dev/root rw\n")
             };
-            assignments.find_single_mounts(&mounts.iter().map(line).collect::<String>());
+            assignments.find_single_mounts(|| mounts.iter().map(line).collect());
             assignments.single_mounts.into_iter().collect()
         };
         let new = || CertificateOrigin::Found(Rc::clone(&pair));
