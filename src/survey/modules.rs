@@ -1,6 +1,6 @@
 //! Finds modules as Prosody does: its own, custom ones, and those of the community's collection.
 //!
-//! The names in each directory are read once. Only the files of wanted modules are read, as Prosody's user, because
+//! The names in each directory are read once, when they are needed first. Only the files of wanted modules are read, as Prosody's user, because
 //! Prosody must be able to read them too.
 
 pub mod closure;
@@ -69,9 +69,16 @@ impl ModuleOrigin {
 pub struct Folder {
     pub path: PathBuf,
     origin: ModuleOrigin,
-    /// The names in it. `None` if they cannot be read: then any name may exist.
-    names: Option<HashSet<String>>,
-    pub problem: Option<String>,
+    listing: OnceCell<Listing>,
+}
+
+/// The names in a directory.
+enum Listing {
+    /// There is no such directory. Prosody treats other files in its place so, too.
+    Absent,
+    Names(HashSet<String>),
+    /// Any name may exist.
+    Unreadable(io::Error),
 }
 
 /// The file of a module or of a library.
@@ -129,15 +136,15 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// Takes the directories from the facts, and reads their names. `prosodyctl install` puts modules, and the Lua
-    /// libraries that they need, into the first custom directory.
+    /// Takes the directories from the facts. `prosodyctl install` puts modules, and the Lua libraries that they need,
+    /// into the first custom directory.
     pub fn of(facts: &Facts, reads_prosodys_modules: bool) -> Self {
         let (prosody, collection) = (&facts.prosody, facts.collection.clone());
         let custom = facts.module_folders.iter().map(|path| (path.clone(), ModuleOrigin::Custom));
         let others =
             [(prosody.plugin_dir.clone(), ModuleOrigin::Prosody), (collection, ModuleOrigin::Collection)];
         Self {
-            folders: custom.chain(others).map(|(path, origin)| Folder::read(path, origin)).collect(),
+            folders: custom.chain(others).map(|(path, origin)| Folder::new(path, origin)).collect(),
             prosody: prosody.clone(),
             reads_prosodys_modules,
             lua: prosody.lua.map(|(major, minor)| format!("{major}.{minor}")),
@@ -169,7 +176,7 @@ impl Modules {
     /// Whether a custom directory has content, or cannot be read.
     pub fn has_custom(&self) -> bool {
         let mut custom = self.folders.iter().filter(|folder| folder.origin == ModuleOrigin::Custom);
-        custom.any(|folder| folder.names.as_ref().is_none_or(|names| !names.is_empty()))
+        custom.any(|folder| folder.names().is_none_or(|mut names| names.next().is_some()))
     }
 
     /// The origin of another module with the name of a custom one, which is in `file`.
@@ -196,7 +203,7 @@ impl Modules {
     }
 
     fn modules_in<'a>(&'a self, folder: &'a Folder) -> impl Iterator<Item = (String, PathBuf)> + 'a {
-        folder.names.iter().flatten().filter_map(move |name| {
+        folder.names().into_iter().flatten().filter_map(move |name| {
             let plain = name.strip_prefix("mod_").unwrap_or(name);
             let module = if plain == name { plain } else { plain.strip_suffix(".lua").unwrap_or(plain) };
             let mut files = self.candidates(folder, module, &format!("mod_{module}.lua"));
@@ -309,7 +316,7 @@ impl Modules {
                     }
                     Err(error) if is_absent(&error) => absent.push(path),
                     // A directory with unreadable names has its own message.
-                    Err(_) if folder.names.is_none() => {}
+                    Err(_) if folder.names().is_none() => {}
                     Err(error) => {
                         let is_hidden = fs::metadata(&path).is_err();
                         let what = if is_hidden { folder.top(&path) } else { path };
@@ -442,42 +449,67 @@ impl Modules {
 }
 
 impl Folder {
-    fn read(path: PathBuf, origin: ModuleOrigin) -> Self {
-        let (names, problem) = match directory::list(&path).map_err(io::Error::from) {
+    fn new(path: PathBuf, origin: ModuleOrigin) -> Self {
+        Self { path, origin, listing: OnceCell::new() }
+    }
+
+    fn listing(&self) -> &Listing {
+        self.listing.get_or_init(|| match directory::list(&self.path).map_err(io::Error::from) {
             Ok(names) => {
-                let names: HashSet<String> =
-                    names.into_iter().filter_map(|name| name.into_string().ok()).collect();
-                let problem = (names.len() > MANY).then(|| {
-                    advice!(
-                        "{} holds {} files, whose names are read at every start: give modules a folder of their own",
-                        path.display(),
-                        names.len()
-                    )
-                });
-                (Some(names), problem.map(String::from))
+                Listing::Names(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
             }
-            // Prosody treats such a directory as empty too.
-            Err(error) if is_absent(&error) => (Some(HashSet::new()), None),
-            Err(error) => {
-                let problem = advice!(
-                    "{} cannot be read by Prosody's user ({}), and modules in it are ignored: make it readable for that user",
-                    path.display(),
-                    reason(&error)
-                );
-                (None, Some(problem.into()))
-            }
-        };
-        Self { path, origin, names, problem }
+            Err(error) if is_absent(&error) => Listing::Absent,
+            Err(error) => Listing::Unreadable(error),
+        })
+    }
+
+    /// The names in it, or `None` if they cannot be read.
+    fn names(&self) -> Option<impl Iterator<Item = &String>> {
+        match self.listing() {
+            Listing::Absent => Some(None),
+            Listing::Names(names) => Some(Some(names)),
+            Listing::Unreadable(_) => None,
+        }
+        .map(|names| names.into_iter().flatten())
+    }
+
+    fn may_hold(&self, name: &str) -> bool {
+        match self.listing() {
+            Listing::Absent => false,
+            Listing::Names(names) => names.contains(name),
+            Listing::Unreadable(_) => true,
+        }
+    }
+
+    /// If the directory was searched, and exists: whether its names can be read.
+    pub fn is_readable(&self) -> Option<bool> {
+        match self.listing.get()? {
+            Listing::Absent => None,
+            Listing::Names(_) => Some(true),
+            Listing::Unreadable(_) => Some(false),
+        }
+    }
+
+    /// A message about the directory, if it was searched.
+    pub fn problem(&self) -> Option<Advice> {
+        let path = self.path.display();
+        match self.listing.get()? {
+            Listing::Names(names) if names.len() > MANY => Some(advice!(
+                "{path} holds {} files, whose names are read at every start: give modules a folder of their own",
+                names.len()
+            )),
+            Listing::Unreadable(error) => Some(advice!(
+                "{path} cannot be read by Prosody's user ({}), and modules in it are ignored: make it readable for that user",
+                reason(error)
+            )),
+            _ => None,
+        }
     }
 
     /// The entry of this directory that is or contains `path`.
     fn top(&self, path: &Path) -> PathBuf {
         let below = path.strip_prefix(&self.path).unwrap_or(path);
         self.path.join(below.iter().next().unwrap_or_default())
-    }
-
-    fn may_hold(&self, name: &str) -> bool {
-        self.names.as_ref().is_none_or(|names| names.contains(name))
     }
 }
 
@@ -549,7 +581,7 @@ mod tests {
 
     /// The messages about files and directories, without the test's directory.
     fn messages(place: &Path, modules: &Modules, found: &Found) -> Vec<String> {
-        let problems = modules.folders.iter().flat_map(|folder| folder.problem.clone());
+        let problems = modules.folders.iter().filter_map(|folder| folder.problem()?.to_string().into());
         let all = problems.chain(found.skipped.iter().cloned());
         let all = all.chain(found.problem.iter().map(|problem| problem.what.clone()));
         all.map(|text| text.replace(&format!("{}/", place.display()), "")).collect()
@@ -789,9 +821,8 @@ mod tests {
                     let file = Some(file.to_owned()).filter(|file| is_found && !file.is_empty());
                     assert_eq!(path(place.path(), &found), file, "{mode:o}");
                 }
-                let readable: Vec<bool> =
-                    modules.folders.iter().map(|folder| folder.names.is_some()).collect();
-                assert_eq!(readable, [true, false, true, true]);
+                let readable: Vec<_> = modules.folders.iter().map(Folder::is_readable).collect();
+                assert_eq!(readable, [None, Some(false), None, None]);
             })
             .unwrap();
         }
@@ -938,7 +969,7 @@ mod tests {
         place.write("collection/mod_x.lua", "");
         let modules = modules(place.path());
         assert_eq!(path(place.path(), &modules.find("x")).as_deref(), Some("collection/mod_x.lua"));
-        assert!(!modules.has_custom() && modules.folders.iter().all(|folder| folder.problem.is_none()));
+        assert!(!modules.has_custom() && modules.folders.iter().all(|folder| folder.problem().is_none()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::os::users::User;
 pub struct Findings {
     /// Every module that was looked for, by its name.
     modules: HashMap<String, FoundModule>,
-    /// The directories in search order, and whether Prosody's user can read their names.
+    /// The searched directories in their order, and whether Prosody's user can read their names.
     pub folders: Vec<(PathBuf, bool)>,
     pub missing_lua_libraries: BTreeSet<String>,
     /// The names of all modules, if one that the operator named or disabled is missing; else empty.
@@ -89,10 +89,10 @@ impl Findings {
             Err(problem) => findings.problems.push(problem),
         }
         for folder in &search.folders {
-            if folder.path.is_dir() {
-                findings.folders.push((folder.path.components().collect(), folder.names.is_some()));
+            if let Some(is_readable) = folder.is_readable() {
+                findings.folders.push((folder.path.components().collect(), is_readable));
             }
-            findings.problems.extend(folder.problem.clone());
+            findings.problems.extend(folder.problem().map(String::from));
         }
         findings
     }
