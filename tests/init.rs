@@ -210,7 +210,7 @@ fn command(program: &str, arguments: &[&str]) -> Command {
         program: program.into(),
         arguments: arguments.iter().map(Into::into).collect(),
         environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
-        directory: None,
+        user: None,
         kind: ProgramKind::Program,
     }
 }
@@ -476,17 +476,15 @@ fn the_command_gets_exactly_the_environment_and_arguments_given() {
 }
 
 #[test]
-fn the_command_gets_limits_umask_and_directory() {
+fn the_command_gets_limits_and_umask() {
     let (output, code) = Forked::start(|| {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, 64, hard.min(5000)).unwrap();
-        init::supervise(&InitOptions::entrypoint(), None, || {
-            exec(&Command { directory: Some("/tmp".into()), ..shell("ulimit -n; ulimit -c; umask; pwd") })
-        })
-        .unwrap()
+        init::supervise(&InitOptions::entrypoint(), None, || exec(&shell("ulimit -n; ulimit -c; umask")))
+            .unwrap()
     })
     .end();
-    assert_eq!((output.as_str(), code), ("5000\n0\n0027\n/tmp\n", 0));
+    assert_eq!((output.as_str(), code), ("5000\n0\n0027\n", 0));
 }
 
 #[test]
@@ -518,7 +516,7 @@ fn a_command_that_cannot_be_executed_is_126_and_one_that_is_not_there_127() {
     assert_eq!(Forked::supervise(|| exec(&command(&text, &["1"]))).code(), 11);
     file("sh", "", 0o644);
     let behind = Command {
-        environment: vec![("PATH".into(), format!("{}:/bin", directory.display()).into())],
+        environment: vec![("PATH".into(), format!("/missing:{}:/missing:/bin", directory.display()).into())],
         ..shell("exit 5")
     };
     assert_eq!(Forked::supervise(|| exec(&behind)).code(), 5);

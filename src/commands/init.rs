@@ -30,7 +30,7 @@ pub fn run(name: &str, arguments: Vec<OsString>) -> Result<ExitStatus, Failure> 
             program: program.clone(),
             arguments,
             environment: std::env::vars_os().collect(),
-            directory: None,
+            user: None,
             kind: ProgramKind::Passthrough,
         };
         let failure = command.exec();

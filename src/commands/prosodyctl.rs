@@ -200,7 +200,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         }
     }
     let environment = environment::complete(environment_left, &main_file, &places.data_dir);
-    Err(Command { program, arguments, environment, directory: None, kind: ProgramKind::Program }.exec())
+    Err(Command { program, arguments, environment, user: None, kind: ProgramKind::Program }.exec())
 }
 
 /// Whether a user can change neither a file nor the directory it is in. Root runs the Lua of no other file.

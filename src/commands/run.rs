@@ -9,7 +9,6 @@ use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::prosody;
 use crate::facts::running::Running;
 use crate::init::{self, Command, InitOptions, ProgramKind, Reload};
-use crate::os::privileges;
 use crate::os::watch::Watch;
 use crate::{log, reload};
 
@@ -66,7 +65,6 @@ fn exec(
         prosodyctl::warn_without_server(&command, ready.is_13);
     }
     prosodyctl::refuse(&command, ready.main_file.starts_with(&ready.runtime_dir))?;
-    privileges::drop_to(&ready.user)?;
     let mut program = command.remove(0);
     if program == "prosodyctl" {
         program = prosody::prosodyctl()?.into();
@@ -75,7 +73,7 @@ fn exec(
         program,
         arguments: command,
         environment: environment::complete(ready.environment, &ready.main_file, &ready.data_dir),
-        directory: None,
+        user: Some(ready.user),
         kind: if is_server { ProgramKind::Server } else { ProgramKind::Program },
     };
     Err(command.exec())

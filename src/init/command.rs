@@ -1,7 +1,8 @@
 //! Executing another program in this process.
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
-use crate::os::{directory, system};
+use crate::os::users::User;
+use crate::os::{directory, privileges, system};
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -27,8 +28,8 @@ pub struct Command {
     /// The arguments, without the program's name.
     pub arguments: Vec<OsString>,
     pub environment: Vec<(OsString, OsString)>,
-    /// The working directory, if not the current one.
-    pub directory: Option<PathBuf>,
+    /// The user to become for good ([`privileges::drop_to`]), if not the current one.
+    pub user: Option<User>,
     pub kind: ProgramKind,
 }
 
@@ -50,8 +51,8 @@ impl Command {
     /// except SIGHUP for the server.
     ///
     /// A text file without a `#!` line is run by a shell. Returns only after a failure: with 127 if the program or its
-    /// interpreter does not exist, with 126 if it cannot be executed, with 71 if the process cannot be prepared. Call
-    /// this after the last change of user, because that user's permissions decide which file in `PATH` is executed.
+    /// interpreter does not exist, with 126 if it cannot be executed, with 77 if a privilege is missing, with 71 if the
+    /// process cannot be prepared. The permissions of the user decide which file in `PATH` is executed.
     pub fn exec(&self) -> Failure {
         let Err(failure) = self.try_exec();
         failure
@@ -60,25 +61,23 @@ impl Command {
     fn try_exec(&self) -> Result<Infallible, Failure> {
         let arguments = self.argv().status(ExitStatus::CANNOT_EXECUTE)?;
         let environment = self.envp().status(ExitStatus::CANNOT_EXECUTE)?;
-        self.prepare_process().status(ExitStatus::OS_ERROR)?;
-        if let Some(directory) = &self.directory {
-            env::set_current_dir(directory)
-                .with_context(|| format!("entering the directory {}", directory.display()))
-                .status(ExitStatus::CANNOT_EXECUTE)?;
+        let mut candidates = self.candidates().into_iter().peekable();
+        // A failed execve(2) is much more expensive than stat(2). On FUSE, root's look is cheaper than its user's: the
+        // kernel asks for no access control lists.
+        while candidates.next_if(|path| is_missing(path)).is_some() {}
+        if let Some(user) = &self.user {
+            privileges::drop_to(user)?;
         }
-
+        self.prepare_process().status(ExitStatus::OS_ERROR)?;
         let mut denied = None;
-        for path in self.candidates() {
-            // A failed execve(2) is much more expensive than stat(2).
-            if is_missing(&path) {
-                continue;
-            }
+        for path in candidates {
             // This cannot fail: neither part contains a NUL.
             let file = c_string(path.as_os_str()).status(ExitStatus::CANNOT_EXECUTE)?;
             let Err(error) = execve(&file, &arguments, &environment);
             match error {
                 // As in execvp(3), a later directory may have a file that can be executed.
                 Errno::EACCES => denied = denied.or(Some(path)),
+                Errno::ENOENT | Errno::ENOTDIR if is_missing(&path) => {}
                 // As in a shell and execvp(3), a text file without a `#!` line is a shell script.
                 Errno::ENOEXEC if is_text(&path) => {
                     let script = std::iter::once(file).chain(arguments.iter().skip(1).cloned());
@@ -251,7 +250,7 @@ mod tests {
             program: program.into(),
             arguments: Vec::new(),
             environment: path.map(|path| ("PATH".into(), path.into())).into_iter().collect(),
-            directory: None,
+            user: None,
             kind: ProgramKind::Program,
         }
     }
