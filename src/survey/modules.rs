@@ -187,9 +187,8 @@ impl Modules {
         let is_another =
             |path: PathBuf| fs::canonicalize(path).is_ok_and(|path| path != file && path.is_file());
         let mut others = self.folders.iter().filter(|folder| folder.origin != ModuleOrigin::Custom);
-        others
-            .find(|folder| self.candidates(folder, module, &resource).any(is_another))
-            .map(|folder| folder.origin)
+        let places = self.places(module, &resource);
+        others.find(|folder| folder.candidates(&places).any(is_another)).map(|folder| folder.origin)
     }
 
     /// The names of all modules of every origin. This looks for a module's file in each subdirectory.
@@ -206,8 +205,8 @@ impl Modules {
         folder.names().into_iter().flatten().filter_map(move |name| {
             let plain = name.strip_prefix("mod_").unwrap_or(name);
             let module = if plain == name { plain } else { plain.strip_suffix(".lua").unwrap_or(plain) };
-            let mut files = self.candidates(folder, module, &format!("mod_{module}.lua"));
-            let file = files.find(|path| !module.contains('.') && path.is_file())?;
+            let places = self.places(module, &format!("mod_{module}.lua"));
+            let file = folder.candidates(&places).find(|path| !module.contains('.') && path.is_file())?;
             Some((module.to_owned(), folder.top(&file)))
         })
     }
@@ -286,13 +285,14 @@ impl Modules {
         if !is_plain(plugin) || !is_plain(resource) {
             return found;
         }
+        let places = self.places(plugin, resource);
         for folder in &self.folders {
             let file = |path, digest| {
                 Some(File { origin: folder.origin, top: folder.top(path), path: path.to_owned(), digest })
             };
             // Files that do not exist. Among them, only dangling links are reported.
             let mut absent = Vec::new();
-            for path in self.candidates(folder, plugin, resource) {
+            for path in folder.candidates(&places) {
                 // Prosody's own modules suit this Prosody.
                 if folder.origin == ModuleOrigin::Prosody {
                     if path.is_file() {
@@ -336,13 +336,8 @@ impl Modules {
         found
     }
 
-    /// The paths of a file that Prosody tries in a directory, without those whose first component does not exist.
-    fn candidates(
-        &self,
-        folder: &Folder,
-        plugin: &str,
-        resource: &str,
-    ) -> impl Iterator<Item = PathBuf> + use<> {
+    /// The relative paths of a file that Prosody tries in each directory.
+    fn places(&self, plugin: &str, resource: &str) -> Vec<String> {
         let mut places = vec![
             format!("mod_{plugin}/{plugin}/{resource}"),
             format!("mod_{plugin}/{resource}"),
@@ -353,10 +348,7 @@ impl Modules {
             places.push(format!("share/lua/{lua}/{resource}"));
             places.push(format!("share/lua/{lua}/mod_{plugin}/{resource}"));
         }
-        // A library's name may contain directories: `muc/util`.
-        places.retain(|path| folder.may_hold(path.split('/').next().unwrap_or_default()));
-        let path = folder.path.clone();
-        places.into_iter().map(move |place| path.join(place))
+        places
     }
 
     /// Reads a module's file, up to [`LONGEST`] bytes. Never blocks, whatever the file is. Returns the module and its digest,
@@ -471,6 +463,13 @@ impl Folder {
             Listing::Unreadable(_) => None,
         }
         .map(|names| names.into_iter().flatten())
+    }
+
+    /// The paths of these places in it, without those whose first component does not exist.
+    fn candidates(&self, places: &[String]) -> impl Iterator<Item = PathBuf> {
+        // A library's name may contain directories: `muc/util`.
+        let may_exist = |place: &&String| self.may_hold(place.split('/').next().unwrap_or_default());
+        places.iter().filter(may_exist).map(|place| self.path.join(place))
     }
 
     fn may_hold(&self, name: &str) -> bool {

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use memchr::memmem;
+
 use crate::lua::tokens::Token::{Name, Symbol, Text};
 use crate::lua::tokens::Tokens;
 
@@ -70,8 +72,10 @@ impl Needs {
 /// Reads a module's source. Accepts any bytes, in linear time.
 pub fn read(source: &[u8]) -> ModuleSource {
     let mut found = ModuleSource { is_lua: begins_as_lua(source), ..ModuleSource::default() };
+    // Few modules have metadata.
+    let lines = if memmem::find(source, METADATA).is_some() { source } else { &[] };
     // Prosody ignores a last line without a line feed.
-    for line in source.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n")) {
+    for line in lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n")) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let line = line.rsplit(|byte| *byte == b'\r').next().unwrap_or_default();
         if let Some((key, values)) = metadata(line) {
@@ -84,12 +88,17 @@ pub fn read(source: &[u8]) -> ModuleSource {
         }
     }
 
+    // Most modules state their needs at the beginning. After the last of these words, there are none.
+    let words = [&b"depends"[..], b"require"].into_iter();
+    let ends = words.filter_map(|word| Some(memmem::rfind(source, word)? + word.len()));
+    let Some(end) = ends.max() else { return found };
+    let rest = source.len() - end;
     let [mut modules, mut libraries, mut lua_libraries] = [(); 3].map(|()| Needs::default());
     let mut tokens = Tokens::new(source);
     // The number of open blocks (`function`, `if`, `do`, `repeat`; each ends with `end` or `until`).
     let mut depth = 0_usize;
     let mut before = [Symbol(b';'); 2];
-    while let Some(token) = tokens.next() {
+    while let Some(token) = tokens.next().filter(|_| tokens.rest().len() >= rest) {
         // The list that an argument belongs to, and whether the call is protected: `pcall(require, "x")`.
         let call = match (before, token) {
             (_, Name(b"function" | b"if" | b"do" | b"repeat")) => {
