@@ -101,7 +101,7 @@ fuzz: ## run each fuzz target [FUZZ_SECONDS=60]
 	done
 
 .PHONY: bench
-bench: binary image-trixie ## benchmarks, compared with tini, dumb-init and catatonit [BEFORE=BINARY]
+bench: image-trixie ## benchmarks, compared with tini, dumb-init and catatonit [BEFORE=BINARY]
 	@docker/needs hyperfine python3 tini dumb-init catatonit cc
 	benches/run
 
