@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::signal::kill;
@@ -71,7 +71,7 @@ pub fn apply_if(
         make_server_dir(&runtime, owner).map_err(|error| failure(error, &runtime_dir.join(SERVER_DIR)))?;
         if let Err(error) = privileges::as_user(owner, || make_certificates(plan, data_dir))? {
             return Err(match unusable_data(data_dir, owner)? {
-                Some(why) => Failure::new(ExitStatus::CANNOT_WRITE, anyhow!(why)),
+                Some(why) => ExitStatus::CANNOT_WRITE.failure(why),
                 None => failure(error, data_dir),
             });
         }
@@ -464,18 +464,15 @@ pub fn prepare_log_dir(owner: &User) {
 
 /// The error for a data directory with files that belongs to another user.
 fn owned_by_another_user(path: &Path, found: &FileStat, owner: &User) -> Failure {
-    Failure::new(
-        ExitStatus::CANNOT_WRITE,
-        anyhow!(advice!(
-            "{path} belongs to uid {} (gid {}), and Prosody is to run as uid {uid} (gid {gid}): leave PROSODY_UID, \
-             PROSODY_GID and PROSODY_USER out to run as its owner, or run `chown -R {uid}:{gid} {path}`",
-            found.st_uid,
-            found.st_gid,
-            path = path.display(),
-            uid = owner.uid,
-            gid = owner.gid
-        )),
-    )
+    ExitStatus::CANNOT_WRITE.failure(advice!(
+        "{path} belongs to uid {} (gid {}), and Prosody is to run as uid {uid} (gid {gid}): leave PROSODY_UID, \
+         PROSODY_GID and PROSODY_USER out to run as its owner, or run `chown -R {uid}:{gid} {path}`",
+        found.st_uid,
+        found.st_gid,
+        path = path.display(),
+        uid = owner.uid,
+        gid = owner.gid
+    ))
 }
 
 /// The error for a data directory that our user, not root, cannot write to.
@@ -486,19 +483,16 @@ fn not_writable(path: &Path, found: &FileStat, owner: &User) -> Failure {
         ),
         (uid, gid) => advice!("or start the container with `--user {uid}:{gid}`"),
     };
-    Failure::new(
-        ExitStatus::CANNOT_WRITE,
-        anyhow!(advice!(
-            "{path} cannot be written by uid {uid}, gid {gid}: it belongs to uid {}, gid {} (mode {:03o}): run \
+    ExitStatus::CANNOT_WRITE.failure(advice!(
+        "{path} cannot be written by uid {uid}, gid {gid}: it belongs to uid {}, gid {} (mode {:03o}): run \
              `chown -R {uid}:{gid} {path}`, {other_way}",
-            found.st_uid,
-            found.st_gid,
-            found.st_mode & 0o7777,
-            path = path.display(),
-            uid = owner.uid,
-            gid = owner.gid
-        )),
-    )
+        found.st_uid,
+        found.st_gid,
+        found.st_mode & 0o7777,
+        path = path.display(),
+        uid = owner.uid,
+        gid = owner.gid
+    ))
 }
 
 /// Whether a directory's mode allows a user to create files in it. Prosody's process has no supplementary groups.

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use anyhow::anyhow;
 use nix::errno::Errno;
 use nix::unistd::{geteuid, getppid};
 use time::OffsetDateTime;
@@ -123,14 +122,14 @@ pub fn refuse(settings: &Settings, mut report: Report) -> Result<Report, Failure
     if report.errors().is_empty() {
         return Ok(report);
     }
-    Err(Failure::new(ExitStatus::CONFIGURATION, anyhow!("{report}")))
+    Err(ExitStatus::CONFIGURATION.failure(report))
 }
 
 /// A failure (78) for one error about a place or a file.
 pub fn wrong(error: SettingError) -> Failure {
     let mut report = Report::default();
     report.error(error);
-    Failure::new(ExitStatus::CONFIGURATION, anyhow!("{report}"))
+    ExitStatus::CONFIGURATION.failure(report)
 }
 
 /// Logs everything in the report except errors.

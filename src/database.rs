@@ -15,7 +15,6 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use anyhow::anyhow;
 use nix::libc::{EISDIR, EOPNOTSUPP, O_TMPFILE};
 
 use self::driver::Login;
@@ -135,7 +134,7 @@ fn wait_for(
 ) -> Result<(), Failure> {
     let latest = limit.max(start.elapsed() + SHORTEST_WAIT);
     let left = || latest.saturating_sub(start.elapsed());
-    let unusable = |why: String| Err(Failure::new(ExitStatus::CONFIGURATION, anyhow!("{database}: {why}")));
+    let unusable = |why: String| Err(ExitStatus::CONFIGURATION.failure(format!("{database}: {why}")));
     let mut pause = FIRST_PAUSE;
     let mut last_logged: Option<Instant> = None;
     let mut is_away = false;
@@ -185,14 +184,11 @@ fn wait_for(
         }
         sleep(pause.min(left()));
         if left().is_zero() {
-            return Err(Failure::new(
-                ExitStatus::UNAVAILABLE,
-                anyhow!(advice!(
-                    "{database} did not come within {} s: {why}: start it, correct where it is, or give it more time \
-                     with PROSODY_DB_WAIT",
-                    limit.as_secs()
-                )),
-            ));
+            return Err(ExitStatus::UNAVAILABLE.failure(advice!(
+                "{database} did not come within {} s: {why}: start it, correct where it is, or give it more time \
+                 with PROSODY_DB_WAIT",
+                limit.as_secs()
+            )));
         }
         pause = (pause * 2).min(longest_pause);
     }
@@ -257,10 +253,8 @@ fn can_write(file: &Path) -> Result<(), Failure> {
         _ => advice!("let Prosody's user write there, or name another file"),
     };
     let (file, path) = (file.display(), path.display());
-    Err(Failure::new(
-        ExitStatus::CANNOT_WRITE,
-        anyhow!("the SQLite database {file}: {path} cannot be written: {error}: {advice}"),
-    ))
+    Err(ExitStatus::CANNOT_WRITE
+        .failure(format!("the SQLite database {file}: {path} cannot be written: {error}: {advice}")))
 }
 
 #[cfg(test)]

@@ -37,6 +37,11 @@ impl ExitStatus {
     pub const fn code(self) -> u8 {
         self.0
     }
+
+    /// A failure with this status.
+    pub fn failure(self, message: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Failure {
+        Failure::new(self, anyhow::Error::msg(message))
+    }
 }
 
 impl From<process::ExitStatus> for ExitStatus {

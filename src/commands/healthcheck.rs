@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
 use serde_json::json;
 
 use super::render::print;
@@ -40,7 +39,7 @@ pub fn run(options: &Healthcheck) -> Result<ExitStatus, Failure> {
         print(&format!("{all:#}\n"))?;
         return Ok(if answer.is_ok() { ExitStatus::SUCCESS } else { ExitStatus::exited(1) });
     }
-    answer.map(|()| ExitStatus::SUCCESS).map_err(|why| Failure::new(ExitStatus::exited(1), anyhow!(why)))
+    answer.map(|()| ExitStatus::SUCCESS).map_err(|why| ExitStatus::exited(1).failure(why))
 }
 
 /// What is not as it is configured. `None` if this is not known: the server does not answer, or nothing was rendered.

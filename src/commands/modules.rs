@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::anyhow;
 use serde_json::{Value, json};
 
 use super::render::print;
@@ -161,7 +160,7 @@ fn search(
     };
     // Shown like an invalid value: without control characters, and truncated.
     let mistake = SettingError::new("--search", &why).with_value(word);
-    Err(Failure::new(ExitStatus::exited(1), anyhow!("{mistake}")))
+    Err(ExitStatus::exited(1).failure(mistake))
 }
 
 /// The words of a search, without the prefix `mod_`. A module must match all of them.

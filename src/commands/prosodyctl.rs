@@ -8,8 +8,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use anyhow::anyhow;
-
 use crate::configure::{environment, read_settings};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::{self, Running};
@@ -67,7 +65,7 @@ pub fn refuse(command: &[OsString], has_settings: bool) -> Result<(), Failure> {
     if has_settings && line.imported().is_some() {
         let why = "`prosodyctl cert import` is for a running server, and in this new container there is none: a start finds \
                    certificates by itself";
-        return Err(Failure::new(ExitStatus::exited(1), anyhow!("{why}")));
+        return Err(ExitStatus::exited(1).failure(why));
     }
     require_luarocks(&line)
 }
@@ -79,13 +77,10 @@ fn require_luarocks(line: &CommandLine) -> Result<(), Failure> {
     if !["install", "remove"].contains(&name) || prosody::on_path(&path, "luarocks", |_| true).is_some() {
         return Ok(());
     }
-    Err(Failure::new(
-        ExitStatus::exited(1),
-        anyhow!(advice!(
-            "`prosodyctl {name}` needs LuaRocks, which is not in this image: install the package `luarocks` in an image of \
-             your own, or put modules into a folder of PROSODY_PLUGIN_PATHS"
-        )),
-    ))
+    Err(ExitStatus::exited(1).failure(advice!(
+        "`prosodyctl {name}` needs LuaRocks, which is not in this image: install the package `luarocks` in an image of \
+         your own, or put modules into a folder of PROSODY_PLUGIN_PATHS"
+    )))
 }
 
 fn is_prosodyctl(program: &OsStr) -> bool {
@@ -171,13 +166,10 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
             (current, environment::without_settings(&settings, &files.environment()))
         }
         (None, None) => {
-            return Err(Failure::new(
-                ExitStatus::CONFIGURATION,
-                anyhow!(
-                    "there is no configuration in {} yet: is the server starting, or did it stop with an error?",
-                    places.runtime_dir.display()
-                ),
-            ));
+            return Err(ExitStatus::CONFIGURATION.failure(format!(
+                "there is no configuration in {} yet: is the server starting, or did it stop with an error?",
+                places.runtime_dir.display()
+            )));
         }
     };
     let program = prosody::prosodyctl()?.into();
@@ -189,14 +181,11 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         if !stays_root {
             become_user(&user)?;
         } else if !is_of_others(&main_file, user.uid) {
-            return Err(Failure::new(
-                ExitStatus::NO_PERMISSION,
-                anyhow!(advice!(
-                    "Prosody's user can change {file} or its directory, so root does not run it: give both to root, or copy \
-                     the certificates into `certs` beside it",
-                    file = main_file.display()
-                )),
-            ));
+            return Err(ExitStatus::NO_PERMISSION.failure(advice!(
+                "Prosody's user can change {file} or its directory, so root does not run it: give both to root, or copy \
+                 the certificates into `certs` beside it",
+                file = main_file.display()
+            )));
         }
     }
     let environment = environment::complete(environment_left, &main_file, &places.data_dir);
@@ -215,13 +204,10 @@ fn is_of_others(file: &Path, uid: u32) -> bool {
 fn runtime_dir_unreadable(places: &Places, error: &io::Error) -> Failure {
     let User { uid, gid, .. } = User::current();
     let group = fs::metadata(&places.runtime_dir).map_or(gid, |found| found.gid());
-    Failure::new(
-        ExitStatus::NO_PERMISSION,
-        anyhow!(advice!(
-            "{}: {error} for uid {uid}, gid {gid}: come as root, or with Prosody's group, `docker exec --user {uid}:{group}`",
-            places.runtime_dir.display()
-        )),
-    )
+    ExitStatus::NO_PERMISSION.failure(advice!(
+        "{}: {error} for uid {uid}, gid {gid}: come as root, or with Prosody's group, `docker exec --user {uid}:{group}`",
+        places.runtime_dir.display()
+    ))
 }
 
 fn become_user(user: &User) -> Result<(), Failure> {
@@ -229,13 +215,10 @@ fn become_user(user: &User) -> Result<(), Failure> {
         return privileges::drop_to(user);
     }
     let User { uid, gid, .. } = user;
-    Err(Failure::new(
-        ExitStatus::NO_PERMISSION,
-        anyhow!(advice!(
-            "root lacks the capabilities to become uid {uid}, gid {gid}, whom Prosody runs as: come as that user, \
-             `docker exec --user {uid}:{gid}`"
-        )),
-    ))
+    Err(ExitStatus::NO_PERMISSION.failure(advice!(
+        "root lacks the capabilities to become uid {uid}, gid {gid}, whom Prosody runs as: come as that user, \
+         `docker exec --user {uid}:{gid}`"
+    )))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fmt, fs, io};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
@@ -174,10 +174,7 @@ pub fn prosodyctl() -> Result<PathBuf, Failure> {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_other = |found: &fs::Metadata| Some((found.dev(), found.ino())) != ours;
     on_path(&path, "prosodyctl", is_other).ok_or_else(|| {
-        Failure::new(
-            ExitStatus::COMMAND_NOT_FOUND,
-            anyhow!("there is no `prosodyctl` on PATH: Prosody is not installed"),
-        )
+        ExitStatus::COMMAND_NOT_FOUND.failure("there is no `prosodyctl` on PATH: Prosody is not installed")
     })
 }
 

@@ -5,7 +5,7 @@ use crate::os::system::{self, Capabilities};
 use crate::os::trusted_file::Kind;
 use crate::os::users::User;
 use crate::text::Advice;
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::stat::fstat;
@@ -73,13 +73,10 @@ pub fn require(user: &User, more: &[Capability]) -> Result<(), Failure> {
     let other_way =
         if more.is_empty() { advice!(", or start it with `--user {uid}:{gid}`") } else { Advice::default() };
     let give = if more.is_empty() { "" } else { ", and to give the data directory to it" };
-    Err(Failure::new(
-        ExitStatus::NO_PERMISSION,
-        anyhow!(advice!(
-            "root lacks the capabilities to become uid {uid}, gid {gid}{give}: add `{}` to the container{other_way}",
-            missing.join(" ")
-        )),
-    ))
+    Err(ExitStatus::NO_PERMISSION.failure(advice!(
+        "root lacks the capabilities to become uid {uid}, gid {gid}{give}: add `{}` to the container{other_way}",
+        missing.join(" ")
+    )))
 }
 
 /// Runs `work` with the file permissions of `user` (setfsuid(2)), who also owns new files. So planted links or names
@@ -243,7 +240,7 @@ fn refused(user: &User, error: Errno) -> Failure {
         .into(),
         _ => "a security module or the engine's filter of system calls may forbid it".to_owned(),
     };
-    Failure::new(ExitStatus::NO_PERMISSION, anyhow!("cannot become uid {uid}, gid {gid} ({error}): {advice}"))
+    ExitStatus::NO_PERMISSION.failure(format!("cannot become uid {uid}, gid {gid} ({error}): {advice}"))
 }
 
 #[cfg(test)]

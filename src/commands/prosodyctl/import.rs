@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
 use nix::unistd::Pid;
 use signal_hook::consts::SIGHUP;
 use time::OffsetDateTime;
@@ -103,7 +102,7 @@ pub fn run(settings: &Settings, places: &Places, arguments: &[OsString]) -> Resu
 }
 
 fn failure(why: &str) -> Failure {
-    Failure::new(ExitStatus::exited(1), anyhow!("Nothing is imported: {why}"))
+    ExitStatus::exited(1).failure(format!("Nothing is imported: {why}"))
 }
 
 /// Whether a path is below a source or leads to it.
