@@ -24,7 +24,7 @@ use self::identity::Requested;
 use self::lua_summary::TlsFile;
 use self::prosody::Prosody;
 use crate::digest;
-use crate::exit_status::{ExitStatus, Failure, WithStatus};
+use crate::exit_status::{ExitStatus, Failure};
 use crate::layout::{
     self, COLLECTION_DIR, CONFIG_DIR, CURRENT, DATA_DIR, MAIN_FILE, MODULES_ENABLED_DIR, ROOT_ANCHOR,
     RUNTIME_DIR, SQLITE_FILE,
@@ -198,8 +198,7 @@ impl Facts {
     /// Errors: 127 if Prosody is not installed; 77 if it cannot run as the chosen user.
     pub fn gather(settings: &Settings, places: Places, user: Option<&User>) -> Result<Self, Failure> {
         let mut problems = Vec::new();
-        let prosody =
-            prosody::find(std::env::var_os("PATH").as_deref()).status(ExitStatus::COMMAND_NOT_FOUND)?;
+        let prosody = prosody::find(std::env::var_os("PATH").as_deref())?;
         problems.extend(prosody.hidden_module().map(|missing| Problem::HiddenModules { missing }));
         let Places { config_dir, data_dir, runtime_dir } = places;
         let is_unused =

@@ -49,49 +49,30 @@ pub struct Version {
     pub release: Option<(u32, u32)>,
 }
 
-/// The reason why Prosody cannot be started.
-#[derive(Debug)]
-pub enum Error {
-    Missing,
-    NotProsody(PathBuf),
-    Unreadable(PathBuf, io::Error),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Error::Missing => f.write_str(&advice!(
-                "Prosody is not installed: there is no program `prosody` on PATH; install it in the image"
-            )),
-            Error::NotProsody(program) => f.write_str(&advice!(
-                "{} is not an installed Prosody: expected the lines CFG_SOURCEDIR='…' and CFG_PLUGINDIR='…' at its top; \
-                 put the directory of the installed program first on PATH",
-                program.display()
-            )),
-            Error::Unreadable(path, error) => {
-                write!(f, "{}: {error}; Prosody's files must be readable", path.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
 /// Finds Prosody on a search path (the value of `PATH`; `None` if it is unset).
 ///
 /// Reads only `prosody.version` and the head of the program, which Prosody's build (`configure`, then `make install`)
 /// has filled in.
-pub fn find(search_path: Option<&OsStr>) -> Result<Prosody, Error> {
+/// Errors: 127 if Prosody is not installed, or cannot be read.
+pub fn find(search_path: Option<&OsStr>) -> Result<Prosody, Failure> {
     let is_program = |found: &fs::Metadata| found.mode() & 0o111 != 0;
-    let program = on_path(search_path.unwrap_or_default(), "prosody", is_program).ok_or(Error::Missing)?;
+    let missing = || {
+        advice!("Prosody is not installed: there is no program `prosody` on PATH; install it in the image")
+    };
+    let program = on_path(search_path.unwrap_or_default(), "prosody", is_program)
+        .ok_or_else(|| ExitStatus::COMMAND_NOT_FOUND.failure(missing()))?;
 
     let head = trusted_file::beginning(&program, PROGRAM_HEAD)
-        .map_err(|error| Error::Unreadable(program.clone(), error.into()))?;
+        .map_err(|error| unreadable(&program, error.into()))?;
     let head = String::from_utf8_lossy(&head);
     let (Some(source_dir), Some(plugin_dir)) =
         (setting(&head, "CFG_SOURCEDIR"), setting(&head, "CFG_PLUGINDIR"))
     else {
-        return Err(Error::NotProsody(program));
+        return Err(ExitStatus::COMMAND_NOT_FOUND.failure(advice!(
+            "{} is not an installed Prosody: expected the lines CFG_SOURCEDIR='…' and CFG_PLUGINDIR='…' at its top; put \
+             the directory of the installed program first on PATH",
+            program.display()
+        )));
     };
 
     let interpreter = head.lines().next().and_then(interpreter);
@@ -100,6 +81,11 @@ pub fn find(search_path: Option<&OsStr>) -> Result<Prosody, Error> {
     let version = Version::read(&source_dir.join("prosody.version"))?;
     let data_dir = setting(&head, "CFG_DATADIR");
     Ok(Prosody { program, source_dir, plugin_dir, data_dir, version, interpreter, lua })
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Failure {
+    let path = path.display();
+    ExitStatus::COMMAND_NOT_FOUND.failure(format!("{path}: {error}; Prosody's files must be readable"))
 }
 
 /// The path in the line `NAME='path';`.
@@ -124,11 +110,11 @@ fn interpreter_version(interpreter: &str) -> Option<(u32, u32)> {
 
 impl Version {
     /// Reads `prosody.version`. A build from a checkout lacks it; Prosody then calls itself "unknown".
-    fn read(path: &Path) -> Result<Version, Error> {
+    fn read(path: &Path) -> Result<Version, Failure> {
         match trusted_file::beginning(path, LARGEST) {
             Ok(text) => Ok(Version::parse(String::from_utf8_lossy(&text).trim_end())),
             Err(Refused(Errno::ENOENT)) => Ok(Version::parse("unknown")),
-            Err(error) => Err(Error::Unreadable(path.to_owned(), error.into())),
+            Err(error) => Err(unreadable(path, error.into())),
         }
     }
 
@@ -321,8 +307,10 @@ mod tests {
     fn no_prosody_and_no_search_path_are_the_same_error() {
         let directory = TestDir::new();
         directory.write("prosody", "not executable");
-        assert!(matches!(find(Some(directory.path().as_os_str())), Err(Error::Missing)));
-        assert!(matches!(find(None), Err(Error::Missing)));
+        for path in [Some(directory.path().as_os_str()), None] {
+            let error = find(path).unwrap_err();
+            assert!(error.to_string().contains("not installed"), "{error}");
+        }
     }
 
     #[test]
