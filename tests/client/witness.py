@@ -11,6 +11,7 @@ server's container.
     gather DOMAIN PEER   sessions of every kind are opened: of alice and bob, with a second client for carbons, carol whose
                          connection is lost before each change and whose session is resumed after it, BOSH, WebSocket, the
                          component gateway.DOMAIN, and of dave on another server, PEER
+    crowd DOMAIN COUNT   so many more sessions of alice are opened, which a survey checks as well
     survey DOMAIN        the checks of these sessions, of services and of new logins that fail, by name
 """
 
@@ -23,6 +24,7 @@ from slixmpp.exceptions import IqError, IqTimeout
 
 from session import TIMEOUT, Client, enter, fill, message, room, serve, slot
 from sockets import Bosh, Component, WebSocket
+from wire import Session
 
 # By domain: the two clients, and what they have noticed.
 open_sessions = {}
@@ -140,6 +142,7 @@ class Gathering:
         self.domain, self.peer = domain, peer
         self.room = f"tea-{unique()}@conference.{domain}"
         self.slot = None
+        self.crowd = []
 
     async def _client(self, user, **options):
         client = Witness(f"{user}@{self.domain}", f"secret-{user[0]}", **options)
@@ -196,6 +199,9 @@ class Gathering:
     async def has_sessions(self):
         for client in (self.alice, self.bob, self.phone, self.dave):
             client.still_here()
+
+    async def has_crowd(self):
+        assert all(await asyncio.gather(*(session.is_alive() for session in self.crowd))), "a session is lost"
 
     async def has_message(self):
         await self._send(self.alice, self.bob, self.bob.boundjid.full)
@@ -340,12 +346,21 @@ async def gather(domain, peer):
     gatherings[domain] = gathering
 
 
+async def crowd(domain, count):
+    # A few at a time: with all at once, the last would wait for all others.
+    sessions = gatherings[domain].crowd
+    while len(sessions) < int(count):
+        new = [Session(f"alice@{domain}", "secret-a") for _ in range(10)]
+        sessions += await asyncio.gather(*(session.log_in(5222, "127.0.0.1") for session in new))
+
+
 async def survey(domain):
     return await gatherings[domain].survey()
 
 
 REQUESTS = {
-    "open": open_, "check": check, "slot": slot_, "fill": fill_, "gone": gone, "gather": gather, "survey": survey,
+    "open": open_, "check": check, "slot": slot_, "fill": fill_, "gone": gone, "gather": gather, "crowd": crowd,
+    "survey": survey,
 }
 
 if __name__ == "__main__":

@@ -21,6 +21,17 @@ pub const DESCRIPTION: (&str, &str) =
 /// What `mod_description` says of a server, once it has started.
 #[track_caller]
 pub fn description(server: &Container) -> BTreeSet<String> {
+    ask_description(server, "describe").into_iter().collect()
+}
+
+/// How many kB the Lua of a server uses.
+#[track_caller]
+pub fn lua_memory(server: &Container) -> i64 {
+    ask_description(server, "memory")[0].parse().unwrap()
+}
+
+#[track_caller]
+fn ask_description(server: &Container, request: &str) -> Vec<String> {
     const PORT: u16 = 7777;
     eventually("the description", PATIENCE, || {
         let address = server.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
@@ -29,7 +40,7 @@ pub fn description(server: &Container) -> BTreeSet<String> {
         }
         let read = TcpStream::connect((address.as_str(), PORT)).and_then(|mut stream| {
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            stream.write_all(b"describe")?;
+            stream.write_all(request.as_bytes())?;
             let lines = BufReader::new(stream).lines();
             lines.take_while(|line| !matches!(line, Ok(line) if line == "end")).collect()
         });

@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use crate::docker::{
     Answer, BOOKWORM, Container, Network, Observations, Recipe, TRIXIE, docker, is_all_wanted,
 };
-use crate::live::{DESCRIPTION, Witness, description};
+use crate::live::{DESCRIPTION, Witness, description, lua_memory};
 use crate::reload::reload;
 
 const DOMAIN: &str = "chat.example";
 const PEER: &str = "peer.example";
+const HOSTS: &str = "/srv/hosts";
 const OWN: &str = "/etc/prosody/conf.d/own.cfg.lua";
 
 /// Modules besides the default ones.
@@ -51,12 +52,14 @@ impl Scene {
             .env("PROSODY_EXTERNAL_COMPONENTS", &format!("gateway.{DOMAIN}"))
             .env("PROSODY_COMPONENT_SECRET", "secret-g")
             .env("PROSODY_MODULES_ENABLED", &format!("description,{ENABLED}"))
-            .env("PROSODY_OPTIONS", r#"{"http_files_dir": "/srv"}"#)
+            .env("PROSODY_OPTIONS", r#"{"http_files_dir": "/srv", "max_resources": 1000}"#)
             .env("PROSODY_S2S_SECURE_AUTH", "false")
             // Not the default one, whose file is not watched.
             .env("PROSODY_AUTHENTICATION", "internal_hashed")
             .env("PROSODY_TURN_HOST", "turn.example")
             .env("PROSODY_TURN_SECRET", "secret-t")
+            .env("PROSODY_VIRTUAL_HOSTS_FILE", HOSTS)
+            .file(HOSTS, DOMAIN)
             .file(OWN, "")
             .file(DESCRIPTION.0, DESCRIPTION.1)
             .start();
@@ -193,4 +196,59 @@ fn the_end_of_smacks_is_noticed() {
     for check in ["resumption", "message", "room", "acknowledgement"] {
         assert!(failed.split(' ').any(|name| name == check), "{check} did not fail, but {failed}");
     }
+}
+
+/// A cycle of reloads of every kind, each as a file and its content.
+const CYCLE: [(&str, &str); 10] = [
+    (HOSTS, "chat.example,second.example"),
+    (OWN, "VirtualHost 'chat.example' modules_enabled = { 'motd', 'groups' }"),
+    (OWN, "archive_expires_after = '3w' smacks_hibernation_time = 700"),
+    (OWN, "c2s_ports = { 5222, 15222 } https_ports = { 5281, 15281 }"),
+    (OWN, "admins = { 'bob@chat.example' }"),
+    (OWN, "authentication = 'internal_plain'"),
+    (OWN, "modules_disabled = { 'time', 'mam' }"),
+    (HOSTS, "chat.example"),
+    (OWN, "limits = { c2s = { rate = '100kb/s' } } c2s_timeout = 50"),
+    (OWN, ""),
+];
+
+/// Sessions stay, and memory stays as it is.
+fn many_reloads(image: &str) {
+    let (crowd, cycles) = if is_all_wanted() { (200, 100) } else { (20, 2) };
+    let mut scene = Scene::new(image);
+    let crowded = scene.witness.ask(&format!("crowd {DOMAIN} {crowd}"));
+    assert_eq!(crowded, Ok(String::new()), "{}", scene.server.logs());
+    let mut seen = Observations::default();
+    let mut memory = Vec::new();
+    for cycle in 0..cycles {
+        for (file, content) in CYCLE {
+            scene.server.put(file, content.as_bytes());
+            let said = reload(&scene.server).stderr;
+            let is_right = !["restart", "Not "].iter().any(|word| said.contains(word));
+            seen.that(&format!("cycle {cycle}, {content}"), is_right, said);
+        }
+        if cycle % 10 < 2 {
+            seen.equal(&format!("what fails after cycle {cycle}"), scene.survey().as_str(), "");
+        }
+        memory.push(lua_memory(&scene.server));
+    }
+    let growth = memory[memory.len() - 1] - memory[0];
+    seen.that("memory in kB after each cycle", growth <= 2048, &memory);
+    eprintln!(
+        "{crowd} sessions, {} reloads, memory in kB after each cycle: {memory:?}",
+        cycles * CYCLE.len()
+    );
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn many_reloads_lose_no_session_and_no_memory_on_13_0() {
+    many_reloads(TRIXIE);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn many_reloads_lose_no_session_and_no_memory_on_0_12() {
+    many_reloads(BOOKWORM);
 }
