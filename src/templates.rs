@@ -156,10 +156,11 @@ impl Templates {
     }
 }
 
-/// The filter `pick`: the defined options among `names`, as pairs of a Lua name and a value.
+/// The filter `pick`: the defined options among `names`, as pairs of a Lua name and a value. Each text may have several
+/// names, separated by spaces, which are parsed faster than a list.
 fn pick(options: &Value, names: Rest<String>) -> Result<Value, Error> {
     let mut picked = Vec::new();
-    for name in names.iter() {
+    for name in names.iter().flat_map(|names| names.split_whitespace()) {
         let value = options.get_attr(name)?;
         let name = lua_name(name).filter(|_| !value.is_undefined());
         picked.extend(name.map(|name| Value::from(vec![name, value])));

@@ -205,9 +205,11 @@ fn section(
     Value::from_pairs(section)
 }
 
+/// Whether a built-in template mentions an option in a quoted list of names. Quoted titles have capital letters.
 fn is_mentioned(option: &str) -> bool {
-    let quoted = format!("\"{option}\"");
-    TEMPLATES.iter().any(|(_, text)| text.contains(&quoted))
+    let quoted = TEMPLATES.iter().flat_map(|(_, text)| text.split('"').skip(1).step_by(2));
+    let mut names = quoted.filter(|text| !text.contains(char::is_uppercase)).flat_map(|text| text.split(' '));
+    names.any(|name| name == option)
 }
 
 /// Options as pairs of name and value, for templates.
