@@ -399,6 +399,28 @@ end
 
 local has_ipv6 = require "socket".tcp6 ~= nil;
 
+-- The interfaces that services have by default in the present configuration, and those that private services have.
+local function default_interfaces()
+	local every, loopback = {}, {};
+	if config.get("*", "use_ipv4") ~= false then every[1], loopback[1] = "*", "127.0.0.1"; end
+	if has_ipv6 and config.get("*", "use_ipv6") ~= false then
+		every[#every + 1], loopback[#loopback + 1] = "::", "::1";
+	end
+	return every, loopback;
+end
+
+-- Changes the lists of these in place, which portmanager makes once.
+local function change_default_interfaces(old, name)
+	local places = {
+		upvalue(portmanager.activate, "default_interfaces") or false,
+		upvalue(portmanager.activate, "default_local_interfaces") or false,
+	};
+	if not places[1] or not places[2] then return wait_for_restart(old, "*", name); end
+	for number, interfaces in ipairs { default_interfaces() } do
+		for i = 1, is_trial and 0 or 2 do places[number][i] = interfaces[i]; end
+	end
+end
+
 -- The addresses of a service in the present configuration, as portmanager finds them, and the prefix of its options.
 local function addresses(name, service)
 	local prefix = (service.config_prefix or name) .. "_";
@@ -409,11 +431,7 @@ local function addresses(name, service)
 			if value then return value; end
 		end
 	end
-	local every, loopback = {}, {};
-	if config.get("*", "use_ipv4") ~= false then every[1], loopback[1] = "*", "127.0.0.1"; end
-	if has_ipv6 and config.get("*", "use_ipv6") ~= false then
-		every[#every + 1], loopback[#loopback + 1] = "::", "::1";
-	end
+	local every, loopback = default_interfaces();
 	local interfaces = get(prefix .. "interfaces", prefix .. "interface")
 		or service.private and (get("local_interfaces") or loopback)
 		or get("interfaces", "interface") or service.listener.default_interface or every;
@@ -718,6 +736,29 @@ end
 
 ---- Options
 
+-- Gives open sessions the roles of today: they have those of their login.
+local function change_roles(host, authz)
+	local has_sessions, session_lib = pcall(require, "util.session");
+	if rawget(authz, "get_user_role") and has_sessions and session_lib.set_role then
+		for username, user in pairs(hosts[host].sessions or {}) do
+			local role = authz.get_user_role(username);
+			for _, session in pairs(user.sessions) do
+				if role and session.role ~= role then session_lib.set_role(session, role); end
+			end
+		end
+	end
+end
+
+-- Changes the role of users without another one in place, which follows from the authentication.
+local function change_default_role(host, new)
+	local get_role = hosts[host].authz and rawget(hosts[host].authz, "get_user_role");
+	local _, number = upvalue(get_role, "default_user_role");
+	if not number or is_trial or option(new, host, "default_user_role") then return; end
+	local is_anonymous = option(new, host, "authentication") == "anonymous";
+	debug.setupvalue(get_role, number, is_anonymous and "prosody:guest" or "prosody:registered");
+	change_roles(host, hosts[host].authz);
+end
+
 -- Changes the sets of administrators in place. Nothing looks for another instance of the module that has them.
 local function change_admins(host, old, new)
 	local authz = hosts[host].authz;
@@ -736,16 +777,7 @@ local function change_admins(host, old, new)
 	local globally = rawget(new["*"], "admins") or {};
 	fill(own, section and rawget(section, "admins") or {}, globally);
 	if everywhere then fill(everywhere, globally); end
-	-- Open sessions have the role of their login.
-	local has_sessions, session_lib = pcall(require, "util.session");
-	if rawget(authz, "get_user_role") and has_sessions and session_lib.set_role then
-		for username, user in pairs(hosts[host].sessions or {}) do
-			local role = authz.get_user_role(username);
-			for _, session in pairs(user.sessions) do
-				if role and session.role ~= role then session_lib.set_role(session, role); end
-			end
-		end
-	end
+	change_roles(host, authz);
 	return note("done", "option", "admins", host);
 end
 
@@ -821,7 +853,9 @@ local function change_options(host, changed, changed_globally, changed_files, ol
 			for _, option_name in ipairs(it.options) do
 				if option_name == "admins" then
 					change_admins(host, old, new);
-				elseif option_name ~= "authentication" then
+				elseif option_name == "authentication" then
+					change_default_role(host, new);
+				else
 					wait_for_restart(old, host, option_name);
 				end
 			end
@@ -851,6 +885,9 @@ local function run(new, changed_files)
 	end
 	local not_opened = {};
 	if not lacking.ports then
+		for _, name in ipairs { "use_ipv4", "use_ipv6" } do
+			if globally[name] then change_default_interfaces(old, name); end
+		end
 		not_opened = change_ports(old, new);
 	else
 		for name in pairs(globally) do
