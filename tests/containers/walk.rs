@@ -89,7 +89,7 @@ const GLOBAL_OPTIONS: &[(&str, &[&str])] = &[
     ("https_ports", &["[5281]", "[15443]"]),
     ("interfaces", &[r#"["127.0.0.1"]"#, r#"["*"]"#]),
     ("limits", &[r#"{"c2s": {"rate": "20kb/s"}}"#, r#"{"s2sin": {"rate": "9kb/s", "burst": "3s"}}"#]),
-    ("log", &[r#"{"debug": "*console"}"#, r#"{"info": "*console"}"#]),
+    ("log", &[r#"{"warn": "*console"}"#, r#"{"info": "*console"}"#]),
     ("proxy65_ports", &["[5000]", "[15000]"]),
     ("s2s_direct_tls_ports", &["[5270]", "[15270]"]),
     ("s2s_ports", &["[5269]", "[15269]"]),
