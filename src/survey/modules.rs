@@ -1,7 +1,7 @@
 //! Finds modules as Prosody does: its own, custom ones, and those of the community's collection.
 //!
-//! The names in each directory are read once, when they are needed first. Only the files of wanted modules are read, as Prosody's user, because
-//! Prosody must be able to read them too.
+//! The names in each directory are read once, when they are first needed. Only the files of wanted modules are read, as
+//! Prosody's user, because Prosody must be able to read them too.
 
 pub mod closure;
 pub mod readme;
