@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from engine import NAME, QUICK
+from engine import NAME, QUICK, docker
 
 SIZES = (10,) if QUICK else (10, 1_000)
 ROUNDS = 3 if QUICK else 5
@@ -40,14 +40,15 @@ def measure_size(engine, directory, size):
     write_hosts("\n".join([*hosts, "new.example"]))
     own.write_text("")
     engine.create(name, {
-        "Env": ["PROSODY_VIRTUAL_HOSTS_FILE=/bench/hosts",
-                "PROSODY_ACCOUNTS=a@host-0.example:secret a@new.example:secret"],
+        "Env": ["PROSODY_VIRTUAL_HOSTS_FILE=/bench/hosts"],
         "HostConfig": {"Binds": [f"{directory}:/bench:ro", f"{own.parent}:/etc/prosody/conf.d:ro"]},
     })
     engine.call("POST", f"/containers/{NAME}{name}/start")
     networks = engine.call("GET", f"/containers/{NAME}{name}/json")["NetworkSettings"]["Networks"]
     [address] = [network["IPAddress"] for network in networks.values()]
-    until(lambda: log_in(address, "new.example"))
+    until(lambda: "<stream:features" in opening(address, "new.example"))
+    for host in ("host-0.example", "new.example"):
+        docker("exec", f"{NAME}{name}", "prosodyctl", "register", "a", host, "secret")
     with log_in(address, "host-0.example") as witness, Log(name) as log:
         pings = Pings(witness)
 

@@ -309,12 +309,15 @@ def server_start(engine, directory):
 
 
 def server_pairs(engine, directory, what, environment, mounts):
-    """Ours, and tini with our rendered configuration, in turn. Both have the same image and number of mounts."""
+    """Ours, and tini with our rendered configuration without our script, in turn. Both have the same image and number of
+    mounts."""
     runtime, data = f"{NAME}runtime", f"{NAME}data"
+    (directory / "nothing.lua").touch()
     ours = {
         "Env": environment,
         "HostConfig": {"Binds": mounts + [
             f"{directory}/prosody-entrypoint:/usr/local/bin/prosody-entrypoint:ro",
+            f"{directory}/nothing.lua:/srv/nothing.lua:ro",
             f"{runtime}:/run/prosody",
             f"{data}:/var/lib/prosody",
         ]},
@@ -326,6 +329,7 @@ def server_pairs(engine, directory, what, environment, mounts):
         "HostConfig": {"Binds": mounts + [
             f"{directory}/tini:/usr/local/bin/tini:ro",
             f"{runtime}:/run/prosody",
+            f"{directory}/nothing.lua:/run/prosody/live.lua:ro",
             f"{data}:/var/lib/prosody",
         ]},
     }

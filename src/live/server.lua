@@ -220,8 +220,8 @@ local instances = {};
 local hook_object_event = moduleapi.hook_object_event;
 function moduleapi:hook_object_event(...)
 	local environment = rawget(self, "environment") or self.environment;
-	if loading > 0 and environment then
-		local owner = environment.module;
+	local owner = environment and environment.module;
+	if loading > 0 and owner then
 		instances[owner.host] = instances[owner.host] or {};
 		instances[owner.host][owner.name] = owner;
 	end
@@ -254,21 +254,23 @@ end
 -- it does not give any more after a reload.
 local permissions = {};
 
+local function record_permission(host, module_name, role_name, permission)
+	local role = hosts[host].authz.get_role_by_name(role_name);
+	local name = permission:gsub("^:", module_name .. ":");
+	-- Where the configuration has a policy for it, another one is refused.
+	if role:set_permission(name, {}) then
+		role:set_permission(name, nil, true);
+		permissions[host] = permissions[host] or {};
+		permissions[host][module_name] = permissions[host][module_name] or {};
+		table.insert(permissions[host][module_name], { role, name });
+	end
+end
+
 local default_permission = moduleapi.default_permission;
 if default_permission then
 	function moduleapi:default_permission(role_name, permission)
-		local authz = hosts[self.host] and hosts[self.host].authz;
-		local is_known, role = pcall(authz and authz.get_role_by_name, role_name);
-		if is_known and role.set_permission then
-			local name = permission:gsub("^:", self.name .. ":");
-			-- Where the configuration has a policy for it, another one is refused.
-			if role:set_permission(name, {}) then
-				role:set_permission(name, nil, true);
-				permissions[self.host] = permissions[self.host] or {};
-				permissions[self.host][self.name] = permissions[self.host][self.name] or {};
-				table.insert(permissions[self.host][self.name], { role, name });
-			end
-		end
+		-- Global modules and unknown roles have none.
+		pcall(record_permission, self.host, self.name, role_name, permission);
 		return default_permission(self, role_name, permission);
 	end
 end
