@@ -630,6 +630,8 @@ local function change_hosts(old, new, lost)
 		if host ~= "*" and rawget(hosts, host) and served_as(new, host) ~= served_as(old, host) then gone[host] = true; end
 	end
 	for _, host in ipairs(sorted(gone)) do
+		-- Global ones, too.
+		for name in pairs(wanted_modules(old, host)) do lost[name] = true; end
 		for name, environment in pairs(modules.get_modules(host)) do
 			lost[name] = true;
 			for need in pairs(environment.module.dependencies or {}) do lost[need] = true; end
@@ -797,6 +799,14 @@ local function reload_module(host, name, options, old, new)
 	if is_done then
 		if behind[host] then behind[host][name] = nil; end
 		note("done", "reload", name, host, table.concat(options, ", "));
+		-- What it needs no more.
+		local needed, now_needed = before.module.dependencies or {}, modules.get_module(host, name).module.dependencies or {};
+		local unneeded, lost = {}, {};
+		for need in pairs(needed) do unneeded[need] = not now_needed[need] or nil; end
+		if next(unneeded) and host ~= "*" then
+			unload_unneeded(host, unneeded, wanted_modules(new, host), lost);
+			unload_global(lost, new);
+		end
 	else
 		behind[host] = behind[host] or {};
 		behind[host][name] = true;
@@ -941,6 +951,13 @@ local function run(new, changed_files)
 	end
 	unload_global(lost, new);
 	if not lacking.ports then retry_ports(not_opened); end
+	if globally.modules_enabled or globally.modules_disabled then
+		-- Shared modules may look whether they are enabled for all hosts while they are loaded.
+		local before, wanted = wanted_modules(old, "*"), wanted_modules(new, "*");
+		for name in pairs(modules.get_modules("*") or {}) do
+			if before[name] ~= wanted[name] then changed_files[name] = true; end
+		end
+	end
 	if any_globally then change_options("*", globally, globally, changed_files, old, new); end
 	for _, it in ipairs(changes) do
 		change_options(it[1], it[2], globally, changed_files, old, new);
@@ -1224,5 +1241,6 @@ handle("reloading-config", 1000, function () is_refreshing = true; end);
 -- After a SIGHUP that somebody sends to Prosody itself.
 handle("config-reloaded", -1000, function ()
 	is_refreshing = false;
-	if not is_ours then runner:run { work = apply, number = "", changed_files = {}, is_announced = true, report = log_line }; end
+	if is_ours then return; end
+	runner:run { work = apply, number = "", changed_files = {}, is_announced = true, report = log_line };
 end);
