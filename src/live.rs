@@ -37,7 +37,8 @@ if prosody and prosody.process_type == "prosody" and not prosody.entrypoint then
 end
 "#;
 
-/// A reload's time limit for the next line of an answer. An event that every host handles takes long on a server with many hosts.
+/// A reload's time limit for the next line of an answer. An event that every host handles takes long on a server with
+/// many hosts.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// How long a reload waits for a missing socket: the server may be about to make it.
