@@ -89,6 +89,30 @@ def docker(*arguments):
     return done.stdout
 
 
+def pair(directory, environment, mounts):
+    """Returns the options of two containers: ours, and tini with the configuration that ours has rendered, without our
+    script. Both programs are in the directory. Both containers have the same image and number of mounts."""
+    (directory / "nothing.lua").touch()
+    mounts = mounts + [f"{NAME}runtime:/run/prosody", f"{NAME}data:/var/lib/prosody"]
+    ours = {
+        "Env": environment,
+        "HostConfig": {"Binds": mounts + [
+            f"{directory}/prosody-entrypoint:/usr/local/bin/prosody-entrypoint:ro",
+            f"{directory}/nothing.lua:/srv/nothing.lua:ro",
+        ]},
+    }
+    peer = {
+        "Entrypoint": ["/usr/local/bin/tini", "--"],
+        "Cmd": ["prosody", "--config", "/run/prosody/current/prosody.cfg.lua", "-F"],
+        "User": "prosody",
+        "HostConfig": {"Binds": mounts + [
+            f"{directory}/tini:/usr/local/bin/tini:ro",
+            f"{directory}/nothing.lua:/run/prosody/live.lua:ro",
+        ]},
+    }
+    return ours, peer
+
+
 def find(program):
     """Returns the path of a peer on this machine."""
     return shutil.which(program) or sys.exit(f"benches/run: {program} is missing: install it")

@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 
-from engine import BINARY, NAME, QUICK, find
+from engine import BINARY, NAME, QUICK, find, pair
 
 HOSTS = 100 if QUICK else 1_000
 # How many seconds to wait for an answer. Without shared code, a host takes more than a tenth of a second.
@@ -23,25 +23,7 @@ def measure(engine, directory):
     for program in (BINARY, find("tini")):
         shutil.copy(program, directory / pathlib.Path(program).name)
     (directory / "hosts").write_text("\n".join(f"host-{number}.example" for number in range(HOSTS)))
-    (directory / "nothing.lua").touch()
-    binds = [f"{NAME}runtime:/run/prosody", f"{NAME}data:/var/lib/prosody"]
-    ours = {
-        "Env": ["PROSODY_VIRTUAL_HOSTS_FILE=/bench/hosts"],
-        "HostConfig": {"Binds": binds + [
-            f"{directory}:/bench:ro",
-            f"{directory}/prosody-entrypoint:/usr/local/bin/prosody-entrypoint:ro",
-        ]},
-    }
-    # The peer gets our rendered configuration, and nothing of our script.
-    peer = {
-        "Entrypoint": ["/usr/local/bin/tini", "--"],
-        "Cmd": ["prosody", "--config", "/run/prosody/current/prosody.cfg.lua", "-F"],
-        "User": "prosody",
-        "HostConfig": {"Binds": binds + [
-            f"{directory}/tini:/usr/local/bin/tini:ro",
-            f"{directory}/nothing.lua:/run/prosody/live.lua:ro",
-        ]},
-    }
+    ours, peer = pair(directory, ["PROSODY_VIRTUAL_HOSTS_FILE=/bench/hosts"], [f"{directory}:/bench:ro"])
     # Creates the certificates.
     engine.create("first", {**ours, "Cmd": ["render"]})
     engine.call("POST", f"/containers/{NAME}first/start")

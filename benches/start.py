@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from engine import BEFORE, BINARY, DOMAIN, NAME, PATIENCE, QUICK, docker, find, until_open
+from engine import BEFORE, BINARY, DOMAIN, NAME, PATIENCE, QUICK, docker, find, pair, until_open
 from table import difference, ms
 
 # Short rounds in turn, so that a slow phase of the machine affects both sides.
@@ -309,30 +309,8 @@ def server_start(engine, directory):
 
 
 def server_pairs(engine, directory, what, environment, mounts):
-    """Ours, and tini with our rendered configuration without our script, in turn. Both have the same image and number of
-    mounts."""
-    runtime, data = f"{NAME}runtime", f"{NAME}data"
-    (directory / "nothing.lua").touch()
-    ours = {
-        "Env": environment,
-        "HostConfig": {"Binds": mounts + [
-            f"{directory}/prosody-entrypoint:/usr/local/bin/prosody-entrypoint:ro",
-            f"{directory}/nothing.lua:/srv/nothing.lua:ro",
-            f"{runtime}:/run/prosody",
-            f"{data}:/var/lib/prosody",
-        ]},
-    }
-    peer = {
-        "Entrypoint": ["/usr/local/bin/tini", "--"],
-        "Cmd": ["prosody", "--config", "/run/prosody/current/prosody.cfg.lua", "-F"],
-        "User": "prosody",
-        "HostConfig": {"Binds": mounts + [
-            f"{directory}/tini:/usr/local/bin/tini:ro",
-            f"{runtime}:/run/prosody",
-            f"{directory}/nothing.lua:/run/prosody/live.lua:ro",
-            f"{data}:/var/lib/prosody",
-        ]},
-    }
+    """Ours, and tini with our rendered configuration, in turn."""
+    ours, peer = pair(directory, environment, mounts)
     return in_turn(engine, what, ours, peer, "tini, ready-made file", 0.005)
 
 
