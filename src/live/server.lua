@@ -42,7 +42,7 @@ local uses = {
 	hosts = { [hostmanager] = { "activate", "deactivate", "get_children" }, [modules] = { "load" } },
 	modules = { [moduleapi] = { "hook_object_event" }, [modules] = { "load", "unload" } },
 	options = { [moduleapi] = { "get_option" }, [modules] = { "load", "reload" } },
-	ports = { [portmanager] = { "activate", "close", "get_registered_services", "get_service_at" } },
+	ports = { [portmanager] = { "activate", "close", "get_active_services", "get_registered_services", "get_service_at" } },
 };
 
 -- By kind, a function that Prosody does not have. Changes of this kind need a restart.
@@ -94,11 +94,12 @@ end
 
 ---- Small things
 
-local function equal(a, b)
-	if a == b then return true; end
+-- With `any_functions`, each function equals each other.
+local function equal(a, b, any_functions)
+	if a == b or any_functions and type(a) == "function" and type(b) == "function" then return true; end
 	if type(a) ~= "table" or type(b) ~= "table" then return false; end
 	for key, value in pairs(a) do
-		if not equal(value, b[key]) then return false; end
+		if not equal(value, b[key], any_functions) then return false; end
 	end
 	for key in pairs(b) do
 		if a[key] == nil then return false; end
@@ -290,6 +291,69 @@ for _, action in ipairs { "reload", "unload" } do
 	end;
 end
 
+---- TLS contexts of hosts
+
+-- A TLS port has a context for each host, with its certificate. portmanager makes those of all hosts in one go when a
+-- module opens a port and after `config-reloaded`; with many hosts, nobody is answered for seconds.
+
+-- Makes the contexts of a host for the TLS ports of a service, or of all services.
+local add_sni_host;
+-- The services whose ports lack contexts, or `true` for all. Only while `with_contexts` calls a function.
+local put_off;
+
+for _, handler in ipairs(prosody.events.get_handlers("item-added/net-provider") or {}) do
+	local f, number = upvalue(handler, "add_sni_host");
+	if f then
+		add_sni_host = f;
+		debug.setupvalue(handler, number, function (host, name)
+			if not put_off then return f(host, name); end
+			put_off[name or true] = true;
+		end);
+	end
+end
+
+-- The contexts of an open port by host, or nil.
+local function contexts_of(port)
+	local own = port.tls_cfg and port.server.sslctx and port.server:sslctx();
+	-- Those of 0.12 are in the server itself.
+	return own and own._sni_contexts or port.tls_cfg and port.server.hosts;
+end
+
+-- Calls `f`, which may open TLS ports of services, and gives these ports the contexts of all hosts: those that another
+-- port of the service had before, or new ones, in turns. All are made anew if `is_stale`.
+local function with_contexts(is_stale, f, ...)
+	if not add_sni_host or lacking.ports or put_off then return f(...); end
+	local open_ports, before = portmanager.get_active_services(), {};
+	for name, _, _, _, port in open_ports:iter(nil, nil, nil, nil) do
+		before[name] = before[name] or {};
+		table.insert(before[name], { configuration = port.tls_cfg, contexts = contexts_of(port) });
+	end
+	put_off = {};
+	local result = pack(pcall(f, ...));
+	local lack, incomplete = put_off, {};
+	put_off = nil;
+	for name, _, _, _, port in open_ports:iter(nil, nil, nil, nil) do
+		local contexts = (lack[name] or lack[true]) and contexts_of(port);
+		local is_complete = not contexts;
+		for _, other in ipairs(contexts and before[name] or {}) do
+			if other.contexts and (is_stale or equal(other.configuration, port.tls_cfg, true)) then
+				for host, context in pairs(other.contexts) do contexts[host] = contexts[host] or context; end
+				is_complete = not is_stale;
+				break;
+			end
+		end
+		if not is_complete then incomplete[name] = true; end
+	end
+	for name in pairs(incomplete) do
+		for _, host in ipairs(sorted(hosts)) do
+			add_sni_host(host, name);
+			pause();
+		end
+	end
+	if not result[1] then error(result[2], 0); end
+	return unpack(result, 2, result.n);
+end
+
 ---- The report
 
 -- Takes each line.
@@ -308,7 +372,7 @@ end
 -- Calls a function of Prosody's that answers with a false value and a reason where it fails.
 local function attempt(action, name, host, f, ...)
 	if is_trial then return note("done", action, name, host); end
-	local ok, result, reason = xpcall(f, debug.traceback, ...);
+	local ok, result, reason = xpcall(with_contexts, debug.traceback, false, f, ...);
 	if ok and result then return note("done", action, name, host); end
 	reason = tostring(ok and reason or result):match("^[^\n]*");
 	return note("failed", action, name, host, reason);
@@ -461,14 +525,8 @@ local function open(name, address, prefix)
 		if option_name == prefix .. "ports" then return { address.port }; end
 		return get(host, option_name);
 	end, portmanager.activate, name);
+	if put_off then put_off[name] = true; end
 	return is_open(name, address);
-end
-
--- Makes the contexts of a host's certificate for the TLS ports of a service. portmanager does so for new hosts and for
--- new services, and neither for new ports of a service nor for another name of a host.
-local add_sni_host;
-for _, handler in ipairs(prosody.events.get_handlers("item-added/net-provider") or {}) do
-	add_sni_host = add_sni_host or upvalue(handler, "add_sni_host");
 end
 
 -- Presents the certificate of the name that a host has at a service, if that option has changed.
@@ -488,25 +546,14 @@ end
 -- Addresses that could not be opened at a reload, by service and address.
 local closed = {};
 
--- Opens addresses, with the certificates of all hosts. Returns those that failed.
+-- Opens addresses. Returns those that failed.
 local function open_all(opening)
-	local failed, opened = {}, {};
+	local failed = {};
 	for _, it in ipairs(opening) do
-		local name, address, prefix, id, service = unpack(it);
+		local name, address, prefix, id = unpack(it);
 		local ok, is_opened = true, is_trial;
-		if not is_trial then ok, is_opened = pcall(open, name, address, prefix); end
-		if ok and is_opened then
-			note("done", "open", id, "*");
-			opened[name] = service.encryption == "ssl" and not is_trial or opened[name];
-		else
-			failed[#failed + 1] = it;
-		end
-	end
-	for name in pairs(opened) do
-		for _, host in ipairs(sorted(hosts)) do
-			add_sni_host(host, name);
-			pause();
-		end
+		if not is_trial then ok, is_opened = pcall(with_contexts, false, open, name, address, prefix); end
+		if ok and is_opened then note("done", "open", id, "*"); else failed[#failed + 1] = it; end
 	end
 	return failed;
 end
@@ -648,9 +695,9 @@ local function change_hosts(old, new, lost)
 	local fresh = {};
 	for _, host in ipairs(added) do
 		fresh[host] = true;
-		if attempt("add", host, host, hostmanager.activate, host, new[host]) and not is_trial then
-			load_missing(host, wanted_modules(new, host));
-		end
+		local is_added = attempt("add", host, host, hostmanager.activate, host, new[host]);
+		pause();
+		if is_added and not is_trial then load_missing(host, wanted_modules(new, host)); end
 		pause();
 	end
 	return gone, fresh;
@@ -794,7 +841,7 @@ local function reload_module(host, name, options, old, new)
 	if reloaded[name] then return; end
 	if is_trial then return note("done", "reload", name, host, table.concat(options, ", ")); end
 	local before = modules.get_module(host, name);
-	local ok, result, reason = xpcall(modules.reload, debug.traceback, host, name);
+	local ok, result, reason = xpcall(with_contexts, debug.traceback, false, modules.reload, host, name);
 	local is_done = ok and result;
 	if is_done then
 		if behind[host] then behind[host][name] = nil; end
@@ -1034,7 +1081,7 @@ local function announce(new, request)
 	local is_event = not add_sni_host or lacking.certificates;
 	if needed or next(affected) and is_event then
 		is_ours = true;
-		finally(function () is_ours = false; end, function ()
+		with_contexts(true, finally, function () is_ours = false; end, function ()
 			prosody.events.fire_event("reloading-config");
 			prosody.events.fire_event("config-reloaded", { filename = prosody.config_file, config = new });
 		end);

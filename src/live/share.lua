@@ -17,6 +17,10 @@ local many = 50;
 -- In percent of the memory in use after a collection of garbage, the memory that starts the next one during a start.
 local start_pause = 150;
 
+-- After the start, how much faster than memory grows Lua 5.4 collects garbage. Prosody's 500 visits everything while memory
+-- grows by 0.2 %, and nobody is answered. With this, it grows by 10 %, and others have their turns.
+local speed = 10;
+
 local methods = getmetatable(loader).__index;
 
 for library, functions in pairs {
@@ -147,6 +151,7 @@ prosody.events.add_handler("server-started", function ()
 	is_started = true;
 	if not pause then return; end
 	collectgarbage("setpause", pause);
+	if _VERSION == "Lua 5.4" then collectgarbage("setstepmul", speed); end
 	-- Without this, the long pause would end first.
 	collectgarbage("restart");
 end);

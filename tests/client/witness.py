@@ -354,7 +354,10 @@ async def crowd(domain, count):
         sessions += await asyncio.gather(*(session.log_in(5222, "127.0.0.1") for session in new))
 
 
-async def survey(domain):
+async def survey(domain, patience=None):
+    global PATIENCE
+    if patience:
+        PATIENCE = int(patience)
     return await gatherings[domain].survey()
 
 
