@@ -128,7 +128,7 @@ class Witness(Client):
 
     async def resume(self):
         self._ready = asyncio.get_running_loop().create_future()
-        await self.log_in(5222, "127.0.0.1")
+        await asyncio.wait_for(self.log_in(5222, "127.0.0.1"), PATIENCE)
         assert self._ready.result() == "resumed", f"{self.boundjid} was not resumed"
         self.is_lost = False
 
@@ -155,13 +155,14 @@ class Gathering:
         await self.phone.ask("set", None, "{urn:xmpp:carbons:2}enable")
         self.bosh = await Bosh(domain).log_in("alice", "secret-a")
         self.websocket = await WebSocket(domain).log_in("alice", "secret-a")
-        self.component = await Component(f"gateway.{domain}").log_in("secret-g")
         await enter(self.alice, self.room, "alice")
         await self.alice.ask(
             "set", self.room, "{http://jabber.org/protocol/muc#owner}query", "<x xmlns='jabber:x:data' type='submit'/>"
         )
         await enter(self.bob, self.room, "bob")
         await self.doze()
+        # The component answers no question of a client that looks for the upload service.
+        self.component = await Component(f"gateway.{domain}").log_in("secret-g")
 
     async def doze(self):
         """Carol's connection is lost, and she gets a message meanwhile."""
@@ -181,7 +182,7 @@ class Gathering:
                 if isinstance(result, BaseException):
                     failed.append(name)
         try:
-            await self.doze()
+            await asyncio.wait_for(self.doze(), PATIENCE)
         except (RuntimeError, AssertionError, AttributeError, asyncio.TimeoutError, IqError, IqTimeout):
             failed.append("doze")
         return " ".join(failed)
@@ -223,7 +224,7 @@ class Gathering:
 
     async def has_component(self):
         text = unique()
-        arrival = asyncio.ensure_future(self.component.gets(text))
+        arrival = asyncio.ensure_future(asyncio.wait_for(self.component.gets(text), PATIENCE))
         await asyncio.sleep(0)
         self.alice.send_message(mto=f"x@gateway.{self.domain}", mbody=text, mtype="chat")
         await arrival
