@@ -92,6 +92,9 @@ local function is_taken_up(name)
 	return taken_up[name] or name:match("_ssl$") or name:match("_certificate$");
 end
 
+-- Those that are not about TLS.
+local without_tls = keys { "debug", "log", "network_settings", "unbound" };
+
 ---- Small things
 
 -- With `any_functions`, each function equals each other.
@@ -320,8 +323,9 @@ local function contexts_of(port)
 end
 
 -- Calls `f`, which may open TLS ports of services, and gives these ports the contexts of all hosts: those that another
--- port of the service had before, or new ones, in turns. All are made anew if `is_stale`.
-local function with_contexts(is_stale, f, ...)
+-- port of the service had before, or new ones, in turns. With `keep`, contexts of before are never made anew: the caller
+-- does so.
+local function with_contexts(keep, f, ...)
 	if not add_sni_host or lacking.ports or put_off then return f(...); end
 	local open_ports, before = portmanager.get_active_services(), {};
 	for name, _, _, _, port in open_ports:iter(nil, nil, nil, nil) do
@@ -336,9 +340,9 @@ local function with_contexts(is_stale, f, ...)
 		local contexts = (lack[name] or lack[true]) and contexts_of(port);
 		local is_complete = not contexts;
 		for _, other in ipairs(contexts and before[name] or {}) do
-			if other.contexts and (is_stale or equal(other.configuration, port.tls_cfg, true)) then
+			if other.contexts and (keep or equal(other.configuration, port.tls_cfg, true)) then
 				for host, context in pairs(other.contexts) do contexts[host] = contexts[host] or context; end
-				is_complete = not is_stale;
+				is_complete = true;
 				break;
 			end
 		end
@@ -1052,46 +1056,72 @@ end
 -- Makes the TLS contexts of a host anew.
 local function refresh_tls(host)
 	local tls = modules.get_module(host, "tls");
-	if tls and tls.module.load then tls.module.load(true); end
+	if tls and tls.module.load then
+		is_refreshing = true;
+		finally(function () is_refreshing = false; end, tls.module.load, true);
+	end
 	add_sni_host(host);
-	return true;
 end
 
--- Lets Prosody take up certificates, TLS options and the log, if they have changed. Where that is the event
--- `config-reloaded`, all hosts make all of their TLS contexts anew, and nobody is answered meanwhile.
+local function fire_config_reloaded(new)
+	is_ours = true;
+	finally(function () is_ours = false; end, function ()
+		prosody.events.fire_event("reloading-config");
+		prosody.events.fire_event("config-reloaded", { filename = prosody.config_file, config = new });
+	end);
+end
+
+-- Calls `f` while hosts do not make all of their TLS contexts at `config-reloaded`.
+local function without_refresh(f, ...)
+	local put_aside = {};
+	for host in pairs(hosts) do
+		local tls = modules.get_module(host, "tls");
+		put_aside[#put_aside + 1] = tls and tls.module.load;
+	end
+	for _, load in ipairs(put_aside) do prosody.events.remove_handler("config-reloaded", load); end
+	with_contexts(true, finally, function ()
+		for _, load in ipairs(put_aside) do prosody.events.add_handler("config-reloaded", load); end
+		for _, _, _, _, port in portmanager.get_active_services():iter(nil, nil, nil, nil) do
+			-- portmanager has put the new one where nothing looks for it.
+			port.server.tls_ctx = port.server._sslctx or port.server.tls_ctx;
+		end
+	end, f, ...);
+end
+
+-- Lets Prosody take up certificates, TLS options and the log, if they have changed.
 local function announce(new, request)
 	local needed, is_stale, affected = false, false, {};
 	local is_every = request.last ~= taken_up_certificates;
+	for name in pairs(differences(applied["*"] or {}, new["*"])) do
+		needed = needed or is_taken_up(name);
+		is_every = is_every or is_taken_up(name) and not without_tls[name];
+	end
 	for host, section in pairs(new) do
-		local is_taken = host ~= "*" and (is_every or is_renewed(host, new, request.renewed));
+		local is_taken = is_every or is_renewed(host, new, request.renewed);
 		for name in pairs(differences(rawget(applied, host) or {}, section)) do
 			is_taken = is_taken or is_taken_up(name);
 		end
-		if host == "*" then
-			needed = is_taken;
-		elseif rawget(hosts, host) then
+		if rawget(hosts, host) then
 			affected[host] = is_taken or nil;
-		else
+		elseif host ~= "*" then
 			-- Its certificate is looked for by its name.
 			is_stale = is_stale or not rawget(section, "certificate");
 		end
 	end
 	for host in pairs(hosts) do affected[host] = covers(affected, host) or nil; end
 	if prosody.reopen_logfiles then prosody.reopen_logfiles(); end
-	local is_event = not add_sni_host or lacking.certificates;
-	if needed or next(affected) and is_event then
-		is_ours = true;
-		with_contexts(true, finally, function () is_ours = false; end, function ()
-			prosody.events.fire_event("reloading-config");
-			prosody.events.fire_event("config-reloaded", { filename = prosody.config_file, config = new });
-		end);
-	elseif not lacking.certificates and (is_stale or next(affected)) then
+	if not add_sni_host or lacking.certificates or lacking.ports then
+		if needed or next(affected) then fire_config_reloaded(new); end
+		affected = {};
+	elseif needed then
+		without_refresh(fire_config_reloaded, new);
+	elseif is_stale or next(affected) then
 		certmanager.reload_ssl_config();
-		for _, host in ipairs(sorted(affected)) do
-			local ok, problem = xpcall(refresh_tls, debug.traceback, host);
-			if not ok then note("failed", "certificate", host, host, tostring(problem):match("^[^\n]*")); end
-			pause();
-		end
+	end
+	for _, host in ipairs(sorted(affected)) do
+		local ok, problem = xpcall(refresh_tls, debug.traceback, host);
+		if not ok then note("failed", "certificate", host, host, tostring(problem):match("^[^\n]*")); end
+		pause();
 	end
 	taken_up_certificates = request.certificates;
 end

@@ -229,8 +229,38 @@ fn each_host_has_its_certificate(image: &str) {
     let said = reload(&server);
     let mut seen = Observations::default();
     seen.equal("a new port", presented("15223"), before.clone());
-    seen.equal("another name", presented("5281"), before);
+    seen.equal("another name", presented("5281"), before.clone());
     seen.that("no error", !said.stderr.contains("Not as configured"), &said);
+
+    // Each makes the ports or their contexts anew.
+    let options =
+        r#"{"c2s_timeout": 70, "log": {"debug": "*console"}, "c2s_direct_tls_ports": [15223, 25223]}"#;
+    server.put("/srv/options", options.as_bytes());
+    reload(&server);
+    for port in ["15223", "25223", "5281"] {
+        seen.equal("after a reload of c2s", presented(port), before.clone());
+    }
+    server.put("/srv/options", br#"{"c2s_direct_tls_ports": [25223], "ssl": {"protocol": "tlsv1_3"}}"#);
+    reload(&server);
+    for port in ["25223", "5281"] {
+        seen.equal("with another TLS option", presented(port), before.clone());
+    }
+    for connection in ["127.0.0.1:25223", "127.0.0.1:5281", "127.0.0.1:5222 -starttls xmpp -xmpphost HOST"] {
+        for host in [DOMAIN, "second.example"] {
+            let connection = connection.replace("HOST", host);
+            let [old, new] = ["-tls1_2", "-tls1_3"].map(|version| {
+                let options = format!("-connect {connection} -servername {host} {version}");
+                server
+                    .root(&format!("openssl s_client {options} </dev/null 2>&1 | grep -c '^New, TLS'"))
+                    .stdout
+            });
+            seen.equal(
+                &format!("TLS 1.2 and 1.3 at {connection} for {host}"),
+                (&*old, &*new),
+                ("0\n", "1\n"),
+            );
+        }
+    }
     seen.report();
 }
 

@@ -290,6 +290,25 @@ impl Configuration {
     }
 }
 
+/// The first steps, which have once left something of before.
+const FIRST: [(&str, fn(&mut Configuration)); 2] = [
+    (
+        "a module for one host, a global one of a host, one that needs another for an option",
+        |configuration| {
+            configuration.hosts.get_mut(HOSTS[0]).unwrap().enabled.insert("bosh");
+            let section = Section { enabled: BTreeSet::from(["own_global"]), ..Section::default() };
+            configuration.hosts.insert(HOSTS[1], section);
+            configuration.global.enabled.insert("turn_external");
+            configuration.global.options.insert("turn_external_secret", json!("secret"));
+        },
+    ),
+    ("the module for all hosts, no host with the global one, no option", |configuration| {
+        configuration.global.enabled.insert("bosh");
+        configuration.hosts.remove(HOSTS[1]);
+        configuration.global.options.remove("turn_external_secret");
+    }),
+];
+
 /// A server of the walk.
 struct Server(Container);
 
@@ -306,7 +325,8 @@ impl Server {
             ("ADMINS", "admins"),
         ];
         let mut recipe =
-            Recipe::new(image).env("PROSODY_CERTIFICATE_RELOAD", "false").file(DESCRIPTION.0, DESCRIPTION.1);
+            // A health check would be a session that only one of two servers has.
+            Recipe::new(image).with(["--no-healthcheck"]).env("PROSODY_CERTIFICATE_RELOAD", "false").file(DESCRIPTION.0, DESCRIPTION.1);
         for (setting, file) in settings {
             recipe = recipe.env(&format!("PROSODY_{setting}_FILE"), &format!("/srv/{file}"));
         }
@@ -351,9 +371,14 @@ fn walk(image: &str) {
     });
     changed.description();
     let mut failures = Vec::new();
-    for step in 1..=steps {
-        let count = 1 + random.below(if step % 10 == 0 { 12 } else { 4 });
-        let changes: Vec<String> = (0..count).map(|_| configuration.change(&mut random)).collect();
+    for step in 1..=FIRST.len() + steps {
+        let changes: Vec<String> = if let Some((what, change)) = FIRST.get(step - 1) {
+            change(&mut configuration);
+            vec![(*what).to_owned()]
+        } else {
+            let count = 1 + random.below(if step % 10 == 0 { 12 } else { 4 });
+            (0..count).map(|_| configuration.change(&mut random)).collect()
+        };
         let files = configuration.files();
         let (said, is, should) = thread::scope(|scope| {
             let fresh = scope.spawn(|| {
