@@ -546,7 +546,7 @@ fn a_key_that_prosody_cannot_read_is_not_said_to_be_served() {
     );
     let server = source.server(TRIXIE, MOUNT).file("/etc/prosody/conf.d/b.cfg.lua", host).serve();
     let mut seen = Observations::default();
-    let said = server.since((0, 0));
+    let said = server.said();
     seen.that("no claim", !said.stderr.contains("Certificate of b.example"), &said.stderr);
     let uid = server.as_prosody("id -u").ok();
     let is_warned = complaints(&said).iter().any(|line| {
@@ -580,7 +580,7 @@ fn a_certificate_that_is_mounted_as_a_single_file_is_warned_about() {
     let better = Recipe::new(TRIXIE).env("PROSODY_DOMAIN", DOMAIN).with(["--volume", &mount]).serve();
     std::fs::remove_dir_all(&directory).unwrap();
     assert!(!better.logs().contains("Mounted as a single file"), "{}", better.logs());
-    let said = server.since((0, 0));
+    let said = server.said();
     let warning = format!("Mounted as a single file: {}, {}:", targets[0].1, targets[1].1);
     assert!(complaints(&said).iter().any(|line| line.contains(&warning)), "{}", said.stderr);
 }
@@ -609,7 +609,7 @@ fn the_first_real_certificate_needs_no_restart() {
             recipe = recipe.env(name, value);
         }
         let server = recipe.serve();
-        let is_warned = complaints(&server.since((0, 0))).iter().any(|line| line.contains("self-signed"));
+        let is_warned = complaints(&server.said()).iter().any(|line| line.contains("self-signed"));
         seen.that(&format!("{what}: a warning at the start"), is_warned, server.logs());
         let is_in_the_volume = setting.is_some_and(|(_, path)| path.starts_with(MOUNT));
         let writer = if is_in_the_volume { &source.writer } else { &server };
@@ -661,7 +661,7 @@ fn without_the_reload_a_renewal_waits_for_sighup() {
     let mut seen = Observations::default();
     let mut wire = Wire::of(&deaf.name);
     seen.equal("before SIGHUP", wire.certificate_of(DOMAIN), old.fingerprint);
-    seen.equal("reloads", reloads(&deaf.since((0, 0))), 0);
+    seen.equal("reloads", reloads(&deaf.said()), 0);
     reload(&deaf);
     wire.wait_for(DOMAIN, &new.fingerprint);
     seen.report();
@@ -804,7 +804,7 @@ fn no_key_is_printed() {
         let is_shown = secrets.iter().any(|secret| all.contains(&secret[..secret.len().min(24)]));
         seen.that(what, !is_shown && !all.contains("PRIVATE KEY"), &all);
     };
-    observe("the log", &server.since((0, 0)));
+    observe("the log", &server.said());
     for arguments in [
         &["render", "--dry-run"][..],
         &["render", "--json"],
@@ -1147,7 +1147,7 @@ fn what_ends_soon_is_warned_of_and_what_has_ended_is_served_where_there_is_no_ot
         let source = Source::new();
         source.run(&certbot(DOMAIN, &pair));
         let server = source.server(TRIXIE, "/etc/letsencrypt/live").serve();
-        let said = server.since((0, 0));
+        let said = server.said();
         let is_warned = complaints(&said).iter().any(|line| line.contains(DOMAIN));
         seen.that(&format!("{what}: a warning"), is_warned, &said.stderr);
         let mut wire = Wire::of(&server.name);

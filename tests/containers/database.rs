@@ -189,7 +189,7 @@ fn ends(
         if container.runs() { Err(container.logs()) } else { Ok(()) }
     });
     let took = start.elapsed();
-    let answer = container.since((0, 0));
+    let answer = container.said();
     let ended = container.inspect("{{.State.ExitCode}}");
     seen.equal(&format!("{what}: status, with {:?}", answer.all()), ended, status.to_string());
     seen.that(&format!("{what}: within {within:?}"), took <= within, took);
@@ -822,7 +822,7 @@ END
                 let calls = container.root("cat /tmp/call.*").ok();
                 seen.that(&format!("{what}: the login was seen"), calls.contains("DBI.Connect"), &calls);
                 seen.that(&format!("{what}: arguments, environment"), !calls.contains(PASSWORD), &calls);
-                let ours = container.since((0, 0)).stderr;
+                let ours = container.said().stderr;
                 seen.that(&format!("{what}: our log"), !ours.contains(PASSWORD), &ours);
             }
             let wrong = with_settings(prosody(image, &network), kind)

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prosody_entrypoint::health::{self, ANY_HOST, Service, Target};
 
@@ -412,19 +412,23 @@ impl Container {
 
     /// What the container wrote until now, standard output and standard error together.
     pub fn logs(&self) -> String {
-        docker(["logs", &self.name]).all()
+        self.said().all()
     }
 
-    /// How much was written until now, for [`Container::since`].
-    pub fn mark(&self) -> (usize, usize) {
-        let logs = docker(["logs", &self.name]);
-        (logs.stdout.len(), logs.stderr.len())
+    /// What was written until now: standard output is Prosody's, standard error ours.
+    pub fn said(&self) -> Answer {
+        docker(["logs", &self.name])
     }
 
-    /// What was written since: standard output is Prosody's, standard error ours.
-    pub fn since(&self, (stdout, stderr): (usize, usize)) -> Answer {
-        let logs = docker(["logs", &self.name]);
-        Answer { stdout: logs.stdout[stdout..].to_owned(), stderr: logs.stderr[stderr..].to_owned(), ..logs }
+    /// The present, for [`Container::since`].
+    pub fn mark(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    /// What was written since. The engine keeps the time of each line.
+    pub fn since(&self, mark: SystemTime) -> Answer {
+        let time = mark.duration_since(UNIX_EPOCH).expect("the clock is right");
+        docker(["logs", "--since", &format!("{}.{:09}", time.as_secs(), time.subsec_nanos()), &self.name])
     }
 
     /// Sends a signal to the container's first process.

@@ -3,6 +3,7 @@
 use crate::docker::{
     Answer, BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually,
 };
+use crate::reload::reload;
 
 const DOMAIN: &str = "chat.example";
 
@@ -150,29 +151,24 @@ fn a_module_whose_file_has_changed_is_reloaded() {
         .env("PROSODY_MODULES_ENABLED", "own")
         .file(own, OWN)
         .serve();
-    let reload = |content: &str| {
+    let reload_with = |content: &str| {
         server.put(own, content.as_bytes());
-        let (_, before) = server.mark();
-        server.signal("HUP");
-        eventually("the reload", PATIENCE, || {
-            let said = docker(["logs", &server.name]).stderr[before..].to_owned();
-            if said.contains("Reloading") || said.contains("Not reloaded") { Ok(said) } else { Err(said) }
-        })
+        reload(&server).stderr
     };
     let mut seen = Observations::default();
-    let said = reload("module:log(\"info\", \"this is another one\");\n");
+    let said = reload_with("module:log(\"info\", \"this is another one\");\n");
     let is_named = said.contains("changed: modules/mod_own.lua; reloaded: own on chat.example");
     seen.that("it is reloaded", is_named, &said);
     seen.that("as it is now", server.logs().contains("this is another one"), server.logs());
 
-    let said = reload("module:depends(\"nothing_of_the_kind\");\n");
+    let said = reload_with("module:depends(\"nothing_of_the_kind\");\n");
     let refusal = "PROSODY_MODULES_ENABLED: `own` needs `nothing_of_the_kind`, and there is no module";
     seen.that(
         "what cannot be loaded is refused",
         said.contains("Not reloaded") && said.contains(refusal),
         &said,
     );
-    let said = reload(OWN);
+    let said = reload_with(OWN);
     seen.that("what can be loaded again is not", !said.contains("Not reloaded"), &said);
     seen.report();
 }

@@ -370,7 +370,7 @@ fn modules_of_prosodys_own_that_are_hidden_are_named() {
         let container = recipe.start();
         eventually("the end", PATIENCE, || if container.runs() { Err(container.logs()) } else { Ok(()) });
         let status = container.inspect("{{.State.ExitCode}}");
-        let answer = container.since((0, 0));
+        let answer = container.said();
         seen.equal(&format!("{what}: the status; {}", answer.all()), status.as_str(), "78");
         for words in [&format!("{PLACE}: there is no {module}"), "/etc/prosody/modules", "a volume"] {
             seen.that(&format!("{what}: {words:?}"), answer.stderr.contains(words), &answer);

@@ -369,7 +369,7 @@ fn a_data_directory_that_is_none_is_named() {
             .start();
         eventually(what, PATIENCE, || if container.runs() { Err(container.logs()) } else { Ok(()) });
         let status = container.inspect("{{.State.ExitCode}}");
-        let said = container.since((0, 0)).stderr;
+        let said = container.said().stderr;
         seen.that(&format!("{what}: status"), ["73", "78"].contains(&status.as_str()), (status, &said));
         seen.that(&format!("{what}: the sentence"), said.contains("/srv/data"), &said);
         seen.that(&format!("{what}: at once"), start.elapsed() < Duration::from_secs(10), start.elapsed());
@@ -425,13 +425,13 @@ fn a_directory_of_roots_is_given_and_what_is_in_it_is_not() {
     seen.equal("the top", owner("").as_str(), "999:999");
     seen.equal("a directory in it", owner("/old").as_str(), "0:0");
     seen.equal("a file in it", owner("/old/file").as_str(), "0:0");
-    let said = server.since((0, 0)).stderr;
+    let said = server.said().stderr;
     let sentence = "/var/lib/prosody/old belongs to uid 0, gid 0 (mode 700), and Prosody (uid 999, gid 999) cannot use \
                     it: run `chown -R 999:999 /var/lib/prosody`";
     seen.that("how to repair the rest", said.contains(sentence), &said);
     docker(["restart", &server.name]).ok();
     server.wait_until_it_serves();
-    let said = server.since((0, 0)).stderr;
+    let said = server.said().stderr;
     seen.equal("it is said at each start", said.matches(sentence).count(), 2);
     // What the sentence says.
     server.root("chown -R 999:999 /var/lib/prosody").ok();

@@ -17,13 +17,12 @@ pub fn reload(server: &Container) -> Answer {
     let before = server.mark();
     server.signal("HUP");
     eventually("the reload", PATIENCE, || {
-        assert!(server.runs(), "SIGHUP ended the container:\n{}", server.logs());
         let said = server.since(before);
         if said.stderr.contains("Reloading") || said.stderr.contains("Not reloaded") {
-            Ok(said)
-        } else {
-            Err(said.all())
+            return Ok(said);
         }
+        assert!(server.runs(), "SIGHUP ended the container:\n{}", server.logs());
+        Err(said.all())
     })
 }
 
@@ -475,7 +474,7 @@ fn any_number_of_hangups_is_answered_by_few_reloads() {
     let before = Instant::now();
     docker(["stop", "--time", "30", &server.name]).ok();
     seen.that("it stops at once", before.elapsed() < Duration::from_secs(10), before.elapsed());
-    let logs = server.since((0, 0));
+    let logs = server.said();
     let reloads = logs.stderr.matches("Reloading, ").count();
     let told = logs.stdout.matches(TOLD).count();
     seen.that("far fewer reloads than signals", (2..=40).contains(&reloads), reloads);
@@ -499,12 +498,12 @@ fn hangups_during_a_reload_make_one_more() {
     server.put("/srv/hosts", DOMAIN.as_bytes());
     server.root("n=0; while [ $n -lt 100 ]; do kill -HUP 1; n=$((n + 1)); done").ok();
     server.root(&format!("kill -CONT {held}")).ok();
-    let reloads = || server.since((0, 0)).stderr.matches("Reloading, ").count();
+    let reloads = || server.said().stderr.matches("Reloading, ").count();
     eventually("the second reload", PATIENCE, || match server.server_pid() {
         one if !one.contains(' ') && reloads() >= 2 => Ok(()),
-        more => Err(format!("{more}\n{}", server.since((0, 0)).stderr)),
+        more => Err(format!("{more}\n{}", server.said().stderr)),
     });
-    assert_eq!(reloads(), 2, "{}", server.since((0, 0)).stderr);
+    assert_eq!(reloads(), 2, "{}", server.said().stderr);
     let hosts = server.root("cat /run/prosody/current/vhosts.cfg.lua").ok();
     assert!(!hosts.contains("other.example"), "what changed meanwhile was not seen");
 }

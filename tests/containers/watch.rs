@@ -1,6 +1,7 @@
 //! Changed files of the configuration: with `PROSODY_CONFIG_RELOAD`, nobody has to send SIGHUP.
 
 use std::fs;
+use std::time::SystemTime;
 
 use crate::docker::{
     Answer, BOOKWORM, Container, Observations, PATIENCE, Recipe, TRIXIE, Volume, eventually, unique,
@@ -44,7 +45,7 @@ fn is_served(server: &Container, host: &str) -> bool {
 
 /// Waits until we say this. Returns all that was said since.
 #[track_caller]
-fn said(server: &Container, mark: (usize, usize), text: &str) -> Answer {
+fn said(server: &Container, mark: SystemTime, text: &str) -> Answer {
     eventually(text, PATIENCE, || {
         let said = server.since(mark);
         if said.stderr.contains(text) { Ok(said) } else { Err(said.all()) }
