@@ -290,8 +290,11 @@ impl Configuration {
     }
 }
 
+/// A change in words, and the change.
+type Step = (&'static str, fn(&mut Configuration));
+
 /// The first steps, which have once left something of before.
-const FIRST: [(&str, fn(&mut Configuration)); 2] = [
+const FIRST: [Step; 2] = [
     (
         "a module for one host, a global one of a host, one that needs another for an option",
         |configuration| {
