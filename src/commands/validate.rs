@@ -28,16 +28,9 @@ pub fn run() -> Result<ExitStatus, Failure> {
         return check_config(&user, std::env::vars_os().collect(), &main_file, &places.data_dir);
     }
 
-    // Prosody's user writes the files into a temporary directory. The current generation stays as it was.
-    let temporary = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
-    let temporary = temporary.iter().find(|directory| facts::is_writable(directory)).unwrap_or(&temporary[0]);
     // `make_plan` reports errors of the user, with all others.
     let user = facts::identity(&settings, &places.data_dir).unwrap_or_else(|_| User::current());
-    let make = || mkdtemp(&temporary.join("prosody-validate-XXXXXX"));
-    let directory = privileges::as_user(&user, make)?
-        .with_context(|| advice!("making a directory in {}: mount a tmpfs there", temporary.display()))
-        .status(ExitStatus::CANNOT_WRITE)?;
-    let directory = Temporary { path: directory, user };
+    let directory = Temporary::create(user)?;
     let request = PlanRequest { generation: Some(directory.path.clone()), ..PlanRequest::default() };
     let (facts, plan, report) = make_plan(&settings, places, report, &request, None)?;
     log_report(&report);
@@ -54,22 +47,42 @@ fn check_config(
     main_file: &Path,
     data_dir: &Path,
 ) -> Result<ExitStatus, Failure> {
-    let program = prosody::prosodyctl()?;
-    privileges::drop_to(user)?;
-    let status = Command::new(program)
-        .args(["check", "config"])
-        .env_clear()
-        .envs(environment::complete(variables, main_file, data_dir))
+    let status = prosodyctl_check("config", user, variables, main_file, data_dir)?
         .status()
         .context("running prosodyctl")
         .status(ExitStatus::CANNOT_EXECUTE)?;
     Ok(if status.success() { ExitStatus::SUCCESS } else { ExitStatus::CONFIGURATION })
 }
 
-/// A user's directory that is removed on drop.
-struct Temporary {
-    path: PathBuf,
+/// One of Prosody's own checks, ready to run. From here on, this process is Prosody's user.
+pub fn prosodyctl_check(
+    check: &str,
+    user: &User,
+    variables: Vec<(OsString, OsString)>,
+    main_file: &Path,
+    data_dir: &Path,
+) -> Result<Command, Failure> {
+    let mut command = Command::new(prosody::prosodyctl()?);
+    privileges::drop_to(user)?;
+    command.args(["check", check]).env_clear().envs(environment::complete(variables, main_file, data_dir));
+    Ok(command)
+}
+
+/// A user's temporary directory for a configuration. The current generation stays as it was. It is removed on drop.
+pub struct Temporary {
+    pub path: PathBuf,
     user: User,
+}
+
+impl Temporary {
+    pub fn create(user: User) -> Result<Self, Failure> {
+        let places = [std::env::temp_dir(), PathBuf::from("/dev/shm")];
+        let place = places.iter().find(|directory| facts::is_writable(directory)).unwrap_or(&places[0]);
+        let path = privileges::as_user(&user, || mkdtemp(&place.join("prosody-validate-XXXXXX")))?
+            .with_context(|| advice!("making a directory in {}: mount a tmpfs there", place.display()))
+            .status(ExitStatus::CANNOT_WRITE)?;
+        Ok(Self { path, user })
+    }
 }
 
 impl Drop for Temporary {
