@@ -18,7 +18,7 @@ pub struct Cli {
 
 /// The names of the [`Command`] variants, except `init`, and clap's `help`. Any other first argument is a program.
 pub const COMMANDS: &[&str] =
-    &["render", "validate", "settings", "modules", "certificates", "healthcheck", "help"];
+    &["render", "validate", "settings", "modules", "certificates", "dns", "healthcheck", "help"];
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -32,6 +32,8 @@ pub enum Command {
     Modules(Modules),
     /// Show the certificate of each host and port, and why it is not another
     Certificates(Certificates),
+    /// Show the DNS records that this configuration needs, as a zone file
+    Dns(Dns),
     /// Succeed when the server answers an XMPP stream for its first host
     Healthcheck(Healthcheck),
     /// Run any program under PID 1 alone, with tini's command line: `init -h` lists its options
@@ -94,6 +96,16 @@ pub struct Certificates {
     /// End with 1 where a host has none, or one that ends within so many days
     #[arg(long, value_name = "DAYS", default_value_t = 14)]
     pub warn_days: u16,
+}
+
+#[derive(Debug, Args)]
+pub struct Dns {
+    /// Show them as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Compare with what resolves, by Prosody's own `check dns`, and show its report; ends with 1 where something is missing
+    #[arg(long)]
+    pub check: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

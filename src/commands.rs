@@ -1,6 +1,7 @@
 //! The commands, one per file.
 
 pub mod certificates;
+pub mod dns;
 pub mod healthcheck;
 pub mod init;
 pub mod modules;

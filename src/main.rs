@@ -45,6 +45,7 @@ fn own_command() -> Result<ExitStatus, Failure> {
             Command::Settings(options) => commands::settings::run(&options),
             Command::Modules(options) => commands::modules::run(&options),
             Command::Certificates(options) => commands::certificates::run(&options),
+            Command::Dns(options) => commands::dns::run(&options),
             Command::Healthcheck(options) => commands::healthcheck::run(&options),
             Command::Init { arguments } => commands::init::run("prosody-entrypoint init", arguments),
         },

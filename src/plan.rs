@@ -4,7 +4,7 @@
 //! Nothing here reads the disk or the clock, changes the identity or starts a program.
 
 pub mod certificates;
-mod health;
+pub mod health;
 pub mod modules;
 mod render;
 mod state;
@@ -94,6 +94,12 @@ pub struct Plan {
     pub certificates: CertificatePlan,
     /// The virtual hosts, without those in custom files.
     pub virtual_hosts: Vec<String>,
+    /// The hosts with the options of their sections.
+    #[serde(skip)]
+    pub hosts: ServedHosts,
+    /// The options of the global section.
+    #[serde(skip)]
+    pub options: Options,
     #[serde(skip)]
     pub databases: Vec<Database>,
     /// The accounts to create, in the format of the script that creates them.
@@ -191,7 +197,9 @@ pub fn make(
         certificates,
         databases,
         accounts,
-        virtual_hosts: hosts.virtual_hosts.into_iter().map(|host| host.name).collect(),
+        virtual_hosts: hosts.virtual_hosts.iter().map(|host| host.name.clone()).collect(),
+        hosts,
+        options,
         modules: resolution.modules,
     }
 }

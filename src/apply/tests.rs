@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::lstat;
 use nix::sys::statvfs::statvfs;
 
+use crate::intent::hosts::{Options, ServedHosts};
 use crate::layout;
 use crate::plan::certificates::CertificatePlan;
 use crate::survey::certificates::Pair;
@@ -81,6 +82,8 @@ impl Place {
             self_signed: Vec::new(),
             certificates: CertificatePlan::default(),
             virtual_hosts: vec!["a.example".to_owned()],
+            hosts: ServedHosts::default(),
+            options: Options::new(),
             databases: Vec::new(),
             accounts: None,
             modules: Vec::new(),

@@ -19,7 +19,7 @@ pub fn targets(options: &Options, hosts: &ServedHosts, custom_files: &CustomFile
     let host = hosts.virtual_hosts.first().map_or(ANY_HOST, |host| &host.name);
     let is_disabled =
         |module: &str| texts(options.get("modules_disabled")).iter().any(|disabled| disabled == module);
-    for (service, module, default) in [(Service::C2s, "c2s", 5222), (Service::S2s, "s2s", 5269)] {
+    for (service, module, default) in [(Service::C2s, "c2s", &[5222]), (Service::S2s, "s2s", &[5269])] {
         let Some(port) = ports(options, module, default).into_iter().next().filter(|_| !is_disabled(module))
         else {
             continue;
@@ -51,15 +51,15 @@ fn addresses(options: &Options, service: &str) -> Vec<IpAddr> {
 }
 
 /// The ports of a service, by the same rule.
-fn ports(options: &Options, service: &str, default: u16) -> Vec<u16> {
+pub fn ports(options: &Options, service: &str, default: &[u16]) -> Vec<u16> {
     match options.get(&format!("{service}_ports")) {
-        None => vec![default],
+        None => default.to_vec(),
         ports => texts(ports).iter().filter_map(|port| port.parse().ok()).collect(),
     }
 }
 
 /// The strings and integers in a list, or the single one.
-fn texts(value: Option<&Value>) -> Vec<String> {
+pub fn texts(value: Option<&Value>) -> Vec<String> {
     let text = |value: &Value| match value {
         Value::Integer(integer) => Some(integer.to_string()),
         value => value.as_str().map(str::to_owned),

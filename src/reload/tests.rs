@@ -4,6 +4,7 @@ use std::rc::Rc;
 use time::OffsetDateTime;
 
 use super::*;
+use crate::intent::hosts::{Options, ServedHosts};
 use crate::plan::certificates::CertificatePlan;
 use crate::plan::{File, Link};
 use crate::survey::certificates::assign::Assignments;
@@ -25,6 +26,8 @@ fn plan(generation: &Path, files: &[(&str, &str)]) -> Plan {
         self_signed: Vec::new(),
         certificates: CertificatePlan::default(),
         virtual_hosts: Vec::new(),
+        hosts: ServedHosts::default(),
+        options: Options::new(),
         databases: Vec::new(),
         accounts: None,
         modules: Vec::new(),

@@ -127,7 +127,7 @@ section! {
     external_components: ExternalComponents = "", "External components. JSON: `[{\"host\":…,\"secret\":…,\"modules_enabled\":[…],\"options\":{…}}]`.", secret: true;
     component_secret: Secret = "", "For external components that name no secret of their own.", secret: true;
     muc_modules: Set<Name> = "", "Modules for every `muc` component of `PROSODY_COMPONENTS`, and more modules for that of `PROSODY_DOMAIN`.";
-    network_hostname: Domain = "where `PROSODY_COMPONENTS` is set, the only virtual host that a setting names", "`http_host`, `proxy65_address`, and the TURN host where none is set. One `http_host` for all means that `https://upload.…` is no longer answered.", decides [http_host, proxy65_address];
+    network_hostname: Domain = "where `PROSODY_COMPONENTS` is set, the only virtual host that a setting names", "`http_host`, `proxy65_address`, the target of SRV records in `dns`, and the TURN host where none is set. One `http_host` for all means that `https://upload.…` is no longer answered.", decides [http_host, proxy65_address];
     http_host: Domain = "", "`http_host` alone: the name under which HTTP services answer.", decides [http_host];
     admins: Set<BareOrDomain> = "", "The accounts of administrators.", option admins;
     unlimited_jids: Set<BareOrDomain> = "", "Bridges and bots without a rate limit.", option unlimited_jids;
@@ -204,7 +204,7 @@ section! {
     consider_bosh_secure: Boolean = "`false`", "Whether BOSH over plain HTTP counts as encrypted: behind a proxy that ends TLS.", option consider_bosh_secure;
     consider_websocket_secure: Boolean = "`false`", "The same for WebSocket.", option consider_websocket_secure;
     access_control_allow_origins: Origins = "", "Which web pages may use BOSH, WebSocket and HTTP services: origins, or `*`.", option access_control_allow_origins;
-    external_addresses: List<Address> = "", "What the world sees behind NAT, for `prosodyctl check dns`.", option external_addresses;
+    external_addresses: List<Address> = "", "What the world sees: for the command `dns`, and behind NAT for `prosodyctl check dns`.", option external_addresses;
     http_external_url: HttpUrl = "", "The URL under which a proxy serves HTTP; its host becomes `http_host` where none is set.", option http_external_url;
     trusted_proxies: List<Proxy> = "`127.0.0.1`, `::1`", "Proxies whose `X-Forwarded-For` is believed. A host name, such as a service's in a Compose file, is resolved at a start and at a reload.", decides [trusted_proxies];
     component_ports: Set<Port> = "`5347`", "For external components.", option component_ports;

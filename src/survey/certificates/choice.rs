@@ -47,6 +47,13 @@ pub struct Pair {
     pub pem: String,
 }
 
+impl Pair {
+    /// The certificate itself, parsed again. `None` only if the pair was made without one.
+    pub fn leaf(&self) -> Option<Certificate> {
+        pem::blocks(self.pem.as_bytes()).next()?.ok()?.decode().and_then(Certificate::read)
+    }
+}
+
 #[cfg(test)]
 impl Pair {
     /// A pair without files, in which `text` replaces the PEM.

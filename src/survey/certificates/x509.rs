@@ -118,14 +118,20 @@ impl Certificate {
         all.join(", ")
     }
 
+    /// The issuer's organisation.
+    pub fn issuer_organisation(&self) -> Option<String> {
+        let (_, issuer) = X509Name::from_der(&self.issuer).ok()?;
+        issuer.iter_organization().find_map(|name| name.as_str().ok().map(str::to_owned))
+    }
+
+    /// The SHA-256 digest of the public key with its algorithm in hexadecimal, as in a TLSA record `3 1 1` (RFC 6698).
+    pub fn key_digest(&self) -> String {
+        hexadecimal(&self.public_key)
+    }
+
     /// The SHA-256 fingerprint in hexadecimal, as in `openssl x509 -fingerprint` but without colons.
     pub fn fingerprint(&self) -> String {
-        let mut text = String::with_capacity(64);
-        for byte in digest(&SHA256, &self.der).as_ref() {
-            // Writing into a string cannot fail.
-            let _ = write!(text, "{byte:02X}");
-        }
-        text
+        hexadecimal(&self.der)
     }
 
     /// The domains in the certificate, each once, in Unicode.
@@ -138,6 +144,16 @@ impl Certificate {
         };
         names.map(in_unicode).collect()
     }
+}
+
+/// The SHA-256 digest in hexadecimal.
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(64);
+    for byte in digest(&SHA256, bytes).as_ref() {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02X}");
+    }
+    text
 }
 
 fn name(name: &GeneralName<'_>) -> Option<Name> {
@@ -284,10 +300,13 @@ mod tests {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CountryName, "XX");
         assert_eq!(made(params.clone()).issuer(), "XX");
+        assert_eq!(made(params.clone()).issuer_organisation(), None);
         params.distinguished_name.push(DnType::OrganizationName, "Some Authority");
         assert_eq!(made(params.clone()).issuer(), "Some Authority");
         params.distinguished_name.push(DnType::CommonName, "R42");
-        assert_eq!(made(params).issuer(), "R42");
+        let certificate = made(params);
+        assert_eq!(certificate.issuer(), "R42");
+        assert_eq!(certificate.issuer_organisation().as_deref(), Some("Some Authority"));
     }
 
     #[test]
