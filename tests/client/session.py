@@ -49,8 +49,9 @@ class Client(ClientXMPP):
         if not self._ready.done():
             self._ready.set_result(None)
 
-    async def log_in(self, port, address=None):
-        self.connect(address or self.requested_jid.domain, port)
+    async def log_in(self, port=None, address=None):
+        """Connects to a port of this address, or of the domain's. Without a port, SRV records decide both."""
+        self.connect(port and (address or self.requested_jid.domain), port)
         await asyncio.wait_for(self._ready, TIMEOUT)
         return self
 

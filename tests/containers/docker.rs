@@ -21,6 +21,9 @@ pub const BOOKWORM: &str = "prosody-entrypoint:bookworm";
 /// slixmpp on Debian trixie.
 pub const CLIENT: &str = "prosody-entrypoint-test-client:latest";
 
+/// BIND on Debian trixie.
+pub const NAMESERVER: &str = "prosody-entrypoint-test-nameserver:latest";
+
 /// How long a thing that takes a second or two on an idle machine may take on a busy one.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 

@@ -14,6 +14,7 @@ mod certificates;
 mod collection;
 mod commands;
 mod database;
+mod dns;
 mod docker;
 mod examples;
 mod faults;
