@@ -22,10 +22,6 @@ fn recipe(image: &str, network: &Network) -> Recipe {
         .on(network, &[])
 }
 
-fn address(container: &Container) -> String {
-    container.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
-}
-
 /// A name server with these records.
 #[track_caller]
 fn nameserver(network: &Network, records: &str) -> Container {
@@ -55,11 +51,11 @@ fn check_zone(image: &str) {
     let mut seen = Observations::default();
     let network = Network::new();
     let server = recipe(image, &network).serve();
-    let external = address(&server);
+    let external = server.address();
     let ours = |nameserver: Option<&Container>| {
         let recipe = recipe(image, &network).env("PROSODY_EXTERNAL_ADDRESSES", &external);
         match nameserver {
-            Some(nameserver) => recipe.with(["--dns", &address(nameserver)]),
+            Some(nameserver) => recipe.with(["--dns", &nameserver.address()]),
             None => recipe,
         }
     };
@@ -95,7 +91,7 @@ fn check_zone(image: &str) {
         "openssl s_client -starttls xmpp -xmpphost public.example -connect public.example:15222 \
          -dane_tlsa_domain public.example -dane_tlsa_rrdata '{tlsa}' -verify_return_error </dev/null"
     );
-    let client = || Recipe::new(CLIENT).on(&network, &[]).with(["--dns", &address(&bind)]);
+    let client = || Recipe::new(CLIENT).on(&network, &[]).with(["--dns", &bind.address()]);
     let verified = client().command(["sh", "-c", &verify]).run();
     let is_verified =
         verified.all().contains("Verification: OK") && verified.all().contains("DANE TLSA 3 1 1");
@@ -144,7 +140,7 @@ fn a_custom_main_file_is_checked() {
     let custom = |bind: &Container| {
         Recipe::new(TRIXIE)
             .on(&network, &[])
-            .with(["--dns", &address(bind)])
+            .with(["--dns", &bind.address()])
             .file("/etc/prosody/prosody.cfg.lua", main_file)
     };
     let bind = nameserver(&network, "own.example. 60 IN A 192.0.2.1\n");

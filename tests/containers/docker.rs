@@ -1,4 +1,4 @@
-//! The Docker command line, as far as these tests need it.
+//! Containers, by the Docker command line and the engine's interface, as far as these tests need them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::engine;
 use prosody_entrypoint::health::{self, ANY_HOST, Service, Target};
 
 /// Prosody 13.0 on Debian trixie.
@@ -139,8 +140,8 @@ pub fn wait_until_it_serves(container: &str) {
     assert!(
         serves_or_ends(container),
         "the container ended with {}:\n{}",
-        docker(["inspect", "--format", "{{.State.ExitCode}}", container]).all(),
-        docker(["logs", container]).all()
+        engine::inspect(container)["State"]["ExitCode"],
+        engine::logs(container, "0").all()
     );
 }
 
@@ -159,20 +160,19 @@ pub fn serves_or_ends(container: &str) -> bool {
             let outside = health::check(&targets, LOOK_INSIDE);
             return outside.map(|()| true).map_err(|error| format!("{error}\n{inside}"));
         }
-        let format = "{{.State.Running}} {{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
-        let state = docker(["inspect", "--format", format, container]).ok();
-        if !state.starts_with("true") {
+        let (runs, addresses) = engine::state(container);
+        if !runs {
             return Ok(false);
         }
-        targets = state.split(' ').filter_map(|word| word.parse().ok()).map(for_clients).collect();
+        targets = addresses.iter().filter_map(|address| address.parse().ok()).map(for_clients).collect();
         if looked.is_none() && !targets.is_empty() {
             looked = Some(Instant::now());
             return Err("not asked yet".to_owned());
         }
-        let answer = docker(["exec", container, "prosody-entrypoint", "healthcheck"]);
+        let answer = engine::exec(container, "", &["prosody-entrypoint", "healthcheck"]);
         // Without an address there is no other way to ask.
         looked = (!targets.is_empty()).then(Instant::now);
-        inside = format!("{}\nthe log:\n{}", answer.all(), docker(["logs", container]).all());
+        inside = format!("{}\nthe log:\n{}", answer.all(), engine::logs(container, "0").all());
         if answer.status == 0 { Ok(true) } else { Err(inside.clone()) }
     })
 }
@@ -318,7 +318,7 @@ impl Recipe {
     #[track_caller]
     pub fn start(self) -> Container {
         let container = self.create();
-        docker(["start", &container.name]).ok();
+        engine::start(&container.name).ok();
         container
     }
 
@@ -359,19 +359,10 @@ impl Container {
         self.put_all(&[(path.to_owned(), content.to_vec())]);
     }
 
-    /// Writes files, as [`Container::put`] does. A tar archive is what `docker cp` takes on standard input, and it
-    /// needs no file on the host.
+    /// Writes files, as [`Container::put`] does.
     #[track_caller]
     pub fn put_all(&self, files: &[(String, Vec<u8>)]) {
-        let mut child = Command::new("docker")
-            .args(["cp", "-", &format!("{}:/", self.name)])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("docker cannot be run");
-        child.stdin.take().unwrap().write_all(&tar(files)).unwrap();
-        Answer::from(child.wait_with_output().unwrap()).ok();
+        engine::put(&self.name, &tar(files)).ok();
     }
 
     /// Copies what is in a directory of the host into one of the container, which runs. It may be on a tmpfs, where
@@ -391,17 +382,17 @@ impl Container {
 
     /// Runs a command in the container, as its user.
     pub fn exec<const N: usize>(&self, command: [&str; N]) -> Answer {
-        docker(["exec", &self.name].into_iter().chain(command))
+        engine::exec(&self.name, "", &command)
     }
 
     /// Runs a shell line in the container, as this user.
     pub fn as_user(&self, user: &str, script: &str) -> Answer {
-        docker(["exec", "--user", user, &self.name, "/bin/sh", "-c", script])
+        engine::exec(&self.name, user, &["/bin/sh", "-c", script])
     }
 
     /// Runs a shell line in the container, as root.
     pub fn root(&self, script: &str) -> Answer {
-        docker(["exec", "--user", "0", &self.name, "/bin/sh", "-c", script])
+        self.as_user("0", script)
     }
 
     /// Runs a shell line in the container as the user and group of its server, which alone may
@@ -410,7 +401,7 @@ impl Container {
     pub fn as_prosody(&self, script: &str) -> Answer {
         let pid = self.server_pid();
         let ids = self.root(&format!("stat -c %u:%g /proc/{pid}")).ok();
-        docker(["exec", "--user", &ids, &self.name, "/bin/sh", "-c", script])
+        self.as_user(&ids, script)
     }
 
     /// What the container wrote until now, standard output and standard error together.
@@ -420,7 +411,7 @@ impl Container {
 
     /// What was written until now: standard output is Prosody's, standard error ours.
     pub fn said(&self) -> Answer {
-        docker(["logs", &self.name])
+        engine::logs(&self.name, "0")
     }
 
     /// The present, for [`Container::since`].
@@ -431,13 +422,13 @@ impl Container {
     /// What was written since. The engine keeps the time of each line.
     pub fn since(&self, mark: SystemTime) -> Answer {
         let time = mark.duration_since(UNIX_EPOCH).expect("the clock is right");
-        docker(["logs", "--since", &format!("{}.{:09}", time.as_secs(), time.subsec_nanos()), &self.name])
+        engine::logs(&self.name, &format!("{}.{:09}", time.as_secs(), time.subsec_nanos()))
     }
 
     /// Sends a signal to the container's first process.
     #[track_caller]
     pub fn signal(&self, signal: &str) {
-        docker(["kill", "--signal", signal, &self.name]).ok();
+        engine::kill(&self.name, signal).ok();
     }
 
     /// A field of `docker inspect`, by its Go template.
@@ -446,9 +437,14 @@ impl Container {
         docker(["inspect", "--format", template, &self.name]).ok()
     }
 
+    /// The container's address in its first network; empty without one.
+    pub fn address(&self) -> String {
+        engine::state(&self.name).1.into_iter().next().unwrap_or_default()
+    }
+
     /// Whether the container's first process is alive.
     pub fn runs(&self) -> bool {
-        docker(["inspect", "--format", "{{.State.Running}}", &self.name]).stdout.trim() == "true"
+        engine::state(&self.name).0
     }
 
     /// Waits until the server answers.

@@ -34,7 +34,7 @@ pub fn lua_memory(server: &Container) -> i64 {
 fn ask_description(server: &Container, request: &str) -> Vec<String> {
     const PORT: u16 = 7777;
     eventually("the description", PATIENCE, || {
-        let address = server.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
+        let address = server.address();
         if address.is_empty() {
             return Err(server.logs());
         }

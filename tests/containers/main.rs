@@ -16,6 +16,7 @@ mod commands;
 mod database;
 mod dns;
 mod docker;
+mod engine;
 mod examples;
 mod faults;
 mod hostile;

@@ -195,7 +195,7 @@ impl Sessions {
 
     /// A session with a server; `more` is what its request says after the address.
     fn hold(&mut self, request: &str, server: &Container, more: &[&str]) -> Result<(), String> {
-        let address = server.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
+        let address = server.address();
         if address.is_empty() {
             return Err(format!("it stopped with {}", server.inspect("{{.State.ExitCode}}")));
         }
