@@ -141,7 +141,7 @@ pub fn wait_until_it_serves(container: &str) {
         serves_or_ends(container),
         "the container ended with {}:\n{}",
         engine::inspect(container)["State"]["ExitCode"],
-        engine::logs(container, "0").all()
+        engine::logs(container).all()
     );
 }
 
@@ -172,7 +172,7 @@ pub fn serves_or_ends(container: &str) -> bool {
         let answer = engine::exec(container, "", &["prosody-entrypoint", "healthcheck"]);
         // Without an address there is no other way to ask.
         looked = (!targets.is_empty()).then(Instant::now);
-        inside = format!("{}\nthe log:\n{}", answer.all(), engine::logs(container, "0").all());
+        inside = format!("{}\nthe log:\n{}", answer.all(), engine::logs(container).all());
         if answer.status == 0 { Ok(true) } else { Err(inside.clone()) }
     })
 }
@@ -411,7 +411,7 @@ impl Container {
 
     /// What was written until now: standard output is Prosody's, standard error ours.
     pub fn said(&self) -> Answer {
-        engine::logs(&self.name, "0")
+        engine::logs(&self.name)
     }
 
     /// The present, for [`Container::since`].
@@ -422,7 +422,7 @@ impl Container {
     /// What was written since. The engine keeps the time of each line.
     pub fn since(&self, mark: SystemTime) -> Answer {
         let time = mark.duration_since(UNIX_EPOCH).expect("the clock is right");
-        engine::logs(&self.name, &format!("{}.{:09}", time.as_secs(), time.subsec_nanos()))
+        engine::logs_since(&self.name, &format!("{}.{:09}", time.as_secs(), time.subsec_nanos()))
     }
 
     /// Sends a signal to the container's first process.

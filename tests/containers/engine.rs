@@ -52,9 +52,19 @@ fn streams(mut said: &[u8]) -> [String; 2] {
     streams.map(|stream| String::from_utf8_lossy(&stream).into_owned())
 }
 
-/// What a container wrote, from a time in seconds on.
-pub fn logs(container: &str, since: &str) -> Answer {
-    let path = format!("/containers/{container}/logs?stdout=1&stderr=1&since={since}");
+/// What a container wrote.
+pub fn logs(container: &str) -> Answer {
+    read_logs(container, "")
+}
+
+/// What a container wrote, from a time in seconds on, and at most the last lines: the engine would read all from the
+/// beginning, each time.
+pub fn logs_since(container: &str, time: &str) -> Answer {
+    read_logs(container, &format!("&tail=10000&since={time}"))
+}
+
+fn read_logs(container: &str, options: &str) -> Answer {
+    let path = format!("/containers/{container}/logs?stdout=1&stderr=1{options}");
     let (status, said) = request("GET", &path, "", b"");
     if status != 200 {
         return Answer {
