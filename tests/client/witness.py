@@ -16,6 +16,7 @@ server's container.
 """
 
 import asyncio
+import sys
 import uuid
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -181,6 +182,7 @@ class Gathering:
             for name, result in zip(checks, await asyncio.gather(*checks.values(), return_exceptions=True)):
                 if isinstance(result, BaseException):
                     failed.append(name)
+                    print(f"{name}: {result!r}", file=sys.stderr)
         try:
             await asyncio.wait_for(self.doze(), PATIENCE)
         except (RuntimeError, AssertionError, AttributeError, asyncio.TimeoutError, IqError, IqTimeout):

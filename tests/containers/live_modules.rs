@@ -164,9 +164,14 @@ fn every_module(image: &str) {
         let is_named =
             |name: &&str| named.as_ref().is_none_or(|named| named.split(',').any(|named| named == *name));
         for module in modules.iter().map(String::as_str).filter(is_named) {
-            // Its users lose sessions: see the test below.
-            let toggled = if module == "smacks" { "" } else { module };
-            scene.put_through(&[module], &[toggled], &mut seen);
+            let toggled: &[&str] = match module {
+                // Its users lose sessions: see the test below.
+                "smacks" => &[],
+                // websocket cannot be without it.
+                "c2s" => &["c2s", "websocket"],
+                _ => &[module],
+            };
+            scene.put_through(&[module], toggled, &mut seen);
         }
     }
     seen.that("no traceback", !scene.server.logs().contains("traceback"), scene.server.logs());
