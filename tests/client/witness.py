@@ -12,7 +12,8 @@ server's container.
                          connection is lost before each change and whose session is resumed after it, BOSH, WebSocket, the
                          component gateway.DOMAIN, and of dave on another server, PEER
     crowd DOMAIN COUNT   so many more sessions of alice are opened, which a survey checks as well
-    survey DOMAIN        the checks of these sessions, of services and of new logins that fail, by name
+    survey DOMAIN [SECONDS]  the checks of these sessions, of services and of new logins that fail, by name; each may take
+                         so many seconds
 """
 
 import asyncio
