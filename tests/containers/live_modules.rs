@@ -167,8 +167,8 @@ fn every_module(image: &str) {
             let toggled: &[&str] = match module {
                 // Its users lose sessions: see the test below.
                 "smacks" => &[],
-                // websocket cannot be without it.
-                "c2s" => &["c2s", "websocket"],
+                // The others cannot be without it.
+                "c2s" => &["c2s", "bosh", "websocket"],
                 _ => &[module],
             };
             scene.put_through(&[module], toggled, &mut seen);
