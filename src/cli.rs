@@ -66,8 +66,14 @@ pub struct Settings {
     /// Show the value of each setting that is in force, and where it came from
     #[arg(long)]
     pub effective: bool,
+    /// Show what each feature of PROSODY_FEATURES stands for: modules and options
+    #[arg(long, conflicts_with = "effective")]
+    pub features: bool,
+    /// Show the features as JSON
+    #[arg(long, requires = "features")]
+    pub json: bool,
     /// How to show them
-    #[arg(long, value_enum, default_value_t = Format::Table, conflicts_with = "effective")]
+    #[arg(long, value_enum, default_value_t = Format::Table, conflicts_with_all = ["effective", "features"])]
     pub format: Format,
 }
 

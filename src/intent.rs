@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod certificates;
 pub mod databases;
+mod features;
 mod global;
 pub mod hosts;
 pub mod modules;
@@ -59,6 +60,8 @@ pub fn decide(settings: &Settings, facts: &Facts, with_autoloaded: bool, report:
     if written.get(hosts::ENABLED).is_none() {
         options.remove(hosts::ENABLED);
     }
+    let is_loaded = |name: &str| modules.enabled.iter().any(|module| module.name == name);
+    features::check(settings, facts, &hosts, &options, is_loaded, report);
     hosts.name_in_ascii(options.contains_key("http_host"));
     let databases = databases::of(&options, &hosts);
     let is_debug = settings.observability.log_level == Some(LogLevel::Debug);

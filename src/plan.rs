@@ -132,7 +132,8 @@ pub fn make(
     let Intent { mut hosts, mut options, written, modules, certificates, accounts, databases, debug_log } =
         intent;
     let certificates = certificates::decide(&certificates, findings.certificates, now, report);
-    let (enabled, requests) = modules::place(&modules, &findings.modules, &mut hosts, report);
+    let (enabled, requests) =
+        modules::place(&modules, &findings.modules, &facts.prosody.version, &mut hosts, report);
     if written.get(ENABLED).is_none() {
         options.insert(ENABLED.to_owned(), enabled.into());
     }

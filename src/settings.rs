@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 pub mod compat;
+pub mod features;
 pub mod input;
 pub mod legacy;
 pub mod reference;
@@ -13,7 +14,7 @@ use std::ffi::OsString;
 use serde::de::DeserializeOwned;
 
 pub use self::catalogue::{
-    Anything, Authentication, Entrypoint, Hosts, Modules, Network, Observability, Storage, Tls,
+    Anything, Authentication, Entrypoint, Features, Hosts, Modules, Network, Observability, Storage, Tls,
 };
 use self::catalogue::{Field, Section, Setting};
 use self::input::Input;
@@ -26,6 +27,7 @@ use crate::report::{Report, SettingError};
 pub struct Settings {
     pub hosts: Hosts,
     pub modules: Modules,
+    pub features: Features,
     pub authentication: Authentication,
     pub tls: Tls,
     pub network: Network,
@@ -69,6 +71,7 @@ impl Settings {
         let mut settings = Self {
             hosts: read_section(&Hosts::SECTION, &source, &mut report),
             modules: read_section(&Modules::SECTION, &source, &mut report),
+            features: read_section(&Features::SECTION, &source, &mut report),
             authentication: read_section(&Authentication::SECTION, &source, &mut report),
             tls: read_section(&Tls::SECTION, &source, &mut report),
             network: read_section(&Network::SECTION, &source, &mut report),

@@ -1,12 +1,12 @@
-//! `settings`: the catalogue of settings, and their effective values.
+//! `settings`: the catalogue of settings, their effective values, and what features stand for.
 
 use super::render::print;
 use crate::cli::{Format, Settings as Options};
 use crate::configure::read_settings;
 use crate::exit_status::{ExitStatus, Failure};
-use crate::settings::reference;
+use crate::settings::{features, reference};
 
-/// Prints the catalogue or the effective values.
+/// Prints the catalogue, the effective values or the features.
 /// Errors: 78 if effective values are requested and a setting is invalid.
 pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     if options.effective {
@@ -14,6 +14,10 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
         print(&reference::effective(&settings))?;
         crate::configure::log_report(&report);
         crate::configure::refuse(&settings, report)?;
+        return Ok(ExitStatus::SUCCESS);
+    }
+    if options.features {
+        print(&if options.json { features::json() } else { features::table() })?;
         return Ok(ExitStatus::SUCCESS);
     }
     print(&match options.format {

@@ -22,6 +22,9 @@ pub struct Summary {
     /// A digest of the values assigned to each of [`PLACES`].
     pub places: BTreeMap<&'static str, u64>,
     pub sets_plugin_paths: bool,
+    /// Whether it assigns `contact_info`, or `admins`.
+    pub sets_contacts: bool,
+    pub sets_admins: bool,
     /// Whether it assigns an option for ports or addresses, such as `c2s_ports` or `interfaces`.
     pub sets_ports: bool,
     /// The files of certificates and keys that its options name.
@@ -112,6 +115,10 @@ pub fn summarize(source: &[u8]) -> Summary {
                 }
             } else if !is_other && depth == 0 && name == b"plugin_paths" {
                 summary.sets_plugin_paths |= tokens.assigned().is_some();
+            } else if !is_other && depth == 0 && name == b"contact_info" {
+                summary.sets_contacts |= tokens.assigned().is_some();
+            } else if !is_other && depth == 0 && name == b"admins" {
+                summary.sets_admins |= tokens.assigned().is_some();
             } else if !is_other && depth == 0 && (name == b"ssl" || name.ends_with(b"_ssl")) {
                 tls_table = Some(host.clone().filter(|_| name == b"ssl"));
             } else if !is_other && depth == 0 && (name == b"certificate" || name.ends_with(b"_certificate")) {
@@ -248,6 +255,17 @@ mod tests {
             "VirtualHost \"a.example\" Component(\"b.example\") \"muc\" VirtualHost(name) -- Host 'c'";
         let hosts = summarize(source.as_bytes()).hosts;
         assert_eq!(hosts.into_iter().collect::<Vec<_>>(), ["a.example", "b.example"]);
+    }
+
+    #[test]
+    fn contacts_and_administrators_are_assigned() {
+        let found = |source: &str| {
+            let summary = summarize(source.as_bytes());
+            (summary.sets_contacts, summary.sets_admins)
+        };
+        assert_eq!(found("contact_info = { abuse = { \"mailto:a@example.org\" } }"), (true, false));
+        assert_eq!(found("VirtualHost \"a.example\"\nadmins = { \"a@a.example\" }"), (false, true));
+        assert_eq!(found("-- contact_info = {}\nother = { admins = {} }; print(admins)"), (false, false));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The options of the global section, including those that are not simply a setting's value.
 
+use super::features;
 use super::hosts::{Options, network_hostname};
 use crate::facts::Facts;
 use crate::layout::{ROOT_ANCHOR, SERVER_DIR, SERVER_PID_FILE};
@@ -13,6 +14,8 @@ use crate::settings::types::{LogLevel, Lua, Proxy};
 const ENCRYPTION_OVERHEAD: u64 = 16;
 
 pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
+    // Settings replace what features set.
+    features::options(settings, facts, options);
     for section in [
         settings.hosts.plain_options(),
         settings.authentication.plain_options(),

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use crate::lua::Value;
 use crate::settings::catalogue::{Field, PREFIX};
 
+use super::features;
 use super::hosts::{ENABLED, Host, Options, ServedHosts, domains, names};
 use crate::facts::Facts;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
-use crate::settings::types::Boolean;
+use crate::settings::types::{Boolean, Feature};
 
 /// The modules on every virtual host, except those that the version lacks: what every server needs, what Prosody's own
 /// example configuration recommends and finds nice to have, and the administration of the server.
@@ -73,6 +74,8 @@ pub struct ModuleRequest {
     pub role: Role,
     /// Whether no setting names the module.
     pub is_default: bool,
+    /// The feature that it belongs to. Such a module is left out if it cannot be loaded.
+    pub feature: Option<Feature>,
 }
 
 /// The requested use of a module.
@@ -103,7 +106,7 @@ impl Role {
 
 impl ModuleRequest {
     pub fn new(name: impl Into<String>, by: &str, role: Role) -> Self {
-        Self { name: name.into(), by: by.to_owned(), role, is_default: false }
+        Self { name: name.into(), by: by.to_owned(), role, is_default: false, feature: None }
     }
 
     /// The name without the prefix of its kind.
@@ -166,16 +169,27 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
         (has_dane, &["s2s_auth_dane_in"], variable(Field::use_dane)),
     ];
     let sets = sets.iter().filter(|(is_set, ..)| *is_set);
-    let mut enabled: Vec<(&str, &str)> =
-        sets.flat_map(|(_, names, by)| names.iter().map(|name| (*name, by.as_str()))).collect();
-    enabled.retain(|(name, _)| !disabled.contains(name) && (is_13 || !SINCE_13.contains(name)));
+    let mut enabled: Vec<ModuleRequest> = sets
+        .flat_map(|(_, names, by)| names.iter().map(|name| ModuleRequest::new(*name, by, Role::Enabled)))
+        .collect();
+    enabled.retain(|module| is_13 || !SINCE_13.contains(&module.name.as_str()));
+    // A module that is also named must not be left out.
+    for feature in features::of(settings, facts) {
+        let by = features::source(settings, feature);
+        let names = feature.modules().iter().filter(|name| !chosen.contains(*name));
+        enabled.extend(names.map(|name| ModuleRequest {
+            feature: Some(feature),
+            ..ModuleRequest::new(*name, &by, Role::Enabled)
+        }));
+    }
+    enabled.retain(|module| !disabled.contains(&module.name.as_str()));
     let enabled_by = variable(Field::modules_enabled);
-    enabled.extend(by_name.iter().map(|name| (*name, enabled_by.as_str())));
+    enabled.extend(by_name.iter().map(|name| ModuleRequest::new(*name, &enabled_by, Role::Enabled)));
     let mut seen = HashSet::new();
-    enabled.retain(|(name, _)| seen.insert(*name));
+    enabled.retain(|module| seen.insert(module.name.clone()));
     // Prosody 13.0 has the functions of mod_posix built in, and warns if it is loaded.
     if is_13 && by_name.contains(&"posix") {
-        enabled.retain(|(name, _)| *name != "posix");
+        enabled.retain(|module| module.name != "posix");
         report.setting_warning(format!(
             "{enabled_by}: posix is left out: Prosody {} does what it did by itself",
             facts.prosody.version
@@ -183,7 +197,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     }
     if is_on(settings.authentication.allow_registration)
         && invite_only
-        && !enabled.iter().any(|(name, _)| *name == "invites_register")
+        && !enabled.iter().any(|module| module.name == "invites_register")
     {
         report.error(SettingError::new(
             &variable(Field::modules_disabled),
@@ -208,10 +222,10 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     if !by_option.is_empty() {
         options.insert("modules_disabled".into(), Value::List(by_option));
     }
-    options.insert(ENABLED.into(), enabled.iter().map(|(name, _)| *name).collect());
+    options.insert(ENABLED.into(), enabled.iter().map(|module| module.name.as_str()).collect());
     Modules {
         disabled: disabled.into_iter().map(str::to_owned).collect(),
-        enabled: enabled.iter().map(|(name, by)| ModuleRequest::new(*name, by, Role::Enabled)).collect(),
+        enabled,
         e2e_policy,
         enabled_by,
         disabled_by: variable(Field::modules_disabled),
@@ -284,11 +298,15 @@ impl<'a> Requests<'a> {
                 .for_each(|name| requests.add(*name, "Prosody itself", Role::Enabled).is_default = true);
         }
         let by_name = variable(Field::modules_enabled);
-        let enabled: BTreeMap<&str, &str> =
-            enabled.iter().map(|module| (module.name.as_str(), module.by.as_str())).collect();
+        let enabled: BTreeMap<&str, &ModuleRequest> =
+            enabled.iter().map(|module| (module.name.as_str(), module)).collect();
         for name in names_in(options, ENABLED) {
             match enabled.get(name.as_str()).filter(|_| !is_written(ENABLED)) {
-                Some(by) => requests.add(name, by, Role::Enabled).is_default = *by != by_name,
+                Some(module) => {
+                    let request = requests.add(name, &module.by, Role::Enabled);
+                    request.is_default = module.by != by_name && module.feature.is_none();
+                    request.feature = module.feature;
+                }
                 None => drop(requests.add(name, &by_options, Role::Enabled)),
             }
         }

@@ -17,7 +17,7 @@ use crate::report::{Report, SettingError};
 use crate::survey::modules::closure::{Findings, FoundModule};
 use crate::survey::modules::source::Need;
 use crate::survey::modules::{File, Found, ModuleOrigin};
-use crate::text::{Advice, MOST_HINTS, nearest_few, several};
+use crate::text::{Advice, MOST_HINTS, grouped, nearest_few, several};
 
 /// A message shows at most this many needs on the way from a requested module to another.
 const LONGEST_CHAIN: usize = 10;
@@ -51,6 +51,7 @@ pub struct Module {
 pub fn place(
     wanted: &Modules,
     found: &Findings,
+    version: &Version,
     hosts: &mut ServedHosts,
     report: &mut Report,
 ) -> (Vec<String>, Vec<ModuleRequest>) {
@@ -59,13 +60,16 @@ pub fn place(
     let variable = &wanted.enabled_by;
     let mut for_rooms: Vec<&ModuleRequest> = Vec::new();
     let (mut for_all, mut moved) = (Vec::new(), HashSet::new());
+    let left_out = leave_out(wanted, found, version, report);
     for module in &wanted.enabled {
         let name = module.name.as_str();
         let policy = wanted.e2e_policy.as_ref().filter(|policy| {
             let is_found = || found.module(name).is_some_and(|module| module.file().is_some());
             name == E2E_POLICY && module.by == policy.variable && !is_found()
         });
-        if let Some(E2ePolicy { variable, is_required }) = policy {
+        if left_out.contains(name) {
+            // It has its warning.
+        } else if let Some(E2ePolicy { variable, is_required }) = policy {
             let why = advice!(
                 "there is no module `e2e_policy`, and without it unencrypted messages are delivered: put it into a \
                  folder of PROSODY_PLUGIN_PATHS"
@@ -109,6 +113,49 @@ pub fn place(
         enable(&for_rooms, rooms, &mut requests);
     }
     (for_all, requests)
+}
+
+/// The modules of features that cannot be loaded. Each gets a warning.
+fn leave_out<'a>(
+    wanted: &'a Modules,
+    found: &Findings,
+    version: &Version,
+    report: &mut Report,
+) -> HashSet<&'a str> {
+    let mut left_out = HashSet::new();
+    // By the feature, modules with the missing ones that they need.
+    let mut lacking = Vec::new();
+    for module in wanted.requests.iter().filter(|module| module.feature.is_some()) {
+        let (by, name) = (module.by.as_str(), module.name.as_str());
+        let reasons = unusable_reasons(name, found, version);
+        if reasons.is_empty() {
+            continue;
+        }
+        left_out.insert(name);
+        let closure = Closure::of(std::slice::from_ref(module), found, version);
+        let certain = closure.modules.into_iter().take(closure.certain);
+        let missing = certain.filter(|module| module.file.is_none()).map(|module| module.name);
+        match missing.collect::<Vec<String>>() {
+            missing if missing.is_empty() => {
+                report.setting_warning(format!("{by}: {name} left out: {}", reasons.join("; ")));
+            }
+            missing => lacking.push((by, (name, missing))),
+        }
+    }
+    for (by, modules) in grouped(lacking) {
+        let (modules, missing): (Vec<&str>, Vec<Vec<String>>) = modules.into_iter().unzip();
+        let mut seen = HashSet::new();
+        let missing: Vec<String> =
+            missing.into_iter().flatten().filter(|name| seen.insert(name.clone())).collect();
+        report.setting_warning(advice!(
+            "{by}: {} left out, because Prosody {version} has no {} in {}: put what is missing into a folder of \
+             PROSODY_PLUGIN_PATHS",
+            several(&modules),
+            several(&missing),
+            searched(found)
+        ));
+    }
+    left_out
 }
 
 fn enable(modules: &[&ModuleRequest], component: &mut Host, requests: &mut Vec<ModuleRequest>) {
@@ -406,17 +453,14 @@ impl<'a> Closure<'a> {
         let text = format!("{}: {chain}{why}", self.by(place));
         if is_certain && place < self.certain {
             report.error(SettingError::about(&text));
-        } else {
+        } else if self.request(place).is_none_or(|request| request.feature.is_none()) {
+            // The modules of a feature are complete without what they only may need.
             report.setting_warning(text);
         }
     }
 
     fn searched(&self) -> String {
-        let folders = self.found.folders.iter().map(|(path, is_readable)| {
-            let note = if *is_readable { "" } else { " (which Prosody's user cannot read)" };
-            format!("{}{note}", path.display())
-        });
-        folders.collect::<Vec<_>>().join(", ")
+        searched(self.found)
     }
 
     /// Suggests a solution for a missing module: the one for a former module, similar names, or `otherwise`.
@@ -485,6 +529,15 @@ impl<'a> Closure<'a> {
         let modules = self.modules.iter().zip(is_loaded).filter(|(_, is_loaded)| *is_loaded);
         modules.map(|(module, _)| module).collect()
     }
+}
+
+/// The searched folders, for messages.
+fn searched(found: &Findings) -> String {
+    let folders = found.folders.iter().map(|(path, is_readable)| {
+        let note = if *is_readable { "" } else { " (which Prosody's user cannot read)" };
+        format!("{}{note}", path.display())
+    });
+    folders.collect::<Vec<_>>().join(", ")
 }
 
 /// Warns about storage backends and authentication providers that are loaded but unused.

@@ -60,11 +60,12 @@ impl<'a> Renderer<'a> {
             facts.secret_files.iter().map(|(field, file)| (*field, file.path.clone())).collect();
         let (mut mentioned, mut other_options) = (Options::new(), Options::new());
         for (name, option) in options {
-            match written.get(name).is_some() {
-                true if is_mentioned(name) => drop(mentioned.insert(name.clone(), hide_texts(name, option))),
-                true => drop(other_options.insert(name.clone(), hide_texts(name, option))),
-                false => drop(mentioned.insert(name.clone(), option.with_file_references(&secret_files))),
-            }
+            let option = match written.get(name) {
+                Some(_) => hide_texts(name, option),
+                None => option.with_file_references(&secret_files),
+            };
+            let options = if is_mentioned(name) { &mut mentioned } else { &mut other_options };
+            options.insert(name.clone(), option);
         }
         let section = |host: &Host, is_component| section(host, is_component, certificates, &secret_files);
         let virtual_hosts: Value = hosts.virtual_hosts.iter().map(|host| section(host, false)).collect();

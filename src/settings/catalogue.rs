@@ -154,6 +154,12 @@ section! {
 }
 
 section! {
+    /// Modules and options that belong together.
+    Features "Features"
+    features: Set<Feature> = "", "Modules and options that belong together, by one name: `settings --features` lists them, and [features](features.md) says what users get. A setting or a custom file overrides what a feature sets, and a module that this version does not have is left out with a warning.";
+}
+
+section! {
     /// Authentication and registration.
     Authentication "Authentication and registration"
     authentication: Name = "`internal_hashed`", "The authentication provider; one of the community's is linked by itself.", option authentication;
@@ -283,6 +289,7 @@ section! {
 pub const SECTIONS: &[Section] = &[
     Hosts::SECTION,
     Modules::SECTION,
+    Features::SECTION,
     Authentication::SECTION,
     Tls::SECTION,
     Network::SECTION,

@@ -15,8 +15,8 @@ mod time;
 mod urls;
 
 pub use choices::{
-    ArchivePolicy, Boolean, DbDriver, E2ePolicy, LdapMode, LdapScope, LogFormat, LogLevel, ModuleSharing,
-    NetworkBackend, RoomCreation, TlsProfile,
+    ArchivePolicy, Boolean, DbDriver, E2ePolicy, Feature, LdapMode, LdapScope, LogFormat, LogLevel,
+    ModuleSharing, NetworkBackend, RoomCreation, TlsProfile,
 };
 pub use domains::{BareOrDomain, Domain, Jid, ascii, parents};
 pub use hosts::{
@@ -52,8 +52,11 @@ pub trait SettingType: Sized {
         if Self::NAME.is_empty() { alternatives(Self::CHOICES).into() } else { Self::NAME.into() }
     }
 
-    /// The plural of the name, for use after `list of`.
+    /// The plural of the name, or the words of a choice, for use after `list of`.
     fn plural() -> Cow<'static, str> {
+        if Self::NAME.is_empty() && !Self::CHOICES.is_empty() {
+            return Self::type_name();
+        }
         Self::PLURAL.map_or_else(|| format!("{}s", Self::type_name()).into(), Cow::from)
     }
 

@@ -40,7 +40,7 @@ macro_rules! choices {
         $name:ident { $( $variant:ident = $word:literal ),+ }
     )+) => {$(
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $( $variant ),+ }
 
         impl $name {
@@ -90,6 +90,9 @@ choices! {
 
     /// `sql.driver`.
     DbDriver { PostgreSql = "PostgreSQL", MySql = "MySQL", Sqlite3 = "SQLite3" }
+
+    /// A set of modules and options that belong together.
+    Feature { Invites = "invites", ModernLogin = "modern-login", PublicServer = "public-server" }
 
     /// The format of the entrypoint's own log: Prosody's, or one JSON object per line.
     LogFormat { Text = "text", Json = "json" }

@@ -108,5 +108,5 @@ https_certificate = "{data}/self-signed/chat.example.crt"
 c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 
--- From PROSODY_OPTIONS
+-- Other options
 max_resources = 5

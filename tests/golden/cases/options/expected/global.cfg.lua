@@ -26,7 +26,7 @@ https_certificate = "{data}/self-signed/chat.example.crt"
 c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 
--- From PROSODY_OPTIONS
+-- Other options
 c2s_stanza_size_limit = 1000000
 c2s_timeout = 1.5
 cross_domain_bosh = false

@@ -1,0 +1,3 @@
+module:depends("http");
+module:depends("register_apps");
+module:depends("invites");

@@ -1,0 +1,3 @@
+module:depends("adhoc");
+module:depends("http");
+module:depends("password_policy");

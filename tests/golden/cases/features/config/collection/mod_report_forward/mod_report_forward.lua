@@ -1,0 +1,1 @@
+module:depends("spam_reporting");

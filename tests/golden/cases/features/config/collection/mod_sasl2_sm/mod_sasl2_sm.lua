@@ -1,0 +1,3 @@
+module:depends("smacks");
+module:depends("sasl2");
+module:depends("sasl2_bind2");

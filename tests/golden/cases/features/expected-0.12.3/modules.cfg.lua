@@ -1,0 +1,50 @@
+-- What is loaded on every virtual host.
+
+plugin_paths = {
+	"{output}/community-modules";
+}
+
+modules_enabled = {
+	"disco";
+	"roster";
+	"saslauth";
+	"tls";
+	"blocklist";
+	"bookmarks";
+	"carbons";
+	"dialback";
+	"limits";
+	"pep";
+	"private";
+	"smacks";
+	"vcard4";
+	"vcard_legacy";
+	"csi_simple";
+	"invites";
+	"invites_adhoc";
+	"invites_register";
+	"ping";
+	"register";
+	"time";
+	"uptime";
+	"version";
+	"admin_adhoc";
+	"admin_shell";
+	"mam";
+	"bosh";
+	"websocket";
+	"s2s_bidi";
+	"mimicking";
+	"tombstones";
+	"server_contact_info";
+	"invites_page";
+	"invites_register_web";
+	"http_libjs";
+	"password_reset";
+	"register_limits";
+	"watchregistrations";
+	"spam_reporting";
+	"watch_spam_reports";
+	"report_forward";
+	"anti_spam";
+}

@@ -1,0 +1,3 @@
+-- What is loaded on every virtual host.
+
+modules_enabled = { "roster", "saslauth", "tls", "disco", "admin_shell" }

@@ -1,0 +1,1 @@
+admins = { "admin@chat.example" }
