@@ -19,6 +19,7 @@ mod docker;
 mod engine;
 mod examples;
 mod faults;
+mod features;
 mod hostile;
 mod image;
 mod live;
