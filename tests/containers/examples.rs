@@ -6,7 +6,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use crate::docker::{
-    Answer, PATIENCE, TRIXIE, client, docker, eventually, require, unique, wait_until_it_serves,
+    Answer, Dialogue, PATIENCE, TRIXIE, client, docker, eventually, require, unique, wait_until_it_serves,
 };
 use crate::wire::{DEADLINE, Wire};
 
@@ -100,6 +100,13 @@ fn a_client_logs_in_with_what_make_up_prints() {
     let container = example.container("prosody");
     let answer = example.session([&account, &account], &["login"]);
     assert_eq!(answer.status, 0, "{}", answer.all());
+    // The link for somebody else opens a complete page.
+    let invitation = value(&printed, "invitation:");
+    assert!(invitation.starts_with("https://localhost:5281/invites_page?"), "{printed}");
+    let mut visitor = Dialogue::of_client(&format!("container:{container}"), "features.py");
+    visitor.request(&format!("pages {invitation}")).unwrap();
+    let pages = visitor.answer().unwrap();
+    assert!(pages.contains(r#""missing": [], "elsewhere": []"#), "{pages}");
 
     // Again, with nothing changed between: the same container, and a way to a new password.
     let printed = example.up();
