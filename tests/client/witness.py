@@ -312,11 +312,11 @@ class Gathering:
 
     async def has_login(self):
         client = await asyncio.wait_for(self._client("alice"), PATIENCE)
-        client.abort()
+        await client.disconnect()
 
     async def has_direct_login(self):
         client = await asyncio.wait_for(self._client("alice", direct_tls=True), PATIENCE)
-        client.abort()
+        await client.disconnect()
 
     async def has_bosh_login(self):
         bosh = Bosh(self.domain)

@@ -35,6 +35,9 @@ struct Scene {
     _network: Network,
 }
 
+/// Sessions by BOSH are idle between two surveys.
+const OPTIONS: &str = r#"{"http_files_dir": "/srv", "max_resources": 1000, "bosh_max_inactivity": 600}"#;
+
 impl Scene {
     #[track_caller]
     fn new(image: &str) -> Self {
@@ -52,7 +55,7 @@ impl Scene {
             .env("PROSODY_EXTERNAL_COMPONENTS", &format!("gateway.{DOMAIN}"))
             .env("PROSODY_COMPONENT_SECRET", "secret-g")
             .env("PROSODY_MODULES_ENABLED", &format!("description,{ENABLED}"))
-            .env("PROSODY_OPTIONS", r#"{"http_files_dir": "/srv", "max_resources": 1000}"#)
+            .env("PROSODY_OPTIONS", OPTIONS)
             .env("PROSODY_S2S_SECURE_AUTH", "false")
             // Not the default one, whose file is not watched.
             .env("PROSODY_AUTHENTICATION", "internal_hashed")
