@@ -33,9 +33,10 @@ pub struct Store {
 impl Store {
     /// Opens the directory below `data_dir`. `None` if it does not exist yet.
     pub fn open(data_dir: &Path) -> io::Result<Option<Store>> {
-        match directory::open(data_dir)
-            .and_then(|data| directory::open_below(data, Path::new(SELF_SIGNED_DIR)))
-        {
+        let look = || {
+            directory::open(data_dir).and_then(|data| directory::open_below(data, Path::new(SELF_SIGNED_DIR)))
+        };
+        match or_again(look) {
             Ok(directory) => Ok(Some(Store { directory })),
             Err(Errno::ENOENT) => Ok(None),
             Err(error) => Err(error.into()),
@@ -52,8 +53,7 @@ impl Store {
             let is_ours = key.st_size > 0 && key.st_uid == uid.as_raw();
             Ok::<bool, Error>(is_ours && self.covers(host, names, now)?)
         };
-        // An error that is over at once, such as too many open files, does not replace a certificate.
-        look().or_else(|_| look()).unwrap_or(false)
+        or_again(look).unwrap_or(false)
     }
 
     fn covers(&self, host: &str, names: &[impl AsRef<str>], now: OffsetDateTime) -> Result<bool, Error> {
@@ -69,4 +69,9 @@ impl Store {
     fn open_file(&self, name: &str) -> Result<Opened, Error> {
         open_below(&self.directory, name, OFlag::O_NOFOLLOW)?.regular()
     }
+}
+
+/// Looks again after an error. One that is over at once, such as too many open files, does not replace a certificate.
+fn or_again<T, E>(look: impl Fn() -> Result<T, E>) -> Result<T, E> {
+    look().or_else(|_| look())
 }
