@@ -28,7 +28,7 @@ const SINCE_13: &[&str] = &["account_activity", "cloud_notify"];
 const FOR_DOMAIN: &[&str] = &["mam", "bosh", "websocket", "s2s_bidi", "mimicking", "tombstones"];
 
 /// The modules that Prosody loads on every host without configuration (`core/modulemanager.lua`, 0.12 and 13.0).
-const AUTOLOADED: [&str; 7] = ["presence", "message", "iq", "offline", "c2s", "s2s", "s2s_auth_certs"];
+pub const AUTOLOADED: [&str; 7] = ["presence", "message", "iq", "offline", "c2s", "s2s", "s2s_auth_certs"];
 
 /// The module that another image's `PROSODY_E2E_POLICY_*` needs.
 pub const E2E_POLICY: &str = "e2e_policy";

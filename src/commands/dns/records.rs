@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::facts::custom_files::CustomFiles;
 use crate::intent::hosts::{ENABLED, Host, Options, ServedHosts};
+use crate::intent::modules::AUTOLOADED;
 use crate::lua::Value;
 use crate::plan::health::{ports, texts};
 use crate::settings::types::{HttpUrl, SettingType as _, ascii, parents};
@@ -30,9 +31,7 @@ const LONGEST_NAME: usize = 253;
 /// The maximum number of records of one type at a name: BIND refuses more (`max-records-per-type`).
 const MOST_TLSA: usize = 100;
 
-/// Modules that Prosody loads without configuration, and modules of the global section that components load too
-/// (`core/modulemanager.lua`), as far as they are needed here.
-const AUTOLOADED: [&str; 2] = ["c2s", "s2s"];
+/// Modules of the global section that components load too (`core/modulemanager.lua`), as far as they are needed here.
 const INHERITED_BY_COMPONENTS: [&str; 1] = ["s2s"];
 
 /// Certificate authorities, by their organisation in certificates, and their names in CAA records.
