@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
 use crate::facts::{Facts, Places, next_generation};
-use crate::layout::{CERTIFICATES_DIR, CURRENT, MAIN_FILE, MODULES_DIR, STATE_FILE};
+use crate::layout::{AUTHORITIES, CERTIFICATES_DIR, CURRENT, MAIN_FILE, MODULES_DIR, STATE_FILE};
 use crate::lua::Secrets;
 use crate::os::users::User;
 use crate::os::watch::Watch;
@@ -186,7 +186,11 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         apply::prepare_log_dir(&facts.identity);
     }
     let main_file = facts.runtime_dir.join(CURRENT).join(MAIN_FILE);
-    let program_environment = environment::without_settings(&settings, &facts.custom_files.environment());
+    let mut program_environment = environment::without_settings(&settings, &facts.custom_files.environment());
+    if plan.has_authorities() {
+        environment::trust(&mut program_environment, &facts.runtime_dir.join(CURRENT).join(AUTHORITIES));
+    }
+    apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server && !plan.databases.is_empty() {
         let limit = settings.storage.db_wait.map_or(DB_WAIT, |wait| wait.0);
         let environment = environment::complete(program_environment.clone(), &main_file, &facts.data_dir);
@@ -197,7 +201,6 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         };
         database::wait(&plan.databases, limit, &context, &facts.data_dir)?;
     }
-    apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server {
         apply::warn_about_data(&facts.data_dir, &facts.identity)?;
         if let Some(Ok(watch)) = watch.filter(|_| is_watched && !plan.certificates.found.pending.is_empty()) {

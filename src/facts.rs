@@ -27,7 +27,7 @@ use crate::digest;
 use crate::exit_status::{ExitStatus, Failure};
 use crate::layout::{
     self, COLLECTION_DIR, CONFIG_DIR, CURRENT, DATA_DIR, MAIN_FILE, MODULES_ENABLED_DIR, ROOT_ANCHOR,
-    RUNTIME_DIR, SQLITE_FILE,
+    RUNTIME_DIR, SQLITE_FILE, TLS_GROUPS_FILE,
 };
 use crate::os::directory;
 use crate::os::privileges::{self, Capability};
@@ -73,6 +73,8 @@ pub struct Facts {
     /// The files of certificates and keys that Prosody's user cannot read, each with the file or variable that names it.
     pub unreadable_tls_files: Vec<(String, TlsFile)>,
     pub has_root_anchor: bool,
+    /// The names of the TLS groups that OpenSSL has. Empty if the image does not say.
+    pub tls_groups: Vec<String>,
     pub problems: Vec<Problem>,
 }
 
@@ -274,6 +276,7 @@ impl Facts {
             proxies: proxies(settings),
             first_free_port: first_free_port(),
             has_root_anchor,
+            tls_groups: tls_groups(),
             config_dir,
             data_dir,
             runtime_dir,
@@ -315,6 +318,7 @@ impl Facts {
             secret_files: BTreeMap::new(),
             unreadable_tls_files: Vec::new(),
             has_root_anchor: true,
+            tls_groups: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -324,6 +328,11 @@ impl Facts {
 fn first_free_port() -> u16 {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
     text.trim().parse().unwrap_or(1024)
+}
+
+fn tls_groups() -> Vec<String> {
+    let text = fs::read_to_string(TLS_GROUPS_FILE).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 fn proxies(settings: &Settings) -> BTreeMap<String, BTreeSet<IpAddr>> {

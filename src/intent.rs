@@ -56,6 +56,7 @@ pub fn decide(settings: &Settings, facts: &Facts, with_autoloaded: bool, report:
     let mut modules = modules::wanted(settings, facts, &mut options, report);
     let written = settings.anything.options.clone().unwrap_or_default();
     hosts::merge(&mut options, &written, |_, value| value.clone());
+    global::tls_groups(settings, facts, &written, &mut options, report);
     modules.request(settings, &hosts, &options, with_autoloaded, report);
     if written.get(hosts::ENABLED).is_none() {
         options.remove(hosts::ENABLED);

@@ -72,6 +72,15 @@ pub const SQLITE_FILE: &str = "prosody.sqlite";
 /// The DNSSEC trust anchor, from Debian's `dns-root-data`.
 pub const ROOT_ANCHOR: &str = "/usr/share/dns/root.ds";
 
+/// The names of the TLS groups that OpenSSL has, one a line. The build of the image writes it.
+pub const TLS_GROUPS_FILE: &str = "/usr/local/share/prosody-entrypoint/tls-groups";
+
+/// A generation's link to its file of trusted authorities.
+pub const AUTHORITIES: &str = "trusted-authorities.pem";
+
+/// The system's certificate authorities (Debian's `ca-certificates`).
+pub const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs";
+
 /// The directory of self-signed certificates in the data directory. A host's directory cannot have this name: Prosody
 /// (`util/datamanager.lua`) percent-encodes all characters in it except ASCII letters and digits.
 pub const SELF_SIGNED_DIR: &str = "self-signed";

@@ -20,20 +20,21 @@ use self::certificates::CertificatePlan;
 use self::modules::Module;
 use self::render::Renderer;
 pub use self::state::{Changes, State, add_warning, with_certificates};
+use crate::digest;
 use crate::facts::Facts;
 use crate::intent::Intent;
 use crate::intent::accounts::add;
 use crate::intent::databases::Database;
-use crate::intent::hosts::{ENABLED, Options, ServedHosts};
+use crate::intent::hosts::{ENABLED, Options, ServedHosts, set_ssl};
 use crate::layout::{
-    CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LIVE_SCRIPT, MAIN_FILE, MODULES_DIR, SQLITE_FILE,
+    AUTHORITIES, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LIVE_SCRIPT, MAIN_FILE, MODULES_DIR, SQLITE_FILE,
 };
 use crate::lua::{Secrets, Value};
-use crate::report::Report;
+use crate::report::{Report, SettingError};
 use crate::settings::types;
 use crate::survey::Findings;
-use crate::survey::certificates::Pair;
 use crate::survey::certificates::assign::SelfSigned;
+use crate::survey::certificates::{Pair, UnusedFile};
 
 /// A file to write, with mode 0640. It belongs to root and Prosody's group, or to Prosody's user if we are not root.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -113,6 +114,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether there are authorities that are trusted besides the system's.
+    pub fn has_authorities(&self) -> bool {
+        self.links.iter().any(|link| link.path == Path::new(AUTHORITIES))
+    }
+
     pub fn main_file(&self) -> PathBuf {
         self.generation.join(MAIN_FILE)
     }
@@ -131,6 +137,11 @@ pub fn make(
 ) -> Plan {
     let Intent { mut hosts, mut options, written, modules, certificates, accounts, databases, debug_log } =
         intent;
+    let authorities = authorities(findings.authorities, report);
+    if let Some(file) = &authorities {
+        let path = lasting(generation, facts).join(&file.path);
+        set_ssl("cafile", path.to_string_lossy().into_owned().into(), &written, &mut options);
+    }
     let certificates = certificates::decide(&certificates, findings.certificates, now, report);
     let (enabled, requests) =
         modules::place(&modules, &findings.modules, &facts.prosody.version, &mut hosts, report);
@@ -160,6 +171,9 @@ pub fn make(
              `(Lua or _G).pcall(RunScript, {{{{ live_script }}}})` to it"
         ));
     }
+    let trusted =
+        authorities.as_ref().map(|file| Link { path: AUTHORITIES.into(), target: file.path.clone() });
+    files.extend(authorities);
     files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts, &facts.custom_files)));
 
     warn_about_databases(facts, &databases, debug_log.as_deref(), report);
@@ -167,6 +181,7 @@ pub fn make(
         state::describe(facts, &hosts, &certificates, &state_options, &files, &resolution.fingerprints);
     accounts.iter().for_each(|accounts| state::add_accounts(&mut state, accounts));
     let mut links = links(facts, &files);
+    links.extend(trusted);
     links.extend(resolution.links);
     let rendered: HashSet<&str> = hosts.names().collect();
     let self_signed = certificates.links(|name| rendered.contains(name));
@@ -203,6 +218,22 @@ pub fn make(
         options,
         modules: resolution.modules,
     }
+}
+
+/// The file with all certificates of authorities. Its name changes with its content, so that a reload takes it up.
+fn authorities(found: Vec<Result<String, UnusedFile>>, report: &mut Report) -> Option<File> {
+    let mut text = String::new();
+    for found in found {
+        match found {
+            Ok(certificates) => text += &certificates,
+            Err(unused) => report.error(SettingError::new(
+                "PROSODY_CA_CERTIFICATES",
+                &advice!("{unused}: name files with certificates (PEM)"),
+            )),
+        }
+    }
+    let name = AUTHORITIES.replace('.', &format!("-{:x}.", digest::of(text.as_bytes())));
+    (!text.is_empty()).then(|| File::new(name, text))
 }
 
 /// Warns about custom files that replace our module directories.

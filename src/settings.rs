@@ -250,6 +250,17 @@ impl Settings {
                     ));
                 }
             }
+            for (field, name) in [(Field::tls_groups, "curveslist"), (Field::ca_certificates, "cafile")] {
+                if self.is_given(field) && options.decides_field("ssl", name) {
+                    report.error(SettingError::new(
+                        &self.variable(Field::options),
+                        &advice!(
+                            "`{name}` in `ssl` is decided by {} already: set it once",
+                            self.variable(field)
+                        ),
+                    ));
+                }
+            }
             for store in self.source.stores.values() {
                 if options.get("storage").is_some() {
                     report.error(SettingError::new(

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use time::OffsetDateTime;
 
-use self::certificates::ScannedCertificates;
 use self::certificates::assign::{Assignments, assign};
+use self::certificates::{ScannedCertificates, UnusedFile};
 use self::modules::closure::Findings as Modules;
 use crate::exit_status::Failure;
 use crate::facts::Facts;
@@ -23,6 +23,8 @@ use crate::os::privileges;
 pub struct Findings {
     pub modules: Modules,
     pub certificates: Assignments,
+    /// For each file with certificates of authorities, the certificates as PEM, or why there are none.
+    pub authorities: Vec<Result<String, UnusedFile>>,
 }
 
 /// Finds the wanted modules and certificates. Scans for certificates unless `scanned` is given. `served` is the
@@ -40,5 +42,8 @@ pub fn survey(
         assign(&intent.certificates, &facts.data_dir, &facts.identity, &scanned, served, now)?;
     certificates.find_single_mounts(|| fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     let modules = privileges::as_user(&facts.identity, || Modules::gather(&intent.modules, facts))?;
-    Ok(Findings { modules, certificates })
+    let authorities = intent.certificates.authorities.iter().map(|path| {
+        certificates::read_authorities(path).map_err(|flaw| UnusedFile { path: path.clone(), flaw })
+    });
+    Ok(Findings { modules, certificates, authorities: authorities.collect() })
 }

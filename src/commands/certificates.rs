@@ -156,6 +156,12 @@ impl Host<'_> {
                 if !why.is_empty() {
                     line("", &why);
                 }
+                if !is_for_clients(pair) {
+                    line(
+                        "",
+                        "its extended key usage has no `clientAuth`: old servers may refuse this server's connections to them",
+                    );
+                }
             }
             None => line("certificate", &why),
         }
@@ -181,10 +187,16 @@ impl Host<'_> {
             object["not_before"] = pair.not_before.unix_timestamp().into();
             object["not_after"] = pair.not_after.unix_timestamp().into();
             object["days_left"] = (pair.not_after - now).whole_days().into();
+            object["client_auth"] = is_for_clients(pair).into();
             object["sha256"] = pair.fingerprint.clone().into();
         }
         object
     }
+}
+
+/// Whether other servers accept a certificate in connections from here, where this server is the client.
+fn is_for_clients(pair: &Pair) -> bool {
+    pair.leaf().is_none_or(|leaf| leaf.is_for_clients)
 }
 
 fn unused(file: &UnusedFile) -> Value {

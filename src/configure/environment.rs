@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use crate::layout::SYSTEM_AUTHORITIES;
 use crate::settings::catalogue::PREFIX;
 use crate::settings::{Settings, compat, input};
 
@@ -37,6 +38,26 @@ pub fn complete(
     environment.push((CONFIG_VARIABLE.into(), main_file.into()));
     environment.push(("HOME".into(), data_dir.into()));
     environment
+}
+
+/// Names the file of trusted authorities to the libraries that do not read Prosody's configuration, unless a variable
+/// does already.
+pub fn trust(environment: &mut Vec<(OsString, OsString)>, authorities: &Path) {
+    let has = |name: &str, start: &str| {
+        environment.iter().any(|(given, value)| given == name && value.to_string_lossy().starts_with(start))
+    };
+    let mut add: Vec<(&str, &Path)> = Vec::new();
+    // ldap.conf(5). The directory keeps the system's.
+    if !has("LDAPTLS_CACERT", "") && !has("LDAPTLS_CACERTDIR", "") {
+        add.push(("LDAPTLS_CACERT", authorities));
+        add.push(("LDAPTLS_CACERTDIR", Path::new(SYSTEM_AUTHORITIES)));
+    }
+    // With an authority, libpq (PostgreSQL's manual, 32.19) would refuse a server that a connection without verification
+    // accepts, and go on without encryption.
+    if has("PGSSLMODE", "verify-") && !has("PGSSLROOTCERT", "") {
+        add.push(("PGSSLROOTCERT", authorities));
+    }
+    environment.extend(add.into_iter().map(|(name, path)| (name.into(), path.into())));
 }
 
 #[cfg(test)]

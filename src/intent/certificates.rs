@@ -56,6 +56,8 @@ pub struct Certificates {
     pub is_behind_proxy: bool,
     /// The files in options that Prosody's user cannot read, by the host that needs them. The empty name is for all.
     pub unreadable: BTreeMap<String, PathBuf>,
+    /// The files with certificates of authorities that are trusted besides the system's.
+    pub authorities: Vec<PathBuf>,
     /// The places in settings, each with the setting's variable.
     pub named_places: Vec<(String, PathBuf)>,
 }
@@ -87,6 +89,9 @@ pub fn wanted(settings: &Settings, facts: &Facts, hosts: &ServedHosts) -> Certif
             .collect(),
         wants_all: facts.custom_files.define_host(),
         self_signed: tls.self_signed_certificates.is_none_or(|on| on.0),
+        authorities: (tls.ca_certificates.iter().flat_map(|list| list.iter()))
+            .map(|path| path.as_ref().to_owned())
+            .collect(),
         is_behind_proxy: settings.network.http_external_url.is_some(),
         named_places: named
             .map(|(field, path): (_, &Path)| (settings.variable(field), path.to_owned()))

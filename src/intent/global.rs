@@ -1,14 +1,23 @@
 //! The options of the global section, including those that are not simply a setting's value.
 
 use super::features;
-use super::hosts::{Options, network_hostname};
+use super::hosts::{Options, network_hostname, set_ssl};
 use crate::facts::Facts;
 use crate::layout::{ROOT_ANCHOR, SERVER_DIR, SERVER_PID_FILE};
 use crate::lua::Value;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
-use crate::settings::types::{LogLevel, Lua, Proxy};
+use crate::settings::types::{CustomOptions, LogLevel, Lua, Proxy, TlsGroup, TlsProfile};
+
+/// The group for the key exchange that withstands a quantum computer, with a classical one: draft-ietf-tls-ecdhe-mlkem.
+const HYBRID_GROUP: &str = "X25519MLKEM768";
+
+/// The groups of Prosody's TLS profiles (`core/certmanager.lua`), which are Mozilla's.
+const GROUPS: [&str; 3] = ["X25519", "prime256v1", "secp384r1"];
+
+/// The groups of Prosody's TLS profile `legacy`.
+const LEGACY_GROUPS: [&str; 4] = ["X25519", "P-384", "P-256", "P-521"];
 
 /// The size that encryption adds to a file, in bytes: the tag of AES-GCM (XEP-0454).
 const ENCRYPTION_OVERHEAD: u64 = 16;
@@ -196,6 +205,41 @@ fn encryption(settings: &Settings, options: &mut Options, report: &mut Report) {
             report.setting_warning(format!("{}: it is off: {what}", settings.variable(field)));
         }
     }
+}
+
+/// The groups for the key exchange of TLS, in the option `ssl` beside its fields in `PROSODY_OPTIONS`.
+pub fn tls_groups(
+    settings: &Settings,
+    facts: &Facts,
+    written: &CustomOptions,
+    options: &mut Options,
+    report: &mut Report,
+) {
+    let known = |name: &str| facts.tls_groups.iter().find(|known| known.eq_ignore_ascii_case(name));
+    let groups: Vec<&str> = match &settings.tls.tls_groups {
+        Some(groups) => {
+            let names = || groups.iter().map(TlsGroup::as_str);
+            let unknown: Vec<&str> = names().filter(|name| known(name).is_none()).collect();
+            if !unknown.is_empty() && !facts.tls_groups.is_empty() {
+                report.error(SettingError::new(
+                    &settings.variable(Field::tls_groups),
+                    &format!(
+                        "OpenSSL has no group {} here; it has {}",
+                        unknown.join(", "),
+                        facts.tls_groups.join(", ")
+                    ),
+                ));
+            }
+            names().map(|name| known(name).map_or(name, String::as_str)).collect()
+        }
+        None if known(HYBRID_GROUP).is_none() => return,
+        None => {
+            let is_legacy = settings.tls.tls_profile == Some(TlsProfile::Legacy);
+            let own: &[&str] = if is_legacy { &LEGACY_GROUPS } else { &GROUPS };
+            [&[HYBRID_GROUP], own].concat()
+        }
+    };
+    set_ssl("curveslist", groups.into(), written, options);
 }
 
 fn limits(settings: &Settings, options: &mut Options) {

@@ -9,7 +9,7 @@ use crate::settings::catalogue::Field;
 
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
-use crate::settings::types::{Component, Domain, HostSection, Lua, Name, Set, SettingType, ascii};
+use crate::settings::types::{self, Component, Domain, HostSection, Lua, Name, Set, SettingType, ascii};
 
 /// The options of a section, sorted by name.
 pub type Options = BTreeMap<String, Value>;
@@ -375,16 +375,22 @@ pub fn names(set: &Option<Set<Name>>) -> Vec<&str> {
 }
 
 /// Merges custom options, which replace ours. `null` removes one of ours. `as_written` converts each option's value.
-pub fn merge(
-    options: &mut Options,
-    written: &crate::settings::types::CustomOptions,
-    as_written: fn(&str, &Value) -> Value,
-) {
+pub fn merge(options: &mut Options, written: &types::CustomOptions, as_written: fn(&str, &Value) -> Value) {
     for (name, value) in written.iter() {
         match value {
             Some(value) => drop(options.insert(name.to_owned(), as_written(name, value))),
             None => drop(options.remove(name)),
         }
+    }
+}
+
+/// Sets a field of the option `ssl`, unless `PROSODY_OPTIONS` decides on it.
+pub fn set_ssl(field: &str, value: Value, written: &types::CustomOptions, options: &mut Options) {
+    if written.decides_field("ssl", field) {
+        return;
+    }
+    if let Value::Table(fields) = options.entry("ssl".into()).or_insert_with(|| Value::Table(Vec::new())) {
+        fields.push((field.into(), value));
     }
 }
 

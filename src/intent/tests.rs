@@ -513,3 +513,28 @@ fn a_port_that_only_root_may_bind_gets_a_warning_with_the_way() {
         assert_eq!(is_said, expected, "{first_free_port}");
     }
 }
+
+#[test]
+fn groups_of_tls_are_those_that_openssl_has() {
+    let facts = |groups: &[&str]| Facts {
+        tls_groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        ..Facts::example()
+    };
+    let groups = |facts: &Facts, environment: &[(&str, &str)]| {
+        let (intent, report) = decide_with(facts, false, environment);
+        assert_eq!(errors(&report), [""; 0]);
+        intent.options.get("ssl").map(|ssl| ssl.get("curveslist").cloned().unwrap_or(Value::Nil))
+    };
+    let (old, new) = (facts(&["X25519", "P-256"]), facts(&["X25519", "X25519MLKEM768", "P-256"]));
+    assert_eq!(groups(&old, &[]), None);
+    let expected = list(&["X25519MLKEM768", "X25519", "prime256v1", "secp384r1"]);
+    assert_eq!(groups(&new, &[]), Some(expected));
+    let expected = list(&["X25519MLKEM768", "X25519", "P-384", "P-256", "P-521"]);
+    assert_eq!(groups(&new, &[("PROSODY_TLS_PROFILE", "legacy")]), Some(expected));
+    assert_eq!(groups(&new, &[("PROSODY_TLS_GROUPS", "x25519 p-256")]), Some(list(&["X25519", "P-256"])));
+    // Without a list, nothing is checked.
+    assert_eq!(groups(&facts(&[]), &[("PROSODY_TLS_GROUPS", "new-one")]), Some(list(&["new-one"])));
+    let report = decide_with(&old, false, &[("PROSODY_TLS_GROUPS", "X25519MLKEM768 X25519 SM2")]).1;
+    let expected = "PROSODY_TLS_GROUPS: OpenSSL has no group X25519MLKEM768, SM2 here; it has X25519, P-256";
+    assert!(errors(&report)[0].starts_with(expected), "{:?}", errors(&report));
+}

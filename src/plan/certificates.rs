@@ -291,6 +291,7 @@ mod tests {
                 names: hosts.iter().map(host).collect(),
                 wants_all: false,
                 self_signed: false,
+                authorities: Vec::new(),
                 is_behind_proxy: false,
                 unreadable: BTreeMap::new(),
                 named_places: Vec::new(),

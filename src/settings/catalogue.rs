@@ -185,6 +185,8 @@ section! {
     certificate_reload: Boolean = "`true`", "Serve a renewed certificate without a restart.";
     self_signed_certificates: Boolean = "`true`", "Make a certificate for a host that has none, kept in the data directory, with a warning in the log.";
     tls_profile: TlsProfile = "`intermediate`", "Which protocol versions and ciphers are offered.", option tls_profile;
+    tls_groups: Set<TlsGroup> = "where OpenSSL has it, `X25519MLKEM768`; then Prosody's own", "The groups for the key exchange, best first: `curveslist` in the option `ssl`. The first of the default, which trixie's OpenSSL has, withstands a quantum computer.";
+    ca_certificates: List<Path> = "", "Files with certificates of authorities (PEM) that are trusted besides the system's: for other servers, the directory of the provider `ldap`, and PostgreSQL. They are read as who starts the container.";
     c2s_require_encryption: Boolean = "`true`", "Whether clients must use TLS.", option c2s_require_encryption;
     s2s_require_encryption: Boolean = "`true`", "Whether other servers must use TLS.", option s2s_require_encryption;
     s2s_secure_auth: Boolean = "`true`", "Whether other servers must have a valid certificate.", option s2s_secure_auth;

@@ -24,7 +24,7 @@ pub use hosts::{
     HostSection, Password, VirtualHost, VirtualHosts,
 };
 pub use lists::{List, Set};
-pub use names::{Name, Text, UserName};
+pub use names::{Name, Text, TlsGroup, UserName};
 pub use network::{Address, Cidr, Interface, Network, Origin, Origins, Port, Proxy, Resolver, TurnHost};
 pub use numbers::{Gigabytes, Id, Megabytes, Rate};
 pub use options::CustomOptions;

@@ -4,6 +4,7 @@
 //! 13.7.1.2), if it is valid, and if its private key exists. The name of its file only helps to find the key.
 
 pub mod assign;
+mod authorities;
 mod choice;
 mod files;
 pub mod key;
@@ -25,6 +26,7 @@ use std::rc::Rc;
 
 use time::OffsetDateTime;
 
+pub use self::authorities::read as read_authorities;
 pub use self::choice::{Choice, Pair};
 use self::choice::{Entry, Leaf};
 use self::key::Keys;
@@ -174,7 +176,7 @@ impl ScannedCertificates {
     /// The keys in a file. Each file is read once.
     fn keys_of(&self, path: &Path) -> Rc<Keys> {
         cached(&self.keys, path.to_owned(), || {
-            Rc::new(match files::read_key(path) {
+            Rc::new(match files::read_whole(path) {
                 Ok(text) => Keys::read(&text),
                 Err(flaw) => Keys { keys: Vec::new(), flaw: Some(flaw) },
             })

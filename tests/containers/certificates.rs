@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -32,21 +33,21 @@ const IMPORT: &str = "PROSODY_IMPORT_CERTIFICATE_DIRECTORIES";
 const START: Duration = Duration::from_secs(20);
 
 /// Who issues certificates here.
-struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// A certificate with all that belongs to it, as PEM.
-struct Pair {
+pub struct Pair {
     certificate: String,
     chain: String,
-    key: String,
+    pub key: String,
     /// SHA-256 of the certificate.
     fingerprint: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "Authority of the tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -55,9 +56,21 @@ impl Authority {
         Authority { issuer }
     }
 
+    /// Its own certificate, as PEM.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
     /// A certificate for 90 days.
-    fn issue(&self, names: &[&str]) -> Pair {
+    pub fn issue(&self, names: &[&str]) -> Pair {
         self.issue_for(names, -1, 90)
+    }
+
+    /// A certificate that is for servers and not for clients.
+    pub fn issue_for_servers(&self, name: &str) -> Pair {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(&params)
     }
 
     /// A certificate that is valid between these days, counted from now, and an hour longer.
@@ -68,6 +81,10 @@ impl Authority {
         params.not_after = now + time::Duration::days(to) + time::Duration::HOUR;
         params.subject_alt_names =
             names.iter().map(|name| SanType::DnsName((*name).try_into().unwrap())).collect();
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let digest = ring::digest::digest(&ring::digest::SHA256, certificate.der());
@@ -81,7 +98,7 @@ impl Authority {
 }
 
 impl Pair {
-    fn full_chain(&self) -> String {
+    pub fn full_chain(&self) -> String {
         format!("{}{}", self.certificate, self.chain)
     }
 }

@@ -39,6 +39,7 @@ mod stop;
 mod take_over;
 mod terminal;
 mod tini;
+mod tls;
 mod upgrade;
 mod walk;
 mod watch;

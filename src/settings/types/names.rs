@@ -50,6 +50,9 @@ texts! {
     /// `internal_hashed`. It is in lower case and without the `mod_` of file names.
     Name("name", "names", "mam") = name;
 
+    /// The name of a TLS group (RFC 8446, section 4.2.7) in OpenSSL: `X25519`, `P-256`.
+    TlsGroup("name", "names", "X25519") = tls_group;
+
     /// The name of a system user, as in `/etc/passwd` (passwd(5)).
     UserName("name", "names", "prosody") = user_name;
 }
@@ -69,6 +72,17 @@ fn name(text: &str) -> Result<String, String> {
     match name.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '_')) {
         None => Ok(name.to_owned()),
         Some(wrong) => Err(format!("{expected}, of letters, digits and `_`: {wrong:?} cannot stand in it")),
+    }
+}
+
+fn tls_group(text: &str) -> Result<String, String> {
+    // OpenSSL's lists have a syntax with `:`, `/`, `?` and others.
+    match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))) {
+        None => Ok(text.to_owned()),
+        Some(wrong) => Err(format!(
+            "expected the name of a TLS group, such as `X25519`, of letters, digits, `-` and `_`: {wrong:?} cannot stand \
+             in it"
+        )),
     }
 }
 

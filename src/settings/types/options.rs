@@ -21,6 +21,15 @@ impl CustomOptions {
         self.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
     }
 
+    /// Whether a field of an option with a table is set here, or the option as a whole is no table or left out.
+    pub fn decides_field(&self, option: &str, field: &str) -> bool {
+        match self.get(option) {
+            None => false,
+            Some(Some(table @ Value::Table(_))) => table.get(field).is_some(),
+            Some(_) => true,
+        }
+    }
+
     /// Parses the members of an object. `refuse` gets a name and returns the reason if the option is not allowed here.
     /// The result contains all errors, without values.
     pub(super) fn from_members(

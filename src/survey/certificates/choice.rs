@@ -185,6 +185,9 @@ impl ScannedCertificates {
         if certificate.not_before > self.now {
             return Some(Flaw::lasting(format!("is not valid before {}", certificate.not_before.date())));
         }
+        if !certificate.is_for_servers {
+            return Some(Flaw::lasting("is not for servers: its extended key usage has no `serverAuth`"));
+        }
         // `openssl req -x509` makes self-signed CA certificates for single servers.
         (certificate.is_ca && !rank.is_self_signed)
             .then(|| Flaw::lasting("is the certificate of an authority, not of a server"))

@@ -24,8 +24,8 @@ pub enum Content {
     Other,
 }
 
-/// Reads a file with a key.
-pub fn read_key(path: &Path) -> Result<Vec<u8>, Flaw> {
+/// Reads a whole file.
+pub fn read_whole(path: &Path) -> Result<Vec<u8>, Flaw> {
     twice(|| {
         trusted_file::read(path, LARGEST).map_err(|error| match error {
             Error::Refused(Errno::ENOENT) if path.is_symlink() => dangling(path),

@@ -393,6 +393,22 @@ fn two_hosts_share_one_certificate() {
 }
 
 #[test]
+fn a_certificate_that_is_not_for_servers_is_never_chosen() {
+    let mut wanted = until(&["a.example"], 90);
+    wanted.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let longest = issue(wanted.clone());
+    let files = [("client.crt", longest.leaf.as_str()), ("client.key", longest.key.as_str())];
+    let why = "is not for servers: its extended key usage has no `serverAuth`";
+    assert_none(&with(&files), "a.example", "client.crt", why, false);
+    wanted.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    wanted.not_after -= Duration::DAY;
+    let other = issue(wanted);
+    let full = other.full();
+    let directory = with(&[files[0], files[1], ("server.crt", &full), ("server.key", &other.key)]);
+    assert_chosen(&directory, "a.example", &other, "server.crt", "server.key");
+}
+
+#[test]
 fn xmpp_names_are_not_for_https() {
     let mut params = params(&[]);
     let name = OtherNameValue::Utf8String(HOST.into());

@@ -7,9 +7,11 @@ use ring::digest::{SHA256, digest};
 use time::OffsetDateTime;
 use x509_parser::asn1_rs::{Any, Class, Tag};
 use x509_parser::certificate::X509CertificateParser;
-use x509_parser::extensions::{BasicConstraints, SubjectAlternativeName};
+use x509_parser::extensions::{BasicConstraints, ExtendedKeyUsage, SubjectAlternativeName};
 use x509_parser::nom::Parser as _;
-use x509_parser::oid_registry::{OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME};
+use x509_parser::oid_registry::{
+    OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_SUBJECT_ALT_NAME,
+};
 use x509_parser::prelude::{FromDer, GeneralName, X509Name};
 
 use crate::settings::types::{Domain, SettingType as _};
@@ -32,6 +34,10 @@ pub struct Certificate {
     pub not_before: OffsetDateTime,
     pub not_after: OffsetDateTime,
     pub is_ca: bool,
+    /// Whether it may be a TLS server's (`serverAuth`; RFC 5280, section 4.2.1.12).
+    pub is_for_servers: bool,
+    /// Whether it may be a TLS client's (`clientAuth`). A server is one when it connects to another.
+    pub is_for_clients: bool,
     /// Its subject alternative names for servers.
     pub names: Vec<Name>,
     /// Its common name, if that is a domain and the certificate has no subject alternative names.
@@ -62,7 +68,7 @@ pub enum Usage {
 impl Certificate {
     /// Parses a certificate in DER. `None` if it is not valid.
     pub fn read(der: Vec<u8>) -> Option<Certificate> {
-        // Only two extensions are needed. The others may be malformed.
+        // Only three extensions are needed. The others may be malformed.
         let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
         let (rest, parsed) = parser.parse(&der).ok()?;
         if !rest.is_empty() {
@@ -80,6 +86,13 @@ impl Certificate {
             Some(value) => BasicConstraints::from_der(value).ok()?.1.ca,
             None => false,
         };
+        let (is_for_servers, is_for_clients) = match extension(OID_X509_EXT_EXTENDED_KEY_USAGE) {
+            Some(value) => {
+                let usage = ExtendedKeyUsage::from_der(value).ok()?.1;
+                (usage.any || usage.server_auth, usage.any || usage.client_auth)
+            }
+            None => (true, true),
+        };
         let common_name = || {
             let mut names = parsed.subject().iter_common_name();
             names.find_map(|name| in_ascii(name.as_str().ok()?))
@@ -91,6 +104,8 @@ impl Certificate {
             not_before: parsed.validity().not_before.to_datetime(),
             not_after: parsed.validity().not_after.to_datetime(),
             is_ca,
+            is_for_servers,
+            is_for_clients,
             common_name: if alternative_names.is_none() { common_name() } else { None },
             names: alternative_names.iter().flatten().filter_map(name).collect(),
             der,
@@ -292,6 +307,23 @@ mod tests {
         assert_eq!(certificate.common_name.as_deref(), Some("chat.example"));
         params.subject_alt_names.push(dns("other.example"));
         assert_eq!(made(params).common_name, None);
+    }
+
+    #[test]
+    fn extended_key_usage_limits_a_certificate() {
+        use rcgen::ExtendedKeyUsagePurpose::{Any, ClientAuth, CodeSigning, ServerAuth};
+        for (usages, expected) in [
+            (vec![], (true, true)),
+            (vec![ServerAuth], (true, false)),
+            (vec![CodeSigning, ClientAuth], (false, true)),
+            (vec![CodeSigning], (false, false)),
+            (vec![Any], (true, true)),
+        ] {
+            let mut params = CertificateParams::default();
+            params.extended_key_usages.clone_from(&usages);
+            let certificate = made(params);
+            assert_eq!((certificate.is_for_servers, certificate.is_for_clients), expected, "{usages:?}");
+        }
     }
 
     #[test]

@@ -22,6 +22,12 @@ log = { info = "*console" }
 
 -- Certificates
 certificates = "{output}/certificates"
+ssl = {
+	["end"] = 2;
+	options = { no_ticket = true };
+	protocol = --[[secret]] "tlsv1_2";
+	["two words"] = 1;
+}
 https_certificate = "{data}/self-signed/chat.example.crt"
 c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
@@ -32,11 +38,5 @@ c2s_timeout = 1.5
 cross_domain_bosh = false
 http_max_content_size = 9007199254740993
 max_resources = 5
-ssl = {
-	["end"] = 2;
-	options = { no_ticket = true };
-	protocol = --[[secret]] "tlsv1_2";
-	["two words"] = 1;
-}
 tls_ciphers = { --[[secret]] "a", --[[secret]] "b" }
 welcome_message = --[[secret]] "Hello \"world\"; ]] -- {{ domain }}\n"

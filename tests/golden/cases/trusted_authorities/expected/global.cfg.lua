@@ -1,0 +1,30 @@
+-- Options for the whole server, and defaults for every host.
+
+-- Where it runs
+data_path = "{data}"
+pidfile = "{run}/server/prosody.pid"
+admin_socket = "{run}/server/prosody.sock"
+
+-- Network
+c2s_direct_tls_ports = { 5223 }
+
+-- HTTP
+http_interfaces = { "*", "::" }
+https_interfaces = { "*", "::" }
+
+-- Encryption, and how other servers prove who they are
+s2s_secure_auth = true
+
+-- Logging and statistics
+log = { info = "*console" }
+
+-- Certificates
+certificates = "{output}/certificates"
+ssl = {
+	cafile = --[[secret]] "{output}/trusted-authorities-1b674d8517377aa9.pem";
+	curveslist = { --[[secret]] "X25519", --[[secret]] "P-256" };
+	protocol = --[[secret]] "tlsv1_3";
+}
+https_certificate = "{data}/self-signed/chat.example.crt"
+c2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
+s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
