@@ -70,7 +70,7 @@ pub fn apply_if(
         let runtime = open_runtime_dir(runtime_dir, owner).map_err(|error| failure(error, runtime_dir))?;
         make_server_dir(&runtime, owner).map_err(|error| failure(error, &runtime_dir.join(SERVER_DIR)))?;
         if let Err(error) = privileges::as_user(owner, || make_certificates(plan, data_dir))? {
-            return Err(match unusable_data(data_dir, owner)? {
+            return Err(match unusable_data(data_dir, owner, Depth::Stores)? {
                 Some(why) => ExitStatus::CANNOT_WRITE.failure(why),
                 None => failure(error, data_dir),
             });
@@ -351,13 +351,22 @@ fn to_be_given(
 
 /// Warns about data that Prosody cannot use. It would serve without them, and say nothing.
 pub fn warn_about_data(data_dir: &Path, owner: &User) -> Result<(), Failure> {
-    unusable_data(data_dir, owner)?.iter().for_each(|why| tracing::warn!("{why}"));
+    unusable_data(data_dir, owner, Depth::Stores)?.iter().for_each(|why| tracing::warn!("{why}"));
     Ok(())
 }
 
+/// How deep to look into the data directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// The directories of hosts and their stores. There may be 100,000 files in a store.
+    Stores,
+    /// All files of hosts.
+    Files,
+}
+
 /// The first entry of the data directory that Prosody's user cannot use, with the command that gives the data to it.
-fn unusable_data(data_dir: &Path, owner: &User) -> Result<Option<Advice>, Failure> {
-    let look = || first_unusable(&directory::open(data_dir).ok()?, data_dir, false);
+pub fn unusable_data(data_dir: &Path, owner: &User, depth: Depth) -> Result<Option<Advice>, Failure> {
+    let look = || first_unusable(&directory::open(data_dir).ok()?, data_dir, false, depth);
     Ok(privileges::as_user(owner, look)?.map(|(path, found)| {
         advice!(
             "{path} belongs to uid {}, gid {} (mode {:03o}), and Prosody (uid {uid}, gid {gid}) cannot use it: run \
@@ -374,9 +383,13 @@ fn unusable_data(data_dir: &Path, owner: &User) -> Result<Option<Advice>, Failur
 }
 
 /// The first entry of a directory that our user cannot read, or not write although only Prosody writes there: the
-/// directories of hosts, of their stores, and of self-signed certificates. There may be 100,000 files in a store, so
-/// stores are not listed.
-fn first_unusable(directory: &OwnedFd, path: &Path, is_host: bool) -> Option<(PathBuf, FileStat)> {
+/// directories of hosts, of their stores, and of self-signed certificates.
+fn first_unusable(
+    directory: &OwnedFd,
+    path: &Path,
+    is_host: bool,
+    depth: Depth,
+) -> Option<(PathBuf, FileStat)> {
     let mut names = entries(directory).ok()?;
     names.sort_unstable();
     for name in names {
@@ -401,9 +414,9 @@ fn first_unusable(directory: &OwnedFd, path: &Path, is_host: bool) -> Option<(Pa
         if is_unreadable || (is_written && !facts::is_writable(&path)) {
             return Some((path, found));
         }
-        if is_of_host && !is_host && kind == Kind::Directory {
+        if kind == Kind::Directory && if is_host { depth == Depth::Files } else { is_of_host } {
             let below = directory::open_below(directory, Path::new(name));
-            if let Some(found) = below.ok().and_then(|below| first_unusable(&below, &path, true)) {
+            if let Some(found) = below.ok().and_then(|below| first_unusable(&below, &path, true, depth)) {
                 return Some(found);
             }
         }

@@ -24,8 +24,8 @@ pub const COMMANDS: &[&str] =
 pub enum Command {
     /// Write Prosody's configuration, or show it, and start nothing
     Render(Render),
-    /// Check the settings, and what they render with Prosody's own checks
-    Validate,
+    /// Find what a start would refuse or warn about, and what users would miss
+    Validate(Validate),
     /// List all settings
     Settings(Settings),
     /// List the server's modules, from where each is and why it is there, or search the community's
@@ -102,6 +102,16 @@ pub struct Certificates {
     /// End with 1 where a host has none, or one that ends within so many days
     #[arg(long, value_name = "DAYS", default_value_t = 14)]
     pub warn_days: u16,
+}
+
+#[derive(Debug, Args)]
+pub struct Validate {
+    /// Show everything as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Check DNS too; ends with 1 where a record is missing
+    #[arg(long)]
+    pub dns: bool,
 }
 
 #[derive(Debug, Args)]

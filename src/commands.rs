@@ -1,6 +1,7 @@
 //! The commands, one per file.
 
 pub mod certificates;
+mod checks;
 pub mod dns;
 pub mod healthcheck;
 pub mod init;

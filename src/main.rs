@@ -41,7 +41,7 @@ fn own_command() -> Result<ExitStatus, Failure> {
     match Cli::try_parse() {
         Ok(cli) => match cli.command {
             Command::Render(options) => commands::render::run(&options),
-            Command::Validate => commands::validate::run(),
+            Command::Validate(options) => commands::validate::run(&options),
             Command::Settings(options) => commands::settings::run(&options),
             Command::Modules(options) => commands::modules::run(&options),
             Command::Certificates(options) => commands::certificates::run(&options),

@@ -343,7 +343,7 @@ fn data_that_prosody_cannot_use_are_named_with_the_command() {
         return;
     }
     let place = Place::new();
-    let why = || unusable_data(&place.data(), &SOMEBODY).unwrap();
+    let why = || unusable_data(&place.data(), &SOMEBODY, Depth::Stores).unwrap();
     let give = |name: &str| chown(place.data().join(name), Some(SOMEBODY.uid), Some(SOMEBODY.gid)).unwrap();
     let make = |name: &str, mode: u32| {
         fs::create_dir_all(place.data().join(name)).unwrap();

@@ -4,20 +4,19 @@ mod check;
 mod records;
 mod zone;
 
-use std::process::{Command, Stdio};
-
-use anyhow::Context;
 use serde_json::{Value, json};
 
-use self::records::{Configuration, Zone, records};
+pub use self::check::wrong_records;
+pub use self::records::Zone;
+use self::records::{Configuration, records};
+use super::checks::{Checks, Temporary};
 use super::render::print;
-use super::validate::{Temporary, prosodyctl_check};
 use crate::apply;
 use crate::cli::Dns as Options;
 use crate::configure::{
     PlanRequest, custom, environment, log_report, make_plan, read_settings_to_show, served_certificates,
 };
-use crate::exit_status::{ExitStatus, Failure, WithStatus};
+use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::{self, Facts, Places};
 use crate::intent::hosts::network_hostname;
 use crate::layout::MAIN_FILE;
@@ -39,11 +38,8 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
         }
         let (_, user, _) = custom::check(&settings, report, &places, &main_file)?;
         let variables = std::env::vars_os().collect();
-        return check(
-            prosodyctl_check("dns", &user, variables, &main_file, &places.data_dir)?,
-            None,
-            options.json,
-        );
+        let checks = Checks { user: &user, variables, main_file: &main_file, data_dir: &places.data_dir };
+        return check(&checks, None, options.json);
     }
     let served_certificates = served_certificates(&places);
     if !options.check {
@@ -70,11 +66,12 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     let zone = zone_of(&settings, &facts, &plan);
     let variables = environment::without_settings(&settings, &facts.custom_files.environment());
     let main_file = directory.path.join(MAIN_FILE);
-    let command = prosodyctl_check("dns", &user, variables, &main_file, &facts.data_dir)?;
-    check(command, Some(&zone), options.json)
+    let checks = Checks { user: &user, variables, main_file: &main_file, data_dir: &facts.data_dir };
+    check(&checks, Some(&zone), options.json)
 }
 
-fn zone_of(settings: &Settings, facts: &Facts, plan: &Plan) -> Zone {
+/// The records that the configuration needs.
+pub fn zone_of(settings: &Settings, facts: &Facts, plan: &Plan) -> Zone {
     let hostname = network_hostname(settings, &facts.custom_files);
     records(&Configuration {
         hosts: &plan.hosts,
@@ -87,27 +84,17 @@ fn zone_of(settings: &Settings, facts: &Facts, plan: &Plan) -> Zone {
 
 /// Runs Prosody's own check, and shows its report. In JSON, it is a member of the object with the records.
 /// Errors: 1 if a record is missing or wrong.
-fn check(mut command: Command, zone: Option<&Zone>, as_json: bool) -> Result<ExitStatus, Failure> {
-    let context = "running prosodyctl";
-    let mut child =
-        command.stdout(Stdio::piped()).spawn().context(context).status(ExitStatus::CANNOT_EXECUTE)?;
-    let (mut lines, mut shown) = (Vec::new(), Ok(()));
-    let wrong = child.stdout.take().map_or_else(Vec::new, |report| {
-        check::read(report, zone, |line| {
-            if as_json {
-                lines.push(line.to_owned());
-            } else if shown.is_ok() {
-                shown = print(&format!("{line}\n"));
-            }
-        })
-    });
-    shown?;
-    let status = child.wait().context(context).status(ExitStatus::CANNOT_EXECUTE)?;
-    let is_good = status.success() && wrong.is_empty();
+fn check(checks: &Checks, zone: Option<&Zone>, as_json: bool) -> Result<ExitStatus, Failure> {
+    let (passed, report) = checks.run("dns")?;
+    let wrong = wrong_records(&report, zone);
+    let is_good = passed && wrong.is_empty();
     if as_json {
         let mut object = zone.map(zone::object).unwrap_or_default();
+        let lines: Vec<&str> = report.lines().collect();
         object.insert("check".to_owned(), json!({"passed": is_good, "wrong": wrong, "report": lines}));
         print(&format!("{:#}\n", Value::Object(object)))?;
+    } else {
+        print(&report)?;
     }
     if is_good {
         return Ok(ExitStatus::SUCCESS);

@@ -76,6 +76,8 @@ fn check_zone(image: &str) {
     seen.that("check dns is content", !own.stdout.contains("looks like you need one"), &own);
     let checked = ours(Some(&bind)).command(["dns", "--check"]).run();
     seen.equal(&format!("dns --check: {checked:?}"), checked.status, 0);
+    let validated = ours(Some(&bind)).command(["validate", "--dns"]).run();
+    seen.equal(&format!("validate --dns: {validated:?}"), validated.status, 0);
     let json = ours(Some(&bind)).command(["dns", "--check", "--json"]).run();
     let object: serde_json::Value = serde_json::from_str(&json.stdout).unwrap_or_default();
     seen.equal(&format!("{json:?}"), object["check"]["passed"].as_bool(), Some(true));

@@ -41,6 +41,7 @@ mod terminal;
 mod tini;
 mod tls;
 mod upgrade;
+mod validate;
 mod walk;
 mod watch;
 mod wire;
