@@ -66,6 +66,7 @@ test-images: base-trixie base-bookworm image-trixie ## the other images that the
 	docker build -t prosody-entrypoint-test-tini:latest tests/images/tini
 	docker build -t prosody-entrypoint-test-nameserver:latest tests/images/nameserver
 	docker build -t prosody-entrypoint-test-directory:latest tests/images/directory
+	docker build -t prosody-entrypoint-test-browser:latest tests/images/browser
 	docker build -t prosody-entrypoint-test-postgresql:17 examples/postgresql/database
 	docker build -t prosody-entrypoint-test-postgresql:15 --build-arg SUITE=bookworm examples/postgresql/database
 	docker build -t prosody-entrypoint-test-mariadb:latest examples/mariadb/database

@@ -2,15 +2,16 @@
 
 Requests come on standard input (`serve` in session.py).
 
-    pages URL                          opens a page, and the pages of the same server that it links to, and loads what
-                                       they load: JSON with `pages`, `loaded`, `missing` and `elsewhere`
-    register URL USER PASSWORD         registers with the invitation of this URL, as a user of Gajim: JSON as above, for
-                                       the page after that, with its text
-    reset DOMAIN ADMIN PASSWORD USER NEW    asks for a link as the administrator, and sets the user's password with it:
-                                       JSON as above
+    reset-link DOMAIN ADMIN PASSWORD USER    asks for a link by which the user can set a new password, as the administrator
+    invite DOMAIN USER PASSWORD        invites somebody as the user: the link
+    accept DOMAIN TOKEN USER PASSWORD  registers with an invitation in band, as a client does (XEP-0445)
+    meet DOMAIN USER PASSWORD USER PASSWORD    whether both are contacts, see each other and get each other's messages
     login DOMAIN USER PASSWORD
     round-trips DOMAIN USER PASSWORD   logs in with a password and then with a token: the round trips after TLS until the
                                        first stanza can be sent, and until the second session can
+    submit URL NAME=VALUE…             submits a form: the text of the page
+    sign-up DOMAIN USER PASSWORD       makes an account in band: `ok`, or what the server says
+    hear DOMAIN ADMIN PASSWORD USER PASSWORD    makes an account in band: the message that the administrator gets
     accounts DOMAIN COUNT              makes so many accounts in band, one after the other: how many the server allows
     report DOMAIN USER PASSWORD ADMIN PASSWORD SPAMMER    reports spam as the user: the text that the administrator gets
 """
@@ -19,12 +20,9 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import json
 import re
 import socket
 import ssl
-import urllib.error
-import urllib.parse
 import urllib.request
 from xml.etree import ElementTree
 
@@ -35,79 +33,6 @@ UNVERIFIED.check_hostname = False
 UNVERIFIED.verify_mode = ssl.CERT_NONE
 
 
-def fetch(url, form=None):
-    """Returns the status and the content."""
-    data = form and urllib.parse.urlencode(form).encode()
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=TIMEOUT, context=UNVERIFIED) as answer:
-            return answer.status, answer.read().decode(errors="replace")
-    except urllib.error.HTTPError as error:
-        return error.code, ""
-
-
-def links(url, html, elements, exclude=()):
-    """The addresses in a page's elements of these names."""
-    found = re.findall(rf"<((?:{elements})\b[^>]*)>", html)
-    found = [element for element in found if not any(word in element for word in exclude)]
-    found = [link for element in found for link in re.findall(r'\b(?:href|src)="([^"]*)"', element)]
-    return [urllib.parse.urljoin(url, link.replace("&amp;", "&")) for link in found]
-
-
-class Visit:
-    """Pages of one server, with all that they load."""
-
-    def __init__(self, url):
-        self.origin = urllib.parse.urlsplit(url)[:2]
-        self.pages, self.loaded, self.missing, self.elsewhere = [], set(), set(), set()
-
-    def is_here(self, url):
-        return urllib.parse.urlsplit(url)[:2] == self.origin
-
-    def load(self, url, html):
-        # `alternate` is not loaded. Style sheets and scripts have no links to others in Debian's packages.
-        for link in links(url, html, "link|script|img|iframe", ['rel="alternate"']):
-            if not self.is_here(link):
-                self.elsewhere.add(link)
-            elif link not in self.loaded | self.missing:
-                (self.loaded if fetch(link)[0] == 200 else self.missing).add(link)
-
-    def open(self, url, form=None):
-        status, html = fetch(url, form)
-        assert status == 200, f"{url}: {status}"
-        self.pages.append(url)
-        self.load(url, html)
-        return html
-
-    def report(self, **more):
-        seen = {name: sorted(getattr(self, name)) for name in ("pages", "loaded", "missing", "elsewhere")}
-        return json.dumps({**seen, **more})
-
-
-async def pages(url):
-    def visit():
-        seen = Visit(url)
-        html = seen.open(url)
-        for link in links(url, html, "a"):
-            # Registration is another module, which 0.12's collection lacks.
-            if seen.is_here(link) and "/setup/" in link and link not in seen.pages:
-                seen.open(link)
-        return seen.report(links=len(links(url, html, "a")))
-
-    return await asyncio.to_thread(visit)
-
-
-async def register(url, user, password):
-    def visit():
-        seen = Visit(url)
-        invitation = seen.open(url)
-        (form,) = [link for link in links(url, invitation, "a") if "c=gajim" in link]
-        html = seen.open(form)
-        fields = dict(re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', html))
-        return seen.report(answer=text(seen.open(form, {**fields, "user": user, "password": password})))
-
-    return await asyncio.to_thread(visit)
-
-
 def text(html):
     return " ".join(re.sub(r"<[^>]*>", " ", html).split())
 
@@ -116,31 +41,85 @@ COMMANDS = "{http://jabber.org/protocol/commands}"
 DATA = "{jabber:x:data}"
 
 
-async def reset(domain, admin, password, user, new):
-    client = await Client(f"{admin}@{domain}", password).log_in(5222)
+async def execute(client, node, form=None):
+    """Runs the command of the server with this name, and submits its form. Returns the last answer."""
 
-    async def execute(command):
-        iq = client.make_iq_set(ito=domain)
+    async def step(command):
+        iq = client.make_iq_set(ito=client.boundjid.domain)
         iq.append(command)
         return (await iq.send(timeout=TIMEOUT)).xml.find(f"{COMMANDS}command")
 
-    first = await execute(ElementTree.Element(f"{COMMANDS}command", node="password_reset", action="execute"))
-    command = ElementTree.Element(f"{COMMANDS}command", node="password_reset", sessionid=first.get("sessionid"))
-    form = ElementTree.SubElement(command, f"{DATA}x", type="submit")
-    kind = "http://prosody.im/protocol/adhoc/mod_password_reset"
-    for name, value in {"FORM_TYPE": kind, "accountjid": f"{user}@{domain}"}.items():
-        field = ElementTree.SubElement(form, f"{DATA}field", var=name)
+    first = await step(ElementTree.Element(f"{COMMANDS}command", node=node, action="execute"))
+    if form is None:
+        return first
+    command = ElementTree.Element(f"{COMMANDS}command", node=node, sessionid=first.get("sessionid"))
+    submitted = ElementTree.SubElement(command, f"{DATA}x", type="submit")
+    for name, value in form.items():
+        field = ElementTree.SubElement(submitted, f"{DATA}field", var=name)
         ElementTree.SubElement(field, f"{DATA}value").text = value
-    note = (await execute(command)).findtext(f"{COMMANDS}note")
+    return await step(command)
+
+
+async def reset_link(domain, admin, password, user):
+    client = await Client(f"{admin}@{domain}", password).log_in(5222)
+    kind = "http://prosody.im/protocol/adhoc/mod_password_reset"
+    answer = await execute(client, "password_reset", {"FORM_TYPE": kind, "accountjid": f"{user}@{domain}"})
     await client.disconnect()
+    return answer.findtext(f"{COMMANDS}note")
 
-    def visit():
-        seen = Visit(note)
-        html = seen.open(note)
-        fields = dict(re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', html))
-        return seen.report(answer=text(seen.open(note, {**fields, "password": new})))
 
-    return await asyncio.to_thread(visit)
+async def invite(domain, user, password):
+    client = await Client(f"{user}@{domain}", password).log_in(5222)
+    answer = await execute(client, "urn:xmpp:invite#invite")
+    await client.disconnect()
+    return answer.findtext(f".//{DATA}field[@var='landing-url']/{DATA}value")
+
+
+async def accept(domain, token, user, password):
+    def both():
+        stream = Stream(domain)
+        stream.ask(stream.head, "</stream:features>")
+        request = f"<iq type='set' id='token' to='{domain}'><preauth xmlns='urn:xmpp:pars:0' token='{token}'/></iq>"
+        for answer in (stream.ask(request, "<iq[^>]*id='token'[^>]*?(/>|>.*</iq>)"), sign_up(stream, user, password)):
+            assert "type='result'" in answer, answer
+
+    await asyncio.to_thread(both)
+
+
+async def meet(domain, user, password, other, other_password):
+    pair = [Client(f"{user}@{domain}", password), Client(f"{other}@{domain}", other_password)]
+    jids = [client.requested_jid.bare for client in pair]
+    seen = []
+    for client, other in zip(pair, reversed(jids)):
+        waiting = asyncio.get_running_loop().create_future()
+        seen.append(waiting)
+        client.add_event_handler(
+            "presence_available",
+            lambda presence, waiting=waiting, other=other: presence["from"].bare == other
+            and not waiting.done()
+            and waiting.set_result(None),
+        )
+    await asyncio.gather(*(client.log_in(5222) for client in pair))
+    await asyncio.wait_for(asyncio.gather(*seen), TIMEOUT)
+    for client, other in zip(pair, reversed(jids)):
+        subscription = client.client_roster[other]["subscription"]
+        assert subscription == "both", f"{other} of {client.boundjid.bare}: {subscription}"
+    for sender, receiver in (pair, reversed(pair)):
+        arrival = asyncio.ensure_future(receiver.wait_until("message", TIMEOUT))
+        await asyncio.sleep(0)
+        sender.send_message(mto=receiver.boundjid.bare, mbody=f"from {sender.boundjid.bare}", mtype="chat")
+        message = await arrival
+        assert message["body"] == f"from {sender.boundjid.bare}", message
+    await asyncio.gather(*(client.disconnect() for client in pair))
+
+
+async def submit(url, *fields):
+    def fetch():
+        request = urllib.request.Request(url, "&".join(fields).encode())
+        with urllib.request.urlopen(request, timeout=TIMEOUT, context=UNVERIFIED) as answer:
+            return text(answer.read().decode())
+
+    return await asyncio.to_thread(fetch)
 
 
 async def login(domain, user, password):
@@ -206,19 +185,43 @@ async def round_trips(domain, user, password):
     return await asyncio.to_thread(both)
 
 
+def sign_up(stream, user, password):
+    return stream.ask(
+        f"<iq type='set' id='{user}'><query xmlns='jabber:iq:register'><username>{user}</username>"
+        f"<password>{password}</password></query></iq>",
+        f"<iq[^>]*id='{user}'[^>]*?(/>|>.*</iq>)",
+    )
+
+
+def sign_up_stream(domain):
+    stream = Stream(domain)
+    stream.ask(stream.head, "</stream:features>")
+    stream.ask("<iq type='get' id='form'><query xmlns='jabber:iq:register'/></iq>", "</iq>")
+    return stream
+
+
+async def sign_up_once(domain, user, password):
+    def once():
+        answer = sign_up(sign_up_stream(domain), user, password)
+        return "ok" if "type='result'" in answer else text(answer)
+
+    return await asyncio.to_thread(once)
+
+
+async def hear(domain, admin, admin_password, user, password):
+    administrator = await Client(f"{admin}@{domain}", admin_password).log_in(5222)
+    arrival = asyncio.ensure_future(administrator.wait_until("message", TIMEOUT))
+    answer = await sign_up_once(domain, user, password)
+    assert answer == "ok", answer
+    message = await arrival
+    await administrator.disconnect()
+    return message["body"]
+
+
 async def accounts(domain, count):
     def allowed():
-        stream = Stream(domain)
-        stream.ask(stream.head, "</stream:features>")
-        stream.ask("<iq type='get' id='form'><query xmlns='jabber:iq:register'/></iq>", "</iq>")
-        answers = [
-            stream.ask(
-                f"<iq type='set' id='new{number}'><query xmlns='jabber:iq:register'><username>new{number}</username>"
-                "<password>secret-n</password></query></iq>",
-                f"<iq[^>]*id='new{number}'[^>]*?(/>|>.*</iq>)",
-            )
-            for number in range(int(count))
-        ]
+        stream = sign_up_stream(domain)
+        answers = [sign_up(stream, f"new{number}", "secret-n") for number in range(int(count))]
         return str(sum("type='result'" in answer for answer in answers))
 
     return await asyncio.to_thread(allowed)
@@ -246,11 +249,15 @@ if __name__ == "__main__":
     asyncio.run(
         serve(
             {
-                "pages": pages,
-                "register": register,
-                "reset": reset,
+                "reset-link": reset_link,
+                "invite": invite,
+                "accept": accept,
+                "meet": meet,
                 "login": login,
                 "round-trips": round_trips,
+                "submit": submit,
+                "sign-up": sign_up_once,
+                "hear": hear,
                 "accounts": accounts,
                 "report": report,
             }

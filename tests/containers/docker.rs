@@ -25,6 +25,9 @@ pub const CLIENT: &str = "prosody-entrypoint-test-client:latest";
 /// BIND on Debian trixie.
 pub const NAMESERVER: &str = "prosody-entrypoint-test-nameserver:latest";
 
+/// Chromium on Debian trixie.
+pub const BROWSER: &str = "prosody-entrypoint-test-browser:latest";
+
 /// How long a thing that takes a second or two on an idle machine may take on a busy one.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -189,8 +192,17 @@ pub struct Network {
 
 impl Network {
     pub fn new() -> Self {
+        Self::with([])
+    }
+
+    /// A network from which nothing else can be reached.
+    pub fn internal() -> Self {
+        Self::with(["--internal"])
+    }
+
+    fn with<const N: usize>(options: [&str; N]) -> Self {
         let name = unique("net");
-        docker(["network", "create", &name]).ok();
+        docker(["network", "create", &name].into_iter().chain(options)).ok();
         Network { name }
     }
 }
@@ -488,7 +500,7 @@ pub struct Dialogue {
     process: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
-    container: Container,
+    pub container: Container,
 }
 
 impl Dialogue {
@@ -508,7 +520,7 @@ impl Dialogue {
 
     /// Starts the container.
     #[track_caller]
-    fn with(recipe: Recipe) -> Self {
+    pub fn with(recipe: Recipe) -> Self {
         let container = recipe.with(["--interactive"]).create();
         let mut process = Command::new("docker")
             .args(["start", "--attach", "--interactive", &container.name])

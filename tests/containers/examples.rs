@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::{env, fs};
 
+use crate::browser::Visitor;
 use crate::docker::{
-    Answer, Dialogue, PATIENCE, TRIXIE, client, docker, eventually, require, unique, wait_until_it_serves,
+    Answer, Observations, PATIENCE, TRIXIE, client, docker, eventually, require, unique, wait_until_it_serves,
 };
 use crate::wire::{DEADLINE, Wire};
 
@@ -90,7 +91,7 @@ fn value<'a>(printed: &'a str, name: &str) -> &'a str {
 
 #[test]
 #[ignore = "needs Docker and the images: make test"]
-fn a_client_logs_in_with_what_make_up_prints() {
+fn what_make_up_prints_is_two_accounts_that_write_to_each_other() {
     let example = Example::new("compose", "127.0.0.77");
 
     let printed = example.up();
@@ -98,15 +99,21 @@ fn a_client_logs_in_with_what_make_up_prints() {
     assert_eq!(value(&printed, "connect:"), "127.0.0.77:5222");
     let account = format!("admin:{}", value(&printed, "password:"));
     let container = example.container("prosody");
-    let answer = example.session([&account, &account], &["login"]);
-    assert_eq!(answer.status, 0, "{}", answer.all());
-    // The link for somebody else opens a complete page.
-    let invitation = value(&printed, "invitation:");
-    assert!(invitation.starts_with("https://localhost:5281/invites_page?"), "{printed}");
-    let mut visitor = Dialogue::of_client(&format!("container:{container}"), "features.py");
-    visitor.request(&format!("pages {invitation}")).unwrap();
-    let pages = visitor.answer().unwrap();
-    assert!(pages.contains(r#""missing": [], "elsewhere": []"#), "{pages}");
+    // Somebody else opens the link in a browser and makes the second account. Both write to each other.
+    let link = value(&printed, "invitation:");
+    assert!(link.starts_with("https://localhost:5281/invites_page?"), "{printed}");
+    let mut seen = Observations::default();
+    let mut visitor = Visitor::new(&format!("container:{container}"), &container, &["localhost"]);
+    visitor.visit(&mut seen, &format!("open {link}"), "up-invitation");
+    visitor.visit(&mut seen, "follow register an account manually", "up-register");
+    visitor.fill(&[("user", "second"), ("password", "correct-horse")]);
+    let page = visitor.visit(&mut seen, "follow Submit", "up-registered");
+    assert!(page.contains("You have created an account on localhost"), "{page}");
+    seen.report();
+    for accounts in [[account.as_str(), "second:correct-horse"], ["second:correct-horse", account.as_str()]] {
+        let answer = example.session(accounts, &["login", "message"]);
+        assert_eq!(answer.status, 0, "{}", answer.all());
+    }
 
     // Again, with nothing changed between: the same container, and a way to a new password.
     let printed = example.up();

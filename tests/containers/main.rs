@@ -10,6 +10,7 @@
 mod accounts;
 mod advice;
 mod bad_input;
+mod browser;
 mod certificates;
 mod collection;
 mod commands;
