@@ -221,7 +221,7 @@ section! {
     c2s_rate_limit: Rate = "`10kb/s`", "How much a client may send.", decides [limits];
     s2s_rate_limit: Rate = "`30kb/s`", "How much another server may send.", decides [limits];
     dns_resolvers: List<Resolver> = "the container's", "The DNS servers to ask.", decides [unbound];
-    turn_host: TurnHost = "the virtual host", "The TURN server, for audio and video calls.", decides [turn_external_host];
+    turn_host: TurnHost = "the virtual host", "The TURN server, for audio and video calls; `examples/calls` starts one.", decides [turn_external_host];
     turn_port: Port = "`3478`", "Its port.", option turn_external_port;
     turn_secret: Secret = "", "The secret shared with it; enables `turn_external`.", option turn_external_secret, secret: true;
     turn_tls_port: Port = "", "Its port for TLS, where it has one.", decides [external_services];

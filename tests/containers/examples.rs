@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::{env, fs};
 
+use serde_json::Value;
+
 use crate::browser::Visitor;
 use crate::docker::{
-    Answer, Observations, PATIENCE, TRIXIE, client, docker, eventually, require, unique, wait_until_it_serves,
+    Answer, BOOKWORM, Dialogue, Observations, PATIENCE, Recipe, TRIXIE, client, docker, eventually, require,
+    unique, wait_until_it_serves,
 };
 use crate::wire::{DEADLINE, Wire};
 
@@ -275,4 +278,108 @@ fn a_renewed_certificate_is_served_at_once() {
 
     let down = example.server(&["down", "--volumes"]);
     assert_eq!((down.status, example.volumes()), (0, String::new()), "{}", down.all());
+}
+
+/// The services that the administrator is told of, and the credentials for them.
+fn services(client: &mut Dialogue, printed: &str) -> (Vec<Value>, String) {
+    let request = format!("services 127.0.0.81 localhost admin {}", value(printed, "password:"));
+    let services = client.request(&request).and_then(|()| client.answer()).unwrap();
+    let services: Vec<Value> = serde_json::from_str(&services).unwrap();
+    let of = |name| services.iter().find_map(|service| service[name].as_str()).unwrap();
+    let credentials = format!("{} {}", of("username"), of("password"));
+    (services, credentials)
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn calls_are_relayed_for_users_and_to_no_private_network() {
+    const ADDRESS: &str = "127.0.0.81";
+    let example = Example::new("calls", ADDRESS);
+    let printed = example.up();
+    let (prosody, turn) = (example.container("prosody"), example.container("turn"));
+    // By the published ports.
+    let mut client = Dialogue::of_client("host", "calls.py");
+
+    let (told, credentials) = services(&mut client, &printed);
+    let told = told.iter().map(|service| {
+        let text = |name: &str| service[name].as_str().unwrap_or_default();
+        format!("{}:{}:{} {}", text("type"), text("host"), text("port"), text("transport"))
+    });
+    let expected =
+        ["stun", "turn"].map(|kind| ["udp", "tcp"].map(|by| format!("{kind}:turn.localhost:3478 {by}")));
+    assert_eq!(told.collect::<Vec<_>>(), expected.concat());
+
+    let mut ask = |request: &str| client.request(request).and_then(|()| client.answer());
+    let relays = ask(&format!("call {ADDRESS} {credentials}")).unwrap();
+    for relay in relays.split(' ') {
+        let port = relay.strip_prefix("127.0.0.81:").unwrap_or_else(|| panic!("{relays}"));
+        assert_eq!(docker(["port", &turn, &format!("{port}/udp")]).ok(), relay);
+    }
+    let user = credentials.split(' ').next().unwrap();
+    assert_eq!(ask(&format!("call {ADDRESS} {user} another")), Err("error: Refused: 401".to_owned()));
+
+    // The server beside it, the engine, loopback, other private networks, where clouds keep their secrets; the world.
+    let network = format!("{}_default", example.project);
+    let own = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}";
+    let own = docker(["inspect", "--format", own, &prosody]).ok();
+    let denied =
+        format!("{own} 127.0.0.1 10.0.0.1 172.16.0.1 192.168.0.1 100.64.0.1 169.254.169.254 0.0.0.0");
+    let errors = ask(&format!("peers {ADDRESS} {credentials} {denied} 9.9.9.9")).unwrap();
+    let errors: Value = serde_json::from_str(&errors).unwrap();
+    for peer in denied.split(' ') {
+        assert_eq!(errors[peer], 403, "{peer}: {errors}");
+    }
+    assert_eq!(errors["9.9.9.9"], Value::Null, "{errors}");
+
+    // Prosody's own checks. To the second one, the TURN server is also the one that it is to reach by its relay.
+    let features = docker(["exec", &prosody, "prosodyctl", "check", "features"]);
+    assert_eq!((features.status, features.stdout.contains("(!)")), (0, false), "{}", features.all());
+    let secret = || fs::read_to_string(example.file("secrets/turn-secret")).unwrap().trim().to_owned();
+    let first = secret();
+    let other = Recipe::new(BOOKWORM)
+        .with(["--network", &network])
+        .env("PROSODY_DOMAIN", "localhost")
+        .env("PROSODY_TURN_HOST", "turn.localhost")
+        .env("PROSODY_TURN_SECRET", &first)
+        .serve();
+    let inside = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let ping = format!("--ping={}", docker(["inspect", "--format", inside, &turn]).ok());
+    for server in [&prosody, &other.name] {
+        let checked = docker(["exec", server, "prosodyctl", "check", "turn", "-v", &ping]);
+        let is_relayed = checked.stdout.contains("TURN external address: 127.0.0.81:");
+        assert_eq!((checked.status, is_relayed), (0, true), "{}", checked.all());
+    }
+    drop(other);
+
+    // The secret is in nothing that Docker shows.
+    for container in [&prosody, &turn] {
+        let shown = ["inspect", "logs", "top"].map(|what| docker([what, container]).all()).concat();
+        assert!(!shown.contains(&first), "{shown}");
+        assert!(shown.contains(r#""ReadonlyRootfs": true"#), "{shown}");
+    }
+    eventually("the TURN server is healthy", PATIENCE, || {
+        match docker(["inspect", "--format", "{{.State.Health.Status}}", &turn]).ok() {
+            health if health == "healthy" => Ok(()),
+            health => Err(health),
+        }
+    });
+
+    // Again, with nothing changed between: the same containers and secret. A new secret takes a new start alone.
+    example.up();
+    assert_eq!((example.container("prosody"), example.container("turn")), (prosody, turn));
+    assert_eq!(secret(), first);
+    example.server(&["down"]).ok();
+    fs::remove_file(example.file("secrets/turn-secret")).unwrap();
+    example.up();
+    assert_ne!(secret(), first);
+    let request = format!("call {ADDRESS} {}", services(&mut client, &printed).1);
+    assert_eq!(client.request(&request).and_then(|()| client.answer()).map(drop), Ok(()));
+
+    // Relays at an address that nobody can reach are an error at once.
+    example.server(&["down", "--volumes"]).ok();
+    assert_eq!(example.volumes(), "");
+    fs::write(example.file(".env"), "EXTERNAL_ADDRESS=0.0.0.0\n").unwrap();
+    let answer = example.server(&["up"]);
+    assert_eq!(answer.status, 1, "{answer:?}");
+    assert!(answer.stderr.contains("EXTERNAL_ADDRESS is missing: set it in .env"), "{answer:?}");
 }
