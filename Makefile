@@ -63,6 +63,7 @@ base-trixie base-bookworm: base-%:
 test-images: base-trixie base-bookworm image-trixie ## the other images that the tests use
 	docker build -t prosody-entrypoint-test-strace:latest tests/images/strace
 	docker build -t prosody-entrypoint-test-client:latest tests/images/client
+	docker build -t prosody-entrypoint-test-testssl:latest tests/images/testssl
 	docker build -t prosody-entrypoint-test-tini:latest tests/images/tini
 	docker build -t prosody-entrypoint-test-nameserver:latest tests/images/nameserver
 	docker build -t prosody-entrypoint-test-directory:latest tests/images/directory

@@ -39,7 +39,7 @@ pub struct Authority {
 
 /// A certificate with all that belongs to it, as PEM.
 pub struct Pair {
-    certificate: String,
+    pub certificate: String,
     chain: String,
     pub key: String,
     /// SHA-256 of the certificate.

@@ -39,6 +39,7 @@ mod secrets;
 mod stop;
 mod take_over;
 mod terminal;
+mod testssl;
 mod tini;
 mod tls;
 mod upgrade;
