@@ -36,6 +36,7 @@ mod random;
 mod reload;
 mod run;
 mod secrets;
+mod security;
 mod stop;
 mod take_over;
 mod terminal;
