@@ -22,6 +22,10 @@ const LEGACY_GROUPS: [&str; 4] = ["X25519", "P-384", "P-256", "P-521"];
 /// The size that encryption adds to a file, in bytes: the tag of AES-GCM (XEP-0454).
 const ENCRYPTION_OVERHEAD: u64 = 16;
 
+/// The default size limit of an HTTP request, in bytes. It is twice the limit of a client's stanza, for BOSH. Prosody's
+/// own is 10 MB, and parsing that much XML before login takes some 500 MB. Uploads have a limit of their own.
+const HTTP_REQUEST: i64 = 512 * 1024;
+
 pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
     // Settings replace what features set.
     features::options(settings, facts, options);
@@ -171,6 +175,7 @@ fn proxies(settings: &Settings, facts: &Facts, options: &mut Options, report: &m
 }
 
 fn http(settings: &Settings, facts: &Facts, options: &mut Options) {
+    options.insert("http_max_content_size".into(), Value::from(HTTP_REQUEST));
     let set = |options: &mut Options, name: &str, value: &str| {
         drop(options.insert(name.into(), Value::from(value)))
     };

@@ -41,10 +41,7 @@ impl Setup {
         let recipe = |names: &[&str]| {
             Recipe::new(image).on(&network, names).env("PROSODY_DOMAIN", DOMAIN).file(ANCHOR, &anchor)
         };
-        let quiet = recipe(&["quiet"])
-            .env("PROSODY_MODULES_DISABLED", "version")
-            .env("PROSODY_OPTIONS", r#"{"http_max_content_size": 1000000}"#)
-            .start();
+        let quiet = recipe(&["quiet"]).env("PROSODY_MODULES_DISABLED", "version").start();
         let server =
             recipe(&[DOMAIN, "conference.chat.example", "upload.chat.example", "proxy.chat.example"]).serve();
         server.exec(["prosodyctl", "register", "alice", DOMAIN, "secret-a"]).ok();

@@ -12,6 +12,7 @@ c2s_direct_tls_ports = { 5223 }
 http_interfaces = { "*", "::" }
 https_ports = { }
 https_interfaces = { "*", "::" }
+http_max_content_size = 524288
 trusted_proxies = { "10.0.0.0/8", "192.0.2.7" }
 consider_bosh_secure = true
 consider_websocket_secure = true

@@ -13,6 +13,7 @@ http_interfaces = { "*", "::" }
 https_interfaces = { "*", "::" }
 http_host = "bundle.example"
 http_external_url = "https://bundle.example/"
+http_max_content_size = 524288
 
 -- Encryption, and how other servers prove who they are
 s2s_secure_auth = true

@@ -13,6 +13,7 @@ proxy65_address = "chat.example"
 http_interfaces = { "*", "::" }
 https_interfaces = { "*", "::" }
 http_host = "chat.example"
+http_max_content_size = 524288
 
 -- Encryption, and how other servers prove who they are
 s2s_secure_auth = true

@@ -11,6 +11,7 @@ c2s_direct_tls_ports = { 5223 }
 -- HTTP
 http_interfaces = { "*", "::" }
 https_interfaces = { "*", "::" }
+http_max_content_size = 524288
 
 -- Encryption, and how other servers prove who they are
 s2s_secure_auth = true

@@ -47,6 +47,7 @@ https_ports = { 15281 }
 https_interfaces = { "192.0.2.1" }
 http_host = "xmpp.chat.example"
 http_external_url = "https://www.chat.example/xmpp"
+http_max_content_size = 524288
 trusted_proxies = { "192.0.2.7" }
 consider_bosh_secure = true
 consider_websocket_secure = true

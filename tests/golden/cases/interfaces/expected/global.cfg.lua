@@ -13,6 +13,7 @@ component_interfaces = { "192.0.2.1", "2001:db8::1" }
 -- HTTP
 http_interfaces = { "192.0.2.1", "2001:db8::1" }
 https_interfaces = { "192.0.2.1", "2001:db8::1" }
+http_max_content_size = 524288
 
 -- Encryption, and how other servers prove who they are
 s2s_secure_auth = true

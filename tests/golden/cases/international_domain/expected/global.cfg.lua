@@ -16,6 +16,7 @@ proxy65_address = "xn--bcher-kva.example"
 http_interfaces = { "*", "::" }
 https_interfaces = { "*", "::" }
 http_host = "xn--bcher-kva.example"
+http_max_content_size = 524288
 
 -- Encryption, and how other servers prove who they are
 s2s_secure_auth = true

@@ -13,6 +13,7 @@ proxy65_address = "domain.tld"
 http_interfaces = { "*", "::" }
 https_interfaces = { "*", "::" }
 http_host = "domain.tld"
+http_max_content_size = 524288
 
 -- Encryption, and how other servers prove who they are
 s2s_secure_auth = true

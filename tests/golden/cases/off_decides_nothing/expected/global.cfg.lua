@@ -12,6 +12,7 @@ unbound = { resolvconf = true }
 -- HTTP
 http_interfaces = { "*", "::" }
 https_interfaces = { "*", "::" }
+http_max_content_size = 524288
 
 -- Encryption, and how other servers prove who they are
 s2s_secure_auth = true

@@ -8,6 +8,7 @@ admin_socket = "{run}/server/prosody.sock"
 -- HTTP
 http_interfaces = { "*", "::" }
 https_interfaces = { "*", "::" }
+http_max_content_size = 9007199254740993
 
 -- Encryption, and how other servers prove who they are
 s2s_secure_auth = true
@@ -36,7 +37,6 @@ s2s_direct_tls_certificate = "{data}/self-signed/chat.example.crt"
 c2s_stanza_size_limit = 1000000
 c2s_timeout = 1.5
 cross_domain_bosh = false
-http_max_content_size = 9007199254740993
 max_resources = 5
 tls_ciphers = { --[[secret]] "a", --[[secret]] "b" }
 welcome_message = --[[secret]] "Hello \"world\"; ]] -- {{ domain }}\n"

@@ -16,6 +16,7 @@ http_ports = { }
 http_interfaces = { "*" }
 https_ports = { }
 https_interfaces = { "*" }
+http_max_content_size = 524288
 
 -- Encryption, and how other servers prove who they are
 s2s_secure_auth = true
