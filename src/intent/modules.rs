@@ -6,6 +6,7 @@ use crate::lua::Value;
 use crate::settings::catalogue::{Field, PREFIX};
 
 use super::features;
+use super::global::PROXIED_PORTS;
 use super::hosts::{ENABLED, Host, Options, ServedHosts, domains, names};
 use crate::facts::Facts;
 use crate::report::{Report, SettingError};
@@ -32,6 +33,9 @@ pub const AUTOLOADED: [&str; 7] = ["presence", "message", "iq", "offline", "c2s"
 
 /// The module that another image's `PROSODY_E2E_POLICY_*` needs.
 pub const E2E_POLICY: &str = "e2e_policy";
+
+/// The module for the PROXY protocol. It is in the collection.
+const PROXY_MODULE: &str = "net_proxy";
 
 /// The name of the default set in reasons.
 pub const THE_DEFAULT_SET: &str = "the default set";
@@ -72,7 +76,7 @@ pub struct ModuleRequest {
     /// The setting's variable, or another name for the source.
     pub by: String,
     pub role: Role,
-    /// Whether no setting names the module.
+    /// Whether no setting names the module, and Prosody has it itself.
     pub is_default: bool,
     /// The feature that it belongs to. Such a module is left out if it cannot be loaded.
     pub feature: Option<Feature>,
@@ -156,7 +160,8 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
     let policy = e2e_policy.as_ref().map(|policy| policy.variable.clone()).unwrap_or_default();
     let invite_only = is_on(settings.authentication.registration_invite_only);
     let has_dane = is_on(settings.tls.use_dane) && is_13;
-    let sets: [(bool, &[&str], String); 10] = [
+    let has_proxies = options.contains_key(PROXIED_PORTS);
+    let sets: [(bool, &[&str], String); 11] = [
         (true, DEFAULT, THE_DEFAULT_SET.to_owned()),
         (has_domains, FOR_DOMAIN, variable(Field::domain)),
         (storage.retention_days.is_some(), &["mam"], variable(Field::retention_days)),
@@ -167,6 +172,7 @@ pub fn wanted(settings: &Settings, facts: &Facts, options: &mut Options, report:
         (e2e_policy.is_some(), &[E2E_POLICY], policy),
         (invite_only, &["invites_register"], variable(Field::registration_invite_only)),
         (has_dane, &["s2s_auth_dane_in"], variable(Field::use_dane)),
+        (has_proxies, &[PROXY_MODULE], variable(Field::proxy_protocol_ports)),
     ];
     let sets = sets.iter().filter(|(is_set, ..)| *is_set);
     let mut enabled: Vec<ModuleRequest> = sets
@@ -303,8 +309,9 @@ impl<'a> Requests<'a> {
         for name in names_in(options, ENABLED) {
             match enabled.get(name.as_str()).filter(|_| !is_written(ENABLED)) {
                 Some(module) => {
-                    let request = requests.add(name, &module.by, Role::Enabled);
-                    request.is_default = module.by != by_name && module.feature.is_none();
+                    let request = requests.add(&name, &module.by, Role::Enabled);
+                    request.is_default =
+                        module.by != by_name && module.feature.is_none() && name != PROXY_MODULE;
                     request.feature = module.feature;
                 }
                 None => drop(requests.add(name, &by_options, Role::Enabled)),

@@ -214,7 +214,8 @@ section! {
     access_control_allow_origins: Origins = "", "Which web pages may use BOSH, WebSocket and HTTP services: origins, or `*`.", option access_control_allow_origins;
     external_addresses: List<Address> = "", "What the world sees: for the command `dns`, and behind NAT for `prosodyctl check dns`.", option external_addresses;
     http_external_url: HttpUrl = "", "The URL under which a proxy serves HTTP; its host becomes `http_host` where none is set.", option http_external_url;
-    trusted_proxies: List<Proxy> = "`127.0.0.1`, `::1`", "Proxies whose `X-Forwarded-For` is believed. A host name, such as a service's in a Compose file, is resolved at a start and at a reload.", decides [trusted_proxies];
+    trusted_proxies: List<Proxy> = "`127.0.0.1`, `::1`", "Proxies whose `X-Forwarded-For` is believed, and that may connect to `PROSODY_PROXY_PROTOCOL_PORTS`. A host name, such as a service's in a Compose file, is resolved at a start and at a reload.", decides [trusted_proxies];
+    proxy_protocol_ports: Set<ProxiedPort> = "", "Ports where a proxy announces the client's address by the PROXY protocol, each with the service behind it: `15222:c2s 15223:c2s_direct_tls`. Services are `c2s`, `c2s_direct_tls`, `s2s`, `s2s_direct_tls`, `http`, `https`, `component` and `proxy65`. Only proxies in `PROSODY_TRUSTED_PROXIES` may connect there. See [proxies](proxies.md).", decides [proxy_port_mappings, proxy_trusted_proxies];
     component_ports: Set<Port> = "`5347`", "For external components.", option component_ports;
     component_interfaces: List<Interface> = "every interface once an external component exists", "The addresses to bind for external components.", option component_interfaces;
     proxy65_ports: Set<Port> = "`5000`", "For the file transfer proxy.", option proxy65_ports;

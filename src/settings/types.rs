@@ -16,7 +16,7 @@ mod urls;
 
 pub use choices::{
     ArchivePolicy, Boolean, DbDriver, E2ePolicy, Feature, LdapMode, LdapScope, LogFormat, LogLevel,
-    ModuleSharing, NetworkBackend, RoomCreation, TlsProfile,
+    ModuleSharing, NetworkBackend, ProxiedService, RoomCreation, TlsProfile,
 };
 pub use domains::{BareOrDomain, Domain, Jid, ascii, parents};
 pub use hosts::{
@@ -25,7 +25,9 @@ pub use hosts::{
 };
 pub use lists::{List, Set};
 pub use names::{Name, Text, TlsGroup, UserName};
-pub use network::{Address, Cidr, Interface, Network, Origin, Origins, Port, Proxy, Resolver, TurnHost};
+pub use network::{
+    Address, Cidr, Interface, Network, Origin, Origins, Port, ProxiedPort, Proxy, Resolver, TurnHost,
+};
 pub use numbers::{Gigabytes, Id, Megabytes, Rate};
 pub use options::CustomOptions;
 pub use paths::{Glob, Path, PluginPath};

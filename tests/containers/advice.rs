@@ -137,7 +137,7 @@ fn a_proxy_that_is_started_first() {
     let mut seen = Observations::default();
     let network = Network::new();
     let server = recipe().on(&network, &[]).env("PROSODY_TRUSTED_PROXIES", "proxy").serve();
-    let warning = "so that proxy is not trusted: start it first, and restart this container";
+    let warning = "so its `X-Forwarded-For` is not believed: start it first, and restart this container";
     seen.that("warned", server.logs().contains(warning), server.logs());
     let proxy =
         Recipe::new(TRIXIE).on(&network, &["proxy"]).with(["--entrypoint", "sleep"]).command(["1000"]);

@@ -94,6 +94,12 @@ choices! {
     /// A set of modules and options that belong together.
     Feature { Invites = "invites", ModernLogin = "modern-login", PublicServer = "public-server" }
 
+    /// A service that can have ports of the PROXY protocol, by its name in Prosody.
+    ProxiedService {
+        C2s = "c2s", C2sDirectTls = "c2s_direct_tls", S2s = "s2s", S2sDirectTls = "s2s_direct_tls", Http = "http",
+        Https = "https", Component = "component", Proxy65 = "proxy65"
+    }
+
     /// The format of the entrypoint's own log: Prosody's, or one JSON object per line.
     LogFormat { Text = "text", Json = "json" }
 }

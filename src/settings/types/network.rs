@@ -1,5 +1,6 @@
 //! Ports, addresses, networks, DNS servers and web origins.
 
+use super::choices::ProxiedService;
 use super::domains::Domain;
 use super::lists::Set;
 use super::names::texts;
@@ -28,6 +29,25 @@ impl SettingType for Port {
             .filter(|&number| number != 0)
             .map(Port)
             .ok_or_else(|| "expected a port, a whole number from 1 to 65535".into())
+    }
+}
+
+/// A port where a proxy announces clients' addresses, and the service behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProxiedPort {
+    pub port: Port,
+    pub service: ProxiedService,
+}
+
+impl SettingType for ProxiedPort {
+    const NAME: &'static str = "`port:service`";
+    const PLURAL: Option<&'static str> = Some(Self::NAME);
+    const EXAMPLE: &'static str = "15222:c2s";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (port, service) = split(text, ':');
+        let service = service.ok_or("expected a port and its service, such as `15222:c2s`")?;
+        Ok(ProxiedPort { port: Port::parse(port)?, service: ProxiedService::parse(service)? })
     }
 }
 
@@ -323,6 +343,24 @@ mod tests {
         assert_eq!(Port::parse("5222").unwrap().lua(), Value::Integer(5222));
         for text in ["0", "65536", "-1", "+80", "80.0", "http", "tcp://10.0.0.1:5222", "８０"] {
             error::<Port>(text);
+        }
+    }
+
+    #[test]
+    fn a_proxied_port_has_a_service() {
+        let parsed = ProxiedPort::parse("15223:c2s_direct_tls").unwrap();
+        assert_eq!((parsed.port.get(), parsed.service), (15223, ProxiedService::C2sDirectTls));
+        for (text, reason) in [
+            ("15222", "expected a port and its service"),
+            (":c2s", "whole number from 1 to 65535"),
+            ("99999:c2s", "whole number from 1 to 65535"),
+            ("15222:", "`https`, `component` or `proxy65`"),
+            ("15222:xmpp", "expected `c2s`, `c2s_direct_tls`, `s2s`, `s2s_direct_tls`, `http`, `https`"),
+            ("15222:htps", "did you mean `https`?"),
+            ("15222:c2s:c2s", "expected `c2s`"),
+        ] {
+            let error = error::<ProxiedPort>(text);
+            assert!(error.contains(reason), "{text}: {error}");
         }
     }
 
