@@ -61,13 +61,9 @@ base-trixie base-bookworm: base-%:
 
 .PHONY: test-images
 test-images: base-trixie base-bookworm image-trixie ## the other images that the tests use
-	docker build -t prosody-entrypoint-test-strace:latest tests/images/strace
-	docker build -t prosody-entrypoint-test-client:latest tests/images/client
-	docker build -t prosody-entrypoint-test-testssl:latest tests/images/testssl
-	docker build -t prosody-entrypoint-test-tini:latest tests/images/tini
-	docker build -t prosody-entrypoint-test-nameserver:latest tests/images/nameserver
-	docker build -t prosody-entrypoint-test-directory:latest tests/images/directory
-	docker build -t prosody-entrypoint-test-browser:latest tests/images/browser
+	for name in $(notdir $(wildcard tests/images/*)); do \
+		docker build -t prosody-entrypoint-test-$$name:latest tests/images/$$name || exit; \
+	done
 	docker build -t prosody-entrypoint-test-postgresql:17 examples/postgresql/database
 	docker build -t prosody-entrypoint-test-postgresql:15 --build-arg SUITE=bookworm examples/postgresql/database
 	docker build -t prosody-entrypoint-test-mariadb:latest examples/mariadb/database

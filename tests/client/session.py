@@ -164,7 +164,7 @@ async def upload(args, clients):
     return f"{len(content)} bytes by way of {get}"
 
 
-async def serve(requests):
+async def serve(requests, patience=6 * TIMEOUT):
     """Answers each line on standard input, the name of a request and its arguments, with a line on standard output:
     `ok …` or `error: REASON`."""
     # slixmpp leaves a task for each session, of which asyncio warns, and itself warns of each acknowledgement (XEP-0198).
@@ -173,7 +173,7 @@ async def serve(requests):
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         name, *arguments = line.rstrip("\n").split(" ")
         try:
-            answer = await asyncio.wait_for(requests[name](*arguments), 6 * TIMEOUT)
+            answer = await asyncio.wait_for(requests[name](*arguments), patience)
             print("ok", answer or "", flush=True)
         except (AssertionError, RuntimeError, OSError, asyncio.TimeoutError, IqError, IqTimeout) as reason:
             print(f"error: {type(reason).__name__}: {reason}".replace("\n", " "), flush=True)

@@ -21,6 +21,7 @@ struct Example {
     examples: PathBuf,
     project: String,
     address: &'static str,
+    domain: &'static str,
 }
 
 impl Example {
@@ -33,7 +34,7 @@ impl Example {
             .arg(&examples)
             .status();
         assert!(copied.is_ok_and(|status| status.success()), "the examples cannot be copied");
-        let example = Example { name, examples, project, address };
+        let example = Example { name, examples, project, address, domain: "localhost" };
         let _ = fs::remove_dir_all(example.file("secrets"));
         example
     }
@@ -49,7 +50,7 @@ impl Example {
             .args([verb, self.name])
             .args(options)
             .env("COMPOSE_PROJECT_NAME", &self.project)
-            .env("DOMAIN", "localhost")
+            .env("DOMAIN", self.domain)
             .env("PUBLISH", self.address)
             .output()
             .expect("the script runs")
@@ -227,6 +228,86 @@ fn messages_survive_down_and_up(example: &Example, sql: &[&str]) {
 
     let down = example.server(&["down", "--volumes"]);
     assert_eq!((down.status, example.volumes()), (0, String::new()), "{}", down.all());
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn everything_is_on_port_443_of_nginx() {
+    everything_is_on_port_443("nginx", "127.0.0.81");
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn everything_is_on_port_443_of_haproxy() {
+    everything_is_on_port_443("haproxy", "127.0.0.82");
+}
+
+fn everything_is_on_port_443(name: &'static str, address: &'static str) {
+    let mut example = Example::new(name, address);
+    example.domain = "chat.example";
+    let printed = example.up();
+    assert_eq!(value(&printed, "connect:"), format!("{address}:5222"));
+    let invitation = value(&printed, "invitation:");
+    assert!(invitation.starts_with("https://chat.example/invites_page?"), "{printed}");
+    let (prosody, proxy) = (example.container("prosody"), example.container("proxy"));
+    docker(["exec", &prosody, "prosodyctl", "register", "alice", "chat.example", "secret-a"]).ok();
+
+    // Beside the containers, where each has an address of its own.
+    let network = format!("{}_default", example.project);
+    let address_of = |container: &str| {
+        docker(["inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container])
+            .ok()
+    };
+    let mut client = Dialogue::of_client(&network, "at_443.py");
+    let mut ask = |request: &str| {
+        let answer = client.request(request).and_then(|()| client.answer());
+        let logs = || docker(["logs", &prosody]).all() + &docker(["logs", &proxy]).all();
+        answer.unwrap_or_else(|reason| panic!("{request}: {reason}\n{}", logs()))
+    };
+    let proxys = address_of(&proxy);
+    let own = ask(&format!("at {proxys} chat.example alice:secret-a"));
+    assert_ne!(own, proxys);
+    assert_eq!(ask("login"), "TLSv1.3");
+    let sessions = docker(["exec", &prosody, "prosodyctl", "shell", "c2s:show(nil, 'jid ip')"]).ok();
+    assert!(sessions.contains("alice@chat.example/443") && sessions.contains(&own), "{own}: {sessions}");
+    for request in ["server", "websocket", "bosh", "host-meta", "upload 52428800"] {
+        ask(request);
+    }
+    let page = ask(&format!("page {invitation}"));
+    assert!(page.starts_with("200 "), "{page}");
+    let log = docker(["logs", &prosody]).all();
+    for service in ["c2s_direct_tls", "s2s_direct_tls", "https"] {
+        let passed_on = |line: &str| {
+            line.contains(&format!("Client {own}, port "))
+                && line.contains(&format!("{proxys} is passed on to {service}"))
+        };
+        assert!(log.lines().any(passed_on), "{service}, {own}, {proxys}:\n{log}");
+    }
+    assert!(!log.contains("traceback"), "{log}");
+
+    eventually("the proxy is healthy", PATIENCE, || {
+        match docker(["inspect", "--format", "{{.State.Health.Status}}", &proxy]).ok() {
+            health if health == "healthy" => Ok(()),
+            health => Err(health),
+        }
+    });
+    let users = docker(["exec", &proxy, "sh", "-c", "cat /proc/[0-9]*/status | grep ^Uid: | sort -u"]).ok();
+    assert!(!users.contains("\t0\t"), "{users}");
+    for container in [&prosody, &proxy] {
+        let read_only = docker(["inspect", "--format", "{{.HostConfig.ReadonlyRootfs}}", container]).ok();
+        assert_eq!(read_only, "true");
+    }
+
+    // Each on its own, in the other order, and the proxy with another address perhaps.
+    docker(["stop", &prosody, &proxy]).ok();
+    docker(["start", &prosody]).ok();
+    wait_until_it_serves(&prosody);
+    docker(["start", &proxy]).ok();
+    ask(&format!("at {} chat.example alice:secret-a", address_of(&proxy)));
+    eventually("a page", PATIENCE, || {
+        let answer = client.request(&format!("page {invitation}")).and_then(|()| client.answer())?;
+        if answer.starts_with("200 ") { Ok(()) } else { Err(answer) }
+    });
 }
 
 #[test]

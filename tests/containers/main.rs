@@ -32,6 +32,7 @@ mod mounts;
 mod moving;
 mod oracle;
 mod privileges;
+mod proxies;
 mod random;
 mod reload;
 mod run;
