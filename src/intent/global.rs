@@ -8,9 +8,7 @@ use crate::lua::Value;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
-use crate::settings::types::{
-    CustomOptions, LogLevel, Lua, Port, Proxy, Set, TlsGroup, TlsProfile,
-};
+use crate::settings::types::{CustomOptions, LogLevel, Lua, Port, Proxy, Set, TlsGroup, TlsProfile};
 
 /// The group for the key exchange that withstands a quantum computer, with a classical one: draft-ietf-tls-ecdhe-mlkem.
 const HYBRID_GROUP: &str = "X25519MLKEM768";

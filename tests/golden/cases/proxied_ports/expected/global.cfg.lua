@@ -12,6 +12,7 @@ c2s_direct_tls_ports = { 5223 }
 -- HTTP
 http_interfaces = { "*" }
 https_interfaces = { "*" }
+http_max_content_size = 524288
 trusted_proxies = { "192.0.2.7", "127.0.0.1" }
 proxy_port_mappings = {
 	["15222"] = "c2s";
