@@ -10,6 +10,7 @@ pub mod hosts;
 pub mod modules;
 pub mod places;
 pub mod problems;
+mod proxies;
 mod storage;
 
 use self::certificates::Certificates;
@@ -62,7 +63,7 @@ pub fn decide(settings: &Settings, facts: &Facts, with_autoloaded: bool, report:
         options.remove(hosts::ENABLED);
     }
     let is_loaded = |name: &str| modules.enabled.iter().any(|module| module.name == name);
-    global::check_proxied_ports(settings, facts, &options, report);
+    proxies::check(settings, facts, &options, report);
     features::check(settings, facts, &hosts, &options, is_loaded, report);
     hosts.name_in_ascii(options.contains_key("http_host"));
     let databases = databases::of(&options, &hosts);

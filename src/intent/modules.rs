@@ -6,8 +6,8 @@ use crate::lua::Value;
 use crate::settings::catalogue::{Field, PREFIX};
 
 use super::features;
-use super::global::PROXIED_PORTS;
 use super::hosts::{ENABLED, Host, Options, ServedHosts, domains, names};
+use super::proxies::PROXIED_PORTS;
 use crate::facts::Facts;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
