@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::browser::Visitor;
 use crate::docker::{
-    Answer, BOOKWORM, Dialogue, Observations, PATIENCE, Recipe, TRIXIE, client, docker, eventually, require,
-    unique, wait_until_it_serves,
+    Answer, BOOKWORM, Dialogue, Observations, PATIENCE, Recipe, TRIXIE, client, docker, eventually,
+    is_all_wanted, require, unique, wait_until_it_serves,
 };
 use crate::wire::{DEADLINE, Wire};
 
@@ -233,16 +233,18 @@ fn messages_survive_down_and_up(example: &Example, sql: &[&str]) {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn everything_is_on_port_443_of_nginx() {
-    everything_is_on_port_443("nginx", "127.0.0.81");
+    everything_is_on_port_443("nginx", "127.0.0.83", 50);
 }
 
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn everything_is_on_port_443_of_haproxy() {
-    everything_is_on_port_443("haproxy", "127.0.0.82");
+    // Both pass TLS through, and 50 MB take half a minute.
+    everything_is_on_port_443("haproxy", "127.0.0.82", if is_all_wanted() { 50 } else { 2 });
 }
 
-fn everything_is_on_port_443(name: &'static str, address: &'static str) {
+/// Uploads a file of so many MiB.
+fn everything_is_on_port_443(name: &'static str, address: &'static str, upload: u64) {
     let mut example = Example::new(name, address);
     example.domain = "chat.example";
     let printed = example.up();
@@ -270,7 +272,8 @@ fn everything_is_on_port_443(name: &'static str, address: &'static str) {
     assert_eq!(ask("login"), "TLSv1.3");
     let sessions = docker(["exec", &prosody, "prosodyctl", "shell", "c2s:show(nil, 'jid ip')"]).ok();
     assert!(sessions.contains("alice@chat.example/443") && sessions.contains(&own), "{own}: {sessions}");
-    for request in ["server", "websocket", "bosh", "host-meta", "upload 52428800"] {
+    let upload = format!("upload {}", upload * 1024 * 1024);
+    for request in ["server", "websocket", "bosh", "host-meta", &upload] {
         ask(request);
     }
     let page = ask(&format!("page {invitation}"));
