@@ -80,8 +80,8 @@ class Tls:
         self.call(self.tls.do_handshake)
 
     def flush(self):
-        data, self.rest = self.rest + self.outgoing.read(), b""
-        send(self.sock, data, self.in_pieces)
+        header, self.rest = self.rest, b""
+        send(self.sock, header, self.outgoing.read(), self.in_pieces)
 
     def call(self, function, *arguments):
         while True:
@@ -108,9 +108,12 @@ class Tls:
         return re.search(r"CN ?= ?(\S+)", text.stdout).group(1)
 
 
-def send(sock, data, in_pieces):
+def send(sock, header, data, in_pieces):
+    """Sends the header, in pieces of a byte or together with the data. Expat (2.6) does not parse a tag of many pieces
+    before more follows."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for piece in [data[i : i + 1] for i in range(len(data))] if in_pieces else [data]:
+    pieces = [header[i : i + 1] for i in range(len(header))] + [data] if in_pieces else [header + data]
+    for piece in pieces:
         sock.sendall(piece)
 
 
@@ -129,7 +132,7 @@ def run(server, domain, service, port, name):
                 stream.sendall(request(service, domain))
             else:
                 stream = sock
-                send(sock, header + request(service, domain), in_pieces)
+                send(sock, header, request(service, domain), in_pieces)
             answer = b""
             while b"features" not in answer and b"HTTP/1.1 404" not in answer:
                 data = stream.recv(4096)
