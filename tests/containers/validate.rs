@@ -44,9 +44,12 @@ fn validate_finds_what_users_would_miss() {
         .iter()
         .filter_map(|text| text.rsplit_once(": add ")?.1.strip_suffix(" to PROSODY_MODULES_ENABLED"))
         .collect();
-    let modules = format!("{} muc_mam", modules.join(" "));
-    let complete =
+    let modules = modules.join(" ");
+    let with_components =
         [host, turn[0], turn[1], ("PROSODY_COMPONENTS", components), ("PROSODY_MODULES_ENABLED", &modules)];
+    let rooms = vec!["chat.example lacks Group chats: add muc_mam to PROSODY_MUC_MODULES".to_owned()];
+    seen.equal("rooms without an archive", missing(&with_components), rooms);
+    let complete = [&with_components[..], &[("PROSODY_MUC_MODULES", "muc_mam")]].concat();
     seen.equal("everything added", missing(&complete), Vec::new());
     seen.report();
 }
