@@ -22,13 +22,13 @@ use crate::text::several;
 const COMMAND: &str = "entrypoint_accounts";
 
 /// The Lua function that creates accounts, for the server and the command.
-const MAKE_ACCOUNTS: &str = include_str!("accounts/make.lua");
+const MAKE_ACCOUNTS: &str = lua::script!("accounts/make.lua");
 
 /// The rest of the part in the server.
-const SERVER_MAIN: &str = include_str!("accounts/server.lua");
+const SERVER_MAIN: &str = lua::script!("accounts/server.lua");
 
 /// The rest of the `prosodyctl` command.
-const COMMAND_MAIN: &str = include_str!("accounts/command.lua");
+const COMMAND_MAIN: &str = lua::script!("accounts/command.lua");
 
 /// The Lua source of the part in the server, which takes the accounts from a file.
 pub fn in_server(file: &Path) -> String {

@@ -26,8 +26,8 @@ use crate::facts;
 use crate::facts::running::Running;
 use crate::layout::{
     self, ACCOUNTS_FILE, CERTIFICATES_DIR, CURRENT, ERROR_FILE, HEALTH_FILE, LIVE_SCRIPT, LOG_DIR,
-    MODULES_DIR, PID_FILE, RUNTIME_DIR, SELF_SIGNED_DIR, SERVER_DIR, SERVER_PID_FILE, STARTED_FILE,
-    STATE_FILE,
+    MIGRATING_DIR, MODULES_DIR, PID_FILE, RESTORING_DIR, RUNTIME_DIR, SELF_SIGNED_DIR, SERVER_DIR,
+    SERVER_PID_FILE, STARTED_FILE, STATE_FILE,
 };
 use crate::live;
 use crate::os::directory::{self, entries, errno};
@@ -347,6 +347,32 @@ fn to_be_given(
     }
     privileges::require(owner, &[Capability::CHOWN])?;
     Ok(Some((directory, is_empty)))
+}
+
+/// Refuses data of which only a part is there. `own` is the directory of a command that begins again where it was
+/// interrupted.
+/// Errors: 73 if `restore` or `migrate` was interrupted while it moved files; 77 if a privilege is missing.
+pub fn refuse_half_moved(data_dir: &Path, owner: &User, own: Option<&str>) -> Result<(), Failure> {
+    for name in [RESTORING_DIR, MIGRATING_DIR].into_iter().filter(|name| Some(*name) != own) {
+        let path = data_dir.join(name);
+        if !privileges::as_user(owner, || fs::symlink_metadata(&path).is_ok())? {
+            continue;
+        }
+        let shown = path.display();
+        let advice = if name == RESTORING_DIR {
+            advice!(
+                "{shown}: `restore` was interrupted in its last step, and a part of the data is missing: restore the same \
+                 backup again"
+            )
+        } else {
+            advice!(
+                "{shown}: `migrate` was interrupted in its last step, and a part of the data is missing: run it again, with \
+                 the settings of before"
+            )
+        };
+        return Err(ExitStatus::CANNOT_WRITE.failure(advice));
+    }
+    Ok(())
 }
 
 /// Warns about data that Prosody cannot use. It would serve without them, and say nothing.

@@ -17,8 +17,10 @@ pub struct Cli {
 }
 
 /// The names of the [`Command`] variants, except `init`, and clap's `help`. Any other first argument is a program.
-pub const COMMANDS: &[&str] =
-    &["render", "validate", "settings", "modules", "certificates", "dns", "healthcheck", "help"];
+pub const COMMANDS: &[&str] = &[
+    "render", "validate", "settings", "modules", "certificates", "dns", "backup", "restore", "migrate",
+    "export", "repair", "healthcheck", "help",
+];
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -34,7 +36,17 @@ pub enum Command {
     Certificates(Certificates),
     /// Show the DNS records that this configuration needs, as a zone file
     Dns(Dns),
-    /// Succeed when the server answers an XMPP stream for its first host
+    /// Save the data of all hosts, whatever storage it is in, beside a running server or without one
+    Backup(Backup),
+    /// Bring a backup into an empty, stopped server, of either version and with any storage
+    Restore(Restore),
+    /// Copy all data of a stopped server into another storage, and compare the copy
+    Migrate(Migrate),
+    /// Save what the server keeps for one account, in the format of a backup
+    Export(Export),
+    /// Repair lists that a crash has cut off, and rows that a database has twice
+    Repair,
+    /// Succeed when the server answers an XMPP stream for its first host, or is alive or ready
     Healthcheck(Healthcheck),
     /// Run any program under PID 1 alone, with tini's command line: `init -h` lists its options
     #[command(disable_help_flag = true)]
@@ -89,7 +101,13 @@ pub struct Modules {
 
 #[derive(Debug, Args)]
 pub struct Healthcheck {
-    /// Show as JSON whether it answers, and what is not as it is configured
+    /// Succeed unless the server's process is gone or stopped: also while it starts, and while it hangs
+    #[arg(long, conflicts_with = "ready")]
+    pub live: bool,
+    /// Succeed when it also has all of its hosts; the first time, also all of their modules, and its databases answer
+    #[arg(long)]
+    pub ready: bool,
+    /// Show the result as JSON; unless with --live, also what is not as it is configured
     #[arg(long)]
     pub json: bool,
 }
@@ -122,6 +140,51 @@ pub struct Dns {
     /// Compare with what resolves, by Prosody's own `check dns`, and show its report; ends with 1 where something is missing
     #[arg(long)]
     pub check: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The file to write, which only its owner can read; `-` is standard output
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The file to read; `-` is standard input
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+    /// Restore the data of the host OLD as that of NEW; addresses inside the data stay as they are
+    #[arg(long, value_name = "OLD=NEW", value_parser = renamed_host)]
+    pub host: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// The new storage: `internal` (files), `sqlite`, or the URL of a database, as in PROSODY_DATABASE_URL
+    #[arg(long, value_name = "STORAGE", required_unless_present = "to_file")]
+    pub to: Option<String>,
+    /// A file that contains the new storage, so that its password is in no list of processes
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    pub to_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The account's address
+    #[arg(value_name = "JID")]
+    pub account: String,
+    /// The file to write, which only its owner can read; `-` is standard output
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+}
+
+/// The names around `=`.
+fn renamed_host(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        _ => Err("expected two hosts, OLD=NEW".to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -2,22 +2,26 @@
 
 pub mod custom;
 pub mod environment;
+pub mod lock;
 pub mod renewal;
 pub mod watch;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
 use nix::errno::Errno;
+use nix::fcntl::Flock;
 use nix::unistd::{geteuid, getppid};
 use time::OffsetDateTime;
 
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::running::Running;
 use crate::facts::{Facts, Places, next_generation};
+use crate::intent::databases::Database;
 use crate::layout::{AUTHORITIES, CERTIFICATES_DIR, CURRENT, MAIN_FILE, MODULES_DIR, STATE_FILE};
 use crate::lua::Secrets;
 use crate::os::users::User;
@@ -26,7 +30,9 @@ use crate::os::{directory, trusted_file};
 use crate::plan::{self, Plan};
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
-use crate::settings::types::{LogFormat, LogLevel};
+use crate::settings::catalogue::Field;
+use crate::settings::input;
+use crate::settings::types::{Boolean, LogFormat, LogLevel};
 use crate::survey::certificates::ScannedCertificates;
 use crate::survey::survey;
 use crate::text::several;
@@ -35,17 +41,33 @@ use crate::{apply, database, intent, log};
 /// The default of `PROSODY_DB_WAIT`.
 const DB_WAIT: Duration = Duration::from_secs(60);
 
+/// How long to wait for a database.
+pub fn db_wait(settings: &Settings) -> Duration {
+    settings.storage.db_wait.map_or(DB_WAIT, |wait| wait.0)
+}
+
 /// Reads the settings from this process's environment and starts the log with their level and format.
 pub fn read_settings() -> (Settings, Report) {
     let (settings, report) = Settings::read(std::env::vars_os());
-    let format = match settings.entrypoint.entrypoint_log_format {
-        Some(LogFormat::Json) => log::Format::Json,
-        _ => log::Format::Text,
-    };
+    let format = log_format(settings.observability.log_format, settings.observability.log_timestamps);
     let level = settings.entrypoint.entrypoint_log.map_or("info", LogLevel::as_str);
     let level = level.parse().unwrap_or(tracing::Level::INFO);
     log::init(format, level);
     (settings, report)
+}
+
+/// The format of the log as far as the environment gives it without an error: for messages before the settings are read,
+/// and for PID 1, which does not read them.
+pub fn format_of_environment() -> log::Format {
+    log_format(input::peek(Field::log_format), input::peek(Field::log_timestamps))
+}
+
+fn log_format(format: Option<LogFormat>, has_time: Option<Boolean>) -> log::Format {
+    match (format, has_time) {
+        (Some(LogFormat::Json), _) => log::Format::Json,
+        (_, Some(Boolean(true))) => log::Format::TimedText,
+        _ => log::Format::Text,
+    }
 }
 
 /// Like [`read_settings`], for a command that writes and starts nothing, so that any user may run it with
@@ -148,12 +170,16 @@ pub struct Ready {
     pub is_13: bool,
     /// The program's environment, before [`environment::complete`].
     pub environment: Vec<(OsString, OsString)>,
+    /// The databases of the settings, of which a program may need some.
+    pub databases: Vec<Database>,
+    /// The server's lock on the data directory.
+    pub data_lock: Option<Flock<OwnedFd>>,
 }
 
 /// Writes the configuration for a program that will start, unless there is a custom main file.
 ///
 /// `watch` is given for the server only. It is the watch for changed files, or the error of its creation.
-/// Errors: the exit statuses of [`make_plan`], [`apply::apply`], [`database::wait`] and [`custom::configure`].
+/// Errors: the exit statuses of [`make_plan`], [`lock::data_dir`], [`apply::apply`], [`database::wait`] and [`custom::configure`].
 pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     let is_server = watch.is_some();
     let (mut settings, mut report) = read_settings();
@@ -190,9 +216,14 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     if plan.has_authorities() {
         environment::trust(&mut program_environment, &facts.runtime_dir.join(CURRENT).join(AUTHORITIES));
     }
+    let data_lock =
+        if is_server { lock::data_dir(&facts.data_dir, &facts.identity, lock::WAIT)? } else { None };
+    if is_server {
+        apply::refuse_half_moved(&facts.data_dir, &facts.identity, None)?;
+    }
     apply::apply(&plan, &facts.runtime_dir, &facts.data_dir, &facts.identity)?;
     if is_server && !plan.databases.is_empty() {
-        let limit = settings.storage.db_wait.map_or(DB_WAIT, |wait| wait.0);
+        let limit = db_wait(&settings);
         let environment = environment::complete(program_environment.clone(), &main_file, &facts.data_dir);
         let context = database::LoginContext {
             prosody: &facts.prosody,
@@ -220,6 +251,8 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         runtime_dir: facts.runtime_dir,
         is_13: facts.prosody.is_13(),
         environment: program_environment,
+        databases: plan.databases,
+        data_lock,
     })
 }
 

@@ -7,11 +7,11 @@ mod driver;
 mod protocol;
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::mpsc;
-use std::thread::{self, sleep};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
@@ -24,6 +24,7 @@ use crate::intent::databases::Database;
 use crate::os::users::User;
 use crate::os::{privileges, system};
 use crate::settings::types::DbDriver;
+use crate::text::Advice;
 
 /// The time limits for one attempt (two probes and a login) and for one of its probes.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(12);
@@ -55,8 +56,8 @@ pub struct LoginContext<'a> {
 #[derive(Debug, PartialEq)]
 enum Answer {
     Ready,
-    /// The database is ready, but this Prosody needs an upgrade of its tables.
-    NeedsUpgrade,
+    /// The database is ready, but this Prosody needs other tables.
+    ReadyBut(Advice),
     /// The database is not ready, but may be later.
     NotYet(String),
     Refused(String),
@@ -100,6 +101,17 @@ fn refused(code: &str, why: &str, database: &Database) -> Answer {
     Answer::Refused(why.into())
 }
 
+/// Asks the server of a database whether it is there, without a login.
+/// Errors: why it is not.
+pub fn check(database: &Database, limit: Duration) -> Result<(), String> {
+    system::resolve_names_with_files_and_dns();
+    match protocol::probe(database, Instant::now() + limit) {
+        Answer::NotYet(why) | Answer::Unusable(why) => Err(why),
+        // The driver may be let in where the probe, which has no TLS, is not.
+        Answer::Ready | Answer::ReadyBut(_) | Answer::Refused(_) => Ok(()),
+    }
+}
+
 /// Waits until all databases can be used, at most for `limit`. If `limit` is zero, only SQLite files are checked.
 /// Errors: 69 if a database was not ready in time, 73 if an SQLite file cannot be written, and 78 if waiting will not
 /// help, because of the user, password, database, driver or protocol.
@@ -115,7 +127,16 @@ pub fn wait(
     for database in databases {
         if database.driver == DbDriver::Sqlite3 {
             let file = data_dir.join(&database.name);
-            privileges::as_user(context.user, || can_write(&file))??;
+            let is_known = privileges::as_user(context.user, || {
+                can_write(&file)?;
+                Ok(!context.prosody.is_13() || has_unique_rows(&file))
+            })??;
+            let login = (!is_known).then(|| Login::start(database, context)).flatten();
+            let database = Database { name: file.display().to_string(), ..database.clone() };
+            if let Some(Answer::ReadyBut(advice)) = login.map(|login| login.log_in(&database, ATTEMPT_LIMIT))
+            {
+                tracing::error!("{advice}");
+            }
         } else if !limit.is_zero() {
             wait_for(database, start, limit, REFUSAL_LIMIT, &mut came_up, context)?;
         }
@@ -146,18 +167,12 @@ fn wait_for(
             *came_up = Some(Instant::now());
         }
         let (why, longest_pause) = match answer {
-            Answer::Ready | Answer::NeedsUpgrade => {
+            Answer::Ready | Answer::ReadyBut(_) => {
                 if last_logged.is_some() {
                     let took = start.elapsed().as_secs_f32();
                     tracing::info!("Now {database} is there, after {took:.1} s");
                 }
-                if answer == Answer::NeedsUpgrade {
-                    let advice = advice!(
-                        "{database}: it has tables of an earlier Prosody, and some of what is stored in them is lost \
-                         until they are upgraded: make a backup, run `docker exec -it CONTAINER prosodyctl \
-                         mod_storage_sql upgrade`, or `docker run -it --rm OPTIONS IMAGE mod_storage_sql upgrade` with \
-                         this container's options, answer y, and restart"
-                    );
+                if let Answer::ReadyBut(advice) = answer {
                     tracing::error!("{advice}");
                 }
                 return Ok(());
@@ -224,15 +239,12 @@ fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
-/// Calls what has no time limit of its own, in a thread, which is left behind after `limit`.
-/// Errors: `TimedOut`, and those of `call` and of the start of a thread.
-fn within<T: Send + 'static>(
-    limit: Duration,
-    call: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let (sender, receiver) = mpsc::channel();
-    thread::Builder::new().spawn(move || sender.send(call()))?;
-    receiver.recv_timeout(limit).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+/// Whether an SQLite file has the index that Prosody 13.0 makes, by its first page, where SQLite lists the indexes, or is not
+/// there. If not, it may be listed elsewhere.
+fn has_unique_rows(file: &Path) -> bool {
+    let mut page = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(4096).read_to_end(&mut page));
+    read.is_err() || page.windows(20).any(|text| text == b"prosody_unique_index")
 }
 
 /// Checks that Prosody can write an SQLite file, and its directory, which needs room for SQLite's journal.

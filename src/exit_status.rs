@@ -14,6 +14,8 @@ impl ExitStatus {
     pub const SUCCESS: Self = Self(0);
     /// The command line is wrong (`EX_USAGE`).
     pub const USAGE: Self = Self(64);
+    /// A file to read cannot be opened (`EX_NOINPUT`).
+    pub const NO_INPUT: Self = Self(66);
     /// A required service is not available (`EX_UNAVAILABLE`).
     pub const UNAVAILABLE: Self = Self(69);
     /// The kernel refused an operation that every program may perform, such as a fork (`EX_OSERR`).

@@ -85,6 +85,15 @@ pub const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs";
 /// (`util/datamanager.lua`) percent-encodes all characters in it except ASCII letters and digits.
 pub const SELF_SIGNED_DIR: &str = "self-signed";
 
+/// The directory in the data directory that exists while `restore` moves files to their places. Its Lua names it, too.
+pub const RESTORING_DIR: &str = ".restoring";
+
+/// The same for `migrate`.
+pub const MIGRATING_DIR: &str = ".migrating";
+
+/// The directory in the runtime directory with the configuration that `migrate` migrates to.
+pub const MIGRATION_DIR: &str = "migration";
+
 /// The prefix of a generation's name.
 const GENERATION: &str = "generation-";
 

@@ -14,6 +14,7 @@ pub mod apply;
 pub mod cli;
 pub mod commands;
 pub mod configure;
+pub mod data;
 pub mod database;
 pub mod digest;
 pub mod exit_status;

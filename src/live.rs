@@ -13,24 +13,39 @@ use crate::exit_status::Failure;
 use crate::os::privileges;
 use crate::os::users::User;
 use crate::text::several;
-use crate::{accounts, layout, lua};
+use crate::{accounts, layout, lua, os};
 
 /// The part of the script that changes the server.
-const MAIN: &str = include_str!("live/server.lua");
+const MAIN: &str = lua::script!("live/server.lua");
 
 /// The part that compiles modules once for all hosts.
-const SHARE: &str = include_str!("live/share.lua");
+const SHARE: &str = lua::script!("live/share.lua");
 
-/// The call of all parts before any module is loaded.
+/// The part that lets Prosody log JSON.
+const LOG: &str = lua::script!("live/log.lua");
+
+/// The part that takes over roles from Prosody 0.12.
+const ROLES: &str = lua::script!("live/roles.lua");
+
+/// The part that lets other programs read SQLite's files.
+const SQLITE: &str = lua::script!("live/sqlite.lua");
+
+/// The call of all parts: the log's before Prosody sets it up, the others before any module is loaded.
 const REGISTER: &str = r#"local prosody = rawget(_G, "prosody");
 if prosody and prosody.process_type == "prosody" and not prosody.entrypoint then
 	prosody.entrypoint = true;
+	local has_json, json_problem = pcall(offer_json);
 	prosody.events.add_handler("server-starting", function ()
 		local log = require "util.logger".init("entrypoint");
+		if not has_json then log("warn", "The log can only be text: %s", json_problem); end
 		local ok, problem = pcall(share);
 		if not ok then log("info", "Modules are compiled for each host: %s", problem); end
 		ok, problem = pcall(start);
 		if not ok then log("warn", "Each change needs a restart: %s", problem); end
+		ok, problem = pcall(take_over_roles);
+		if not ok then log("error", "Roles from Prosody 0.12 are not taken over: %s", problem); end
+		ok, problem = pcall(share_sqlite);
+		if not ok then log("warn", "SQLite's files get no write-ahead log: %s", problem); end
 		ok, problem = pcall(make_accounts);
 		if not ok then log("error", "Accounts are not made: %s", problem); end
 	end, 1000);
@@ -56,7 +71,9 @@ pub fn script(socket: &Path, certificates: u64, accounts: &Path) -> String {
     let socket = lua::literal(&socket.to_string_lossy());
     format!(
         "local function start()\nlocal socket_path, certificates_at_start = {socket}, \"{certificates:x}\";\n\n\
-         {MAIN}end\n\nlocal function share()\n{SHARE}end\n\nlocal function make_accounts()\n{accounts}end\n\n{REGISTER}"
+         {MAIN}end\n\nlocal function share()\n{SHARE}end\n\nlocal function offer_json()\n{LOG}end\n\n\
+         local function take_over_roles()\n{ROLES}end\n\nlocal function share_sqlite()\n{SQLITE}end\n\n\
+         local function make_accounts()\n{accounts}end\n\n{REGISTER}"
     )
 }
 
@@ -69,6 +86,20 @@ pub struct Outcome {
     pub failed: Vec<String>,
     /// What waits for a restart: `umask`.
     pub restart: Vec<String>,
+}
+
+/// The state of a server.
+#[derive(Debug, Default, PartialEq)]
+pub struct Status {
+    /// What is not as it is configured, since the start or the last [`Connection::apply`].
+    pub outcome: Outcome,
+    /// The hosts that should be served and are not loaded.
+    pub not_loaded: Vec<String>,
+    /// The open ports.
+    pub ports: Vec<u16>,
+    pub is_stopping: bool,
+    /// Whether [`Connection::set_ready`] was called since the start.
+    pub was_ready: bool,
 }
 
 /// A connection to the script in the server.
@@ -93,8 +124,11 @@ pub fn connect(
 impl Connection {
     fn open(socket: &Path, patience: Duration, timeout: Duration) -> io::Result<Option<Self>> {
         let start = Instant::now();
+        let path = socket.to_owned();
+        // A server that hangs has a full queue sooner or later, and connect(2) has no time limit.
+        let connect = move || UnixStream::connect(path);
         loop {
-            match UnixStream::connect(socket) {
+            match os::within(timeout, connect.clone()) {
                 Ok(stream) => return Ok(Some(Self { stream: BufReader::new(stream), timeout })),
                 Err(error) if ![NotFound, ConnectionRefused].contains(&error.kind()) => return Err(error),
                 Err(_) if start.elapsed() >= patience => return Ok(None),
@@ -150,12 +184,31 @@ impl Connection {
         Ok(refused.map_or_else(|| Ok(summarize(&lines)), |reason| Err(reason.to_owned())))
     }
 
-    /// What is not as it is configured, since the start or the last [`Connection::apply`].
+    /// The state of the server.
     /// Errors: if there is no answer in time.
-    pub fn status(&mut self) -> io::Result<Outcome> {
+    pub fn status(&mut self) -> io::Result<Status> {
+        let lines = self.ask_numbered("status")?;
+        let has = |line: &str| lines.iter().any(|other| other == line);
+        let not_loaded = lines.iter().filter_map(|line| line.strip_prefix("host\t"));
+        Ok(Status {
+            outcome: summarize(&lines),
+            not_loaded: not_loaded.map(str::to_owned).collect(),
+            ports: lines.iter().filter_map(|line| line.strip_prefix("port\t")?.parse().ok()).collect(),
+            is_stopping: has("stopping"),
+            was_ready: has("was-ready"),
+        })
+    }
+
+    /// Has the server remember, until its end, that it was ready.
+    /// Errors: if there is no answer in time.
+    pub fn set_ready(&mut self) -> io::Result<()> {
+        self.ask_numbered("ready").map(drop)
+    }
+
+    /// Sends a request with a number, which ends the answer.
+    fn ask_numbered(&mut self, request: &str) -> io::Result<Vec<String>> {
         let number = std::process::id();
-        let lines = self.ask(&format!("status {number}"), |line| line == format!("end\t{number}"))?;
-        Ok(summarize(&lines))
+        self.ask(&format!("{request} {number}"), |line| line == format!("end\t{number}"))
     }
 
     /// Sends a line, and reads lines up to the one that `is_last`.
@@ -299,6 +352,23 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_accepts_nothing_is_not_waited_for() {
+        let directory = TestDir::new();
+        let socket = directory.path().join("live.sock");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let limit = Duration::from_millis(50);
+        let mut queue = Vec::new();
+        let error = loop {
+            match Connection::open(&socket, Duration::ZERO, limit) {
+                Ok(connection) => queue.push(connection.unwrap()),
+                Err(error) => break error,
+            }
+            assert!(queue.len() < 10_000);
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
     fn a_connection_loads_and_applies() {
         let directory = TestDir::new();
         let socket = directory.path().join("live.sock");
@@ -324,7 +394,13 @@ mod tests {
             assert_eq!(lines.next().unwrap(), format!("compare {number} /fourth"));
             (&stream).write_all(b"refused\tline 4\n").unwrap();
             assert_eq!(lines.next().unwrap(), format!("status {number}"));
-            write!(&stream, "failed\tload\tx\ta\ty\x1b\nend\t{number}\n").unwrap();
+            let failed = "failed\tload\tx\ta\ty\x1b";
+            write!(&stream, "{failed}\nhost\tb\nhost\tc\nport\t5222\nstopping\nwas-ready\nend\t{number}\n")
+                .unwrap();
+            assert_eq!(lines.next().unwrap(), format!("ready {number}"));
+            writeln!(&stream, "end\t{number}").unwrap();
+            assert_eq!(lines.next().unwrap(), format!("status {number}"));
+            writeln!(&stream, "end\t{number}").unwrap();
             assert!(lines.next().unwrap().starts_with("apply "));
         });
         let mut connection = open().unwrap();
@@ -335,7 +411,12 @@ mod tests {
         assert_eq!(connection.apply([41, 42], &renewed, &modules).unwrap().done, ["new: a"]);
         assert_eq!(connection.compare(Path::new("/third")).unwrap().unwrap().restart, ["gc"]);
         assert_eq!(connection.compare(Path::new("/fourth")).unwrap(), Err("line 4".to_owned()));
-        assert_eq!(connection.status().unwrap().failed, ["x on a is not loaded: y?"]);
+        let status = connection.status().unwrap();
+        assert_eq!(status.outcome.failed, ["x on a is not loaded: y?"]);
+        assert_eq!((status.not_loaded, status.ports), (vec!["b".to_owned(), "c".to_owned()], vec![5222]));
+        assert!(status.is_stopping && status.was_ready);
+        connection.set_ready().unwrap();
+        assert_eq!(connection.status().unwrap(), Status::default());
         connection.apply([42, 42], &BTreeSet::new(), &[]).expect_err("the server closes the connection");
         server.join().unwrap();
     }

@@ -1,13 +1,16 @@
 //! Our own log, on standard error.
 //!
-//! The text format is that of Prosody's console log (`log_to_console` in `core/loggingmanager.lua`, 0.12 and 13.0), so
-//! that both form one log: no time, the source in a column, the level, a tab, the message.
+//! The text format is that of Prosody's console log (`log_to_console` in `core/loggingmanager.lua`, 0.12 and 13.0), and
+//! JSON that of `live/log.lua`, so that both form one log.
 
 use crate::exit_status::{ExitStatus, Failure};
+use crate::report::Report;
 use crate::text::is_unprintable;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use time::OffsetDateTime;
 use tracing::field::Field;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::FmtContext;
@@ -20,60 +23,96 @@ const SOURCE: &str = "entrypoint";
 /// The width of that column (`source_width`).
 const SOURCE_WIDTH: usize = 20;
 
+/// Whether the log is JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
 /// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Text,
-    /// One JSON object per line, with `timestamp` (UTC), `level`, `message`, `target` and the event's other fields.
+    /// Text, with the time at the beginning of each line.
+    TimedText,
+    /// One JSON object per line, with `time`, `level`, `source` and `message`.
     Json,
+}
+
+impl Format {
+    /// Writes a message as one line, without an allocation. `style` is the level's terminal style, for text.
+    pub fn write_line(
+        self,
+        writer: &mut dyn fmt::Write,
+        level: &str,
+        style: Option<&str>,
+        message: fmt::Arguments,
+    ) -> fmt::Result {
+        if self == Format::Json {
+            let time = Time { has_milliseconds: true };
+            write!(writer, r#"{{"time":"{time}","level":"{level}","source":"{SOURCE}","message":""#)?;
+            fmt::write(&mut Escaped { writer, is_json: true }, message)?;
+            return writer.write_str("\"}\n");
+        }
+        if self == Format::TimedText {
+            write!(writer, "{} ", Time { has_milliseconds: false })?;
+        }
+        write!(writer, "{SOURCE:SOURCE_WIDTH$}")?;
+        match style {
+            Some(style) => write!(writer, "\x1b[{style}m{level}\x1b[0m\t")?,
+            None => write!(writer, "{level}\t")?,
+        }
+        fmt::write(&mut Escaped { writer, is_json: false }, message)?;
+        writer.write_char('\n')
+    }
+}
+
+/// The present time in UTC (RFC 3339). With whole seconds, as in Prosody's text log.
+struct Time {
+    has_milliseconds: bool,
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let now = OffsetDateTime::now_utc();
+        let (year, month, day) = now.to_calendar_date();
+        let (hour, minute, second, millisecond) = now.to_hms_milli();
+        let month = u8::from(month);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
+        if self.has_milliseconds {
+            write!(f, ".{millisecond:03}")?;
+        }
+        f.write_char('Z')
+    }
 }
 
 /// Sends all log messages at `level` and above to standard error. Only the first call has an effect.
 pub fn init(format: Format, level: Level) {
-    // This fails in every call but the first.
-    let _ = match format {
-        Format::Text => {
-            tracing::subscriber::set_global_default(text(level, io::stderr().is_terminal(), io::stderr))
-        }
-        Format::Json => tracing::subscriber::set_global_default(json(level, io::stderr)),
-    };
+    let log = subscriber(format, level, io::stderr().is_terminal(), io::stderr);
+    if tracing::subscriber::set_global_default(log).is_ok() {
+        IS_JSON.store(format == Format::Json, Ordering::Relaxed);
+    }
 }
 
-/// The text log. Errors while writing are not reported: without standard error, the report would panic.
-fn text<W: io::Write + 'static>(
+/// The log. Errors while writing are not reported: without standard error, the report would panic.
+fn subscriber<W: io::Write + 'static>(
+    format: Format,
     level: Level,
-    with_colours: bool,
+    is_terminal: bool,
     writer: impl Fn() -> W + Send + Sync + 'static,
 ) -> impl Subscriber + Send + Sync {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .log_internal_errors(false)
-        .event_format(ProsodyLayout { with_colours })
+        .event_format(Layout { format, is_terminal })
         .with_writer(writer)
         .finish()
 }
 
-fn json<W: io::Write + 'static>(
-    level: Level,
-    writer: impl Fn() -> W + Send + Sync + 'static,
-) -> impl Subscriber + Send + Sync {
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(false)
-        .with_max_level(level)
-        .log_internal_errors(false)
-        .with_writer(move || PrintableJson(writer()))
-        .finish()
+/// Only the message is written, without other fields: it is a complete sentence.
+struct Layout {
+    format: Format,
+    is_terminal: bool,
 }
 
-/// Prosody's console format. Only the message is written, without other fields: it is a complete sentence.
-struct ProsodyLayout {
-    with_colours: bool,
-}
-
-impl<S, N> FormatEvent<S, N> for ProsodyLayout
+impl<S, N> FormatEvent<S, N> for Layout
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -86,81 +125,84 @@ where
             Level::INFO => ("info", Some("1")),
             Level::DEBUG | Level::TRACE => ("debug", None),
         };
-        write!(writer, "{SOURCE:SOURCE_WIDTH$}")?;
-        match style.filter(|_| self.with_colours) {
-            Some(style) => write!(writer, "\x1b[{style}m{level}\x1b[0m\t")?,
-            None => write!(writer, "{level}\t")?,
-        }
         let mut result = Ok(());
         event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
             if field.name() == "message" {
-                result = fmt::write(&mut Printable(&mut writer), format_args!("{value:?}"));
+                let style = style.filter(|_| self.is_terminal);
+                result = self.format.write_line(&mut writer, level, style, format_args!("{value:?}"));
             }
         });
-        result?;
-        writeln!(writer)
+        result
     }
 }
 
-/// Escapes text like Prosody (`util/format.lua`). Continuation lines are indented, so that they cannot be mistaken for
-/// log messages. ASCII's other control characters become printable symbols (Unicode block "Control Pictures"), and
-/// whatever else is not printable an escape, so that none reaches a terminal.
-struct Printable<'a, W>(&'a mut W);
+/// Escapes text. Nothing unprintable may reach a terminal, in either format.
+///
+/// In text, as in Prosody (`util/format.lua`), continuation lines are indented, so that they cannot be mistaken for log
+/// messages, and ASCII's other control characters become printable symbols (Unicode block "Control Pictures"). In JSON,
+/// this is a string's inside.
+struct Escaped<'a> {
+    writer: &'a mut dyn fmt::Write,
+    is_json: bool,
+}
 
-impl<W: fmt::Write> fmt::Write for Printable<'_, W> {
+impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for piece in text.split_inclusive(is_unprintable) {
+        let is_json = self.is_json;
+        let is_special = |letter: char| match letter {
+            '"' | '\\' | '\t' => is_json,
+            _ => is_unprintable(letter),
+        };
+        for piece in text.split_inclusive(is_special) {
             let mut plain = piece.chars();
-            let last = plain.next_back().filter(|last| *last != '\t' && is_unprintable(*last));
-            let Some(last) = last else {
-                self.0.write_str(piece)?;
+            let Some(last) = plain.next_back().filter(|last| is_special(*last)) else {
+                self.writer.write_str(piece)?;
                 continue;
             };
-            self.0.write_str(plain.as_str())?;
+            self.writer.write_str(plain.as_str())?;
             match last {
-                '\n' => self.0.write_str("\n\t")?,
-                '\x7f' => self.0.write_char('\u{2421}')?,
-                '\0'..='\x1f' => {
-                    self.0.write_char(char::from_u32(0x2400 + u32::from(last)).unwrap_or(last))?
+                '"' | '\\' => write!(self.writer, "\\{last}")?,
+                '\n' if is_json => self.writer.write_str("\\n")?,
+                '\t' => self.writer.write_str("\\t")?,
+                _ if is_json => {
+                    for unit in last.encode_utf16(&mut [0; 2]) {
+                        write!(self.writer, "\\u{unit:04x}")?;
+                    }
                 }
-                _ => write!(self.0, "{}", last.escape_unicode())?,
+                '\n' => self.writer.write_str("\n\t")?,
+                '\x7f' => self.writer.write_char('\u{2421}')?,
+                '\0'..='\x1f' => {
+                    let symbol = char::from_u32(0x2400 + u32::from(last));
+                    self.writer.write_char(symbol.unwrap_or(last))?;
+                }
+                _ => write!(self.writer, "{}", last.escape_unicode())?,
             }
         }
         Ok(())
     }
 }
 
-/// Writes lines of JSON, with escapes for all that is not printable: serde_json has them only up to U+001F.
-struct PrintableJson<W>(W);
-
-impl<W: io::Write> io::Write for PrintableJson<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let line_text = String::from_utf8_lossy(line);
-        let escaped = line_text.chars().map(|character| match character {
-            '\n' => "\n".to_owned(),
-            _ if !is_unprintable(character) => character.to_string(),
-            _ => character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
-        });
-        self.0.write_all(escaped.collect::<String>().as_bytes())?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-/// Logs a failure that ends the program. Returns its exit status.
+/// Logs a failure that ends the program. Returns its exit status. In JSON, each error of a report is an object.
 pub fn report_failure(failure: &Failure) -> ExitStatus {
-    // Before the settings are read, there is no log yet: use the defaults.
-    init(Format::Text, tracing::Level::INFO);
-    tracing::error!("{failure}");
+    let report = failure.error.downcast_ref::<Report>();
+    match report.filter(|_| IS_JSON.load(Ordering::Relaxed)) {
+        Some(report) => {
+            let text = failure.to_string();
+            let heading = text.lines().next().unwrap_or_default();
+            tracing::error!("{}", heading.trim_end_matches(':'));
+            report.errors().iter().for_each(|error| tracing::error!("{error}"));
+            report.setting_warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+            report.last_line().inspect(|line| tracing::error!("{line}"));
+        }
+        None => tracing::error!("{failure}"),
+    }
     failure.status
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use std::io::Write;
     use std::sync::{Arc, Mutex};
     use tracing::{debug, error, info, warn};
@@ -185,10 +227,17 @@ mod tests {
         }
     }
 
-    fn logged_as_text(level: Level, with_colours: bool, log: impl FnOnce()) -> String {
+    fn logged_as_text(level: Level, is_terminal: bool, log: impl FnOnce()) -> String {
+        logged(Format::Text, level, is_terminal, log)
+    }
+
+    fn logged(format: Format, level: Level, is_terminal: bool, log: impl FnOnce()) -> String {
         let output = Output::default();
         let writer = output.clone();
-        tracing::subscriber::with_default(text(level, with_colours, move || writer.clone()), log);
+        tracing::subscriber::with_default(
+            subscriber(format, level, is_terminal, move || writer.clone()),
+            log,
+        );
         output.text()
     }
 
@@ -237,25 +286,40 @@ mod tests {
         );
     }
 
+    /// Whether a text is a time of RFC 3339 in UTC: digits in the places of `form`.
+    fn is_time(text: &str, form: &str) -> bool {
+        text.replace(|c: char| c.is_ascii_digit(), "0") == form && text.starts_with("20")
+    }
+
+    #[test]
+    fn text_may_begin_with_the_time() {
+        let text = logged(Format::TimedText, Level::INFO, true, || warn!("one\ntwo"));
+        let (time, rest) = text.split_once(' ').unwrap();
+        assert!(is_time(time, "0000-00-00T00:00:00Z"), "{time}");
+        assert_eq!(rest, "entrypoint          \x1b[1;33mwarn\x1b[0m\tone\n\ttwo\n");
+    }
+
     #[test]
     fn json_is_one_object_per_line() {
-        let output = Output::default();
-        let writer = output.clone();
-        tracing::subscriber::with_default(json(Level::INFO, move || writer.clone()), || {
+        let text = logged(Format::Json, Level::INFO, true, || {
             debug!("left out");
-            info!("two\nlines");
-            warn!(path = "/x\u{9b}\x7f", "three\u{e0041}");
+            info!("two\nlines, \"quoted\"\t\\");
+            warn!(path = "/x", "jörg\u{9b}\x7f\u{e0041}\0");
         });
-        let text = output.text();
         assert!(!text.contains(|c| c != '\n' && is_unprintable(c)), "{text:?}");
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0]["level"], "INFO");
-        assert_eq!(lines[0]["message"], "two\nlines");
-        assert_eq!(lines[1]["path"], "/x\u{9b}\x7f");
-        assert_eq!(lines[1]["message"], "three\u{e0041}");
-        let timestamp = lines[1]["timestamp"].as_str().unwrap();
-        assert!(timestamp.starts_with("20") && timestamp.ends_with('Z'), "{timestamp}");
+        let time = lines[0]["time"].as_str().unwrap();
+        assert!(is_time(time, "0000-00-00T00:00:00.000Z"), "{time}");
+        for (line, level, message) in [
+            (&lines[0], "info", "two\nlines, \"quoted\"\t\\"),
+            (&lines[1], "warn", "jörg\u{9b}\x7f\u{e0041}\0"),
+        ] {
+            let time = &line["time"];
+            let expected =
+                json!({ "time": time, "level": level, "source": "entrypoint", "message": message });
+            assert_eq!(*line, expected);
+        }
     }
 }

@@ -4,11 +4,14 @@
 //! and never code. The syntax is that of the Lua reference manuals 5.2, 5.3 and 5.4, section 3.1, "Lexical
 //! Conventions", and section 3.4.9 (3.4.8 in 5.2), "Table Constructors".
 
+mod script;
 pub mod tokens;
 mod value;
 
 use std::fmt::{self, Write as _};
 
+pub(crate) use self::script::script;
+pub use self::script::{bare, first};
 pub use self::value::{Secret, Value};
 use crate::text::is_unprintable;
 

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use prosody_entrypoint::cli::{COMMANDS, Cli, Command};
-use prosody_entrypoint::commands;
+use prosody_entrypoint::configure::format_of_environment;
 use prosody_entrypoint::exit_status::{ExitStatus, Failure};
 use prosody_entrypoint::os::privileges;
+use prosody_entrypoint::{commands, log};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -32,7 +33,11 @@ fn main() -> ExitCode {
             }
         }
     };
-    let status = result.unwrap_or_else(|failure| prosody_entrypoint::log::report_failure(&failure));
+    let status = result.unwrap_or_else(|failure| {
+        // If the settings have been read, this has no effect.
+        log::init(format_of_environment(), tracing::Level::INFO);
+        log::report_failure(&failure)
+    });
     ExitCode::from(status.code())
 }
 
@@ -46,9 +51,17 @@ fn own_command() -> Result<ExitStatus, Failure> {
             Command::Modules(options) => commands::modules::run(&options),
             Command::Certificates(options) => commands::certificates::run(&options),
             Command::Dns(options) => commands::dns::run(&options),
+            Command::Backup(options) => commands::backup::run(&options),
+            Command::Restore(options) => commands::restore::run(&options),
+            Command::Migrate(options) => commands::migrate::run(&options),
+            Command::Export(options) => commands::backup::export(&options),
+            Command::Repair => commands::repair::run(),
             Command::Healthcheck(options) => commands::healthcheck::run(&options),
             Command::Init { arguments } => commands::init::run("prosody-entrypoint init", arguments),
         },
+        Err(message) if message.use_stderr() && format_of_environment() == log::Format::Json => {
+            Err(ExitStatus::USAGE.failure(message.to_string().trim_end().to_owned()))
+        }
         Err(message) => {
             // A closed pipe is not a failure.
             let _ = message.print();

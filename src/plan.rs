@@ -174,7 +174,7 @@ pub fn make(
     let trusted =
         authorities.as_ref().map(|file| Link { path: AUTHORITIES.into(), target: file.path.clone() });
     files.extend(authorities);
-    files.push(File::new(HEALTH_FILE, health::targets(&options, &hosts, &facts.custom_files)));
+    files.push(File::new(HEALTH_FILE, health::file(&options, &hosts, &facts.custom_files, &databases)));
 
     warn_about_databases(facts, &databases, debug_log.as_deref(), report);
     let mut state =

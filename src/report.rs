@@ -108,6 +108,15 @@ impl Report {
         self.setting_warnings.iter().chain(&self.warnings).map(String::as_str)
     }
 
+    pub fn setting_warnings(&self) -> &[String] {
+        &self.setting_warnings
+    }
+
+    /// What [`Report::reason`] has set.
+    pub fn last_line(&self) -> Option<&Advice> {
+        self.reason.as_ref()
+    }
+
     /// Turns warnings about settings into errors, for `PROSODY_ENTRYPOINT_STRICT`.
     pub fn make_strict(&mut self) {
         self.errors.extend(self.setting_warnings.drain(..).map(|warning| SettingError::about(&warning)));

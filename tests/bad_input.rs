@@ -108,6 +108,17 @@ impl Drop for Attempt {
 }
 
 #[test]
+fn two_probes_at_once_are_refused() {
+    let answer = Command::new(env!("CARGO_BIN_EXE_prosody-entrypoint"))
+        .args(["healthcheck", "--ready", "--live", "--json"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(answer.stderr).unwrap();
+    assert_eq!((answer.status.code(), answer.stdout.len()), (Some(64), 0), "{said}");
+    assert!(said.contains("'--ready' cannot be used with '--live'"), "{said}");
+}
+
+#[test]
 fn three_wrong_values_and_a_misspelt_name_are_one_report() {
     Attempt::new()
         .env("PROSODY_C2S_PORTS", "5222,70000")

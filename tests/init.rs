@@ -212,6 +212,7 @@ fn command(program: &str, arguments: &[&str]) -> Command {
         environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
         user: None,
         kind: ProgramKind::Program,
+        inherited: None,
     }
 }
 
@@ -261,7 +262,7 @@ fn ends_with_128_and_the_signal_that_ended_the_child() {
 #[test]
 fn tells_of_a_death_that_it_was_not_asked_for() {
     let (output, code) = Forked::script("kill -KILL $$").end();
-    assert_eq!(output, "prosody-entrypoint: the command was ended by SIGKILL\n");
+    assert_eq!(output, "entrypoint          warn\tthe command was ended by SIGKILL\n");
     assert_eq!(code, 137);
 
     let mut asked = Forked::script("echo ready; exec sleep 60");
@@ -911,7 +912,10 @@ fn a_reload_that_is_killed_is_not_repeated_for_the_same_change() {
         // One event, and not two that could be told of one by one.
         fs::create_dir(directory.join(name)).unwrap();
         assert_eq!(init.line(), cause);
-        assert_eq!(init.line(), format!("prosody-entrypoint: the reload was ended by SIGKILL{CATCHES_UP}"));
+        assert_eq!(
+            init.line(),
+            format!("entrypoint          warn\tthe reload was ended by SIGKILL{CATCHES_UP}")
+        );
         eventually("only the command is left", || init.children().len() == 1);
     }
     for _ in 0..2 {
@@ -984,8 +988,8 @@ fn a_reload_that_hangs_is_killed_and_the_next_one_tells_the_server() {
     let make = |name| fs::create_dir(directory.join(name)).unwrap();
     make("trouble");
     assert_eq!(init.line(), "FilesChanged");
-    assert_eq!(init.line(), "prosody-entrypoint: the reload has not ended within 2 s");
-    assert_eq!(init.line(), format!("prosody-entrypoint: the reload was ended by SIGKILL{CATCHES_UP}"));
+    assert_eq!(init.line(), "entrypoint          warn\tthe reload has not ended within 2 s");
+    assert_eq!(init.line(), format!("entrypoint          warn\tthe reload was ended by SIGKILL{CATCHES_UP}"));
     eventually("only the command is left", || init.children().len() == 1);
     // Whatever has changed, the server is told.
     for cause in ["Hangup", "FilesChanged"] {

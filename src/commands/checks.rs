@@ -8,8 +8,11 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 use nix::unistd::mkdtemp;
 
-use crate::configure::environment;
+use super::data::served_since;
+use crate::configure::{environment, lock};
+use crate::data::{self, ServedSince};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
+use crate::facts::prosody::Prosody;
 use crate::facts::{self, prosody};
 use crate::os::privileges;
 use crate::os::users::User;
@@ -31,6 +34,23 @@ impl Checks<'_> {
         command.args(["check", check]).env_clear().envs(environment).stderr(Stdio::inherit());
         let ended = command.output().context("running prosodyctl").status(ExitStatus::CANNOT_EXECUTE)?;
         Ok((ended.status.success(), String::from_utf8_lossy(&ended.stdout).into_owned()))
+    }
+
+    /// Finds lists with a part of an item. `running_since` is of the server in this container.
+    pub fn damaged_lists(
+        &self,
+        prosody: &Prosody,
+        running_since: ServedSince,
+    ) -> Result<Vec<String>, Failure> {
+        let served_since =
+            served_since(&lock::claim(self.data_dir, self.user, lock::Kind::Shared)?, running_since);
+        let context = data::ServerContext {
+            prosodyctl: &prosody::prosodyctl()?,
+            prosody,
+            user: self.user,
+            environment: &environment::complete(self.variables.clone(), self.main_file, self.data_dir),
+        };
+        data::find_damaged_lists(served_since, &context)
     }
 }
 

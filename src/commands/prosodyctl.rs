@@ -74,7 +74,7 @@ pub fn refuse(command: &[OsString], has_settings: bool) -> Result<(), Failure> {
 fn require_luarocks(line: &CommandLine) -> Result<(), Failure> {
     let name = line.command.first().and_then(|name| name.to_str()).unwrap_or_default();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    if !["install", "remove"].contains(&name) || prosody::on_path(&path, "luarocks", |_| true).is_some() {
+    if !["install", "remove"].contains(&name) || prosody::on_path(&path, "luarocks", |_, _| true).is_some() {
         return Ok(());
     }
     Err(ExitStatus::exited(1).failure(advice!(
@@ -165,12 +165,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
             let files = facts::read_user_files(&settings, &places.config_dir).unwrap_or_default();
             (current, environment::without_settings(&settings, &files.environment()))
         }
-        (None, None) => {
-            return Err(ExitStatus::CONFIGURATION.failure(format!(
-                "there is no configuration in {} yet: is the server starting, or did it stop with an error?",
-                places.runtime_dir.display()
-            )));
-        }
+        (None, None) => return Err(no_configuration(&places)),
     };
     let program = prosody::prosodyctl()?.into();
     if starter.is_none() {
@@ -189,7 +184,8 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         }
     }
     let environment = environment::complete(environment_left, &main_file, &places.data_dir);
-    Err(Command { program, arguments, environment, user: None, kind: ProgramKind::Program }.exec())
+    Err(Command { program, arguments, environment, user: None, kind: ProgramKind::Program, inherited: None }
+        .exec())
 }
 
 /// Whether a user can change neither a file nor the directory it is in. Root runs the Lua of no other file.
@@ -198,6 +194,14 @@ fn is_of_others(file: &Path, uid: u32) -> bool {
         fs::metadata(path).is_ok_and(|found| (uid == 0 || found.uid() != uid) && found.mode() & 0o002 == 0)
     };
     is_of_others(file) && is_of_others(file.parent().unwrap_or(file))
+}
+
+/// The error for a server that has not written its configuration.
+pub fn no_configuration(places: &Places) -> Failure {
+    ExitStatus::CONFIGURATION.failure(format!(
+        "there is no configuration in {} yet: is the server starting, or did it stop with an error?",
+        places.runtime_dir.display()
+    ))
 }
 
 /// The error for an unreadable runtime directory, with advice: Prosody's group can read it.

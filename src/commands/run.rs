@@ -4,11 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::prosodyctl;
-use crate::configure::{Ready, configure, environment};
+use crate::configure::{Ready, configure, environment, format_of_environment};
 use crate::exit_status::{ExitStatus, Failure};
 use crate::facts::prosody;
 use crate::facts::running::Running;
-use crate::init::{self, Command, InitOptions, ProgramKind, Reload};
+use crate::init::{self, Command, InitOptions, MessageStyle, ProgramKind, Reload};
 use crate::os::watch::Watch;
 use crate::{log, reload};
 
@@ -28,9 +28,9 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         limit: reload::TIME_LIMIT,
         interval: reload::EXPIRY_INTERVAL,
     });
-    init::supervise(&InitOptions::entrypoint(), reload, || {
-        log::report_failure(&become_program(command, watch.as_ref()))
-    })
+    let message_style = MessageStyle::Entrypoint(format_of_environment());
+    let options = InitOptions { message_style, ..InitOptions::entrypoint() };
+    init::supervise(&options, reload, || log::report_failure(&become_program(command, watch.as_ref())))
 }
 
 /// In the child: writes the configuration and executes the program. Returns only on failure.
@@ -69,12 +69,17 @@ fn exec(
     if program == "prosodyctl" {
         program = prosody::prosodyctl()?.into();
     }
+    let mut environment = environment::complete(ready.environment, &ready.main_file, &ready.data_dir);
+    if is_server {
+        environment::check_notify_socket(&mut environment, &ready.user)?;
+    }
     let command = Command {
         program,
         arguments: command,
-        environment: environment::complete(ready.environment, &ready.main_file, &ready.data_dir),
+        environment,
         user: Some(ready.user),
         kind: if is_server { ProgramKind::Server } else { ProgramKind::Program },
+        inherited: ready.data_lock,
     };
     Err(command.exec())
 }

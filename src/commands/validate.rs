@@ -16,8 +16,10 @@ use crate::cli::Validate as Options;
 use crate::configure::{
     PlanRequest, custom, environment, log_report, make_plan, read_settings, read_settings_to_show,
 };
+use crate::data::ServedSince;
 use crate::exit_status::{ExitStatus, Failure};
-use crate::facts::{self, Places};
+use crate::facts::prosody::Prosody;
+use crate::facts::{self, Places, running};
 use crate::layout::MAIN_FILE;
 use crate::os::privileges;
 use crate::os::users::User;
@@ -67,6 +69,7 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
 fn check(findings: &mut Findings) -> Result<ExitStatus, Failure> {
     let (settings, report) = if findings.options.json { read_settings_to_show() } else { read_settings() };
     let places = Places::find(&settings);
+    let running_since = running::since(&places);
     if let Some(main_file) = places.custom_main_file() {
         let (report, user, prosody) = custom::check(&settings, report, &places, &main_file)?;
         findings.add_warnings(&report);
@@ -77,6 +80,7 @@ fn check(findings: &mut Findings) -> Result<ExitStatus, Failure> {
             main_file: &main_file,
             data_dir: &places.data_dir,
         };
+        findings.check_lists(&run, prosody.as_ref(), running_since)?;
         let is_13 = prosody.is_some_and(|prosody| prosody.is_13());
         return findings.check_with_prosody(&run, is_13, None);
     }
@@ -95,6 +99,7 @@ fn check(findings: &mut Findings) -> Result<ExitStatus, Failure> {
         main_file: &directory.path.join(MAIN_FILE),
         data_dir: &facts.data_dir,
     };
+    findings.check_lists(&run, Some(&facts.prosody), running_since)?;
     findings.check_with_prosody(&run, facts.prosody.is_13(), Some(&zone_of(&settings, &facts, &plan)))
 }
 
@@ -123,6 +128,19 @@ impl Findings<'_> {
         apply::check_data_dir(data_dir, user)?;
         let unusable = apply::unusable_data(data_dir, user, apply::Depth::Files)?;
         unusable.into_iter().for_each(|why| self.add("warning", why.to_string()));
+        Ok(())
+    }
+
+    /// Looks for damaged lists of configured hosts.
+    fn check_lists(
+        &mut self,
+        checks: &Checks,
+        prosody: Option<&Prosody>,
+        running_since: ServedSince,
+    ) -> Result<(), Failure> {
+        let Some(prosody) = prosody else { return Ok(()) };
+        let found = checks.damaged_lists(prosody, running_since)?;
+        found.into_iter().for_each(|why| self.add("warning", why));
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::{Ready, environment, log_report, refuse, wrong};
+use super::{Ready, environment, lock, log_report, refuse, wrong};
 use crate::exit_status::Failure;
 use crate::facts::prosody::{self, Prosody};
 use crate::facts::{self, Places, custom_files};
@@ -17,7 +17,7 @@ use crate::text::reason;
 use crate::{accounts, apply, intent};
 
 /// Prepares the start with a custom main file. The program gets the whole environment.
-/// Errors: those of [`check`]; 73 or 77 if the data directory is not usable.
+/// Errors: those of [`check`] and [`lock::data_dir`]; 73 or 77 if the data directory is not usable.
 pub fn configure(
     settings: &Settings,
     report: Report,
@@ -28,7 +28,9 @@ pub fn configure(
     let (report, user, prosody) = check(settings, report, &places, &main_file)?;
     apply::prepare_data_dir(&places.data_dir, &user)?;
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let data_lock = if is_server { lock::data_dir(&places.data_dir, &user, lock::WAIT)? } else { None };
     if is_server {
+        apply::refuse_half_moved(&places.data_dir, &user, None)?;
         apply::prepare_log_dir(&user);
         apply::prepare_pid_dir(&user)?;
         log_report(&report);
@@ -56,6 +58,8 @@ pub fn configure(
         runtime_dir: places.runtime_dir,
         is_13: prosody.is_some_and(|prosody| prosody.is_13()),
         environment: variables,
+        databases: Vec::new(),
+        data_lock,
     })
 }
 

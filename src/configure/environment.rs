@@ -2,17 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+use crate::exit_status::Failure;
 use crate::layout::SYSTEM_AUTHORITIES;
+use crate::os::privileges;
+use crate::os::users::User;
 use crate::settings::catalogue::PREFIX;
 use crate::settings::{Settings, compat, input};
+use crate::text::reason;
 
 /// The variable with the main file's path, for `prosody` and `prosodyctl`.
 const CONFIG_VARIABLE: &str = "PROSODY_CONFIG";
 
 /// The variables of socket activation (sd_listen_fds(3)). Prosody would use descriptors that it does not inherit.
 const SOCKETS: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
+/// The variable with the socket of a process manager (sd_notify(3)).
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// This process's environment without variables that begin with `PROSODY_`, because even a misspelt one may be a
 /// secret, and without the passwords of other images. Variables that custom files `read` stay unless they are secrets
@@ -38,6 +47,30 @@ pub fn complete(
     environment.push((CONFIG_VARIABLE.into(), main_file.into()));
     environment.push(("HOME".into(), data_dir.into()));
     environment
+}
+
+/// Removes that variable, with a warning, if the server's user cannot use the socket: Prosody 13.0 would exit.
+/// Errors: 77 if that user's permissions cannot be had.
+pub fn check_notify_socket(environment: &mut Vec<(OsString, OsString)>, user: &User) -> Result<(), Failure> {
+    let Some(at) = environment.iter().position(|(name, _)| name == NOTIFY_SOCKET) else { return Ok(()) };
+    let path = Path::new(&environment[at].1);
+    let connected = privileges::as_user(user, || match path.is_absolute() {
+        true => UnixDatagram::unbound()?.connect(path),
+        false => Err(io::Error::other("Prosody can use no other sockets than paths")),
+    })?;
+    let Err(error) = connected else { return Ok(()) };
+    let (_, path) = environment.remove(at);
+    if !path.is_empty() {
+        let advice = advice!(
+            "{NOTIFY_SOCKET}={}: {}: nobody is told of the start, of reloads and of the stop: give the path of a datagram \
+             socket that uid {} may write to, or leave it out",
+            path.to_string_lossy(),
+            reason(&error),
+            user.uid
+        );
+        tracing::warn!("{advice}");
+    }
+    Ok(())
 }
 
 /// Names the file of trusted authorities to the libraries that do not read Prosody's configuration, unless a variable
@@ -86,6 +119,25 @@ mod tests {
         // The password of an account that is created.
         let settings = given(&["DOMAIN", "LOCAL", "PASSWORD"]);
         assert!(!kept(&settings, &read).contains(&"PASSWORD"));
+    }
+
+    #[test]
+    fn prosody_gets_a_socket_to_notify_if_it_can_use_it() {
+        let directory = crate::tests::TestDir::new();
+        let path = |name: &str| directory.path().join(name).into_os_string();
+        let _datagrams = UnixDatagram::bind(path("datagrams")).unwrap();
+        let _streams = std::os::unix::net::UnixListener::bind(path("streams")).unwrap();
+        let is_kept = |value: OsString| {
+            let mut environment = vec![("NOTIFY_SOCKET".into(), value), ("PATH".into(), "/bin".into())];
+            check_notify_socket(&mut environment, &User::current()).unwrap();
+            assert_eq!(environment.last().unwrap().0, "PATH");
+            environment.len() == 2
+        };
+        assert!(is_kept(path("datagrams")));
+        let long = path(&"x".repeat(108));
+        for other in [path("streams"), path("nothing"), long, "@abstract".into(), "x".into(), "".into()] {
+            assert!(!is_kept(other.clone()), "{other:?}");
+        }
     }
 
     #[test]

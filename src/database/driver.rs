@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{Answer, Database, LoginContext, refused, within};
+use super::{Answer, Database, LoginContext, refused};
+use crate::os::within;
 use crate::settings::types::DbDriver;
 use crate::text::one_line;
 
 const SCRIPT: &str = include_str!("log_in.lua");
+
+/// What Prosody 13.0 makes of such rows.
+const TWICE: &str = "it has rows twice, and until they are repaired no account can be created, and roles, new rooms and \
+                     other data are not stored";
 
 /// The maximum number of bytes to read of the script's output.
 const LONGEST: u64 = 16 * 1024;
@@ -29,7 +34,7 @@ impl Login {
     fn spawn(database: &Database, context: &LoginContext) -> anyhow::Result<Self> {
         let mut command = context.prosody.lua_command(context.user, context.environment)?;
         // One argument, because Lua refuses a separate one that begins with a dash, such as a comment.
-        command.arg(format!("-e{SCRIPT}"));
+        command.arg(format!("-elocal is_13 = {}\n{SCRIPT}", context.prosody.is_13()));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().context("running Lua")?;
         let input = child.stdin.as_mut().context("writing to Lua")?;
@@ -85,7 +90,19 @@ fn interpret(output: &str, database: &Database) -> Answer {
     let why = one_line(why.strip_prefix("Failed to connect to database: ").unwrap_or(why));
     match word {
         "ready" => Answer::Ready,
-        "old" => Answer::NeedsUpgrade,
+        "old" => Answer::ReadyBut(advice!(
+            "{database}: it has tables of an earlier Prosody, and some of what is stored in them is lost until they are \
+             upgraded: make a backup, run `docker exec -it CONTAINER prosodyctl mod_storage_sql upgrade`, or `docker run \
+             -it --rm OPTIONS IMAGE mod_storage_sql upgrade` with this container's options, answer y, and restart"
+        )),
+        "twice" if database.driver == DbDriver::Sqlite3 => Answer::ReadyBut(advice!(
+            "{database}: {TWICE}: make a backup, stop the server, and run `docker run --rm OPTIONS IMAGE repair` with this \
+             container's options"
+        )),
+        "twice" => Answer::ReadyBut(advice!(
+            "{database}: {TWICE}: make a backup, and run `docker exec CONTAINER prosody-entrypoint repair`, or `docker run \
+             --rm OPTIONS IMAGE repair` with this container's options"
+        )),
         "missing" => {
             let driver = database.driver.as_str();
             let package = format!("lua-dbi-{}", driver.to_lowercase());

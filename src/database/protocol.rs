@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::{Answer, Database, left, refused, within};
+use super::{Answer, Database, left, refused};
+use crate::os::within;
 use crate::settings::types::DbDriver;
 use crate::text::one_line;
 

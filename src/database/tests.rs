@@ -9,6 +9,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 /// PostgreSQL's request for a password, by SCRAM.
 const ASKS: &[u8] = b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0";
@@ -249,17 +250,6 @@ fn a_driver_without_an_answer_does_not_outlive_its_time() {
     assert!(!Path::new("/proc").join(pid.trim()).exists());
 }
 
-#[test]
-fn a_call_without_a_limit_of_its_own_gets_one() {
-    let (sender, receiver) = mpsc::channel::<()>();
-    let start = Instant::now();
-    let endless = within(Duration::from_millis(50), move || Ok(receiver.recv()));
-    assert_eq!(endless.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    assert!(start.elapsed() < AT_ONCE);
-    drop(sender);
-    assert_eq!(within(AT_ONCE, || Ok(1)).unwrap(), 1);
-}
-
 /// A server that says at first that it starts, and refuses the login until it has been asked a number of times.
 fn with_a_late_role(place: &TestDir, asked: usize) -> (u16, String) {
     let role = place.path().join("role");
@@ -298,5 +288,34 @@ fn a_role_that_is_never_made_ends_the_start() {
         assert_eq!(failure.status.code(), 78, "{failure}");
         assert!(failure.to_string().contains("the server refused the login"), "{failure}");
         assert!((least..=most).contains(&took.as_secs()), "{took:?}");
+    }
+}
+
+#[test]
+fn a_check_asks_for_no_login() {
+    let port = answers(&[ASKS]);
+    let limit = Duration::from_secs(20);
+    assert_eq!(check(&database(DbDriver::PostgreSql, port), limit), Ok(()));
+    let starting = error("57P03", "the database system is starting up");
+    let port = answers(&[&starting]);
+    let why = check(&database(DbDriver::PostgreSql, port), limit).unwrap_err();
+    assert!(why.contains("starting up"), "{why}");
+    let port = answers(&[GREETING]);
+    assert!(check(&database(DbDriver::PostgreSql, port), limit).unwrap_err().contains("MySQL or MariaDB"));
+}
+
+#[test]
+fn the_index_of_13_0_is_found_in_the_first_page_of_a_file() {
+    let place = TestDir::new();
+    let file = place.path().join("prosody.sqlite");
+    assert!(has_unique_rows(&file), "Prosody makes the index with the file");
+    let page = |text: &str| format!("SQLite format 3\0{text:->4080}");
+    for (content, expected) in [
+        (page("CREATE INDEX \"prosody_index\""), false),
+        (page("CREATE UNIQUE INDEX \"prosody_unique_index\""), true),
+        (page("") + "prosody_unique_index", false),
+    ] {
+        std::fs::write(&file, &content).unwrap();
+        assert_eq!(has_unique_rows(&file), expected);
     }
 }

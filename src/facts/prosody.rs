@@ -55,7 +55,7 @@ pub struct Version {
 /// has filled in.
 /// Errors: 127 if Prosody is not installed, or cannot be read.
 pub fn find(search_path: Option<&OsStr>) -> Result<Prosody, Failure> {
-    let is_program = |found: &fs::Metadata| found.mode() & 0o111 != 0;
+    let is_program = |_: &Path, found: &fs::Metadata| found.mode() & 0o111 != 0;
     let missing = || {
         advice!("Prosody is not installed: there is no program `prosody` on PATH; install it in the image")
     };
@@ -153,21 +153,24 @@ pub fn data_name(host: &str) -> String {
     })
 }
 
-/// Finds Prosody's own `prosodyctl`: the first on `PATH` that is not this program.
+/// Finds Prosody's own `prosodyctl` on `PATH`.
 /// Errors: 127 if there is none.
 pub fn prosodyctl() -> Result<PathBuf, Failure> {
-    let ours = fs::metadata("/proc/self/exe").ok().map(|metadata| (metadata.dev(), metadata.ino()));
-    let path = env::var_os("PATH").unwrap_or_default();
-    let is_other = |found: &fs::Metadata| Some((found.dev(), found.ino())) != ours;
-    on_path(&path, "prosodyctl", is_other).ok_or_else(|| {
+    script(&env::var_os("PATH").unwrap_or_default(), "prosodyctl").ok_or_else(|| {
         ExitStatus::COMMAND_NOT_FOUND.failure("there is no `prosodyctl` on PATH: Prosody is not installed")
     })
 }
 
+/// The first file of this name on a search path that is a script, as Prosody's programs are, and this program is not.
+/// (Under an emulator such as qemu-user, `/proc/self/exe` is the emulator, and does not tell which file is this program.)
+fn script(path: &OsStr, name: &str) -> Option<PathBuf> {
+    on_path(path, name, |file, _| trusted_file::beginning(file, 2).is_ok_and(|beginning| beginning == b"#!"))
+}
+
 /// The first file of this name on a search path that `is_it`.
-pub fn on_path(path: &OsStr, name: &str, is_it: impl Fn(&fs::Metadata) -> bool) -> Option<PathBuf> {
+pub fn on_path(path: &OsStr, name: &str, is_it: impl Fn(&Path, &fs::Metadata) -> bool) -> Option<PathBuf> {
     let mut files = env::split_paths(path).map(|directory| directory.join(name));
-    files.find(|file| fs::metadata(file).is_ok_and(|found| found.is_file() && is_it(&found)))
+    files.find(|file| fs::metadata(file).is_ok_and(|found| found.is_file() && is_it(file, &found)))
 }
 
 impl Prosody {
@@ -247,6 +250,18 @@ mod tests {
         assert_eq!(prosody.plugin_dir, directory.path().join("lib/modules"));
         assert_eq!(prosody.data_dir, Some(PathBuf::from("/var/lib/prosody")));
         assert_eq!(prosody.interpreter, Some(PathBuf::from("lua5.4")));
+    }
+
+    #[test]
+    fn a_binary_is_not_prosodys_prosodyctl() {
+        let directory = TestDir::new();
+        let copy = directory.path().join("a/prosodyctl");
+        fs::create_dir(copy.parent().unwrap()).unwrap();
+        fs::copy("/proc/self/exe", copy).unwrap();
+        directory.write("b/prosodyctl", "#!/usr/bin/lua5.4\n");
+        let path = ["a", "b"].map(|folder| directory.path().join(folder).display().to_string()).join(":");
+        assert_eq!(script(OsStr::new(&path), "prosodyctl"), Some(directory.path().join("b/prosodyctl")));
+        assert_eq!(script(directory.path().join("a").as_os_str(), "prosodyctl"), None);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::os::users::User;
 
 /// A running server with a rendered configuration.
 pub struct Running {
+    /// Its process, which PID 1 has made.
+    pub server: Pid,
     pub user: User,
     /// The state that it was started with.
     pub started: String,
@@ -40,20 +42,21 @@ impl Running {
             let mut fields = process.split(' ');
             let (pid, time, generation) = (fields.next()?.parse().ok()?, fields.next()?, fields.next()?);
             let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-            let user = User { uid, gid };
-            let found = Self { user, started: started.to_owned(), generation: generation.to_owned() };
+            let (server, user) = (Pid::from_raw(fields.next()?.parse().ok()?), User { uid, gid });
+            let found = Self { server, user, started: started.to_owned(), generation: generation.to_owned() };
             Some((Pid::from_raw(pid), time, found))
         };
         let Some((pid, time, found)) = described() else { return Ok(None) };
         // In a file from an earlier start, the process is another, or has ended.
-        Ok((start_time(pid)?.as_deref() == Some(time)).then_some(found))
+        Ok(Stat::read(pid)?.is_some_and(|stat| stat.start_time == time).then_some(found))
     }
 
-    /// The content of the file, for a server that starts under PID 1 `init` with a generation as a user.
+    /// The content of the file, for this process, which becomes the server under PID 1 `init`, with a generation as a
+    /// user.
     pub fn describe(init: Pid, generation: &Path, user: &User, state: &str) -> String {
-        let time = start_time(init).ok().flatten().unwrap_or_default();
+        let time = Stat::read(init).ok().flatten().unwrap_or_default().start_time;
         let generation = generation.file_name().unwrap_or_default().to_string_lossy();
-        format!("{init} {time} {generation} {} {}\n{state}", user.uid, user.gid)
+        format!("{init} {time} {generation} {} {} {}\n{state}", user.uid, user.gid, Pid::this())
     }
 }
 
@@ -88,13 +91,70 @@ pub fn read(runtime_dir: &Path, name: &str) -> io::Result<Option<String>> {
     Ok(String::from_utf8(file.read(LARGEST)?).ok())
 }
 
-/// The start time of a process, in clock ticks after boot (proc(5), `stat`). It is unique together with the process id.
-/// `None` without such a process.
-fn start_time(process: Pid) -> io::Result<Option<String>> {
-    let stat = of_process(process, "stat")?.unwrap_or_default();
-    // The preceding name in parentheses may have any content.
-    let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
-    Ok(fields.split_whitespace().nth(19).map(str::to_owned))
+/// What the process that is the server, or becomes it, does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activity {
+    /// It has ended, or is a zombie.
+    Gone,
+    /// A signal has stopped it.
+    Stopped,
+    /// It is not Prosody yet: it configures, or waits for something.
+    Starts,
+    Runs,
+}
+
+/// Looks at the server's process. `None` if it is not known which one that is.
+pub fn activity(running: Option<&Running>) -> Option<Activity> {
+    let ours = Stat::read(Pid::this()).ok()??.name;
+    let look = |process| Stat::read(process).ok().flatten();
+    let server = match running {
+        Some(running) => Some(running.server),
+        // Before the start has published it, and with a custom main file. PID 1 may be the engine's.
+        None => {
+            let first = Pid::from_raw(1);
+            let is_ours = |pid: &Pid| look(*pid).is_some_and(|stat| stat.name == ours);
+            let init = if is_ours(&first) { first } else { children(first)?.into_iter().find(is_ours)? };
+            children(init)?.first().copied()
+        }
+    };
+    Some(match server.and_then(look) {
+        None => Activity::Gone,
+        Some(Stat { state: 'Z' | 'X', .. }) => Activity::Gone,
+        Some(Stat { state: 'T', .. }) => Activity::Stopped,
+        Some(Stat { name, .. }) if name == ours => Activity::Starts,
+        Some(_) => Activity::Runs,
+    })
+}
+
+/// The children of a process, the first one first (proc(5), `/proc/PID/task/TID/children`). `None` if the kernel does not
+/// tell.
+fn children(process: Pid) -> Option<Vec<Pid>> {
+    let children = of_process(process, &format!("task/{process}/children")).ok()??;
+    Some(children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect())
+}
+
+/// What the kernel says about a process (proc(5), `stat`).
+#[derive(Default)]
+struct Stat {
+    name: String,
+    state: char,
+    /// In clock ticks after boot. It is unique together with the process id.
+    start_time: String,
+}
+
+impl Stat {
+    /// `None` without such a process.
+    fn read(process: Pid) -> io::Result<Option<Self>> {
+        let stat = of_process(process, "stat")?.unwrap_or_default();
+        // The name in parentheses may have any content.
+        let parse = || {
+            let (name, fields) = stat.split_once('(')?.1.rsplit_once(')')?;
+            let mut fields = fields.split_whitespace();
+            let state = fields.next()?.chars().next()?;
+            Some(Self { name: name.to_owned(), state, start_time: fields.nth(18)?.to_owned() })
+        };
+        Ok(parse())
+    }
 }
 
 /// The content of a process's file in /proc. `None` without such a process.
@@ -112,6 +172,12 @@ pub fn of_process(process: Pid, file: &str) -> io::Result<Option<String>> {
 /// The user of a server that root started. `None` if it is unknown.
 pub fn user(places: &Places) -> Option<User> {
     is_private_to_root(places).then(|| Some(Running::find(places)?.user)).flatten()
+}
+
+/// When the running server was described, before it wrote any data, in seconds since 1970. `None` if that is unknown.
+pub fn since(places: &Places) -> Option<i64> {
+    Running::find(places)?;
+    Some(fs::symlink_metadata(places.runtime_dir.join(STARTED_FILE)).ok()?.mtime())
 }
 
 /// The user that started the server, if not root. That user owns the runtime directory and could write a false uid
@@ -169,16 +235,43 @@ mod tests {
         runtime.write(STARTED_FILE, &text);
         let found = Running::find(&places).unwrap();
         assert_eq!((found.started.as_str(), found.generation.as_str()), ("host\ta\t\n", "generation-7"));
-        assert_eq!(found.user, user(5));
+        assert_eq!((found.server, found.user), (Pid::this(), user(5)));
         // Another process with the same process id.
         runtime.write(STARTED_FILE, text.replacen(' ', " 1", 1));
         assert!(Running::find(&places).is_none());
-        for broken in
-            ["", "x", "1\n", "x y generation-1 0 0\n", "4194304 1 generation-1 0 0\n", "1 1 generation-1\n"]
-        {
+        for broken in [
+            "",
+            "x",
+            "1\n",
+            "x y generation-1 0 0 1\n",
+            "4194304 1 generation-1 0 0 1\n",
+            "1 1 generation-1 0 0\n",
+        ] {
             runtime.write(STARTED_FILE, broken);
             assert!(Running::find(&places).is_none(), "{broken:?}");
         }
+    }
+
+    #[test]
+    fn the_activity_of_a_server_follows_its_process() {
+        use nix::sys::signal::{Signal, kill};
+        use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+        let activity = |server| {
+            let (started, generation) = (String::new(), String::new());
+            super::activity(Some(&Running { server, user: user(0), started, generation }))
+        };
+        assert_eq!(activity(Pid::this()), Some(Activity::Starts), "its name is ours");
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_raw(child.id() as i32);
+        assert_eq!(activity(pid), Some(Activity::Runs));
+        kill(pid, Signal::SIGSTOP).unwrap();
+        assert!(matches!(waitpid(pid, Some(WaitPidFlag::WUNTRACED)), Ok(WaitStatus::Stopped(..))));
+        assert_eq!(activity(pid), Some(Activity::Stopped));
+        kill(pid, Signal::SIGKILL).unwrap();
+        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        assert_eq!(activity(pid), Some(Activity::Gone), "a zombie");
+        child.wait().unwrap();
+        assert_eq!(activity(pid), Some(Activity::Gone));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::os::users::User;
 use crate::os::{directory, privileges, system};
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, Flock, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
@@ -13,6 +14,7 @@ use signal_hook::consts::SIGHUP;
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -21,7 +23,7 @@ use std::{env, fs, io};
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// A program to execute.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Command {
     /// A path, or a name without a slash. As in a shell, a name is searched in the `PATH` of `environment`.
     pub program: OsString,
@@ -31,6 +33,8 @@ pub struct Command {
     /// The user to become for good ([`privileges::drop_to`]), if not the current one.
     pub user: Option<User>,
     pub kind: ProgramKind,
+    /// The only descriptor above 2 that the server or a program of Prosody's user inherits, if any.
+    pub inherited: Option<Flock<OwnedFd>>,
 }
 
 /// How a process is prepared for a program.
@@ -121,6 +125,9 @@ impl Command {
             return system::restore_signals().context("restoring signals");
         }
         limit_process()?;
+        if let Some(lock) = &self.inherited {
+            fcntl(&**lock, FcntlArg::F_SETFD(FdFlag::empty())).context("passing on the lock")?;
+        }
         for signal in 1..=system::LAST_SIGNAL {
             system::default_disposition(signal);
         }
@@ -243,7 +250,6 @@ fn c_string(text: &OsStr) -> anyhow::Result<CString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
     fn command(program: &str, path: Option<&str>) -> Command {
         Command {
@@ -252,6 +258,7 @@ mod tests {
             environment: path.map(|path| ("PATH".into(), path.into())).into_iter().collect(),
             user: None,
             kind: ProgramKind::Program,
+            inherited: None,
         }
     }
 

@@ -96,7 +96,7 @@ pub fn supervise(
                 terminal.give_to(getpid());
             }
             match options.message_style {
-                MessageStyle::Entrypoint => end_child(child),
+                style @ MessageStyle::Entrypoint(_) => end_child(style, child),
                 // As in tini, no signal takes effect before `exec` restores the signals.
                 MessageStyle::Tini { .. } => process::exit(child().code().into()),
             }
@@ -167,7 +167,7 @@ fn prepare(options: &InitOptions) -> anyhow::Result<()> {
 }
 
 /// In a forked child: runs `work` without blocked signals and exits with its status.
-fn end_child(work: impl FnOnce() -> ExitStatus) -> ! {
+fn end_child(style: MessageStyle, work: impl FnOnce() -> ExitStatus) -> ! {
     // A closed log must not end the process, nor a terminal stop one that writes in the background (`stty tostop`).
     for signal in [SIGPIPE, SIGTTOU] {
         system::ignore(signal);
@@ -175,7 +175,7 @@ fn end_child(work: impl FnOnce() -> ExitStatus) -> ! {
     let status = match system::block_exactly(&SigSet::empty()) {
         Ok(()) => work(),
         Err(error) => {
-            MessageStyle::Entrypoint.fatal(format_args!("unblocking the child's signals: {error}"));
+            style.fatal(format_args!("unblocking the child's signals: {error}"));
             ExitStatus::OS_ERROR
         }
     };
@@ -315,7 +315,7 @@ impl Init<'_> {
         self.reload_again = false;
         let run = || (reload.run)(self.child, if self.is_untold { Cause::Hangup } else { cause });
         match system::fork() {
-            Ok(ForkResult::Child) => end_child(run),
+            Ok(ForkResult::Child) => end_child(self.style, run),
             Ok(ForkResult::Parent { child }) => {
                 self.reloading = Some(child);
                 self.kill_at = Some(Instant::now() + reload.limit);
@@ -396,7 +396,9 @@ impl Init<'_> {
             // It runs as another user and we lack CAP_KILL: a forked process switches to that user and sends the
             // signal.
             Err(Errno::EPERM) => match system::fork() {
-                Ok(ForkResult::Child) => end_child(|| send_as_its_user(self.child, target, signal)),
+                Ok(ForkResult::Child) => {
+                    end_child(self.style, || send_as_its_user(self.style, self.child, target, signal))
+                }
                 Ok(ForkResult::Parent { .. }) => return,
                 Err(error) => Err(error),
             },
@@ -427,8 +429,8 @@ impl Init<'_> {
                 self.style.info(format_args!("Main child exited normally (with status '{code}')"));
             }
             // Somebody pressed Ctrl-C or Ctrl-\ and knows about it.
-            (MessageStyle::Entrypoint, Some(SIGINT | SIGQUIT)) if self.terminal.is_some() => {}
-            (MessageStyle::Entrypoint, Some(signal)) if self.forwarded & bit(signal) == 0 => {
+            (MessageStyle::Entrypoint(_), Some(SIGINT | SIGQUIT)) if self.terminal.is_some() => {}
+            (MessageStyle::Entrypoint(_), Some(signal)) if self.forwarded & bit(signal) == 0 => {
                 self.style.warn(format_args!("the command was ended by {}", SignalName(signal)));
             }
             _ => {}
@@ -437,7 +439,7 @@ impl Init<'_> {
 }
 
 /// Sends a signal as the user of `child`, who has the permission.
-fn send_as_its_user(child: Pid, target: Pid, signal: i32) -> ExitStatus {
+fn send_as_its_user(style: MessageStyle, child: Pid, target: Pid, signal: i32) -> ExitStatus {
     let sent = privileges::become_user_of(child)
         .and_then(|()| system::send_signal(target, signal).map_err(|error| anyhow!(error)));
     match sent {
@@ -448,7 +450,7 @@ fn send_as_its_user(child: Pid, target: Pid, signal: i32) -> ExitStatus {
                  missing; start it as that user with `--user`",
                 SignalName(signal)
             );
-            MessageStyle::Entrypoint.warn(format_args!("{advice}"));
+            style.warn(format_args!("{advice}"));
             ExitStatus::NO_PERMISSION
         }
     }

@@ -2,6 +2,7 @@
 //! getopt(3) in the C library.
 
 use super::MessageStyle;
+use crate::log::Format;
 use nix::unistd::{Pid, getpid};
 use signal_hook::low_level::signal_name;
 use std::collections::BTreeSet;
@@ -44,7 +45,7 @@ impl InitOptions {
         Self {
             subreaper: getpid() != Pid::from_raw(1),
             parent_death_signal: None,
-            message_style: MessageStyle::Entrypoint,
+            message_style: MessageStyle::Entrypoint(Format::Text),
             warn_on_reap: false,
             forward_to_group: false,
             success_codes: BTreeSet::new(),

@@ -43,6 +43,33 @@ impl Database {
         }
     }
 
+    /// A line that describes it, without its password, for [`Database::parse`]. `None` for SQLite, and if a name has a
+    /// control character.
+    pub fn line(&self) -> Option<String> {
+        if self.driver == DbDriver::Sqlite3 {
+            return None;
+        }
+        let [host, user] = [&self.host, &self.username].map(|text| text.as_deref().unwrap_or_default());
+        let fields = ["database", self.driver.as_str(), host, &self.port().to_string(), &self.name, user];
+        let is_plain = |field: &&str| !field.contains(char::is_control);
+        fields.iter().all(is_plain).then(|| fields.join("\t"))
+    }
+
+    /// Parses such a line.
+    pub fn parse(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let ["database", driver, host, port, name, user] = fields[..] else { return None };
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Some(Self {
+            driver: DbDriver::parse(driver).ok()?,
+            host: given(host),
+            port: port.parse().ok(),
+            name: name.to_owned(),
+            username: given(user),
+            password: None,
+        })
+    }
+
     /// The port, or the default of the database system.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(match self.driver {
@@ -92,4 +119,37 @@ fn database(table: &Value) -> Option<Database> {
         username: text("username"),
         password: text("password").map(Secret::new),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_describes_a_server_without_its_password() {
+        let database = |driver, host: Option<&str>, name: &str| Database {
+            driver,
+            host: host.map(str::to_owned),
+            port: Some(5433),
+            name: name.to_owned(),
+            username: Some("the user".to_owned()),
+            password: Some(Secret::new("hush".to_owned())),
+        };
+        for (driver, host, name) in [
+            (DbDriver::PostgreSql, Some("db.example"), "prosody"),
+            (DbDriver::MySql, None, "a name"),
+            (DbDriver::PostgreSql, Some("/run/postgresql"), "c2s 127.0.0.1 5222 x"),
+        ] {
+            let database = database(driver, host, name);
+            let line = database.line().unwrap();
+            assert!(!line.contains("hush"), "{line}");
+            assert_eq!(Database::parse(&line), Some(Database { password: None, ..database }));
+        }
+        assert_eq!(database(DbDriver::Sqlite3, None, "file").line(), None);
+        assert_eq!(database(DbDriver::MySql, None, "a\nb").line(), None);
+        assert_eq!(database(DbDriver::MySql, Some("a\tb"), "c").line(), None);
+        for line in ["", "c2s 127.0.0.1 5222 a.example", "database\tOracle\t\t1\ta\tb", "database\tMySQL"] {
+            assert_eq!(Database::parse(line), None, "{line:?}");
+        }
+    }
 }

@@ -8,7 +8,9 @@ use crate::lua::Value;
 use crate::report::{Report, SettingError};
 use crate::settings::Settings;
 use crate::settings::catalogue::Field;
-use crate::settings::types::{CustomOptions, LogLevel, Lua, Port, Set, TlsGroup, TlsProfile};
+use crate::settings::types::{
+    Boolean, CustomOptions, LogFormat, LogLevel, Lua, Port, Set, TlsGroup, TlsProfile,
+};
 
 /// The group for the key exchange that withstands a quantum computer, with a classical one: draft-ietf-tls-ecdhe-mlkem.
 const HYBRID_GROUP: &str = "X25519MLKEM768";
@@ -25,6 +27,9 @@ const ENCRYPTION_OVERHEAD: u64 = 16;
 /// The default size limit of an HTTP request, in bytes. It is twice the limit of a client's stanza, for BOSH. Prosody's
 /// own is 10 MB, and parsing that much XML before login takes some 500 MB. Uploads have a limit of their own.
 const HTTP_REQUEST: i64 = 512 * 1024;
+
+/// The time in front of a line of Prosody's log, for Lua's `os.date`: RFC 3339, in UTC, as in our own log.
+const TIME_FORMAT: &str = "!%Y-%m-%dT%H:%M:%SZ";
 
 pub fn options(settings: &Settings, facts: &Facts, options: &mut Options, report: &mut Report) {
     // Settings replace what features set.
@@ -348,8 +353,22 @@ fn uploads(settings: &Settings, options: &mut Options) {
 
 fn observability(settings: &Settings, options: &mut Options, report: &mut Report) {
     let observability = &settings.observability;
-    let level = observability.log_level.unwrap_or(LogLevel::Info);
-    options.insert("log".into(), Value::table([(level.as_str(), "*console")]));
+    let level = observability.log_level.unwrap_or(LogLevel::Info).as_str();
+    let as_json = ("format", Value::from("json"));
+    let with_time = ("timestamps", Value::from(TIME_FORMAT));
+    let layout = match (observability.log_format, observability.log_timestamps) {
+        (Some(LogFormat::Json), _) => Some(as_json),
+        (_, Some(Boolean(true))) => Some(with_time),
+        _ => None,
+    };
+    let rules = match layout {
+        None => Value::table([(level, "*console")]),
+        Some(layout) => {
+            let levels = ("levels", Value::table([("min", level)]));
+            Value::from(vec![Value::table([("to", Value::from("console")), levels, layout])])
+        }
+    };
+    options.insert("log".into(), rules);
 
     if observability.openmetrics.is_some_and(|on| on.0) {
         for (field, option, value) in [

@@ -11,7 +11,12 @@
 --                               named modules have changed.
 -- `compare NUMBER PATH`         parses a configuration and forgets it. Answer: that of `apply`, which changes nothing
 --                               here, or `refused` and a reason.
--- `status NUMBER`               Answer: what is not as it is configured, as the last `apply` or the start has left it.
+-- `status NUMBER`               Answer: what is not as it is configured, as the last `apply` or the start has left it;
+--                               `host` and the name of each host that is not loaded; `port` and each open port;
+--                               `stopping`; `was-ready`.
+-- `ready NUMBER`                From now on the answer to `status` has `was-ready`.
+--
+-- A process manager hears of the start, each reload and the stop (sd_notify(3)).
 --
 -- What is used of Prosody's internals is looked for first. If it is missing, as in another version, changes of that kind
 -- need a restart.
@@ -22,6 +27,7 @@ local config = require "core.configmanager";
 local hostmanager = require "core.hostmanager";
 local moduleapi = require "core.moduleapi";
 local modules = require "core.modulemanager";
+local monotonic = require "util.time".monotonic;
 local now = require "util.time".now;
 local portmanager = require "core.portmanager";
 local prep = require "util.jid".prep;
@@ -399,6 +405,27 @@ local function note_waiting(new)
 			note("restart", "option", it.name, it.host);
 		end
 	end
+end
+
+---- The process manager
+
+local notify_socket = prosody.notify_socket;
+local is_reloading = false;
+
+-- One that does not read its socket holds up nobody.
+local function notify(message)
+	if notify_socket then notify_socket:send(message); end
+end
+
+local function notify_reloading()
+	if is_reloading then return; end
+	is_reloading = true;
+	notify(("RELOADING=1\nMONOTONIC_USEC=%d"):format(math.floor(monotonic() * 1000000)));
+end
+
+local function notify_ready()
+	is_reloading = false;
+	notify("READY=1");
 end
 
 ---- What is wanted
@@ -1159,6 +1186,7 @@ local function try(request)
 end
 
 local function apply(request)
+	notify_reloading();
 	problems = {};
 	local changed_files, is_announced = request.changed_files, request.is_announced;
 	local files, names = read_module_files();
@@ -1184,6 +1212,7 @@ local runner = async.runner(function (request)
 	report, since = request.report, now();
 	local ok, problem = xpcall(request.work, debug.traceback, request);
 	if not ok then note("failed", "error", nil, nil, tostring(problem)); end
+	if is_reloading and request.work == apply then notify_ready(); end
 	report("end\t" .. request.number);
 end);
 
@@ -1211,6 +1240,15 @@ local function load_configuration(path, connection)
 	return ok;
 end
 
+local is_stopping, was_ready = false, false;
+
+-- Whether a host should be served and is not loaded. During a run, one that comes or goes is not missed.
+local function is_missing(host)
+	local module = host ~= "*" and served_as(applied, host);
+	if not module or not served_as(config.getconfig(), host) then return false; end
+	return not rawget(hosts, host) or module ~= "" and not modules.is_loaded(host, module);
+end
+
 -- Answers a line.
 local function answer(connection, line)
 	-- It may be gone.
@@ -1220,9 +1258,22 @@ local function answer(connection, line)
 		if load_configuration(path, connection) then write("loaded"); end
 		return;
 	end
-	local number = line:match("^status (%d+)$");
+	local number = line:match("^ready (%d+)$");
+	if number then
+		was_ready = true;
+		return write("end\t" .. number);
+	end
+	number = line:match("^status (%d+)$");
 	if number then
 		for _, text in ipairs(problems) do write(text); end
+		for _, host in ipairs(sorted(applied)) do
+			if is_missing(host) then write("host\t" .. host); end
+		end
+		if not lacking.ports then
+			for _, _, port in portmanager.get_active_services():iter(nil, nil, nil, nil) do write("port\t" .. port); end
+		end
+		if is_stopping then write("stopping"); end
+		if was_ready then write("was-ready"); end
 		return write("end\t" .. number);
 	end
 	number, path = line:match("^compare (%d+) (.+)$");
@@ -1294,6 +1345,32 @@ local function handle(event, priority, f)
 	end, priority);
 end
 
+handle("server-stopping", 1000, function () is_stopping = true; end);
+
+if notify_socket then
+	-- 13.0 has its own for the start and the stop. Those for a reload do not know its end.
+	for _, event in ipairs { "reloading-config", "config-reloaded" } do
+		for _, f in ipairs(prosody.events.get_handlers(event) or {}) do
+			if upvalue(f, "notify_socket") == notify_socket then prosody.events.remove_handler(event, f); end
+		end
+	end
+end
+local notify_path = not notify_socket and os.getenv("NOTIFY_SOCKET");
+if notify_path then
+	local unix = require "socket.unix";
+	notify_socket = type(unix) == "table" and unix.dgram();
+	local connected, problem;
+	if notify_socket then connected, problem = notify_socket:setpeername(notify_path); end
+	if connected then
+		handle("server-started", 0, notify_ready);
+		handle("server-stopping", 0, function () notify("STOPPING=1"); end);
+	else
+		log("warn", "Nobody is notified on %s: %s", notify_path, problem or "LuaSocket cannot");
+		notify_socket = nil;
+	end
+end
+if notify_socket then notify_socket:settimeout(0); end
+
 handle("hosts-activated", 0, remember);
 
 handle("server-started", -1000, function ()
@@ -1313,7 +1390,10 @@ handle("server-started", -1000, function ()
 	end
 end);
 
-handle("reloading-config", 1000, function () is_refreshing = true; end);
+handle("reloading-config", 1000, function ()
+	is_refreshing = true;
+	if not is_ours then notify_reloading(); end
+end);
 
 -- After a SIGHUP that somebody sends to Prosody itself.
 handle("config-reloaded", -1000, function ()

@@ -279,6 +279,12 @@ pub fn without_capabilities(command: &mut Command) -> &mut Command {
     }
 }
 
+/// Makes a command's process end when the thread that starts it ends, by whatever signal. No other process can prevent that.
+pub fn end_with_parent(command: &mut Command) -> &mut Command {
+    // SAFETY: it runs in the new process, and makes one system call without memory of the heap or locks.
+    unsafe { command.pre_exec(|| Ok(signal_on_parents_death(libc::SIGKILL)?)) }
+}
+
 /// The addresses of a host, sorted, each once. A silent name server takes a second.
 /// Fails if the name does not resolve now (getaddrinfo(3)).
 pub fn addresses_of(host: &str) -> io::Result<BTreeSet<IpAddr>> {

@@ -4,13 +4,29 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::facts::custom_files::CustomFiles;
 use crate::health::{ANY_HOST, LISTENING, Service, Target};
+use crate::intent::databases::Database;
 use crate::intent::hosts::{Options, ServedHosts};
 use crate::lua::Value;
 
-/// The lines of the health check's file: the first host at the first port for clients, on each bound address, loopback
+/// The health check's file: its targets, and a line for each database server.
+pub fn file(
+    options: &Options,
+    hosts: &ServedHosts,
+    custom_files: &CustomFiles,
+    databases: &[Database],
+) -> String {
+    let mut lines = targets(options, hosts, custom_files);
+    for line in databases.iter().filter_map(Database::line) {
+        lines += &line;
+        lines.push('\n');
+    }
+    lines
+}
+
+/// The lines of the targets: the first host at the first port for clients, on each bound address, loopback
 /// first. Without ports for clients, it is the first port for servers. If a custom file may decide the ports, or no address
 /// is known, the line [`LISTENING`]. Empty if no port is open.
-pub fn targets(options: &Options, hosts: &ServedHosts, custom_files: &CustomFiles) -> String {
+fn targets(options: &Options, hosts: &ServedHosts, custom_files: &CustomFiles) -> String {
     let listening = format!("{LISTENING}\n");
     if custom_files.fragments().any(|file| file.summary.sets_ports) {
         return listening;

@@ -68,7 +68,7 @@ fn ask(settings: &Settings, places: &Places) -> Result<Preview, Failure> {
     let Some(mut server) = connected.map_err(no_answer)? else {
         return Ok(Preview::NotKnown("each change needs a restart".to_owned()));
     };
-    let is = server.status().map_err(no_answer)?;
+    let is = server.status().map_err(no_answer)?.outcome;
     plan.self_signed.clear();
     let mut answer = None;
     let compare = || {

@@ -257,9 +257,11 @@ section! {
     /// Logs and statistics.
     Observability "Observability"
     log_level: LogLevel = "`info`", "The lowest level that Prosody logs to the console.", decides [log], aliases ["PROSODY_LOGLEVEL"];
+    log_format: LogFormat = "`text`", "The format of Prosody's log and the entrypoint's: `text` is Prosody's console layout, `json` one object per line, for Loki and others. See [logs](logs.md).", decides [log], aliases ["PROSODY_ENTRYPOINT_LOG_FORMAT"];
+    log_timestamps: Boolean = "`false`", "Begin each message in text, Prosody's and the entrypoint's, with the time (RFC 3339, UTC). JSON has it in any case.", decides [log];
     statistics: Name = "", "The statistics provider.", option statistics;
     statistics_interval: Interval = "", "Seconds between two collections, or `manual`.", option statistics_interval;
-    openmetrics: Boolean = "`false`", "Serve `/metrics`: enables `http_openmetrics` with `statistics = \"internal\"` and the interval `manual`.", decides [statistics, statistics_interval];
+    openmetrics: Boolean = "`false`", "Serve `/metrics`: enables `http_openmetrics` with `statistics = \"internal\"` and the interval `manual`. `examples/monitoring` starts Prometheus beside the server.", decides [statistics, statistics_interval];
     openmetrics_allow_ips: List<Address> = "`::1`, `127.0.0.1`", "Who may read the metrics.", option openmetrics_allow_ips;
     openmetrics_allow_cidr: Cidr = "", "A network that may read the metrics.", option openmetrics_allow_cidr;
 }
@@ -284,7 +286,6 @@ section! {
     config_reload: Boolean = "`false`", "Reload when a custom file, a template, a custom module or the file of a `_FILE` variable changes, without SIGHUP.";
     share_module_code: ModuleSharing = "`auto`", "Whether the code of modules is compiled once for all hosts, which makes a server with many hosts start sooner and take less memory: with `auto` from 50 virtual hosts on.", option share_module_code;
     entrypoint_log: LogLevel = "`info`", "The lowest level that the entrypoint logs, on standard error.";
-    entrypoint_log_format: LogFormat = "`text`", "`text` is Prosody's own console layout; `json` is one object a line.";
     entrypoint_strict: Boolean = "`false`", "Warnings about settings become errors.";
 }
 

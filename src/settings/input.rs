@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::{env, iter};
 
 use super::catalogue::{self, Field, PREFIX, STORE_PREFIX, Setting};
 use super::compat;
-use super::types::{Account, Domain};
+use super::types::{Account, Domain, SettingType};
 use crate::lua::Value;
 use crate::os::trusted_file::{self, Error, Kind, LARGEST};
 use crate::report::{Report, SettingError};
@@ -137,6 +138,19 @@ pub fn read(environment: impl IntoIterator<Item = (OsString, OsString)>, report:
         }
     }
     Input { source, legacy, variables }
+}
+
+/// The value of a setting in this process's environment, or `None` if it is not set or in any way wrong.
+pub fn peek<T: SettingType>(field: Field) -> Option<T> {
+    let setting = catalogue::setting(field)?;
+    let names = iter::once(field.variable()).chain(setting.aliases.iter().map(|alias| (*alias).to_owned()));
+    let value = names.flat_map(|name| [(false, name.clone()), (true, format!("{name}_FILE"))]).find_map(
+        |(is_file, name)| {
+            let value = env::var(name).ok().filter(|value| !value.is_empty())?;
+            if is_file { read_file(Path::new(&value)).ok().map(|(text, _)| text) } else { Some(value) }
+        },
+    );
+    T::parse(&value?).ok()
 }
 
 /// Reads a value from a file. `None` if the file is empty, or after an error, which is reported. The error shows the

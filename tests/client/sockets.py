@@ -74,8 +74,9 @@ class Bosh:
 
 
 class WebSocket:
-    def __init__(self, domain):
+    def __init__(self, domain, address="127.0.0.1"):
         self.domain = domain
+        self.address = address
         self.http = aiohttp.ClientSession()
 
     async def _until(self, condition):
@@ -86,7 +87,7 @@ class WebSocket:
                 return
 
     async def log_in(self, user, password):
-        url = "wss://127.0.0.1:5281/xmpp-websocket"
+        url = f"wss://{self.address}:5281/xmpp-websocket"
         self.socket = await self.http.ws_connect(url, headers={"Host": self.domain}, protocols=["xmpp"], ssl=unverified())
         stream = f"<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='{self.domain}' version='1.0'/>"
         for sent, awaited in ((stream, "features>"), (plain(user, password), "<success"), (stream, "features>"), (BIND, "<jid>")):

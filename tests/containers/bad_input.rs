@@ -70,7 +70,8 @@ fn a_full_runtime_directory_leaves_the_old_generation() {
             &format!("PROSODY_OPTIONS={options}"),
             &container.name,
             "prosody-entrypoint",
-            "true",
+            "lua5.4",
+            "-v",
         ])
     };
     // What the next start finds: every file by its link, with its content.
@@ -120,13 +121,13 @@ fn an_image_without_prosody_says_so() {
 #[ignore = "needs Docker and the images: make test"]
 fn a_template_with_a_mistake_is_named_with_its_line() {
     let container = Recipe::new(TRIXIE).with(["--entrypoint", "sleep"]).command(["infinity"]).start();
-    let first = container.exec(["prosody-entrypoint", "true"]);
+    let first = container.exec(["prosody-entrypoint", "lua5.4", "-v"]);
     assert_eq!(first.status, 0, "{first:?}");
     let current = || container.root("cd /run/prosody && find -L . -name '*.cfg.lua' | sort").ok();
     let before = current();
     container.root("mkdir -p /etc/prosody/templates").ok();
     container.put("/etc/prosody/templates/global.cfg.lua.j2", b"admins = {}\n\nx = {{ 1 + }}\n");
-    let second = container.exec(["prosody-entrypoint", "true"]);
+    let second = container.exec(["prosody-entrypoint", "lua5.4", "-v"]);
     assert_eq!(second.status, 78, "{second:?}");
     assert!(second.stderr.contains("global.cfg.lua.j2") && second.stderr.contains('3'), "{second:?}");
     assert_eq!(current(), before, "something was switched");

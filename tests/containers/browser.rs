@@ -5,9 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::docker::{
-    BOOKWORM, BROWSER, Dialogue, Observations, PATIENCE, Recipe, TRIXIE, docker, eventually,
+    BOOKWORM, BROWSER, Dialogue, Observations, PATIENCE, Recipe, TRIXIE, docker, eventually, exec,
 };
-use crate::engine;
 use crate::features::{DOMAIN, Setup};
 
 /// Somebody with a browser (tests/browser/visitor.py).
@@ -25,7 +24,7 @@ impl Visitor {
         for host in hosts {
             let path = format!("/var/lib/prosody/self-signed/{host}.crt");
             let file = format!("/{host}.crt");
-            recipe = recipe.file(&file, engine::exec(server, "0", &["cat", &path]).ok()).word(&file);
+            recipe = recipe.file(&file, exec(server, "0", &["cat", &path]).ok()).word(&file);
         }
         Visitor(Dialogue::with(recipe))
     }

@@ -1066,7 +1066,7 @@ fn a_full_runtime_directory_gets_no_half_of_a_key() {
         .with(["--entrypoint", "sleep", "--tmpfs", "/run/prosody:size=256k"])
         .command(["infinity"])
         .start();
-    let configure = || server.exec(["prosody-entrypoint", "true"]);
+    let configure = || server.exec(["prosody-entrypoint", "lua5.4", "-v"]);
     let generation = || {
         server.root("cd /run/prosody && readlink current && find -L . ! -name filler -type f -exec md5sum {} + | sort")
     };

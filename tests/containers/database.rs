@@ -204,7 +204,7 @@ fn ends(
 #[track_caller]
 fn keeps_accounts(seen: &mut Observations, what: &str, recipe: Recipe, server: &Server, host: &str) {
     let container = recipe.serve();
-    let answer = container.exec(["prosodyctl", "register", "alice", host, "secret"]);
+    let answer = container.register("alice", host, "secret");
     seen.equal(&format!("{what}: registered, with {:?}", answer.all()), answer.status, 0);
     seen.equal(&format!("{what}: accounts in the database"), server.accounts(host).as_str(), "alice");
     seen.that(&format!("{what}: without waiting"), !container.logs().contains("Waiting"), container.logs());
@@ -366,7 +366,7 @@ fn one_that_comes_up_late_is_used(kind: Kind) {
     // answered before the kernel asks again, a second later. Ten times the promise tells "happens" from "never".
     let late = late(&prosody, &server);
     seen.that("used soon after it accepts connections", late < 3.0, late);
-    prosody.exec(["prosodyctl", "register", "alice", DOMAIN, "secret"]).ok();
+    prosody.register("alice", DOMAIN, "secret").ok();
     seen.equal("accounts in the database", server.accounts(DOMAIN).as_str(), "alice");
     seen.report();
 }
@@ -643,7 +643,9 @@ fn what_is_wrong_with_postgresql_17_is_told_at_once() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn what_is_wrong_with_postgresql_15_is_told_at_once() {
-    what_is_wrong_is_told_at_once(Kind::PostgreSql15);
+    if is_all_wanted() {
+        what_is_wrong_is_told_at_once(Kind::PostgreSql15);
+    }
 }
 
 #[test]
@@ -914,6 +916,54 @@ fn mariadb_that_goes_away_harms_nothing_of_ours() {
     one_that_goes_away_harms_nothing_of_ours(Kind::MariaDb);
 }
 
+/// A database counts until the server was ready for the first time. The JSON tells of it afterwards, too.
+fn readiness_needs_it_the_first_time(kind: Kind) {
+    let network = Network::new();
+    let server = kind.start(&network);
+    server.wait();
+    let prosody = with_settings(prosody(TRIXIE, &network), kind).serve();
+    let ready = || prosody.exec(["prosody-entrypoint", "healthcheck", "--ready"]);
+    let databases = || {
+        let answer = prosody.exec(["prosody-entrypoint", "healthcheck", "--ready", "--json"]);
+        let json: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+        (answer.status, json["databases"][0]["answers"].clone(), json["was_ready"].clone())
+    };
+    let mut seen = Observations::default();
+    docker(["pause", &server.container.name]).ok();
+    let answer = ready();
+    let name = format!("the {} database \"prosody\" on db:", kind.driver());
+    // Prosody hangs, too, if it asks just then.
+    let is_told = answer.stderr.contains(&name) || answer.stderr.contains("Prosody does not answer");
+    seen.that("a database that hangs", answer.status == 1 && is_told, &answer);
+    docker(["unpause", &server.container.name]).ok();
+    docker(["stop", "--time", "30", &server.container.name]).ok();
+    let answer = ready();
+    seen.that("without its database", answer.status == 1 && answer.stderr.contains(&name), &answer);
+    seen.equal("without it", databases(), (1, false.into(), false.into()));
+
+    docker(["start", &server.container.name]).ok();
+    server.wait();
+    seen.equal("with it", ready().status, 0);
+    seen.equal("with it", databases(), (0, true.into(), true.into()));
+
+    docker(["stop", "--time", "30", &server.container.name]).ok();
+    seen.equal("without it again", ready().status, 0);
+    seen.equal("without it again", databases(), (0, false.into(), true.into()));
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn readiness_needs_postgresql_the_first_time() {
+    readiness_needs_it_the_first_time(Kind::PostgreSql17);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn readiness_needs_mariadb_the_first_time() {
+    readiness_needs_it_the_first_time(Kind::MariaDb);
+}
+
 // SQLite.
 
 #[test]
@@ -995,9 +1045,9 @@ fn an_sqlite_file_that_can_be_written_is_used() {
         ] {
             let what = format!("{image}, {name}");
             let container = Recipe::new(image).env("PROSODY_VIRTUAL_HOSTS", DOMAIN).env(name, value).serve();
-            container.exec(["prosodyctl", "register", "alice", DOMAIN, "secret"]).ok();
+            container.register("alice", DOMAIN, "secret").ok();
             let files = container
-                .root(&format!("stat -c %u {file}; ls -A /var/lib/prosody; cat {file} | grep -c alice"));
+                .root(&format!("stat -c %u {file}; ls -A /var/lib/prosody; cat {file}* | grep -c alice"));
             seen.equal(&format!("{what}: the account in it, {}", files.all()), files.status, 0);
             seen.that(&format!("{what}: whose it is"), files.stdout.starts_with("999\n"), &files);
             seen.that(&format!("{what}: nothing else is left"), !files.stdout.contains("tmp"), &files);
@@ -1024,4 +1074,33 @@ fn a_store_that_nobody_knows_is_a_warning() {
                     did you mean `archive`?";
     assert!(log.lines().any(|line| line.contains(" warn\t") && line.ends_with(expected)), "{log}");
     assert!(!log.contains("PROSODY_STORAGE_ACCOUNTS"), "{log}");
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_reader_of_an_sqlite_file_disturbs_nobody() {
+    const READ: &str = "import sqlite3, time\n\
+        database = sqlite3.connect('/data/prosody.sqlite')\n\
+        database.execute('BEGIN')\n\
+        print('the accounts:', database.execute('SELECT COUNT(*) FROM prosody').fetchone(), flush=True)\n\
+        time.sleep(1000)\n";
+    for image in images() {
+        let (network, data) = (Network::new(), Volume::new());
+        let server = Recipe::new(image)
+            .env("PROSODY_DOMAIN", DOMAIN)
+            .env("PROSODY_DEFAULT_STORAGE", "sqlite")
+            .on(&network, &[DOMAIN])
+            .volume(&data, "/var/lib/prosody")
+            .serve();
+        server.register_accounts(DOMAIN);
+        let reader = Recipe::new(CLIENT)
+            .with(["--user", "999:999"])
+            .volume(&data, "/data")
+            .command(["python3", "-c", READ])
+            .start();
+        reader.wait_for_log("the accounts: ");
+        let both = session(&network, DOMAIN, &["login", "message", "archive"]);
+        assert_eq!(both.status, 0, "{image}: {}\n{}", both.all(), server.logs());
+        assert!(!server.logs().contains("write-ahead"), "{}", server.logs());
+    }
 }

@@ -19,6 +19,16 @@ use prosody_entrypoint::health::{self, ANY_HOST, Service, Target};
 pub const TRIXIE: &str = "prosody-entrypoint:latest";
 /// Prosody 0.12 on Debian bookworm.
 pub const BOOKWORM: &str = "prosody-entrypoint:bookworm";
+/// The image without a shell, with Prosody 13.0.
+pub const MINIMAL: &str = "prosody-entrypoint:minimal";
+/// The same with BusyBox at [`BUSYBOX`]. With `IMAGE` of this name, the tests run it in place of [`TRIXIE`].
+const MINIMAL_WITH_TOOLS: &str = "prosody-entrypoint-test-minimal:latest";
+/// Programs for the tests. No `PATH` leads there, so that the server does not find them.
+const BUSYBOX: &str = "/.test-tools/busybox";
+/// A line for BusyBox's shell, whose own programs of these names lack what tests ask for.
+const FULL_PROGRAMS: &str = r#"full() { program=$1; shift
+        LD_LIBRARY_PATH=/.test-tools PATH="/.test-tools/bin:$PATH" "/.test-tools/$program" "$@"; }
+    date() { full date "$@"; }; find() { full find "$@"; }; setpriv() { full setpriv "$@"; };"#;
 /// slixmpp on Debian trixie.
 pub const CLIENT: &str = "prosody-entrypoint-test-client:latest";
 
@@ -101,9 +111,41 @@ fn shell(script: &str, arguments: [&OsStr; 3]) -> Answer {
     Command::new("sh").args(["-c", script]).args(arguments).output().unwrap().into()
 }
 
+/// The image to run in place of one of ours: the environment variable `IMAGE` names the one for [`TRIXIE`].
+pub fn in_place_of(image: &str) -> String {
+    let other = std::env::var("IMAGE").ok().filter(|other| image == TRIXIE && !other.is_empty());
+    other.unwrap_or_else(|| image.to_owned())
+}
+
+/// The words of a command, with BusyBox's program in place of the image's if `has_tools` and the image is without it.
+fn by_busybox<'a>(has_tools: bool, command: &[&'a str]) -> Vec<&'a str> {
+    let applet = command.first().map(|program| match program.rsplit('/').next() {
+        Some("bash" | "sh") => "sh",
+        _ => program,
+    });
+    match applet {
+        Some(applet @ ("cat" | "env" | "grep" | "id" | "ls" | "sh" | "sleep" | "tar")) if has_tools => {
+            [&[BUSYBOX, applet], &command[1..]].concat()
+        }
+        _ => command.to_vec(),
+    }
+}
+
+/// Whether a container has the image without a shell, with tools for the tests.
+fn has_tools(container: &str) -> bool {
+    in_place_of(TRIXIE) == MINIMAL_WITH_TOOLS
+        && engine::inspect(container)["Config"]["Image"] == MINIMAL_WITH_TOOLS
+}
+
+/// Runs a command in a container, as this user or as the container's.
+pub fn exec(container: &str, user: &str, command: &[&str]) -> Answer {
+    engine::exec(container, user, &by_busybox(has_tools(container), command))
+}
+
 /// Fails with a sentence where the engine does not answer or the image is not there.
 #[track_caller]
 pub fn require(image: &str) {
+    let image = &in_place_of(image);
     static FOUND: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     if FOUND.lock().unwrap().contains(image) {
         return;
@@ -155,10 +197,13 @@ pub fn wait_until_it_serves(container: &str) {
 #[track_caller]
 pub fn serves_or_ends(container: &str) -> bool {
     const LOOK_INSIDE: Duration = Duration::from_secs(1);
+    // A start may wait 60 s for a database, which makes its tables first on a busy machine. An emulated one may take longer.
+    let seconds = std::env::var("START_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    let start = Duration::from_secs(seconds.unwrap_or(60 + PATIENCE.as_secs()));
     let mut targets = Vec::new();
     let mut looked: Option<Instant> = None;
     let mut inside = String::new();
-    eventually("the server answers", PATIENCE, || {
+    eventually("the server answers", start, || {
         if looked.is_some_and(|looked| looked.elapsed() < LOOK_INSIDE) {
             let outside = health::check(&targets, LOOK_INSIDE);
             return outside.map(|()| true).map_err(|error| format!("{error}\n{inside}"));
@@ -314,10 +359,21 @@ impl Recipe {
     pub fn create(self) -> Container {
         require(&self.image);
         let name = unique("container");
-        let mut arguments = vec!["create".to_owned(), "--name".to_owned(), name.clone()];
-        arguments.extend(self.arguments);
-        arguments.push(self.image);
-        arguments.extend(self.command);
+        let image = in_place_of(&self.image);
+        let has_tools = image == MINIMAL_WITH_TOOLS;
+        let mut arguments = vec!["create", "--name", &name];
+        arguments.extend(self.arguments.iter().map(String::as_str));
+        let command: Vec<_> = self.command.iter().map(String::as_str).collect();
+        let entrypoint = arguments.iter().position(|argument| *argument == "--entrypoint");
+        let command = if let Some(program) = entrypoint.map(|position| position + 1) {
+            let command = by_busybox(has_tools, &[&[arguments[program]], &command[..]].concat());
+            arguments[program] = command[0];
+            command[1..].to_vec()
+        } else {
+            by_busybox(has_tools, &command)
+        };
+        arguments.push(&image);
+        arguments.extend(command);
         docker(&arguments).ok();
         let container = Container { name };
         if !self.files.is_empty() {
@@ -381,25 +437,29 @@ impl Container {
     /// `docker cp` finds nothing.
     #[track_caller]
     pub fn put_directory(&self, from: &Path, to: &str) {
-        let script = r#"tar -C "$0" --owner 0 --group 0 -c . | docker exec -i "$1" tar -C "$2" -x"#;
-        shell(script, [from.as_os_str(), self.name.as_ref(), to.as_ref()]).ok();
+        let tar = by_busybox(has_tools(&self.name), &["tar"]).join(" ");
+        let script =
+            format!(r#"tar -C "$0" --owner 0 --group 0 -c . | docker exec -i "$1" {tar} -C "$2" -x"#);
+        shell(&script, [from.as_os_str(), self.name.as_ref(), to.as_ref()]).ok();
     }
 
     /// Copies what is in a directory of the container into one of the host, as [`Container::put_directory`] does.
     #[track_caller]
     pub fn get_directory(&self, from: &str, to: &Path) {
-        let script = r#"docker exec "$1" tar -C "$0" -c . | tar -C "$2" -x"#;
-        shell(script, [from.as_ref(), self.name.as_ref(), to.as_os_str()]).ok();
+        let tar = by_busybox(has_tools(&self.name), &["tar"]).join(" ");
+        let script = format!(r#"docker exec "$1" {tar} -C "$0" -c . | tar -C "$2" -x"#);
+        shell(&script, [from.as_ref(), self.name.as_ref(), to.as_os_str()]).ok();
     }
 
     /// Runs a command in the container, as its user.
     pub fn exec<const N: usize>(&self, command: [&str; N]) -> Answer {
-        engine::exec(&self.name, "", &command)
+        exec(&self.name, "", &command)
     }
 
     /// Runs a shell line in the container, as this user.
     pub fn as_user(&self, user: &str, script: &str) -> Answer {
-        engine::exec(&self.name, user, &["/bin/sh", "-c", script])
+        let programs = if has_tools(&self.name) { FULL_PROGRAMS } else { "" };
+        exec(&self.name, user, &["/bin/sh", "-c", &format!("{programs} {script}")])
     }
 
     /// Runs a shell line in the container, as root.
@@ -484,8 +544,18 @@ impl Container {
     #[track_caller]
     pub fn register_accounts(&self, domain: &str) {
         for (user, password) in [("alice", "secret-a"), ("bob", "secret-b")] {
-            self.exec(["prosodyctl", "register", user, domain, password]).ok();
+            self.register(user, domain, password).ok();
         }
+    }
+
+    /// Makes an account beside the running server. The server, too, writes now and then, and a database may refuse one of two
+    /// that write at once: MariaDB's empty tables, and SQLite's file without a write-ahead log. Prosody does not try again.
+    pub fn register(&self, user: &str, domain: &str, password: &str) -> Answer {
+        let register = || self.exec(["prosodyctl", "register", user, domain, password]);
+        let answer = register();
+        let is_refused =
+            ["Deadlock found", "database is locked"].iter().any(|why| answer.all().contains(why));
+        if is_refused { register() } else { answer }
     }
 }
 

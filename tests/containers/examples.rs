@@ -1,16 +1,20 @@
 //! The examples, run as their readers would run them.
 
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::browser::Visitor;
 use crate::docker::{
-    Answer, BOOKWORM, Dialogue, Observations, PATIENCE, Recipe, TRIXIE, client, docker, eventually,
-    is_all_wanted, require, unique, wait_until_it_serves,
+    Answer, BOOKWORM, CLIENT, Dialogue, Observations, PATIENCE, Recipe, TRIXIE, client, docker, eventually,
+    exec, in_place_of, is_all_wanted, require, unique, wait_until_it_serves,
 };
 use crate::wire::{DEADLINE, Wire};
 
@@ -64,6 +68,21 @@ impl Example {
         answer.stdout
     }
 
+    /// Restores a backup by a container of the server's service, as the README of `backup` says.
+    fn restore(&self, backup: &Path) -> Answer {
+        let is_plugin = docker(["compose", "version"]).status == 0;
+        Command::new(if is_plugin { "docker" } else { "docker-compose" })
+            .args(is_plugin.then_some("compose"))
+            .args(["run", "--rm", "-T", "prosody", "restore"])
+            .current_dir(self.file(""))
+            .stdin(File::open(backup).unwrap())
+            .env("COMPOSE_PROJECT_NAME", &self.project)
+            .env("DOMAIN", self.domain)
+            .output()
+            .unwrap()
+            .into()
+    }
+
     fn container(&self, service: &str) -> String {
         let project = format!("label=com.docker.compose.project={}", self.project);
         let service = format!("label=com.docker.compose.service={service}");
@@ -84,6 +103,14 @@ impl Example {
 impl Drop for Example {
     fn drop(&mut self) {
         self.server(&["down", "--volumes"]);
+        if self.file("backups").exists() {
+            // Its files belong to root.
+            let mount = format!("{}:/example", self.file("").display());
+            let image = in_place_of(TRIXIE);
+            docker([
+                "run", "--rm", "--volume", &mount, "--entrypoint", "rm", &image, "-r", "/example/backups",
+            ]);
+        }
         let _ = fs::remove_dir_all(&self.examples);
     }
 }
@@ -230,6 +257,232 @@ fn messages_survive_down_and_up(example: &Example, sql: &[&str]) {
     assert_eq!((down.status, example.volumes()), (0, String::new()), "{}", down.all());
 }
 
+/// Runs tests/client/belongings.py beside a server that has the domain chat.example.
+fn belongings(example: &Example, arguments: &[&str]) -> String {
+    let own = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let address = docker(["inspect", "--format", own, &example.container("prosody")]).ok();
+    let recipe = ["chat.example", "upload.chat.example"]
+        .iter()
+        .fold(Recipe::new(CLIENT), |recipe, host| recipe.with(["--add-host", &format!("{host}:{address}")]));
+    let recipe = recipe
+        .with(["--network", &format!("{}_default", example.project)])
+        .file("/session.py", include_str!("../client/session.py"))
+        .file("/belongings.py", include_str!("../client/belongings.py"));
+    let start = ["python3", "/belongings.py", arguments[0], "chat.example"];
+    start.iter().chain(&arguments[1..]).fold(recipe, |recipe, word| recipe.word(word)).run().ok()
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn backups_are_made_and_kept_and_one_is_restored_elsewhere() {
+    let mut example = Example::new("backup", "127.0.0.88");
+    example.domain = "chat.example";
+    // A second in place of a day.
+    let variables = fs::read_to_string(example.file(".env")).unwrap();
+    let quick = ["BACKUP_INTERVAL=1", "BACKUP_RETRY=1", "BACKUP_KEEP=2"].join("\n");
+    fs::write(example.file(".env"), format!("{variables}{quick}\n")).unwrap();
+    example.up();
+    let (server, backup) = (example.container("prosody"), example.container("backup"));
+    for (user, password) in [("alice", "secret-a"), ("bob", "secret-b")] {
+        docker(["exec", &server, "prosodyctl", "register", user, "chat.example", password]).ok();
+    }
+    let text = unique("text");
+    let written = belongings(&example, &["write", &text]);
+    let link = written.strip_prefix("link: ").unwrap_or_else(|| panic!("{written}"));
+
+    let inside = |line: &str| docker(["exec", &backup, "sh", "-c", line]);
+    let backups = || -> Vec<String> {
+        let names = fs::read_dir(example.file("backups")).unwrap();
+        let mut names: Vec<_> = names.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let log = || docker(["logs", &backup]).all();
+    // The one that is being written does not count.
+    let whole = || backups().into_iter().filter(|name| name.ends_with(".tar")).collect::<Vec<_>>();
+    let until = |what: &str, holds: &dyn Fn(&[String]) -> bool| {
+        eventually(what, PATIENCE, || match whole() {
+            names if holds(&names) => Ok(names),
+            names => Err(format!("{names:?}\n{}", log())),
+        })
+    };
+    let first = until("two backups", &|names| names.len() == 2);
+    let modes =
+        inside("cd /backups && stat -c '%a %u' *.tar; grep -h -e CapBnd -e NoNewPrivs /proc/1/status").ok();
+    assert!(modes.starts_with("600 0\n600 0\n"), "{modes}");
+    assert!(
+        modes.ends_with("CapBnd:\t00000000000000c2\nNoNewPrivs:\t1"),
+        "SETGID, SETUID, DAC_OVERRIDE: {modes}"
+    );
+    assert_ne!(inside("touch /var/lib/prosody/x").status, 0, "the data is read-only");
+    assert_eq!(inside("test -e /tmp/failed").status, 1, "{}", log());
+
+    // One that lacks data. The others stay, also what is more than two.
+    let broken = "/var/lib/prosody/chat%2eexample/roster/broken.dat";
+    docker(["exec", &server, "sh", "-c", &format!("printf 'return {{' >{broken}")]).ok();
+    until("an incomplete backup", &|names| names.len() == 3);
+    assert!(log().contains(".tar, which lacks data"), "{}", log());
+    assert_eq!(inside("test -e /tmp/failed").status, 0, "{}", log());
+    docker(["exec", &server, "rm", broken]).ok();
+    let later = until("two are left", &|names| names.len() == 2 && names[0] > first[1]);
+
+    // Those that fail leave the others, and no part of a file.
+    let fail = || {
+        docker(["exec", &server, "mkdir", "/var/lib/prosody/.restoring"]).ok();
+        let count = || log().matches("failed with status 73").count();
+        let before = count();
+        let another = || if count() > before { Ok(()) } else { Err(log()) };
+        eventually("a failure", PATIENCE, another);
+        whole()
+    };
+    let before = fail();
+    assert!(before.len() == 2 && before[0] >= later[0], "{before:?}");
+    const HALF: &str = "prosody-20200101T000000Z.tar.aBc123";
+    inside(&format!("touch /backups/{HALF}")).ok();
+    eventually("the file of an interrupted backup is removed", PATIENCE, || match backups() {
+        names if names.iter().any(|name| name == HALF) => Err(format!("{names:?}")),
+        _ => Ok(()),
+    });
+    assert_eq!(whole(), before);
+    assert_eq!(inside("test -e /tmp/failed").status, 0, "{}", log());
+    docker(["exec", &server, "rmdir", "/var/lib/prosody/.restoring"]).ok();
+    until("a backup after the failures", &|names| names.len() == 2 && names[1] > before[1]);
+    docker(["stop", "--time", "60", &backup]).ok();
+    let state = docker(["inspect", "--format", "{{.State.ExitCode}}", &backup]).ok();
+    assert_eq!(state, "143", "SIGTERM, and not SIGKILL after a minute");
+    let before = whole();
+    docker(["start", &backup]).ok();
+    until("a backup after a restart", &|names| names.len() == 2 && names[1] > before[1]);
+    assert_eq!(inside("test -e /tmp/failed").status, 1, "{}", log());
+
+    let newest = fail().pop().unwrap();
+    let end = inside(&format!("tar -xOf /backups/{newest} end.json")).ok();
+    assert!(end.contains("\"records\""), "{end}");
+    let mut other = Example::new("backup", "127.0.0.89");
+    other.domain = "chat.example";
+    let copy = other.file("backup.tar");
+    let copied = Command::new("docker")
+        .args(["exec", &backup, "cat", &format!("/backups/{newest}")])
+        .stdout(File::create(&copy).unwrap())
+        .status();
+    assert!(copied.unwrap().success());
+    let restored = other.restore(&copy);
+    assert_eq!(restored.status, 0, "{restored:?}");
+    assert!(restored.stderr.contains("Restored: "), "{restored:?}");
+    other.up();
+    assert_eq!(belongings(&other, &["read", &text, link]), "all is there");
+}
+
+/// What Movim asks for: who announces it, and the feature, from the table of the example's README.
+fn features_for_movim() -> Vec<(String, String)> {
+    let readme = include_str!("../../examples/movim/README.md");
+    let (_, table) = readme.split_once("| for | announced by | feature |\n| --- | --- | --- |\n").unwrap();
+    let rows = table.lines().map_while(|line| line.strip_prefix('|')?.strip_suffix('|'));
+    let of_row = |row: &str| {
+        let cells: Vec<_> = row.split('|').map(|cell| cell.replace('`', "").trim().to_owned()).collect();
+        cells[2].split(' ').map(|feature| (cells[1].clone(), feature.to_owned())).collect::<Vec<_>>()
+    };
+    rows.flat_map(of_row).collect()
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn posts_and_communities_of_movim_survive_down_and_up() {
+    let mut seen = Observations::default();
+    let mut example = Example::new("movim", "127.0.0.86");
+    for file in ["Dockerfile", "start"] {
+        let of =
+            |name: &str| fs::read_to_string(example.examples.join(name).join("database").join(file)).unwrap();
+        seen.that("the database's image is that of the other example", of("movim") == of("postgresql"), file);
+    }
+    // As the README says.
+    let settings = fs::read_to_string(example.file("movim.env")).unwrap();
+    let settings =
+        settings.replace("localhost", "chat.example").replace("#PROSODY_TURN_HOST", "PROSODY_TURN_HOST");
+    let settings = settings.replace("#PROSODY_TURN_SECRET=", "PROSODY_TURN_SECRET=of-the-test");
+    fs::write(example.file("movim.env"), settings).unwrap();
+    let answer = example.server(&["up"]);
+    assert_eq!(answer.status, 1, "{answer:?}");
+    assert!(answer.stderr.contains("movim/movim.env has the domain chat.example"), "{answer:?}");
+
+    example.domain = "chat.example";
+    let printed = example.up();
+    assert_eq!(value(&printed, "JID:"), "admin@chat.example");
+    assert_eq!(value(&printed, "connect:"), "127.0.0.86:5222");
+    for (user, password) in [("alice", "secret-a"), ("bob", "secret-b")] {
+        let prosody = example.container("prosody");
+        docker(["exec", &prosody, "prosodyctl", "register", user, "chat.example", password]).ok();
+    }
+    let log_in = || {
+        let mut client = Dialogue::of_client(&format!("{}_default", example.project), "movim.py");
+        let own = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let address = docker(["inspect", "--format", own, &example.container("prosody")]).ok();
+        client.request(&format!("log-in {address} chat.example")).and_then(|()| client.answer()).unwrap();
+        client
+    };
+    let mut client = log_in();
+    let ask = |client: &mut Dialogue, request: &str| {
+        let answer = client.request(request).and_then(|()| client.answer());
+        let log = || docker(["logs", &example.container("prosody")]).all();
+        answer.unwrap_or_else(|reason| panic!("{request}: {reason}\n{}", log()))
+    };
+    let announced: Value = serde_json::from_str(&ask(&mut client, "features")).unwrap();
+    let asked = features_for_movim();
+    assert!(asked.len() > 30, "{asked:?}");
+    for (by, feature) in &asked {
+        let names = [feature.clone(), format!("http://jabber.org/protocol/{feature}")];
+        let of = announced[by].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_there = of.iter().any(|known| names.iter().any(|name| known == name));
+        seen.that(&format!("{by} announces {feature}"), is_there, of);
+    }
+    ask(&mut client, "websocket");
+    ask(&mut client, "create");
+    // What the README says of spaces.
+    seen.equal(
+        "who is let in by the owner",
+        ask(&mut client, "refused authorize"),
+        "not-acceptable".to_owned(),
+    );
+
+    let is_read = |seen: &mut Observations, answer: String| {
+        let read: Value = serde_json::from_str(&answer).unwrap();
+        let authors = serde_json::json!({
+            "alice@chat.example": "alice@chat.example",
+            "pubsub.chat.example": "alice@chat.example",
+            "comments.chat.example": "bob@chat.example",
+        });
+        seen.equal("who wrote where", &read["authors"], &authors);
+        seen.equal(
+            "the type of the community",
+            &read["community"]["pubsub#type"],
+            &"urn:xmpp:pubsub-social-feed:1".into(),
+        );
+        seen.equal("its title", &read["community"]["pubsub#title"], &"All about tea".into());
+        seen.equal("the longest lists of posts", &read["limits"], &serde_json::json!(["10000", "10000"]));
+    };
+    ask(&mut client, "post first");
+    is_read(&mut seen, ask(&mut client, "read first"));
+    for service in ["prosody", "database"] {
+        let container = example.container(service);
+        let status = exec(&container, "", &["cat", "/proc/1/status"]).ok();
+        for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"] {
+            seen.that(&format!("{service}: {line}"), status.contains(line), &status);
+        }
+        seen.that(&format!("{service} does not run as root"), !status.contains("Uid:\t0"), &status);
+        let read_only = docker(["inspect", "--format", "{{.HostConfig.ReadonlyRootfs}}", &container]).ok();
+        seen.equal("a read-only root", read_only.as_str(), "true");
+    }
+    drop(client);
+
+    example.server(&["down"]).ok();
+    example.up();
+    let mut client = log_in();
+    is_read(&mut seen, ask(&mut client, "read first"));
+    ask(&mut client, "post second");
+    is_read(&mut seen, ask(&mut client, "read second"));
+    seen.report();
+}
+
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn everything_is_on_port_443_of_nginx() {
@@ -355,7 +608,7 @@ fn a_renewed_certificate_is_served_at_once() {
     ));
     assert_eq!(modes, "700\n700\n600");
     let key = "stat -c '%a %u' /run/prosody/current/certificates/localhost.pem";
-    assert_eq!(docker(["exec", "--user", "0", &prosody, "sh", "-c", key]).ok(), "600 999");
+    assert_eq!(exec(&prosody, "0", &["sh", "-c", key]).ok(), "600 999");
     let explained = docker(["exec", &prosody, "prosody-entrypoint", "certificates"]);
     assert_eq!(explained.status, 0, "{}", explained.all());
     assert!(explained.stdout.contains(&format!("{live}/fullchain.pem")), "{explained:?}");
@@ -466,4 +719,162 @@ fn calls_are_relayed_for_users_and_to_no_private_network() {
     let answer = example.server(&["up"]);
     assert_eq!(answer.status, 1, "{answer:?}");
     assert!(answer.stderr.contains("EXTERNAL_ADDRESS is missing: set it in .env"), "{answer:?}");
+}
+
+/// Grafana's types for dashboards.
+const GRAFANA: &str = "prosody-entrypoint-test-grafana:latest";
+const PROMETHEUS: &str = "127.0.0.85:9090";
+
+/// The status and the content of a page, for a proxy of this client.
+fn get(server: &str, path: &str, client: &str) -> Result<(String, String), String> {
+    let head = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nX-Forwarded-For: {client}\r\n\r\n");
+    let mut answer = String::new();
+    TcpStream::connect(server)
+        .and_then(|mut stream| {
+            stream.write_all(head.as_bytes())?;
+            stream.read_to_string(&mut answer)
+        })
+        .map_err(|error| format!("{server}: {error}"))?;
+    let (head, content) = answer.split_once("\r\n\r\n").ok_or(&answer)?;
+    let status = head.split(' ').nth(1).ok_or(&answer)?;
+    Ok((status.to_owned(), content.to_owned()))
+}
+
+/// What Prometheus answers to a request of its interface.
+fn ask_prometheus(path: &str) -> Result<Value, String> {
+    let (_, content) = get(PROMETHEUS, &format!("/api/v1/{path}"), "127.0.0.1")?;
+    let answer: Value = serde_json::from_str(&content).map_err(|error| format!("{error}: {content}"))?;
+    if answer["status"] == "success" { Ok(answer["data"].clone()) } else { Err(content) }
+}
+
+/// The numbers that a query has now, at least one.
+fn numbers(query: &str) -> Result<Vec<f64>, String> {
+    let data = ask_prometheus(&format!("query?query={}", utf8_percent_encode(query, NON_ALPHANUMERIC)))?;
+    let samples = data["result"].as_array().into_iter().flatten();
+    let numbers = samples.filter_map(|sample| sample["value"][1].as_str()?.parse::<f64>().ok());
+    let numbers: Vec<f64> = numbers.filter(|number| number.is_finite()).collect();
+    if numbers.is_empty() { Err(format!("{query}: {data}")) } else { Ok(numbers) }
+}
+
+/// The alerts that fire, by name.
+fn firing() -> Result<Vec<String>, String> {
+    let data = ask_prometheus("alerts")?;
+    let alerts = data["alerts"].as_array().into_iter().flatten();
+    let firing = alerts.filter(|alert| alert["state"] == "firing");
+    Ok(firing.filter_map(|alert| alert["labels"]["alertname"].as_str().map(str::to_owned)).collect())
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn prometheus_reads_the_metrics_and_an_alert_fires() {
+    const ADDRESS: &str = "127.0.0.85";
+    let example = Example::new("monitoring", ADDRESS);
+    let variables = fs::read_to_string(example.file(".env")).unwrap();
+    let variables = format!("{variables}PROMETHEUS={PROMETHEUS}\nMETRICS_NETWORK=10.213.77\n");
+    fs::write(example.file(".env"), variables).unwrap();
+    let printed = example.up();
+    assert_eq!(value(&printed, "connect:"), format!("{ADDRESS}:5222"));
+    let (server, monitor) = (example.container("prosody"), example.container("prometheus"));
+    assert_eq!(docker(["port", &monitor]).ok(), format!("9090/tcp -> {PROMETHEUS}"));
+
+    // The files as they are.
+    let check = |what: [&str; 2], file: &str| docker(["exec", &monitor, "promtool", what[0], what[1], file]);
+    let configuration = "/etc/prometheus/prometheus.yml";
+    let checked = check(["check", "config"], configuration);
+    assert!(checked.status == 0 && checked.stdout.contains("7 rules found"), "{}", checked.all());
+    let tested = || check(["test", "rules"], "/etc/prometheus/rules.test.yml");
+    assert_eq!(tested().status, 0, "{}", tested().all());
+
+    // Then a second in place of minutes, taken up without a restart. The rules' tests notice it.
+    for (file, slow, quick) in [
+        ("config/prometheus.yml", "interval: 15s", "interval: 1s"),
+        ("config/rules.yml", "for: 2m", "for: 1s"),
+    ] {
+        let text = fs::read_to_string(example.file(file)).unwrap();
+        assert!(text.contains(slow), "{text}");
+        fs::write(example.file(file), text.replace(slow, quick)).unwrap();
+    }
+    assert_ne!(tested().status, 0);
+    docker(["kill", "--signal", "HUP", &monitor]).ok();
+    eventually("the metrics are read", PATIENCE, || {
+        let up = numbers("count_over_time(up{job='prosody'}[5s]) > 3 and up{job='prosody'} == 1");
+        up.map(drop)
+    });
+
+    // Nobody else reads them, whoever they say they are.
+    let (status, content) = get(&format!("{ADDRESS}:5280"), "/metrics", "10.213.77.6").unwrap();
+    assert_eq!((status.as_str(), content.contains("prosody_")), ("403", false), "{content}");
+
+    // A client, and one that does not log in. A server that connects and says nothing, one that says nonsense, and one
+    // with a certificate that nobody signed, which does not answer the second time.
+    let network = format!("{}_default", example.project);
+    docker(["exec", &server, "prosodyctl", "register", "alice", "localhost", "secret-a"]).ok();
+    let mut client = Wire::of(&server);
+    client.open_sessions(1, "localhost");
+    let connect = |port| TcpStream::connect((ADDRESS, port)).unwrap();
+    let _silent = [connect(5222), connect(5269)];
+    connect(5269).write_all(b"nonsense").unwrap();
+    let other = Recipe::new(TRIXIE)
+        .with(["--network", &network, "--network-alias", "b.example"])
+        .env("PROSODY_DOMAIN", "b.example")
+        .serve();
+    let ping = ["exec", &server, "prosodyctl", "shell", "xmpp:ping('localhost', 'b.example')"];
+    docker(ping);
+    docker(["pause", &other.name]).ok();
+    docker([&["exec", "--detach"], &ping[1..]].concat()).ok();
+
+    // What the dashboard asks for.
+    let dashboard = fs::read_to_string(example.file("dashboard.json")).unwrap();
+    let checked = Recipe::new(GRAFANA).file("/dashboard.json", &dashboard).command(["/dashboard.json"]).run();
+    assert_eq!(checked.status, 0, "{}", checked.all());
+    let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let query = target["expr"].as_str().unwrap();
+            let query = query.replace("$instance", "prosody:5280").replace("$__rate_interval", "1m");
+            let title = panel["title"].as_str().unwrap();
+            eventually(title, PATIENCE, || numbers(&query));
+        }
+    }
+    for query in [
+        "sum(prosody_mod_c2s__connections{type='c2s'}) == 1",
+        "sum(prosody_mod_c2s__connections{type='c2s_unauthed'}) == 1",
+        "sum(prosody_mod_s2s_auth_certs__checked_total{chain='invalid'}) > 0",
+    ] {
+        eventually("what the clients and servers above do", PATIENCE, || numbers(query));
+    }
+
+    let mut seen = Observations::default();
+    for service in [&server, &monitor] {
+        let inspected = docker(["inspect", service]).ok();
+        seen.that("a read-only root", inspected.contains(r#""ReadonlyRootfs": true"#), &inspected);
+        eventually("the container is healthy", PATIENCE, || {
+            match docker(["inspect", "--format", "{{.State.Health.Status}}", service]).ok() {
+                health if health == "healthy" => Ok(()),
+                health => Err(health),
+            }
+        });
+    }
+    let mounted = r#"{{range .Mounts}}{{if eq .Destination "/prometheus"}}{{.Name}}{{end}}{{end}}"#;
+    let volume = docker(["inspect", "--format", mounted, &monitor]).ok();
+    seen.equal("the volume of the metrics", volume, format!("{}_prometheus", example.project));
+    let status = docker(["exec", &monitor, "cat", "/proc/1/status"]).ok();
+    for line in ["CapBnd:\t0000000000000000", "NoNewPrivs:\t1"] {
+        seen.that(line, status.contains(line), &status);
+    }
+    seen.that("a user without privileges", !status.contains("Uid:\t0\t"), &status);
+
+    // The alert, and its end.
+    let fires = |expected: &[&str]| {
+        eventually("alerts", PATIENCE, || match firing()? {
+            alerts if alerts == expected => Ok(()),
+            alerts => Err(format!("{alerts:?}")),
+        });
+    };
+    fires(&[]);
+    docker(["stop", &server]).ok();
+    fires(&["ProsodyDown"]);
+    docker(["start", &server]).ok();
+    fires(&[]);
+    seen.report();
 }

@@ -1,8 +1,16 @@
 //! What is in the images, and what is not.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
 use serde_json::{Value, json};
 
-use crate::docker::{BOOKWORM, Container, Observations, Recipe, TRIXIE, docker, images, require};
+use crate::docker::{
+    BOOKWORM, Container, MINIMAL, Observations, Recipe, TRIXIE, docker, images, require, unique,
+};
+
+/// What the images may have, in bytes, as a registry keeps them.
+const LARGEST: [(&str, u64); 2] = [(TRIXIE, 51_000_000), (MINIMAL, 18_000_000)];
 
 /// A container of the image that does nothing.
 fn idle(image: &str) -> Container {
@@ -36,12 +44,16 @@ fn the_image_is_as_described(image: &str) {
         config["Healthcheck"]["Test"].clone(),
         json!(["CMD", "prosody-entrypoint", "healthcheck"]),
     );
-    let start_period = config["Healthcheck"]["StartPeriod"].as_u64().unwrap_or(0);
+    let seconds = |name: &str| config["Healthcheck"][name].as_u64().unwrap_or(0) / 1_000_000_000;
+    let start_period = seconds("StartPeriod");
     seen.that(
-        "a start period beyond the longest wait for a database (60 s)",
-        start_period > 60_000_000_000,
+        "a start period beyond the longest waits for a database and for the data directory (60 s each)",
+        start_period > 120,
         start_period,
     );
+    seen.equal("the interval", seconds("Interval"), 30);
+    let retries = config["Healthcheck"]["Retries"].as_u64().unwrap_or(0);
+    seen.that("a busy minute is not the end", seconds("Interval") * retries >= 60, retries);
     for label in ["title", "description", "licenses", "version", "revision", "created"] {
         let value = &config["Labels"][format!("org.opencontainers.image.{label}")];
         seen.that(&format!("label {label}"), value.as_str().is_some_and(|text| !text.is_empty()), value);
@@ -167,4 +179,193 @@ fn certificate_authorities_are_those_of(base: &str, image: &str) {
         .run()
         .ok();
     assert_eq!(printed(&idle(image), BUNDLE), clean);
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn the_images_are_small() {
+    let mut seen = Observations::default();
+    for (image, largest) in LARGEST {
+        require(image);
+        let count = ["-c", r#"docker save "$0" | gzip -9 | wc -c"#, image];
+        let size = String::from_utf8(Command::new("sh").args(count).output().unwrap().stdout).unwrap();
+        let size: u64 = size.trim().parse().unwrap();
+        // An image that is not there would be small, too.
+        let range = largest / 2..=largest;
+        seen.that(&format!("{image}: {range:?} bytes"), range.contains(&size), size);
+    }
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker, the images and Debian's package archive: make test"]
+fn packages_can_be_installed_in_the_image() {
+    for image in images() {
+        let script = "{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+             --no-install-recommends curl lua-cjson && apt-get install -y -qq --reinstall lua-socket; } >/tmp/log 2>&1 \
+             || { cat /tmp/log; exit 1; }
+             curl --version | grep -o '^curl'
+             lua5.4 -e 'print(require \"cjson\".encode { require \"socket\"._VERSION and 1 })'
+             ls /usr/lib/*/lua/5.2/socket/core.so | wc -l
+             dpkg --audit";
+        let container = Recipe::new(image).with(["--user", "0", "--entrypoint", "sh"]);
+        let answer = container.command(["-ec", script]).run();
+        assert_eq!(answer.clone().ok(), "curl\n[1]\n1", "{image}: {answer:?}");
+    }
+}
+
+/// The entries of an image: mode, owner and type, and where a link leads. Directories end with a slash.
+fn entries(image: &str) -> BTreeMap<String, String> {
+    require(image);
+    let name = unique("export");
+    docker(["create", "--name", &name, image]).ok();
+    let container = Container { name };
+    let list = ["-c", r#"docker export "$0" | tar -tv --numeric-owner"#, &container.name];
+    let list = String::from_utf8(Command::new("sh").args(list).output().unwrap().stdout).unwrap();
+    list.lines()
+        .map(|line| {
+            let mut rest = line;
+            let mut fields = [""; 5];
+            for field in &mut fields {
+                (*field, rest) = rest.trim_start().split_once(' ').unwrap();
+            }
+            let (path, target) = rest.trim_start().split_once(" -> ").unwrap_or((rest.trim_start(), ""));
+            (format!("/{path}"), format!("{} {} {target}", fields[0], fields[1]))
+        })
+        .collect()
+}
+
+/// Without a shell, the image has everything else that the full one serves with.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn the_minimal_image_serves_what_the_full_one_does() {
+    let mut seen = Observations::default();
+    let [full, minimal] = [TRIXIE, MINIMAL].map(entries);
+    let [full_config, minimal_config] = [TRIXIE, MINIMAL].map(|image| {
+        docker(["image", "inspect", "--format", "{{json .Config}}", image]).ok().parse::<Value>().unwrap()
+    });
+    for (field, value) in full_config.as_object().unwrap() {
+        if !matches!(field.as_str(), "Image" | "Hostname") {
+            seen.equal(field, &minimal_config[field], value);
+        }
+    }
+
+    const SERVED: [&str; 12] = [
+        "/etc/prosody/",
+        "/etc/ssl/",
+        "/opt/",
+        "/run/prosody/",
+        "/usr/lib/prosody/",
+        "/usr/local/bin/",
+        "/usr/local/share/prosody-entrypoint/",
+        "/usr/share/dns/",
+        "/usr/share/javascript/",
+        "/usr/share/lua/5.4/",
+        "/usr/share/zoneinfo/",
+        "/var/lib/prosody/",
+    ];
+    const LIBRARIES: [&str; 3] = ["libmariadb3/", "lua/5.4/", "sasl2/"];
+    let library = format!("/usr/lib/{}-linux-gnu/", std::env::consts::ARCH);
+    let is_served = |path: &&String| {
+        SERVED.iter().any(|place| path.starts_with(place))
+            || path
+                .strip_prefix(&library)
+                .is_some_and(|rest| LIBRARIES.iter().any(|place| rest.starts_with(place)))
+    };
+    let missing: Vec<_> = full.keys().filter(is_served).filter(|path| !minimal.contains_key(*path)).collect();
+    seen.equal("what the minimal image lacks", missing, Vec::new());
+    // The engine mounts file systems at /proc and /sys.
+    let changed: Vec<_> = minimal
+        .iter()
+        .filter(|(path, entry)| full.get(*path).is_some_and(|other| other != *entry))
+        .filter(|(path, _)| !matches!(path.as_str(), "/proc/" | "/sys/"))
+        .collect();
+    seen.equal("what has another owner, mode or target", changed, Vec::new());
+    let new: Vec<_> = minimal
+        .keys()
+        .filter(|path| !full.contains_key(*path) && !path.starts_with("/var/lib/dpkg/"))
+        .collect();
+    seen.that(
+        "what only the minimal image has: copyright files of packages that refer to others",
+        new.iter().all(|path| path.starts_with("/usr/share/doc/lib")),
+        &new,
+    );
+    seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn the_minimal_image_has_no_shell_and_no_packages() {
+    let mut seen = Observations::default();
+    let minimal = entries(MINIMAL);
+    let programs: BTreeSet<_> = minimal
+        .iter()
+        .filter(|(path, entry)| {
+            !entry.starts_with('d') && ["/bin/", "/sbin/"].iter().any(|place| path.contains(place))
+        })
+        .map(|(path, _)| path.rsplit('/').next().unwrap())
+        .collect();
+    let expected = ["lua5.4", "prosody", "prosody-entrypoint", "prosody-migrator", "prosodyctl"];
+    seen.equal("programs", programs, BTreeSet::from(expected));
+    let privileged: Vec<_> = minimal.iter().filter(|(_, entry)| entry[1..10].contains(['s', 'S'])).collect();
+    seen.equal("SUID and SGID", privileged, Vec::new());
+    let writable: Vec<_> = minimal
+        .iter()
+        .filter(|(_, entry)| !entry.starts_with('l') && &entry[8..9] == "w")
+        .map(|(path, _)| path.as_str())
+        .collect();
+    seen.equal("what all may write", writable, ["/run/prosody/", "/tmp/", "/var/tmp/"].to_vec());
+
+    let libraries = "for name in ([[DBI dbd.postgresql dbd.mysql dbd.sqlite3 lunbound lualdap luaevent cyrussasl ssl lfs \
+         lxp socket readline zlib proctitle]]):gmatch('%S+') do print(pcall(require, name) or name) end";
+    let loaded = docker(["run", "--rm", "--entrypoint", "lua5.4", MINIMAL, "-e", libraries]).ok();
+    seen.that("Lua's libraries", loaded.lines().all(|line| line == "true"), loaded);
+
+    for command in ["bash", "/bin/sh"] {
+        let answer = docker(["run", "--rm", MINIMAL, command, "-c", "id"]);
+        seen.equal(&format!("{command}: the status"), answer.status, 127);
+        seen.that(&format!("{command}: the message"), answer.stderr.contains("in this image"), answer);
+    }
+
+    // For scanners: the packages, as dpkg has them in the full image.
+    let found = packages(MINIMAL, "var/lib/dpkg/status.d");
+    let installed = packages(TRIXIE, "var/lib/dpkg/status");
+    let others: Vec<_> = found.difference(&installed).collect();
+    seen.equal("packages that the full image does not have", others, Vec::new());
+    for package in ["libc6", "libssl3t64", "libsqlite3-0", "lua-sec", "prosody"] {
+        let is_found = found.iter().any(|lines| lines.contains(&format!("Package: {package}\n")));
+        seen.that(&format!("{package} is among the packages"), is_found, &found);
+    }
+    seen.that("fewer packages", found.len() < installed.len() * 3 / 5, (found.len(), installed.len()));
+    seen.report();
+}
+
+/// Names and versions in a file or folder of dpkg's.
+fn packages(image: &str, path: &str) -> BTreeSet<String> {
+    let name = unique("export");
+    docker(["create", "--name", &name, image]).ok();
+    let container = Container { name };
+    let list = ["-c", r#"docker export "$0" | tar -xO "$1""#, &container.name, path];
+    let list = String::from_utf8(Command::new("sh").args(list).output().unwrap().stdout).unwrap();
+    let lines = list.lines().filter(|line| line.starts_with("Package: ") || line.starts_with("Version: "));
+    let lines: Vec<_> = lines.collect();
+    lines.chunks(2).map(|lines| format!("{}\n", lines.join("\n"))).collect()
+}
+
+/// What calls a program by a shell is told that it could not, and the server serves on.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn a_module_that_calls_a_program_does_no_harm_in_the_minimal_image() {
+    let module = r#"
+        module:log("info", "os.execute: %s, %s", os.execute("touch /tmp/called"));
+        module:log("info", "io.popen: %s, %s", io.popen("id"));
+    "#;
+    let server = Recipe::new(MINIMAL)
+        .env("PROSODY_DOMAIN", "chat.example")
+        .env("PROSODY_MODULES_ENABLED", "calls")
+        .file("/etc/prosody/modules/mod_calls.lua", module)
+        .serve();
+    server.wait_for_log("os.execute: (nil), No such file or directory");
+    server.wait_for_log("io.popen: (nil), id: No such file or directory");
+    server.register("alice", "chat.example", "secret-a").ok();
 }

@@ -66,7 +66,7 @@ impl Witness {
 fn register(server: &Container, host: &str) {
     for user in ["alice", "bob"] {
         let secret = format!("secret-{}", &user[..1]);
-        server.exec(["prosodyctl", "register", user, host, &secret]).ok();
+        server.register(user, host, &secret).ok();
     }
 }
 

@@ -259,5 +259,7 @@ fn many_reloads_lose_no_session_and_no_memory_on_13_0() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn many_reloads_lose_no_session_and_no_memory_on_0_12() {
-    many_reloads(BOOKWORM);
+    if is_all_wanted() {
+        many_reloads(BOOKWORM);
+    }
 }

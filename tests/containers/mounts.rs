@@ -106,7 +106,7 @@ fn observe_prosodyctl(seen: &mut Observations, what: &str, server: &Container, h
             &listed,
         );
     }
-    let made = server.exec(["prosodyctl", "register", "romeo", host, "secret"]);
+    let made = server.register("romeo", host, "secret");
     seen.that(&format!("{what}: an account on {host}"), made.status == 0, &made);
     let pid = server.server_pid();
     let owners = server.root(&format!(
@@ -354,6 +354,7 @@ fn a_folder_for_log_files_that_another_user_keeps_is_named() {
     let words = "run `chown -R 1000:1000 /var/log/prosody`";
     seen.that("without the right", server.logs().contains(words), server.logs());
 
+    drop(server);
     let read_only = Recipe::new(TRIXIE).volume(&data, "/var/lib/prosody").with(["--read-only"]).serve();
     let logs = read_only.logs();
     seen.that("nothing of the image's own folder", !logs.contains("/var/log/prosody"), &logs);

@@ -190,7 +190,7 @@ fn opusvls_storage_is_in_the_database_that_it_names() {
                 .env("PROSODY_DB_PASSWORD", PASSWORD.1)
                 .env("PROSODY_VIRTUAL_HOSTS", "localhost.example")
                 .serve();
-            server.exec(["prosodyctl", "register", "alice", "localhost.example", "secret-a"]).ok();
+            server.register("alice", "localhost.example", "secret-a").ok();
             let login =
                 client(&network.name, "localhost.example", ["alice:secret-a", "alice:secret-a"], &["login"]);
             seen.that(&format!("{image}: {example}: alice logs in"), login.status == 0, &login);

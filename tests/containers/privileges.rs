@@ -71,7 +71,7 @@ fn observe_prosody(
     seen.that(&format!("{what}: open files"), files.len() == 2 && files[0] == files[1], &files);
     seen.equal(&format!("{what}: core files"), limit("Max core file size"), vec!["0".to_owned(); 2]);
 
-    // What it opens itself: sockets, its pid file, its event queue, signals, randomness.
+    // What it opens itself: sockets, its pid file, its event queue, signals, randomness. Inherited is the lock alone.
     let links =
         server.as_prosody(&format!("for fd in /proc/{pid}/fd/*; do echo ${{fd##*/}} $(readlink $fd); done"));
     let links = links.ok();
@@ -81,10 +81,13 @@ fn observe_prosody(
     for line in links.lines() {
         let (number, target) = line.split_once(' ').unwrap_or((line, ""));
         let is_its_own = number.parse().is_ok_and(|number: u32| number <= 2)
-            || own.iter().any(|own| target.starts_with(own));
+            || own.iter().any(|own| target.starts_with(own))
+            || target == "/var/lib/prosody";
         seen.that(&format!("{what}: descriptor of its own"), is_its_own, line);
     }
     seen.that(&format!("{what}: descriptors"), links.contains("socket:"), &links);
+    let locks = links.lines().filter(|line| line.ends_with(" /var/lib/prosody")).count();
+    seen.equal(&format!("{what}: descriptors of the data directory"), locks, 1);
 }
 
 /// What PID 1 keeps, and what others may see of it.

@@ -44,7 +44,7 @@ impl Setup {
         let quiet = recipe(&["quiet"]).env("PROSODY_MODULES_DISABLED", "version").start();
         let server =
             recipe(&[DOMAIN, "conference.chat.example", "upload.chat.example", "proxy.chat.example"]).serve();
-        server.exec(["prosodyctl", "register", "alice", DOMAIN, "secret-a"]).ok();
+        server.register("alice", DOMAIN, "secret-a").ok();
         quiet.wait_until_it_serves();
         let client = Dialogue::of_client(&network.name, "stranger.py");
         let mut setup = Setup { client, server, _quiet: quiet, _network: network };

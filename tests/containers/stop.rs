@@ -16,8 +16,8 @@ const DOMAIN: &str = "chat.example";
 
 /// After this Docker kills, in seconds.
 const GRACE: &str = "10";
-/// How long a stop may take on a busy machine; on an idle one it takes a tenth of a second.
-const AT_ONCE: Duration = Duration::from_secs(4);
+/// How long a stop may take where the engine is busy with builds; on an idle machine it takes a tenth of a second.
+const AT_ONCE: Duration = Duration::from_secs(8);
 /// Prosody serves after half of it.
 const LONGEST_WAIT: u64 = 600;
 

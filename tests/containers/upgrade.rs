@@ -1,13 +1,23 @@
 //! What Prosody 0.12 wrote into a database is there for 13.0; tables of an earlier Prosody, which the start names.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use crate::docker::{
-    Answer, BOOKWORM, Container, Network, Recipe, TRIXIE, Volume, docker, is_all_wanted, session, unique,
+    Answer, BOOKWORM, Container, Network, Recipe, TRIXIE, Volume, docker, images, is_all_wanted, session,
+    unique,
 };
 
-const DOMAIN: &str = "chat.example";
+pub const DOMAIN: &str = "chat.example";
+
+/// The settings of all deployments: what people use, and an administrator, alice.
+const SETTINGS: [(&str, &str); 4] = [
+    ("PROSODY_DOMAIN", DOMAIN),
+    ("PROSODY_ADMINS", "alice@chat.example"),
+    ("PROSODY_MODULES_ENABLED", "cloud_notify invites"),
+    ("PROSODY_COMPONENTS", "+pubsub.chat.example:pubsub"),
+];
 
 /// The images of `make test-images`.
 const POSTGRESQL: &str = "prosody-entrypoint-test-postgresql:17";
@@ -17,25 +27,29 @@ const MARIADB: &str = "prosody-entrypoint-test-mariadb:latest";
 const PASSWORD: (&str, &str) = ("/run/database-password", "correct horse");
 
 /// One deployment, whatever image it runs with: its network, its volume, its database and its settings.
-struct Deployment {
-    /// With SQLite there is none. It stands before its network, which cannot be removed while it is there.
-    database: Option<Container>,
-    network: Network,
-    data: Volume,
-    settings: Vec<(&'static str, &'static str)>,
+pub struct Deployment {
+    /// With files and SQLite there is none. It stands before its network, which cannot be removed while it is there.
+    pub database: Option<Container>,
+    pub network: Network,
+    pub data: Volume,
+    pub settings: Vec<(&'static str, &'static str)>,
 }
 
 impl Deployment {
-    fn sqlite() -> Self {
+    pub fn internal() -> Self {
+        Deployment { network: Network::new(), data: Volume::new(), settings: Vec::new(), database: None }
+    }
+
+    pub fn sqlite() -> Self {
         let settings = vec![("PROSODY_DEFAULT_STORAGE", "sqlite")];
         Deployment { network: Network::new(), data: Volume::new(), settings, database: None }
     }
 
-    fn postgresql() -> Self {
+    pub fn postgresql() -> Self {
         Self::with_server("PostgreSQL", POSTGRESQL, "POSTGRES_PASSWORD_FILE")
     }
 
-    fn mariadb() -> Self {
+    pub fn mariadb() -> Self {
         Self::with_server("MySQL", MARIADB, "MARIADB_PASSWORD_FILE")
     }
 
@@ -55,19 +69,22 @@ impl Deployment {
         Deployment { network, data: Volume::new(), settings, database: Some(database) }
     }
 
-    fn serve(&self, image: &str) -> Container {
+    pub fn recipe(&self, image: &str) -> Recipe {
         self.settings
             .iter()
+            .chain(&SETTINGS)
             .fold(Recipe::new(image), |recipe, (name, value)| recipe.env(name, value))
-            .env("PROSODY_DOMAIN", DOMAIN)
-            .on(&self.network, &[DOMAIN])
+            .on(&self.network, &[DOMAIN, "upload.chat.example"])
             .volume(&self.data, "/var/lib/prosody")
-            .serve()
+    }
+
+    pub fn serve(&self, image: &str) -> Container {
+        self.recipe(image).serve()
     }
 
     /// What stands between `docker run` and the image for a second container of the same.
-    fn options(&self) -> Vec<String> {
-        let settings = self.settings.iter().chain([&("PROSODY_DOMAIN", DOMAIN)]);
+    pub fn options(&self) -> Vec<String> {
+        let settings = self.settings.iter().chain(&SETTINGS);
         let mut options: Vec<String> =
             settings.flat_map(|(name, value)| ["--env".to_owned(), format!("{name}={value}")]).collect();
         options.extend([
@@ -82,16 +99,28 @@ impl Deployment {
 
     /// A message of alice's to bob, which is then in the archive.
     #[track_caller]
-    fn write(&self, text: &str) {
+    pub fn write(&self, text: &str) {
         let answer = session(&self.network, DOMAIN, &["login", "message", "archive", "--text", text]);
         assert_eq!(answer.status, 0, "{}", answer.all());
     }
 
     /// Both accounts log in, and the message is in the archive.
     #[track_caller]
-    fn read(&self, text: &str, server: &Container) {
+    pub fn read(&self, text: &str, server: &Container) {
         let answer = session(&self.network, DOMAIN, &["login", "archive", "--text", text]);
         assert_eq!(answer.status, 0, "{}\n{}", answer.all(), server.logs());
+    }
+
+    /// Empties the tables, which exist.
+    #[track_caller]
+    pub fn delete_rows(&self) {
+        const TABLES: &str = "DELETE FROM prosody; DELETE FROM prosodyarchive";
+        if self.settings.iter().any(|(_, value)| *value == "MySQL") {
+            self.mariadb_client(TABLES);
+        } else {
+            let psql = format!("psql prosody -c '{TABLES}'");
+            self.database.as_ref().unwrap().as_user("postgres", &psql).ok();
+        }
     }
 
     /// Runs SQL in MariaDB, and gives the rows.
@@ -101,9 +130,32 @@ impl Deployment {
             ["mariadb", "--no-defaults", "--skip-column-names", "--database=prosody", "--execute", sql];
         self.database.as_ref().unwrap().exec(mariadb).ok()
     }
+
+    /// Executes SQL in the database. A server with SQLite must be stopped.
+    #[track_caller]
+    pub fn execute(&self, sql: &str) {
+        match (&self.database, self.settings.contains(&("PROSODY_DB_DRIVER", "MySQL"))) {
+            (Some(_), true) => drop(self.mariadb_client(sql)),
+            (Some(database), false) => {
+                database.exec(["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", "prosody", "-c", sql]).ok();
+            }
+            (None, _) => {
+                let lua = format!(
+                    "local connection = assert(require 'DBI'.Connect('SQLite3', '/volume/prosody.sqlite'))\n\
+                     for query in ([[{sql}]]):gmatch('[^;]*[^;%s][^;]*') do\n\
+                     assert(assert(connection:prepare(query)):execute())\nend\n\
+                     assert(connection:commit())\nconnection:close()"
+                );
+                let script = format!(
+                    "lua5.4 - <<'END'\n{lua}\nEND\nchown --reference=/volume/prosody.sqlite /volume/prosody.sqlite*"
+                );
+                self.data.prepare(TRIXIE, &script);
+            }
+        }
+    }
 }
 
-fn stop(server: Container) {
+pub fn stop(server: Container) {
     docker(["stop", &server.name]).ok();
 }
 
@@ -116,6 +168,12 @@ fn says_nothing_of_tables(server: &Container) {
         ["upgrade", "old database", "schema", "sql transaction"].iter().any(|word| line.contains(word))
     });
     assert_eq!(line, None, "{logs}");
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn what_0_12_wrote_into_files_is_there_in_13_0() {
+    outlives_an_upgrade(&Deployment::internal());
 }
 
 #[test]
@@ -141,18 +199,85 @@ fn outlives_an_upgrade(deployment: &Deployment) {
     let server = deployment.serve(BOOKWORM);
     server.register_accounts(DOMAIN);
     deployment.write(&of_0_12);
+    shell(&server, &format!("user:setroles('bob@{DOMAIN}', {{ 'prosody:admin', 'prosody:registered' }})"));
+    shell(&server, &format!("user:setroles('alice@{DOMAIN}', 'prosody:user')"));
     stop(server);
 
     let server = deployment.serve(TRIXIE);
     says_nothing_of_tables(&server);
     deployment.read(&of_0_12, &server);
     deployment.write(&of_13_0);
+    let logs = server.logs();
+    for line in [
+        "Taken over from Prosody 0.12: bob@chat.example has the role prosody:admin",
+        "The roles of alice@chat.example from Prosody 0.12 are not taken over: unknown: prosody:user",
+    ] {
+        assert_eq!(logs.matches(line).count(), 1, "{line}\n{logs}");
+    }
+    let role = shell(&server, &format!("user:role('bob@{DOMAIN}')"));
+    assert!(role.contains("prosody:admin"), "{role}");
+    shell(&server, &format!("user:set_role('bob@{DOMAIN}', 'prosody:registered')"));
     stop(server);
 
     let server = deployment.serve(TRIXIE);
     says_nothing_of_tables(&server);
     deployment.read(&of_0_12, &server);
     deployment.read(&of_13_0, &server);
+    let role = shell(&server, &format!("user:role('bob@{DOMAIN}')"));
+    assert!(role.contains("prosody:registered"), "who was demoted is an administrator again: {role}");
+    assert!(!server.logs().contains("from Prosody 0.12"), "{}", server.logs());
+}
+
+/// Runs a command of Prosody's shell.
+#[track_caller]
+pub fn shell(server: &Container, command: &str) -> String {
+    server.exec(["prosodyctl", "shell", command]).ok()
+}
+
+/// Uploads of the community module, from before there was one of Prosody's own.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn old_uploads_are_taken_over_as_the_page_says() {
+    let page = include_str!("../../docs/upgrading.md");
+    let options = page.lines().find_map(|line| line.strip_prefix("docker run --rm OPTIONS -e "));
+    let (path, _) = options.unwrap().split_once(" IMAGE ").unwrap();
+    let command = page.lines().find(|line| line.contains("mod_migrate_http_upload")).unwrap().trim();
+    let links = page.split('`').find_map(|code| code.strip_prefix("PROSODY_OPTIONS='")?.strip_suffix('\''));
+    let days = page.split('`').find_map(|code| code.strip_prefix("PROSODY_UPLOAD_EXPIRY_DAYS="));
+    // Three weeks old, and so one that the default would delete.
+    const OLD: &str = "umask 0; cd /volume; mkdir -p http_upload/AbC-123_x chat%2eexample/http_upload\n\
+        echo the content >'http_upload/AbC-123_x/old pic.txt'\n\
+        printf 'item({ filename = \"old pic.txt\"; dir = \"AbC-123_x\"; size = 12; time = %s; });\n' \
+        $(($(date +%s) - 1814400)) >chat%2eexample/http_upload/alice.list; chown -R 999:999 .";
+    for image in images() {
+        let mut deployment = Deployment::internal();
+        deployment.data.prepare(image, OLD);
+        let recipe = || {
+            let recipe = Recipe::new(image).env("PROSODY_DOMAIN", DOMAIN);
+            recipe.volume(&deployment.data, "/var/lib/prosody")
+        };
+        let moved =
+            || command.split(' ').fold(recipe().with(["--env", path]), |it, word| it.word(word)).run();
+        let first = moved();
+        assert_eq!(first.status, 0, "{first:?}");
+        assert!(first.stdout.contains("for alice@chat.example"), "{first:?}");
+        let second = moved();
+        assert!(!second.stdout.contains("Moving"), "{second:?}");
+
+        deployment.settings =
+            vec![("PROSODY_OPTIONS", links.unwrap()), ("PROSODY_UPLOAD_EXPIRY_DAYS", days.unwrap())];
+        let server = deployment.serve(image);
+        let mut stream = TcpStream::connect((server.address(), 5280)).unwrap();
+        let get = "GET /upload/AbC-123_x/old%20pic.txt HTTP/1.0\r\nHost: upload.chat.example\r\n\r\n";
+        stream.write_all(get.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.contains(" 200 OK") && answer.ends_with("the content\n"),
+            "{answer}\n{}",
+            server.logs()
+        );
+    }
 }
 
 #[test]

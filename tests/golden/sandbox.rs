@@ -142,8 +142,9 @@ impl Sandbox {
         for (word, path) in self.words() {
             text = text.replace(&path, word);
         }
-        // The time in a log of JSON, and how long certificates last from now on.
-        let text = without(&text, "\"timestamp\":\"", "{time}", |letter| letter != '"');
+        // The time in a log of JSON or at the beginning of a line of text, and how long certificates last from now on.
+        let text = without(&text, "\"time\":\"", "{time}", |letter| letter != '"');
+        let text: String = text.split_inclusive('\n').map(without_time).collect();
         let text =
             without(&text, "\"days_left\": ", "{days}", |letter| letter == '-' || letter.is_ascii_digit());
         without(&text, ", in ", "{days}", |letter| letter.is_ascii_digit())
@@ -261,6 +262,18 @@ fn without(text: &str, start: &str, word: &str, is_part: fn(char) -> bool) -> St
         new.extend([start, word, rest]);
     }
     new
+}
+
+/// A line without the time at its beginning (RFC 3339, in whole seconds).
+fn without_time(line: &str) -> String {
+    match line.split_once(' ') {
+        Some((time, rest))
+            if time.replace(|letter: char| letter.is_ascii_digit(), "0") == "0000-00-00T00:00:00Z" =>
+        {
+            format!("{{time}} {rest}")
+        }
+        _ => line.to_owned(),
+    }
 }
 
 /// Copies a folder, if it is there.

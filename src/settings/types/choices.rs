@@ -100,7 +100,7 @@ choices! {
         Https = "https", Component = "component", Proxy65 = "proxy65"
     }
 
-    /// The format of the entrypoint's own log: Prosody's, or one JSON object per line.
+    /// The format of the log: that of Prosody's console, or one JSON object per line.
     LogFormat { Text = "text", Json = "json" }
 }
 

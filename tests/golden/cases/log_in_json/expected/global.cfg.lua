@@ -17,7 +17,13 @@ http_max_content_size = 524288
 s2s_secure_auth = false
 
 -- Logging and statistics
-log = { info = "*console" }
+log = {
+	{
+		format = "json";
+		levels = { min = "info" };
+		to = "console";
+	};
+}
 
 -- Certificates
 certificates = "{output}/certificates"
