@@ -63,7 +63,11 @@ impl Example {
 
     #[track_caller]
     fn up(&self) -> String {
-        let answer = self.server(&["up"]);
+        let mut answer = self.server(&["up"]);
+        // The address is the example's own, but the engine does not always free its ports at once.
+        if answer.all().contains("port is already allocated") {
+            answer = self.server(&["up"]);
+        }
         assert_eq!(answer.status, 0, "{}", answer.all());
         answer.stdout
     }
@@ -320,8 +324,8 @@ fn backups_are_made_and_kept_and_one_is_restored_elsewhere() {
     // One that lacks data. The others stay, also what is more than two.
     let broken = "/var/lib/prosody/chat%2eexample/roster/broken.dat";
     docker(["exec", &server, "sh", "-c", &format!("printf 'return {{' >{broken}")]).ok();
-    until("an incomplete backup", &|names| names.len() == 3);
-    assert!(log().contains(".tar, which lacks data"), "{}", log());
+    // Between two whole ones there are three for a moment, too.
+    until("an incomplete backup", &|names| names.len() == 3 && log().contains(".tar, which lacks data"));
     assert_eq!(inside("test -e /tmp/failed").status, 0, "{}", log());
     docker(["exec", &server, "rm", broken]).ok();
     let later = until("two are left", &|names| names.len() == 2 && names[0] > first[1]);
