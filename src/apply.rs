@@ -94,13 +94,14 @@ pub fn apply_if(
 
 /// Describes the starting server in the runtime directory, after [`apply`]: `init` (the process id of its PID 1), its
 /// state, the addresses for the health check, and the script for later reloads. Removes an earlier server's files, which
-/// may be another user's.
+/// may be another user's. `shared_directory` identifies the data directory of a shard that holds the lock on it.
 /// Errors: 73 if the runtime directory cannot be written.
 pub fn publish_runtime_state(
     plan: &Plan,
     runtime_dir: &Path,
     init: Pid,
     owner: &User,
+    shared_directory: Option<&str>,
 ) -> Result<(), Failure> {
     let write = || -> anyhow::Result<()> {
         let runtime = directory::open(runtime_dir)?;
@@ -125,6 +126,7 @@ pub fn publish_runtime_state(
                     &layout::live_socket(runtime_dir),
                     certificates,
                     &layout::accounts_file(runtime_dir),
+                    plan.shard.map(|_| shared_directory),
                 ),
             ),
         ] {

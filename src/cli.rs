@@ -18,8 +18,8 @@ pub struct Cli {
 
 /// The names of the [`Command`] variants, except `init`, and clap's `help`. Any other first argument is a program.
 pub const COMMANDS: &[&str] = &[
-    "render", "validate", "settings", "modules", "certificates", "dns", "backup", "restore", "migrate",
-    "export", "repair", "healthcheck", "help",
+    "render", "validate", "settings", "modules", "certificates", "dns", "shards", "backup", "restore",
+    "migrate", "export", "repair", "healthcheck", "help",
 ];
 
 #[derive(Debug, Subcommand)]
@@ -36,6 +36,8 @@ pub enum Command {
     Certificates(Certificates),
     /// Show the DNS records that this configuration needs, as a zone file
     Dns(Dns),
+    /// Show which shard serves which host, or change the number of shards
+    Shards(Shards),
     /// Save the data of all hosts, whatever storage it is in, beside a running server or without one
     Backup(Backup),
     /// Bring a backup into an empty, stopped server, of either version and with any storage
@@ -140,6 +142,26 @@ pub struct Dns {
     /// Compare with what resolves, by Prosody's own `check dns`, and show its report; ends with 1 where something is missing
     #[arg(long)]
     pub check: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Shards {
+    /// Change the number of shards to N, which they take up by themselves
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub set: Option<u32>,
+    /// How to show them
+    #[arg(long, value_enum, default_value_t = ShardsFormat::Table)]
+    pub format: ShardsFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ShardsFormat {
+    /// Columns for a terminal
+    Table,
+    /// A line for each name, `chat.example shard-1`, as HAProxy reads it
+    HaproxyMap,
+    /// The count, and each host with its shard
+    Json,
 }
 
 #[derive(Debug, Args)]

@@ -15,4 +15,5 @@ pub mod repair;
 pub mod restore;
 pub mod run;
 pub mod settings;
+pub mod shards;
 pub mod validate;

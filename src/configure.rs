@@ -161,6 +161,9 @@ pub fn log_report(report: &Report) {
     report.warnings().for_each(|warning| tracing::warn!("{warning}"));
 }
 
+/// The variable of libpq for the seconds that a connection may take. A shard cannot wait longer for a database that hangs.
+const CONNECT_TIMEOUT: &str = "PGCONNECT_TIMEOUT";
+
 /// The inputs for starting Prosody or another program.
 pub struct Ready {
     pub user: User,
@@ -172,8 +175,8 @@ pub struct Ready {
     pub environment: Vec<(OsString, OsString)>,
     /// The databases of the settings, of which a program may need some.
     pub databases: Vec<Database>,
-    /// The server's lock on the data directory.
-    pub data_lock: Option<Flock<OwnedFd>>,
+    /// The server's locks on the data directory.
+    pub data_locks: Vec<Flock<OwnedFd>>,
 }
 
 /// Writes the configuration for a program that will start, unless there is a custom main file.
@@ -216,8 +219,22 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
     if plan.has_authorities() {
         environment::trust(&mut program_environment, &facts.runtime_dir.join(CURRENT).join(AUTHORITIES));
     }
-    let data_lock =
-        if is_server { lock::data_dir(&facts.data_dir, &facts.identity, lock::WAIT)? } else { None };
+    if plan.shard.is_some() && !program_environment.iter().any(|(name, _)| name == CONNECT_TIMEOUT) {
+        program_environment.push((CONNECT_TIMEOUT.into(), "5".into()));
+    }
+    let shard = plan.shard.filter(|_| is_server);
+    let mut shared_directory = None;
+    let data_locks = match shard {
+        Some(number) => {
+            let locks = lock::shard(&facts.data_dir, &facts.identity, lock::WAIT, number)?;
+            shared_directory = locks.directory;
+            locks.held
+        }
+        None if is_server => {
+            lock::data_dir(&facts.data_dir, &facts.identity, lock::WAIT)?.into_iter().collect()
+        }
+        None => Vec::new(),
+    };
     if is_server {
         apply::refuse_half_moved(&facts.data_dir, &facts.identity, None)?;
     }
@@ -238,7 +255,8 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
             // The next file is an event, and causes another look at certificates that could not be read.
             watch.remind(&facts.runtime_dir);
         }
-        apply::publish_runtime_state(&plan, &facts.runtime_dir, getppid(), &facts.identity)?;
+        let directory = shared_directory.as_deref();
+        apply::publish_runtime_state(&plan, &facts.runtime_dir, getppid(), &facts.identity, directory)?;
         if let Some(accounts) = &plan.accounts {
             apply::write_accounts_file(accounts, &facts.runtime_dir, &facts.identity)?;
         }
@@ -252,7 +270,7 @@ pub fn configure(watch: Option<&nix::Result<Watch>>) -> Result<Ready, Failure> {
         is_13: facts.prosody.is_13(),
         environment: program_environment,
         databases: plan.databases,
-        data_lock,
+        data_locks,
     })
 }
 

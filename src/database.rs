@@ -18,7 +18,7 @@ use std::{io, mem};
 use nix::libc::{EISDIR, EOPNOTSUPP, O_TMPFILE};
 
 use self::driver::Login;
-use crate::exit_status::{ExitStatus, Failure};
+use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts::prosody::Prosody;
 use crate::intent::databases::Database;
 use crate::os::users::User;
@@ -58,6 +58,8 @@ enum Answer {
     Ready,
     /// The database is ready, but this Prosody needs other tables.
     ReadyBut(Advice),
+    /// The number of shards, if there is one yet.
+    Shards(Option<u32>),
     /// The database is not ready, but may be later.
     NotYet(String),
     Refused(String),
@@ -108,8 +110,35 @@ pub fn check(database: &Database, limit: Duration) -> Result<(), String> {
     match protocol::probe(database, Instant::now() + limit) {
         Answer::NotYet(why) | Answer::Unusable(why) => Err(why),
         // The driver may be let in where the probe, which has no TLS, is not.
-        Answer::Ready | Answer::ReadyBut(_) | Answer::Refused(_) => Ok(()),
+        Answer::Ready | Answer::ReadyBut(_) | Answer::Shards(_) | Answer::Refused(_) => Ok(()),
     }
+}
+
+/// The number of shards in a database, after it was set if it is given. `None` if no shard has started yet.
+/// Errors: 69 if the database does not answer, 78 if it cannot be used.
+pub fn shards(database: &Database, set: Option<u32>, context: &LoginContext) -> Result<Option<u32>, Failure> {
+    system::resolve_names_with_files_and_dns();
+    let queries = set.map_or("{}".to_owned(), |count| {
+        format!(
+            "{{ \"CREATE TABLE IF NOT EXISTS prosody_entrypoint_shards (id integer PRIMARY KEY CHECK (id = 1), count \
+             integer NOT NULL)\", \"INSERT INTO prosody_entrypoint_shards VALUES (1, {count}) ON CONFLICT (id) DO UPDATE \
+             SET count = {count}\" }}"
+        )
+    });
+    let deadline = Instant::now() + ATTEMPT_LIMIT;
+    let answer = match protocol::probe(database, deadline.min(Instant::now() + PROBE_LIMIT)) {
+        Answer::Ready | Answer::Refused(_) => Login::spawn(database, context, &queries)
+            .status(ExitStatus::CANNOT_EXECUTE)?
+            .log_in(database, left(deadline)),
+        other => other,
+    };
+    let (status, why) = match answer {
+        Answer::Shards(count) => return Ok(count),
+        Answer::NotYet(why) => (ExitStatus::UNAVAILABLE, why),
+        Answer::Refused(why) | Answer::Unusable(why) => (ExitStatus::CONFIGURATION, why),
+        Answer::Ready | Answer::ReadyBut(_) => (ExitStatus::UNAVAILABLE, "Lua gives no answer".to_owned()),
+    };
+    Err(status.failure(format!("{database}: {why}")))
 }
 
 /// Waits until all databases can be used, at most for `limit`. If `limit` is zero, only SQLite files are checked.
@@ -167,7 +196,7 @@ fn wait_for(
             *came_up = Some(Instant::now());
         }
         let (why, longest_pause) = match answer {
-            Answer::Ready | Answer::ReadyBut(_) => {
+            Answer::Ready | Answer::ReadyBut(_) | Answer::Shards(_) => {
                 if last_logged.is_some() {
                     let took = start.elapsed().as_secs_f32();
                     tracing::info!("Now {database} is there, after {took:.1} s");

@@ -11,6 +11,7 @@ pub mod modules;
 pub mod places;
 pub mod problems;
 mod proxies;
+pub mod shards;
 mod storage;
 
 use self::certificates::Certificates;
@@ -62,6 +63,7 @@ pub fn decide(settings: &Settings, facts: &Facts, with_autoloaded: bool, report:
     if written.get(hosts::ENABLED).is_none() {
         options.remove(hosts::ENABLED);
     }
+    shards::options(settings, &hosts, &mut options, report);
     let is_loaded = |name: &str| modules.enabled.iter().any(|module| module.name == name);
     proxies::check(settings, facts, &options, report);
     features::check(settings, facts, &hosts, &options, is_loaded, report);

@@ -31,6 +31,7 @@ pub mod plan;
 pub mod reload;
 pub mod report;
 pub mod settings;
+pub mod shards;
 pub mod survey;
 pub mod templates;
 

@@ -30,6 +30,10 @@ const ROLES: &str = lua::script!("live/roles.lua");
 /// The part that lets other programs read SQLite's files.
 const SQLITE: &str = lua::script!("live/sqlite.lua");
 
+/// The parts that serve the hosts of one shard, with the client of the database that has the locks.
+const SHARDS: &str = lua::script!("live/shards.lua");
+const POSTGRESQL: &str = lua::script!("live/postgresql.lua");
+
 /// The call of all parts: the log's before Prosody sets it up, the others before any module is loaded.
 const REGISTER: &str = r#"local prosody = rawget(_G, "prosody");
 if prosody and prosody.process_type == "prosody" and not prosody.entrypoint then
@@ -42,6 +46,13 @@ if prosody and prosody.process_type == "prosody" and not prosody.entrypoint then
 		if not ok then log("info", "Modules are compiled for each host: %s", problem); end
 		ok, problem = pcall(start);
 		if not ok then log("warn", "Each change needs a restart: %s", problem); end
+		if shards then
+			ok, problem = pcall(serve_shard);
+			if not ok then
+				log("error", "This server cannot be a shard: %s", problem);
+				os.exit(1);
+			end
+		end
 		ok, problem = pcall(take_over_roles);
 		if not ok then log("error", "Roles from Prosody 0.12 are not taken over: %s", problem); end
 		ok, problem = pcall(share_sqlite);
@@ -64,16 +75,21 @@ const LONGEST: u64 = 64 * 1024;
 const MOST: usize = 1_000_000;
 
 /// The source of the script, with the path of its socket, the digest of the certificates at the start, and the file of
-/// accounts. Each parsing of the main file runs it, in all of Prosody's programs, and only the first one in a server
+/// accounts. For a shard also what identifies its data directory, if it holds the lock on that. Each parsing of the main file runs it, in all of Prosody's programs, and only the first one in a server
 /// counts.
-pub fn script(socket: &Path, certificates: u64, accounts: &Path) -> String {
+pub fn script(socket: &Path, certificates: u64, accounts: &Path, shard: Option<Option<&str>>) -> String {
+    let shards = match shard {
+        Some(directory) => format!("{{ directory = {} }}", directory.map_or("nil".to_owned(), lua::literal)),
+        None => "nil".to_owned(),
+    };
     let accounts = accounts::in_server(accounts);
     let socket = lua::literal(&socket.to_string_lossy());
     format!(
-        "local function start()\nlocal socket_path, certificates_at_start = {socket}, \"{certificates:x}\";\n\n\
+        "local shards = {shards};\n\nlocal function start()\nlocal socket_path, certificates_at_start = {socket}, \"{certificates:x}\";\n\n\
          {MAIN}end\n\nlocal function share()\n{SHARE}end\n\nlocal function offer_json()\n{LOG}end\n\n\
          local function take_over_roles()\n{ROLES}end\n\nlocal function share_sqlite()\n{SQLITE}end\n\n\
-         local function make_accounts()\n{accounts}end\n\n{REGISTER}"
+         local function make_accounts()\n{accounts}end\n\n\
+         local function load_client()\n{POSTGRESQL}end\n\nlocal function serve_shard()\n{SHARDS}end\n\n{REGISTER}"
     )
 }
 

@@ -51,6 +51,7 @@ fn own_command() -> Result<ExitStatus, Failure> {
             Command::Modules(options) => commands::modules::run(&options),
             Command::Certificates(options) => commands::certificates::run(&options),
             Command::Dns(options) => commands::dns::run(&options),
+            Command::Shards(options) => commands::shards::run(&options),
             Command::Backup(options) => commands::backup::run(&options),
             Command::Restore(options) => commands::restore::run(&options),
             Command::Migrate(options) => commands::migrate::run(&options),

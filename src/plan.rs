@@ -26,6 +26,7 @@ use crate::intent::Intent;
 use crate::intent::accounts::add;
 use crate::intent::databases::Database;
 use crate::intent::hosts::{ENABLED, Options, ServedHosts, set_ssl};
+use crate::intent::shards;
 use crate::layout::{
     AUTHORITIES, CERTIFICATES_DIR, CURRENT, HEALTH_FILE, LIVE_SCRIPT, MAIN_FILE, MODULES_DIR, SQLITE_FILE,
 };
@@ -108,6 +109,9 @@ pub struct Plan {
     pub accounts: Option<String>,
     #[serde(skip)]
     pub modules: Vec<Module>,
+    /// The number of the shard that the server is.
+    #[serde(skip)]
+    pub shard: Option<i64>,
     /// The state, with which a later reload compares its own.
     #[serde(skip)]
     pub state: String,
@@ -150,6 +154,7 @@ pub fn make(
     }
     let version = &facts.prosody.version;
     let resolution = modules::resolve(&modules, &requests, &findings.modules, version, &hosts, report);
+    let shard = shards::number(&options);
     let state_options = options.clone();
     if !resolution.links.is_empty() {
         warn_about_plugin_paths(facts, report);
@@ -204,6 +209,7 @@ pub fn make(
         imports.push(Import::new(Path::new(CERTIFICATES_DIR).join(first), pair));
     }
     Plan {
+        shard,
         state,
         generation: generation.to_owned(),
         links,

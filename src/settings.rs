@@ -180,6 +180,20 @@ impl Settings {
             both(Field::database_url, field, "the URL says all of it");
         }
 
+        both(Field::shard, Field::shard_slot, "both say which shard this server is");
+        let which = [Field::shard, Field::shard_slot].into_iter().find(|field| self.is_given(*field));
+        match (self.is_given(Field::shards), which) {
+            (true, None) => report.error(SettingError::new(
+                &self.variable(Field::shards),
+                &advice!("say which of them this server is: set PROSODY_SHARD, from 0, or PROSODY_SHARD_SLOT, from 1"),
+            )),
+            (false, Some(which)) => report.error(SettingError::new(
+                &self.variable(which),
+                &advice!("say how many shards there are: set PROSODY_SHARDS"),
+            )),
+            _ => {}
+        }
+
         let is_ours = |variable: &&String| {
             variable.starts_with("PROSODY_DB_") && !variable.starts_with("PROSODY_DB_WAIT")
         };

@@ -212,7 +212,7 @@ fn command(program: &str, arguments: &[&str]) -> Command {
         environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
         user: None,
         kind: ProgramKind::Program,
-        inherited: None,
+        inherited: Vec::new(),
     }
 }
 

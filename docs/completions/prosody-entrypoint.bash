@@ -55,6 +55,9 @@ _prosody__entrypoint() {
             prosody__entrypoint,settings)
                 cmd="prosody__entrypoint__subcmd__settings"
                 ;;
+            prosody__entrypoint,shards)
+                cmd="prosody__entrypoint__subcmd__shards"
+                ;;
             prosody__entrypoint,validate)
                 cmd="prosody__entrypoint__subcmd__validate"
                 ;;
@@ -97,6 +100,9 @@ _prosody__entrypoint() {
             prosody__entrypoint__subcmd__help,settings)
                 cmd="prosody__entrypoint__subcmd__help__subcmd__settings"
                 ;;
+            prosody__entrypoint__subcmd__help,shards)
+                cmd="prosody__entrypoint__subcmd__help__subcmd__shards"
+                ;;
             prosody__entrypoint__subcmd__help,validate)
                 cmd="prosody__entrypoint__subcmd__help__subcmd__validate"
                 ;;
@@ -107,7 +113,7 @@ _prosody__entrypoint() {
 
     case "${cmd}" in
         prosody__entrypoint)
-            opts="-h -V --help --version render validate settings modules certificates dns backup restore migrate export repair healthcheck init help"
+            opts="-h -V --help --version render validate settings modules certificates dns shards backup restore migrate export repair healthcheck init help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -195,7 +201,7 @@ _prosody__entrypoint() {
             return 0
             ;;
         prosody__subcmd__entrypoint__subcmd__help)
-            opts="render validate settings modules certificates dns backup restore migrate export repair healthcheck init help"
+            opts="render validate settings modules certificates dns shards backup restore migrate export repair healthcheck init help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -390,6 +396,20 @@ _prosody__entrypoint() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        prosody__subcmd__entrypoint__subcmd__help__subcmd__shards)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         prosody__subcmd__entrypoint__subcmd__help__subcmd__validate)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -517,6 +537,28 @@ _prosody__entrypoint() {
             case "${prev}" in
                 --format)
                     COMPREPLY=($(compgen -W "table markdown json-schema env" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        prosody__subcmd__entrypoint__subcmd__shards)
+            opts="-h --set --format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table haproxy-map json" -- "${cur}"))
                     return 0
                     ;;
                 *)

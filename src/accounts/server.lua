@@ -33,10 +33,26 @@ local function several(names)
 	return table.concat(names, ", ", 1, shown) .. " and " .. (#names - shown) .. " more";
 end
 
+-- Accounts of hosts of other shards, which may come here.
+local kept = "";
+
+-- Puts aside the accounts of hosts that are not here.
+local function of_present_hosts(text)
+	local here, elsewhere = {}, {};
+	for line, host in text:gmatch("([^\t\n]-([^@\t\n]+)\t[^\n]*\n)") do
+		local list = prosody.hosts[host] and here or elsewhere;
+		list[#list + 1] = line;
+	end
+	kept = table.concat(elsewhere);
+	return table.concat(here);
+end
+
 -- Some providers ask another server and wait for its answer. That needs a runner.
 local runner = async.runner(function (limit)
 	local since = now();
-	local made, there, failed = make_all(take(), function ()
+	local text = take();
+	if shards then text = of_present_hosts(kept .. text); end
+	local made, there, failed = make_all(text, function ()
 		if now() - since > limit then
 			async.sleep(pause);
 			since, limit = now(), at_once;

@@ -87,6 +87,7 @@ impl Place {
             databases: Vec::new(),
             accounts: None,
             modules: Vec::new(),
+            shard: None,
             state: format!("host\ta.example\t\noption\t\tx\t{number}\n"),
         }
     }
@@ -220,7 +221,7 @@ fn the_generation_that_the_server_was_started_with_stays() {
     let place = Place::new();
     let first = place.plan(1);
     place.apply(&first).unwrap();
-    publish_runtime_state(&first, &place.runtime(), Pid::this(), &place.owner).unwrap();
+    publish_runtime_state(&first, &place.runtime(), Pid::this(), &place.owner, None).unwrap();
     for number in 2..=6 {
         place.apply(&place.plan(number)).unwrap();
     }
@@ -306,7 +307,7 @@ fn a_runtime_state_that_cannot_be_written_leaves_no_incomplete_entry() {
     let place = Place::new();
     place.apply(&place.plan(1)).unwrap();
     fs::create_dir_all(place.in_runtime(HEALTH_FILE).join("x/".repeat(70))).unwrap();
-    publish_runtime_state(&place.plan(1), &place.runtime(), Pid::this(), &place.owner).unwrap_err();
+    publish_runtime_state(&place.plan(1), &place.runtime(), Pid::this(), &place.owner, None).unwrap_err();
     assert_eq!(
         place.names(),
         ["current", PID_FILE, "generation-1", HEALTH_FILE, "server", STARTED_FILE],
@@ -321,7 +322,8 @@ fn nothing_in_the_servers_directory_is_in_the_way_of_a_start() {
     // More levels than are removed.
     fs::create_dir_all(place.in_runtime("server/accounts").join("x/".repeat(70))).unwrap();
     for number in [2, 3] {
-        publish_runtime_state(&place.plan(number - 1), &place.runtime(), Pid::this(), &place.owner).unwrap();
+        publish_runtime_state(&place.plan(number - 1), &place.runtime(), Pid::this(), &place.owner, None)
+            .unwrap();
         assert!(names_in(&place.in_runtime("server")).is_empty());
         write_accounts_file("a@a.example\t\tone\n", &place.runtime(), &place.owner).unwrap();
         assert_eq!(mode_and_owner(place.in_runtime("server")).0, 0o770);
@@ -643,7 +645,7 @@ fn the_runtime_state_describes_the_server() {
     fs::create_dir(place.in_runtime("server/directory")).unwrap();
     // Debian's place for it, as an earlier custom main file may have left it.
     fs::write(place.in_runtime("prosody.pid"), "7\n").unwrap();
-    publish_runtime_state(&plan, &place.runtime(), Pid::this(), &place.owner).unwrap();
+    publish_runtime_state(&plan, &place.runtime(), Pid::this(), &place.owner, None).unwrap();
     assert!(names_in(&place.in_runtime("server")).is_empty());
     assert_eq!(fs::read_link(place.in_runtime("prosody.pid")).unwrap(), Path::new("server/prosody.pid"));
     let text = |name: &str| fs::read_to_string(place.in_runtime(name)).unwrap();
@@ -671,7 +673,7 @@ fn a_link_in_place_of_the_runtime_state_is_replaced() {
     for name in [PID_FILE, STARTED_FILE, HEALTH_FILE, incomplete().to_str().unwrap()] {
         symlink(elsewhere.path().join("victim"), place.in_runtime(name)).unwrap();
     }
-    publish_runtime_state(&place.plan(1), &place.runtime(), Pid::this(), &place.owner).unwrap();
+    publish_runtime_state(&place.plan(1), &place.runtime(), Pid::this(), &place.owner, None).unwrap();
     assert_eq!(fs::read_to_string(elsewhere.path().join("victim")).unwrap(), "victim's");
     assert!(fs::symlink_metadata(place.in_runtime(PID_FILE)).unwrap().is_file());
 }

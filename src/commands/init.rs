@@ -32,7 +32,7 @@ pub fn run(name: &str, arguments: Vec<OsString>) -> Result<ExitStatus, Failure> 
             environment: std::env::vars_os().collect(),
             user: None,
             kind: ProgramKind::Passthrough,
-            inherited: None,
+            inherited: Vec::new(),
         };
         let failure = command.exec();
         options.message_style.fatal(format_args!("exec {} failed: {failure}", program.to_string_lossy()));

@@ -184,8 +184,15 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitStatus, Failure> {
         }
     }
     let environment = environment::complete(environment_left, &main_file, &places.data_dir);
-    Err(Command { program, arguments, environment, user: None, kind: ProgramKind::Program, inherited: None }
-        .exec())
+    Err(Command {
+        program,
+        arguments,
+        environment,
+        user: None,
+        kind: ProgramKind::Program,
+        inherited: Vec::new(),
+    }
+    .exec())
 }
 
 /// Whether a user can change neither a file nor the directory it is in. Root runs the Lua of no other file.

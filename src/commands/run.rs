@@ -79,7 +79,7 @@ fn exec(
         environment,
         user: Some(ready.user),
         kind: if is_server { ProgramKind::Server } else { ProgramKind::Program },
-        inherited: ready.data_lock,
+        inherited: ready.data_locks,
     };
     Err(command.exec())
 }

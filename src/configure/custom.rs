@@ -29,6 +29,7 @@ pub fn configure(
     apply::prepare_data_dir(&places.data_dir, &user)?;
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let data_lock = if is_server { lock::data_dir(&places.data_dir, &user, lock::WAIT)? } else { None };
+    let data_locks = data_lock.into_iter().collect();
     if is_server {
         apply::refuse_half_moved(&places.data_dir, &user, None)?;
         apply::prepare_log_dir(&user);
@@ -59,7 +60,7 @@ pub fn configure(
         is_13: prosody.is_some_and(|prosody| prosody.is_13()),
         environment: variables,
         databases: Vec::new(),
-        data_lock,
+        data_locks,
     })
 }
 
@@ -73,6 +74,15 @@ pub fn check(
     main_file: &Path,
 ) -> Result<(Report, User, Option<Prosody>), Failure> {
     check_main_file(main_file)?;
+    if settings.is_given(Field::shards) {
+        return Err(wrong(SettingError::new(
+            &settings.variable(Field::shards),
+            &advice!(
+                "{} decides which hosts are served: remove the file, or this setting",
+                main_file.display()
+            ),
+        )));
+    }
     // Other variables have no effect here. The custom main file may read them.
     let without_file = |name: &str| name.strip_suffix("_FILE").unwrap_or(name).to_owned();
     let fields = catalogue::settings().map(|setting| setting.field);

@@ -1,5 +1,7 @@
 //! The lock on the data directory: two servers with one data directory overwrite each other's data.
 
+use std::fs::{self, DirEntry};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread::sleep;
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::Mode;
 
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::os::users::User;
@@ -24,6 +27,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Returns `None`, with a warning, if the file system has no locks.
 /// Errors: 69 if the other server has not ended; 73 if the directory cannot be opened; 77 if a privilege is missing.
 pub fn data_dir(path: &Path, user: &User, limit: Duration) -> Result<Option<Flock<OwnedFd>>, Failure> {
+    wait_for(path, user, limit, FlockArg::LockExclusiveNonblock)
+}
+
+fn wait_for(
+    path: &Path,
+    user: &User,
+    limit: Duration,
+    kind: FlockArg,
+) -> Result<Option<Flock<OwnedFd>>, Failure> {
     let shown = path.display();
     let mut opened = privileges::as_user(user, || directory::open(path))?
         .map_err(|error| anyhow::anyhow!("{shown}: {error}"))
@@ -31,7 +43,7 @@ pub fn data_dir(path: &Path, user: &User, limit: Duration) -> Result<Option<Floc
     let start = Instant::now();
     let mut has_waited = false;
     loop {
-        let error = match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
+        let error = match Flock::lock(opened, kind) {
             Ok(lock) => {
                 if has_waited {
                     tracing::info!("The other server has ended");
@@ -73,6 +85,59 @@ pub fn data_dir(path: &Path, user: &User, limit: Duration) -> Result<Option<Floc
     }
 }
 
+/// The name of a shard's directory in the data directory, without its number. Its lock is the shard's.
+const SHARD: &str = ".shard-";
+
+/// The file in the data directory by which shards know that they have the same.
+const SHARED_ID: &str = ".shards-id";
+
+/// The locks of a shard.
+#[derive(Default)]
+pub struct ShardLocks {
+    pub held: Vec<Flock<OwnedFd>>,
+    /// What identifies the data directory. `None` if the file system has no locks.
+    pub directory: Option<String>,
+}
+
+/// Locks the number of a shard in the data directory, as [`data_dir`] locks the directory, which stays open to other
+/// shards.
+/// Errors: those of [`data_dir`].
+pub fn shard(path: &Path, user: &User, limit: Duration, number: i64) -> Result<ShardLocks, Failure> {
+    let own = path.join(format!("{SHARD}{number}"));
+    let make = || -> io::Result<String> {
+        drop(directory::make(&own, Mode::S_IRWXU)?);
+        let file = path.join(SHARED_ID);
+        // The first of several shards that start together wins.
+        let new = path.join(format!("{SHARED_ID}.{number}"));
+        let _ = fs::remove_file(&new);
+        fs::write(&new, fs::read("/proc/sys/kernel/random/uuid")?)?;
+        let linked = fs::hard_link(&new, &file);
+        fs::remove_file(&new)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        Ok(fs::read_to_string(&file)?.trim().to_owned())
+    };
+    let id = privileges::as_user(user, make)?
+        .map_err(|error| anyhow::anyhow!("{}: {error}", own.display()))
+        .status(ExitStatus::CANNOT_WRITE)?;
+    let Some(lock) = data_dir(&own, user, limit)? else { return Ok(ShardLocks::default()) };
+    // Whoever needs the whole directory waits for its end, or is refused.
+    let shared = wait_for(path, user, limit, FlockArg::LockSharedNonblock)?;
+    Ok(ShardLocks { held: [lock].into_iter().chain(shared).collect(), directory: Some(id) })
+}
+
+/// Whether a shard uses a data directory.
+fn has_shards(path: &Path, user: &User) -> Result<bool, Failure> {
+    let is_locked = |entry: DirEntry| {
+        entry.file_name().as_encoded_bytes().starts_with(SHARD.as_bytes())
+            && directory::open(&entry.path())
+                .is_ok_and(|opened| Flock::lock(opened, FlockArg::LockExclusiveNonblock).is_err())
+    };
+    privileges::as_user(user, || fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(is_locked)))
+}
+
 /// Whether others may have the same claim.
 #[derive(Clone, Copy)]
 pub enum Kind {
@@ -96,6 +161,10 @@ pub fn claim(path: &Path, user: &User, kind: Kind) -> Result<Claim, Failure> {
     let opened = privileges::as_user(user, || directory::open(path))?
         .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
         .status(ExitStatus::CANNOT_WRITE)?;
+    // Shards leave the directory to each other, and to other commands.
+    if matches!(kind, Kind::Shared) && has_shards(path, user)? {
+        return Ok(Claim::Used);
+    }
     let kind = match kind {
         Kind::Shared => FlockArg::LockSharedNonblock,
         Kind::Exclusive => FlockArg::LockExclusiveNonblock,

@@ -27,14 +27,15 @@ impl Login {
     /// Starts Lua, which loads the driver and waits. It runs as Prosody's user, with Prosody's environment: libpq reads
     /// defaults from it. `None` if Prosody's Lua is unknown or cannot be run. In that case no login is attempted.
     pub fn start(database: &Database, context: &LoginContext) -> Option<Self> {
-        let started = Self::spawn(database, context);
+        let started = Self::spawn(database, context, "nil");
         started.inspect_err(|error| tracing::debug!("{database}: not logged in: {error:#}")).ok()
     }
 
-    fn spawn(database: &Database, context: &LoginContext) -> anyhow::Result<Self> {
+    /// Starts Lua, which then runs queries in the database and answers with the number of shards. `queries` is a Lua table.
+    pub fn spawn(database: &Database, context: &LoginContext, queries: &str) -> anyhow::Result<Self> {
         let mut command = context.prosody.lua_command(context.user, context.environment)?;
         // One argument, because Lua refuses a separate one that begins with a dash, such as a comment.
-        command.arg(format!("-elocal is_13 = {}\n{SCRIPT}", context.prosody.is_13()));
+        command.arg(format!("-elocal is_13, shards = {}, {queries}\n{SCRIPT}", context.prosody.is_13()));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().context("running Lua")?;
         let input = child.stdin.as_mut().context("writing to Lua")?;
@@ -90,6 +91,8 @@ fn interpret(output: &str, database: &Database) -> Answer {
     let why = one_line(why.strip_prefix("Failed to connect to database: ").unwrap_or(why));
     match word {
         "ready" => Answer::Ready,
+        "count" => Answer::Shards(why.parse().ok()),
+        "failed" => Answer::Unusable(why),
         "old" => Answer::ReadyBut(advice!(
             "{database}: it has tables of an earlier Prosody, and some of what is stored in them is lost until they are \
              upgraded: make a backup, run `docker exec -it CONTAINER prosodyctl mod_storage_sql upgrade`, or `docker run \

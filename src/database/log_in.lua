@@ -19,6 +19,18 @@ if not found then say("missing", DBI) end
 local called, connection, why = pcall(DBI.Connect, driver, name, username, password, host, tonumber(port))
 if not called then say("missing", connection) end
 if not connection then say("refused", why) end
+-- The number of shards, after it is set, if it shall be: `count` and nothing if there is none yet.
+if shards then
+	connection:autocommit(true)
+	for _, query in ipairs(shards) do
+		local statement, reason = connection:prepare(query)
+		local done, problem = statement and statement:execute()
+		if not done then say("failed", reason or problem) end
+	end
+	local statement = connection:prepare("SELECT count FROM prosody_entrypoint_shards")
+	local row = statement and statement:execute() and statement:fetch()
+	say("count", row and row[1])
+end
 local function has_rows(query, ...)
 	local statement = connection:prepare(query)
 	return statement and statement:execute(...) and statement:fetch()

@@ -34,7 +34,7 @@ pub struct Command {
     pub user: Option<User>,
     pub kind: ProgramKind,
     /// The only descriptor above 2 that the server or a program of Prosody's user inherits, if any.
-    pub inherited: Option<Flock<OwnedFd>>,
+    pub inherited: Vec<Flock<OwnedFd>>,
 }
 
 /// How a process is prepared for a program.
@@ -125,7 +125,7 @@ impl Command {
             return system::restore_signals().context("restoring signals");
         }
         limit_process()?;
-        if let Some(lock) = &self.inherited {
+        for lock in &self.inherited {
             fcntl(&**lock, FcntlArg::F_SETFD(FdFlag::empty())).context("passing on the lock")?;
         }
         for signal in 1..=system::LAST_SIGNAL {
@@ -258,7 +258,7 @@ mod tests {
             environment: path.map(|path| ("PATH".into(), path.into())).into_iter().collect(),
             user: None,
             kind: ProgramKind::Program,
-            inherited: None,
+            inherited: Vec::new(),
         }
     }
 

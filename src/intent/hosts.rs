@@ -63,6 +63,9 @@ impl Host {
     }
 }
 
+/// The option of a virtual host that one shard always serves. Prosody does not know it.
+pub const PIN: &str = "entrypoint_shard";
+
 /// All hosts: virtual hosts and components.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServedHosts {
@@ -144,6 +147,9 @@ impl ServedHosts {
         for described in settings.hosts.virtual_hosts.iter().flat_map(|list| &list.0) {
             let mut host = Host::new(&described.host, None, Field::virtual_hosts);
             host.describe(&described.section);
+            if let Some(shard) = described.shard {
+                host.options.insert(PIN.into(), Value::Integer(shard.into()));
+            }
             match of_domains.get(&described.host) {
                 // PROSODY_VIRTUAL_HOSTS may have more options for a host of PROSODY_DOMAIN.
                 Some(at) => self.virtual_hosts[*at] = Host { field: Field::domain, ..host },

@@ -457,6 +457,11 @@ local function served_as(sections, host)
 	return rawget(section, "component_module") or "";
 end
 
+-- Whether a host may be active here, and is not another shard's.
+local function is_held(host)
+	return not shards or shards.holds(host);
+end
+
 -- Modules that a trial would have unloaded, by host and name.
 local unloaded = {};
 
@@ -649,6 +654,8 @@ end
 
 ---- Hosts
 
+-- The sections that were applied last, by host. A run goes from there to the newest configuration.
+local applied = {};
 -- Hosts where something is not as it is configured. They are looked at again at each run.
 local unfinished = {};
 
@@ -693,6 +700,20 @@ local function remove_host(host)
 	return note("done", "remove", host, host, tostring(sessions));
 end
 
+-- Activates hosts, parents first. Returns them as a table of names.
+local function add_hosts(added, new)
+	table.sort(added, function (a, b) return #a < #b or #a == #b and a < b; end);
+	local fresh = {};
+	for _, host in ipairs(added) do
+		fresh[host] = true;
+		local is_added = attempt("add", host, host, hostmanager.activate, host, new[host]);
+		pause();
+		if is_added and not is_trial then load_missing(host, wanted_modules(new, host)); end
+		pause();
+	end
+	return fresh;
+end
+
 -- Adds to `lost` the modules of removed hosts, and what they need.
 local function change_hosts(old, new, lost)
 	local gone, added = {}, {};
@@ -705,7 +726,8 @@ local function change_hosts(old, new, lost)
 		return {}, {};
 	end
 	for host in pairs(old) do
-		if host ~= "*" and rawget(hosts, host) and served_as(new, host) ~= served_as(old, host) then gone[host] = true; end
+		local is_there = host ~= "*" and rawget(hosts, host);
+		if is_there and (served_as(new, host) ~= served_as(old, host) or not is_held(host)) then gone[host] = true; end
 	end
 	for _, host in ipairs(sorted(gone)) do
 		-- Global ones, too.
@@ -719,19 +741,27 @@ local function change_hosts(old, new, lost)
 	end
 	for host in pairs(new) do
 		local is_there = rawget(hosts, host) and not (is_trial and gone[host]);
-		if host ~= "*" and served_as(new, host) and not is_there then added[#added + 1] = host; end
+		if host ~= "*" and served_as(new, host) and not is_there and is_held(host) then added[#added + 1] = host; end
 	end
-	-- Parents first.
-	table.sort(added, function (a, b) return #a < #b or #a == #b and a < b; end);
-	local fresh = {};
-	for _, host in ipairs(added) do
-		fresh[host] = true;
-		local is_added = attempt("add", host, host, hostmanager.activate, host, new[host]);
-		pause();
-		if is_added and not is_trial then load_missing(host, wanted_modules(new, host)); end
-		pause();
+	return gone, add_hosts(added, new);
+end
+
+-- Activates and deactivates hosts whose locks have come or gone.
+local function move()
+	for _, host in ipairs(sorted(hosts)) do
+		if not is_held(host) then
+			remove_host(host);
+			pause();
+		end
 	end
-	return gone, fresh;
+	local added = {};
+	for host in pairs(applied) do
+		if host ~= "*" and served_as(applied, host) and not rawget(hosts, host) and is_held(host) then
+			added[#added + 1] = host;
+		end
+	end
+	add_hosts(added, applied);
+	if added[1] then prosody.events.fire_event("entrypoint-applied"); end
 end
 
 ---- Modules
@@ -962,9 +992,6 @@ local function change_options(host, changed, changed_globally, changed_files, ol
 end
 
 ---- A run
-
--- The sections that were applied last, by host. A run goes from there to the newest configuration.
-local applied = {};
 
 local function run(new, changed_files)
 	local old = applied;
@@ -1220,6 +1247,20 @@ local function log_line(line)
 	log(line:match("^failed") and "error" or "info", "%s", (line:gsub("\t+", " ")));
 end
 
+-- Has the hosts activated and deactivated that came or went, and waits for it.
+if shards then
+	shards.upvalue = upvalue;
+	function shards.move()
+		local wait, done = async.waiter();
+		runner:run {
+			work = move, number = "", report = function (line)
+				if line:match("^failed") then log_line(line); elseif line:match("^end") then done(); end
+			end,
+		};
+		wait();
+	end
+end
+
 ---- The socket
 
 local listener = {};
@@ -1246,6 +1287,7 @@ local is_stopping, was_ready = false, false;
 local function is_missing(host)
 	local module = host ~= "*" and served_as(applied, host);
 	if not module or not served_as(config.getconfig(), host) then return false; end
+	if shards and not shards.has(host) then return false; end
 	return not rawget(hosts, host) or module ~= "" and not modules.is_loaded(host, module);
 end
 

@@ -6,6 +6,7 @@ use crate::facts::custom_files::CustomFiles;
 use crate::health::{ANY_HOST, LISTENING, Service, Target};
 use crate::intent::databases::Database;
 use crate::intent::hosts::{Options, ServedHosts};
+use crate::intent::shards::SHARDS;
 use crate::lua::Value;
 
 /// The health check's file: its targets, and a line for each database server.
@@ -31,8 +32,9 @@ fn targets(options: &Options, hosts: &ServedHosts, custom_files: &CustomFiles) -
     if custom_files.fragments().any(|file| file.summary.sets_ports) {
         return listening;
     }
-    // The hosts in custom files are not known for certain.
-    let host = hosts.virtual_hosts.first().map_or(ANY_HOST, |host| &host.name);
+    // The hosts in custom files are not known for certain, and the first one may be another shard's.
+    let host = hosts.virtual_hosts.first().filter(|_| !options.contains_key(SHARDS));
+    let host = host.map_or(ANY_HOST, |host| &host.name);
     let is_disabled =
         |module: &str| texts(options.get("modules_disabled")).iter().any(|disabled| disabled == module);
     for (service, module, default) in [(Service::C2s, "c2s", &[5222]), (Service::S2s, "s2s", &[5269])] {

@@ -285,6 +285,9 @@ section! {
     gid: Id = "", "The group by number.";
     config_reload: Boolean = "`false`", "Reload when a custom file, a template, a custom module or the file of a `_FILE` variable changes, without SIGHUP.";
     share_module_code: ModuleSharing = "`auto`", "Whether the code of modules is compiled once for all hosts, which makes a server with many hosts start sooner and take less memory: with `auto` from 50 virtual hosts on.", option share_module_code;
+    shards: ShardCount = "", "How many servers share the virtual hosts over one PostgreSQL. Each virtual host, with the components below it, is served by one of them. It is only the first value of a number in the database: `prosody-entrypoint shards --set N`. See [scaling](scaling.md).", decides [entrypoint_shards];
+    shard: ShardNumber = "", "Which of them this server is: a number from 0, or a host name that ends in one, as that of a StatefulSet's pod.";
+    shard_slot: ShardSlot = "", "The same, counted from 1, as Swarm's `{{.Task.Slot}}`.";
     entrypoint_log: LogLevel = "`info`", "The lowest level that the entrypoint logs, on standard error.";
     entrypoint_strict: Boolean = "`false`", "Warnings about settings become errors.";
 }

@@ -28,7 +28,7 @@ pub use names::{Name, Text, TlsGroup, UserName};
 pub use network::{
     Address, Cidr, Interface, Network, Origin, Origins, Port, ProxiedPort, Proxy, Resolver, TurnHost,
 };
-pub use numbers::{Gigabytes, Id, Megabytes, Rate};
+pub use numbers::{Gigabytes, Id, Megabytes, Rate, ShardCount, ShardNumber, ShardSlot};
 pub use options::CustomOptions;
 pub use paths::{Glob, Path, PluginPath};
 pub use time::{ArchiveDuration, Days, Expiry, Interval, Seconds, Wait};

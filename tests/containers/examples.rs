@@ -16,6 +16,7 @@ use crate::docker::{
     Answer, BOOKWORM, CLIENT, Dialogue, Observations, PATIENCE, Recipe, TRIXIE, client, docker, eventually,
     exec, in_place_of, is_all_wanted, require, unique, wait_until_it_serves,
 };
+use crate::router::{domains, shares, wait_until_all_are_served};
 use crate::wire::{DEADLINE, Wire};
 
 /// One example, from a copy of `examples` in which nothing was started yet, under a project name and on an address of its
@@ -485,6 +486,87 @@ fn posts_and_communities_of_movim_survive_down_and_up() {
     ask(&mut client, "post second");
     is_read(&mut seen, ask(&mut client, "read second"));
     seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn sixty_domains_are_served_by_three_shards_and_move_to_two() {
+    let mut example = Example::new("compose-shards", "127.0.0.90");
+    example.domain = "d01.example";
+    let printed = example.up();
+    assert_eq!(value(&printed, "JID:"), "admin@d01.example");
+    assert_eq!(value(&printed, "connect:"), "127.0.0.90:5222");
+    let container = |service: &str| example.container(service);
+    let log = || {
+        ["prosody-0", "prosody-1", "map", "proxy"].map(|it| docker(["logs", &container(it)]).all()).concat()
+    };
+    let shards = |arguments: &[&str]| {
+        let first = container("prosody-0");
+        let command = [&["exec", &first, "prosody-entrypoint", "shards"], arguments].concat();
+        docker(command).ok()
+    };
+
+    // By the published ports.
+    let mut router = Dialogue::of_client("host", "routes.py");
+    router.request("at 127.0.0.90").and_then(|()| router.answer()).unwrap();
+    let mut served = |patience| wait_until_all_are_served(&mut router, patience, log);
+    served(PATIENCE);
+    let map = shards(&["--format", "haproxy-map"]);
+    let of_three = shares(&map);
+    assert_eq!((of_three.len(), map.lines().count()), (3, 240), "{map}");
+    let domains: Vec<_> = domains().filter(|domain| map.contains(&format!("\n{domain} shard-1\n"))).collect();
+    assert!((5..40).contains(&domains.len()), "{domains:?}");
+
+    // The account can log in, with an invitation for another.
+    let mut client = Dialogue::of_client("host", "at_443.py");
+    assert!(
+        value(&printed, "invitation:").starts_with("https://d01.example:5281/invites_page?"),
+        "{printed}"
+    );
+    let account = format!("admin:{}", value(&printed, "password:"));
+    client.request(&format!("at 127.0.0.90 d01.example {account}")).and_then(|()| client.answer()).unwrap();
+
+    let mut seen = Observations::default();
+    for service in ["prosody-0", "prosody-1", "prosody-2", "map", "proxy", "database"] {
+        let container = container(service);
+        let read_only = docker(["inspect", "--format", "{{.HostConfig.ReadonlyRootfs}}", &container]).ok();
+        seen.equal(&format!("{service} has a read-only root"), read_only.as_str(), "true");
+        eventually(&format!("{service} is healthy"), PATIENCE, || {
+            match docker(["inspect", "--format", "{{.State.Health.Status}}", &container]).ok() {
+                health if health == "healthy" => Ok(()),
+                health => Err(health),
+            }
+        });
+    }
+    for service in ["map", "proxy"] {
+        let status = exec(&container(service), "", &["cat", "/proc/1/status"]).ok();
+        for line in ["CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Uid:\t999\t"] {
+            seen.that(&format!("{service}: {line}"), status.contains(line), &status);
+        }
+    }
+    seen.report();
+
+    // Fewer shards, and as many as before.
+    shards(&["--set", "2"]);
+    eventually("the map has two shards", PATIENCE, || match shards(&["--format", "haproxy-map"]) {
+        map if shares(&map).len() == 2 => Ok(()),
+        map => Err(map),
+    });
+    println!("all are served by two after {:?}", served(PATIENCE));
+    shards(&["--set", "3"]);
+    println!("all are served by three after {:?}", served(PATIENCE));
+    assert_eq!(shares(&shards(&["--format", "haproxy-map"])), of_three);
+
+    // A shard that dies, and is back.
+    let second = container("prosody-1");
+    docker(["kill", &second]).ok();
+    docker(["start", &second]).ok();
+    println!("all are served again after {:?}", served(PATIENCE));
+    // Everything in another order.
+    let all = ["proxy", "database", "prosody-2", "map", "prosody-1", "prosody-0"].map(container);
+    docker(["stop"].into_iter().chain(all.iter().map(String::as_str))).ok();
+    docker(["start"].into_iter().chain(all.iter().map(String::as_str))).ok();
+    served(2 * PATIENCE);
 }
 
 #[test]

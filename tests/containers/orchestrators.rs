@@ -1,4 +1,5 @@
-//! The examples for Kubernetes (also with backups), for Podman's Quadlet and for Docker Swarm, and the pod of the one for Movim.
+//! The examples for Kubernetes (also with backups, and with shards), for Podman's Quadlet and for Docker Swarm (also with shards),
+//! and the pod of the one for Movim.
 //!
 //! There is no Kubernetes here: its tools check the manifests, and Podman plays the pod.
 
@@ -10,6 +11,7 @@ use crate::docker::{
     Answer, Container, Dialogue, Observations, PATIENCE, Recipe, TRIXIE, Volume, docker, eventually,
     in_place_of, require, unique,
 };
+use crate::router::{shares, wait_until_all_are_served};
 
 /// Podman 5, kubectl, kubernetes-validate and systemd-analyze on Debian trixie.
 const PODMAN: &str = "prosody-entrypoint-test-podman:latest";
@@ -181,6 +183,37 @@ fn makes_a_backup_in_a_pod_of_its_own(podman: &Podman, seen: &mut Observations) 
     );
 }
 
+/// There is no cluster here, and Podman has no names for pods: the router's test has clients, with the same configuration.
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn the_manifests_of_shards_for_kubernetes_are_valid() {
+    let mut seen = Observations::default();
+    let example = Example::new("kubernetes-shards");
+    fs::write(example.0.join("secrets/database-password"), "correct-horse").unwrap();
+    let tools = Recipe::new(PODMAN).start();
+    tools.root("mkdir /srv/shards").ok();
+    tools.put_directory(&example.0, "/srv/shards");
+    tools.root("kubectl kustomize /srv/shards >/srv/all.yaml").ok();
+    let validated = tools.root("kubernetes-validate --strict /srv/all.yaml");
+    seen.equal("kubernetes-validate", validated.status, 0);
+    let resources = validated.all().lines().filter(|line| line.contains(" passed for resource ")).count();
+    seen.equal("resources with a schema", resources, 15);
+    let all = tools.root("cat /srv/all.yaml").ok();
+    let count = |text: &str| all.matches(text).count();
+    // In the ConfigMap, and by the pods of the shards and of HAProxy.
+    seen.equal("what uses the settings", count("name: prosody-settings-"), 3);
+    seen.equal("a read-only root for each container", count("readOnlyRootFilesystem: true"), 4);
+    seen.equal(
+        "no privileges for any",
+        (count("drop:\n            - ALL"), count("runAsNonRoot: true")),
+        (4, 3),
+    );
+    seen.report();
+}
+
+/// HAProxy on Debian trixie.
+const HAPROXY: &str = "prosody-entrypoint-test-proxies:latest";
+
 /// Of the image in the example's folder `database`.
 const POSTGRESQL: &str = "prosody-entrypoint-test-postgresql:17";
 
@@ -302,19 +335,23 @@ struct Swarm {
 }
 
 impl Swarm {
-    fn new(file: &Path) -> Self {
+    /// With the image under test in `IMAGE`, and these variables.
+    fn new(file: &Path, variables: &[(&str, &str)]) -> Self {
         let state = docker(["info", "--format", "{{.Swarm.LocalNodeState}}"]).ok();
         assert_eq!(state, "inactive", "this engine is in a swarm already; the test makes one and leaves it");
         let had_bridge = docker(["network", "inspect", BRIDGE]).status == 0;
         let swarm = Swarm { stack: unique("stack"), had_bridge };
         docker(["swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377"]).ok();
         let node = docker(["node", "ls", "--quiet"]).ok();
-        docker(["node", "update", "--label-add", "prosody=true", &node]).ok();
+        for label in ["prosody=true", "proxy=true", "database=true"] {
+            docker(["node", "update", "--label-add", label, &node]).ok();
+        }
         let deployed = Command::new("docker")
             .args(["stack", "deploy", "--compose-file"])
             .arg(file)
             .arg(&swarm.stack)
             .env("IMAGE", in_place_of(TRIXIE))
+            .envs(variables.iter().copied())
             .output()
             .unwrap();
         Answer::from(deployed).ok();
@@ -323,6 +360,16 @@ impl Swarm {
 
     fn service(&self) -> String {
         format!("{}_prosody", self.stack)
+    }
+
+    /// A running container whose name begins with that of a service, or of a service and a slot.
+    fn task(&self, name: &str) -> String {
+        let filter = format!("name={}_{name}.", self.stack);
+        eventually(name, PATIENCE, || {
+            let running = docker(["ps", "--quiet", "--filter", &filter]).stdout;
+            let first = running.split_whitespace().next().map(str::to_owned);
+            first.ok_or_else(|| docker(["stack", "ps", "--no-trunc", &self.stack]).all())
+        })
     }
 
     /// The only running container of the service, once it serves and is not this one.
@@ -349,7 +396,7 @@ impl Swarm {
 impl Drop for Swarm {
     fn drop(&mut self) {
         docker(["stack", "rm", &self.stack]);
-        let label = format!("label=com.docker.swarm.service.name={}", self.service());
+        let label = format!("label=com.docker.stack.namespace={}", self.stack);
         let network = format!("{}_default", self.stack);
         eventually("the stack is gone", PATIENCE, || {
             let left = docker(["ps", "--all", "--quiet", "--filter", &label]).stdout;
@@ -357,7 +404,8 @@ impl Drop for Swarm {
             if left.is_empty() && !has_network { Ok(()) } else { Err(format!("{left} {network}")) }
         });
         docker(["swarm", "leave", "--force"]);
-        docker(["volume", "rm", "-f", &format!("{}_data", self.stack)]);
+        let volumes = docker(["volume", "ls", "--quiet", "--filter", &label]).stdout;
+        docker(["volume", "rm", "-f"].into_iter().chain(volumes.split_whitespace()));
         if !self.had_bridge {
             docker(["network", "rm", BRIDGE]);
         }
@@ -379,7 +427,7 @@ fn the_stack_for_a_swarm_updates_in_turn_and_rolls_back_a_wrong_setting() {
     fs::write(&file, format!("{before}    volumes:\n{quick}")).unwrap();
     require(&in_place_of(TRIXIE));
 
-    let swarm = Swarm::new(&file);
+    let swarm = Swarm::new(&file, &[]);
     let first = swarm.server_after("");
     let users =
         |server: &str| docker(["exec", server, "prosodyctl", "shell", "user", "list", "chat.example"]).all();
@@ -407,4 +455,52 @@ fn the_stack_for_a_swarm_updates_in_turn_and_rolls_back_a_wrong_setting() {
     let tasks = docker(["service", "ps", "--no-trunc", "--format", "{{.Error}}", &swarm.service()]).ok();
     seen.that("its status", tasks.contains("78"), tasks);
     seen.report();
+}
+
+#[test]
+#[ignore = "needs Docker and the images: make test"]
+fn the_stack_for_a_swarm_of_shards_serves_sixty_domains_scales_and_heals() {
+    let example = Example::new("swarm-shards");
+    fs::write(example.0.join("secrets/database-password"), "correct-horse").unwrap();
+    let file = example.0.join("stack.yml");
+    // A published port would be on every address.
+    let stack = fs::read_to_string(&file).unwrap();
+    let (before, ports) = stack.split_once("    ports:\n").unwrap();
+    let (_, after) = ports.split_once("    healthcheck:\n").unwrap();
+    fs::write(&file, format!("{before}    healthcheck:\n{after}")).unwrap();
+    for image in [TRIXIE, POSTGRESQL, HAPROXY] {
+        require(image);
+    }
+    let swarm = Swarm::new(&file, &[("DATABASE_IMAGE", POSTGRESQL), ("PROXY_IMAGE", HAPROXY)]);
+    let log = || docker(["stack", "ps", "--no-trunc", &swarm.stack]).all();
+    let mut client = Dialogue::of_client(&format!("container:{}", swarm.task("proxy")), "routes.py");
+    eventually("HAProxy listens", PATIENCE, || client.request("at 127.0.0.1").and_then(|()| client.answer()));
+    let mut served = || wait_until_all_are_served(&mut client, 3 * PATIENCE, log);
+    println!("all are served after {:?}", served());
+
+    let map = || {
+        let command = ["prosody-entrypoint", "shards", "--format", "haproxy-map"];
+        docker(["exec", &swarm.task("prosody.1")].into_iter().chain(command)).ok()
+    };
+    let of_three = map();
+    assert_eq!((shares(&of_three).len(), of_three.lines().count()), (3, 240), "{of_three}");
+
+    // A quarter moves, all of it to the new one.
+    docker(["service", "scale", "--detach", &format!("{}=4", swarm.service())]).ok();
+    docker(["exec", &swarm.task("prosody.1"), "prosody-entrypoint", "shards", "--set", "4"]).ok();
+    println!("all are served by four after {:?}", served());
+    let of_four = map();
+    let moved: Vec<_> = of_four.lines().filter(|line| !of_three.contains(line)).collect();
+    assert!(moved.iter().all(|line| line.ends_with(" shard-3")), "{moved:?}");
+    assert_eq!(moved.len(), shares(&of_four)["shard-3"]);
+    assert!((20..120).contains(&moved.len()), "{} of 240 moved", moved.len());
+
+    // A shard dies, then HAProxy's neighbour, then the database.
+    for victim in ["prosody.2", "map", "database"] {
+        docker(["kill", &swarm.task(victim)]).ok();
+        println!("all are served {:?} after the end of {victim}", served());
+    }
+    // Others' settings, one task after another.
+    swarm.update("--env-add", "PROSODY_LOG_LEVEL=warn");
+    println!("all are served {:?} after an update", served());
 }

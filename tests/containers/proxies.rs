@@ -165,7 +165,9 @@ fn proxies_read_the_documented_configurations() {
                    for service in tcp['services'].values():\n    \
                        assert service['loadBalancer']['serversTransport'] in tcp['serversTransports'], service\n";
     let script = "nginx -t -e stderr -c /0 && nginx -t -e stderr -c /1 && haproxy -c -f /2 && haproxy -c -f /3 && \
-                  caddy validate --adapter caddyfile --config /4 && python3 -c \"$0\" /5";
+                  caddy validate --adapter caddyfile --config /4 && python3 -c \"$0\" /5 && \
+                  mkdir /run/proxy && touch /run/proxy/shards.map && \
+                  haproxy -c -f /6 && haproxy -c -f /7 && haproxy -c -f /8";
     let files = [
         block("nginx"),
         example("nginx/proxy/nginx.conf"),
@@ -173,6 +175,9 @@ fn proxies_read_the_documented_configurations() {
         example("haproxy/proxy/haproxy.cfg"),
         block("caddyfile"),
         block("yaml"),
+        example("compose-shards/proxy/haproxy.cfg"),
+        example("swarm-shards/haproxy.cfg"),
+        example("kubernetes-shards/haproxy.cfg"),
     ];
     let mut recipe = Recipe::new("prosody-entrypoint-test-proxies:latest");
     for (number, content) in files.iter().enumerate() {

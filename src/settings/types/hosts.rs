@@ -150,6 +150,18 @@ impl Object {
         value
     }
 
+    /// Takes a number from 0, if it is there.
+    fn number(&mut self, name: &str) -> Option<u32> {
+        let number = match self.take(name)? {
+            Json::Integer(number) => u32::try_from(number).ok(),
+            _ => None,
+        };
+        if number.is_none() {
+            self.errors.push(format!("`{name}`: expected a whole number from 0"));
+        }
+        number
+    }
+
     /// Takes a boolean. An absent one is false.
     fn flag(&mut self, name: &str) -> bool {
         match self.take(name) {
@@ -231,16 +243,18 @@ pub struct HostSection {
 pub struct VirtualHost {
     pub host: Domain,
     pub section: HostSection,
+    /// The shard that always serves it.
+    pub shard: Option<u32>,
 }
 
 impl From<Domain> for VirtualHost {
     fn from(host: Domain) -> VirtualHost {
-        VirtualHost { host, section: HostSection::default() }
+        VirtualHost { host, section: HostSection::default(), shard: None }
     }
 }
 
 /// `PROSODY_VIRTUAL_HOSTS`: domains, or JSON objects with `host`, `admins`, `modules_enabled`,
-/// `modules_disabled` and `options`. Host names are unique.
+/// `modules_disabled`, `options` and `shard`. Host names are unique.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualHosts(pub Vec<VirtualHost>);
 
@@ -253,7 +267,8 @@ impl SettingType for VirtualHosts {
             let domains = Set::<Domain>::parse(text)?;
             return Ok(VirtualHosts(domains.into_iter().map(VirtualHost::from).collect()));
         }
-        const MEMBERS: [&str; 5] = ["host", "admins", "modules_enabled", "modules_disabled", "options"];
+        const MEMBERS: [&str; 6] =
+            ["host", "admins", "modules_enabled", "modules_disabled", "options", "shard"];
         let entries = Entries {
             expected: "a domain, such as `\"chat.example\"`, or an object, such as `{\"host\": \"chat.example\"}`",
             hidden: false,
@@ -263,7 +278,8 @@ impl SettingType for VirtualHosts {
             Json::Object(members) => {
                 let mut object = Object::new(members, &MEMBERS, false);
                 let (host, section) = (object.required("host"), object.section(&MEMBERS[1..4]));
-                object.finish(host.map(|host| VirtualHost { host, section }))
+                let shard = object.number("shard");
+                object.finish(host.map(|host| VirtualHost { host, section, shard }))
             }
             other => entries.wrong_type(&other),
         })?;

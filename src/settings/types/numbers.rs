@@ -114,6 +114,59 @@ fn bytes(text: &str, default_unit: u64) -> Result<u64, String> {
     }
 }
 
+/// The number of shards of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardCount(pub u32);
+
+/// The most shards: more than the connections that PostgreSQL accepts by default.
+const MOST_SHARDS: u64 = 1000;
+
+impl SettingType for ShardCount {
+    const NAME: &'static str = "number";
+    const EXAMPLE: &'static str = "3";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let number = digits(text).filter(|number| (1..=MOST_SHARDS).contains(number));
+        number
+            .map(|number| Self(number as u32))
+            .ok_or_else(|| format!("expected a number from 1 to {MOST_SHARDS}"))
+    }
+}
+
+/// The number of one shard, from 0: a number, or a host name that ends in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardNumber(pub u32);
+
+impl SettingType for ShardNumber {
+    const NAME: &'static str = "number from 0, or a host name that ends in one";
+    const EXAMPLE: &'static str = "prosody-0";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let end = text.trim_end_matches(|letter: char| letter.is_ascii_digit()).len();
+        let number = text.get(end..).filter(|number| !number.is_empty()).and_then(digits);
+        let number = number.filter(|number| *number < MOST_SHARDS);
+        number.map(|number| Self(number as u32)).ok_or_else(|| {
+            format!(
+                "expected a number from 0 to {}, or a host name that ends in one, such as `prosody-0`",
+                MOST_SHARDS - 1
+            )
+        })
+    }
+}
+
+/// The number of one shard, from 1, as a swarm counts the tasks of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardSlot(pub u32);
+
+impl SettingType for ShardSlot {
+    const NAME: &'static str = "number from 1";
+    const EXAMPLE: &'static str = "1";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        ShardCount::parse(text).map(|slot| Self(slot.0))
+    }
+}
+
 /// Declares a size type with a default unit, in bytes.
 macro_rules! sizes {
     ($( $(#[$meta:meta])* $name:ident($unit:literal, $words:literal, $example:literal); )+) => {$(

@@ -1,0 +1,29 @@
+-- What is loaded on every virtual host.
+
+modules_enabled = {
+	"disco";
+	"roster";
+	"saslauth";
+	"tls";
+	"blocklist";
+	"bookmarks";
+	"carbons";
+	"dialback";
+	"limits";
+	"pep";
+	"private";
+	"smacks";
+	"vcard4";
+	"vcard_legacy";
+	"csi_simple";
+	"invites";
+	"invites_adhoc";
+	"invites_register";
+	"ping";
+	"register";
+	"time";
+	"uptime";
+	"version";
+	"admin_adhoc";
+	"admin_shell";
+}

@@ -1,0 +1,3 @@
+-- Components: services with an address of their own.
+
+Component "rooms.a.example" "muc"
