@@ -11,8 +11,17 @@ use crate::settings::catalogue::{self, Field};
 pub const SHARDS: &str = "entrypoint_shards";
 
 /// Settings that may differ between shards.
-const OF_ONE_SHARD: [Field; 5] =
-    [Field::shards, Field::shard, Field::shard_slot, Field::log_level, Field::entrypoint_log];
+const OF_ONE_SHARD: [Field; 9] = [
+    Field::shards,
+    Field::shard,
+    Field::shard_slot,
+    Field::config_dir,
+    Field::templates_dir,
+    Field::runtime_dir,
+    Field::data_dir,
+    Field::log_level,
+    Field::entrypoint_log,
+];
 
 /// Adds the option to a shard's configuration. Its members are the shard's `number`, the first `count` of all shards, and
 /// `settings` with a digest of each setting that is no secret: the shards compare them.

@@ -28,11 +28,6 @@ s2s_direct_tls_certificate = "{data}/self-signed/a.example.crt"
 -- Other options
 entrypoint_shards = {
 	count = 3;
-	number = 2;
-	settings = {
-		PROSODY_COMPONENTS = "3592e8b4";
-		PROSODY_CONFIG_DIR = "4e7fa9d4";
-		PROSODY_DATA_DIR = "ace886a9";
-		PROSODY_RUNTIME_DIR = "d227f290";
-	};
+	number = 1;
+	settings = { PROSODY_DOMAIN = "b8e74533" };
 }

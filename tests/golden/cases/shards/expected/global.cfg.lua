@@ -28,11 +28,6 @@ s2s_direct_tls_certificate = "{data}/self-signed/a.example.crt"
 -- Other options
 entrypoint_shards = {
 	count = 3;
-	number = 1;
-	settings = {
-		PROSODY_CONFIG_DIR = "94059a45";
-		PROSODY_DATA_DIR = "7973c45a";
-		PROSODY_DOMAIN = "b8e74533";
-		PROSODY_RUNTIME_DIR = "93b9d2d7";
-	};
+	number = 2;
+	settings = { PROSODY_COMPONENTS = "3592e8b4" };
 }
