@@ -183,6 +183,8 @@ local function ask(sql, ...)
 		if not is_answered then asked.close("no answer in " .. time_limit .. " s"); end
 	end);
 	wait();
+	-- What a session holds after an error is not known.
+	if not rows then asked.close(reason); end
 	return rows, reason;
 end
 
@@ -228,8 +230,8 @@ local function connect()
 	end
 	connection = found;
 	-- Two servers that create a table at once disturb each other.
-	return ask("SELECT pg_advisory_lock(%d, %d)", class, -1000) and ask(tables, given.count)
-		and ask("SELECT pg_advisory_unlock(%d, %d)", class, -1000) and true or false;
+	return ask("SELECT pg_advisory_lock(%d, %d)", class, -2000) and ask(tables, given.count)
+		and ask("SELECT pg_advisory_unlock(%d, %d)", class, -2000) and true or false;
 end
 
 -- The number is one server's. Returns whether it is this one's.
@@ -339,7 +341,7 @@ local function take(wanted)
 	if not got then return false; end
 	for key, lock in pairs(missing) do
 		if got[key] then
-			held[key] = { bucket = lock.bucket, is_shared = lock.is_shared, ready_at = 0 };
+			held[key] = { bucket = lock.bucket, is_shared = lock.is_shared, ready_at = math.huge };
 		else
 			has_all = false;
 		end
@@ -349,6 +351,7 @@ local function take(wanted)
 		if not rows then return false; end
 		local later = monotonic() + grace;
 		local unreleased = 0;
+		for mine in pairs(got) do held[mine].ready_at = 0; end
 		for _, row in ipairs(rows) do
 			local key, bucket, other = tonumber(row[1]), tonumber(row[2]), row[3];
 			local is_dead = predecessors and other:sub(1, #predecessors) == predecessors;
@@ -402,7 +405,10 @@ end
 -- After a lost session: keeps the hosts whose locks nobody else has had since. Returns whether that is known.
 local function resume()
 	local before = {};
-	for key, it in pairs(held) do before[key] = it; end
+	for key, it in pairs(held) do before[key] = it.is_ours and it or nil; end
+	-- Others are taken anew.
+	held = {};
+	for key, it in pairs(before) do held[key] = it; end
 	local got = try(before);
 	local rows = got and ask("SELECT key, holder FROM prosody_entrypoint_locks WHERE holder <> %s", quote(holder));
 	if not rows then return false; end
@@ -449,10 +455,10 @@ end
 
 -- One round. Returns the time until the next one.
 local function round()
-	local was_connected = connection ~= nil;
 	if not connect() or not lock_number() then return quickly; end
-	if not was_connected then
-		if not resume() then return quickly; end
+	if not connection.is_resumed then
+		if not resume() or not connection then return quickly; end
+		connection.is_resumed = true;
 		compare_settings();
 	end
 	local rows = ask("SELECT count FROM prosody_entrypoint_shards");
