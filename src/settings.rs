@@ -287,6 +287,12 @@ impl Settings {
     }
 }
 
+/// Parses a section. Each type's code is large, so it is there once.
+#[inline(never)]
+fn parse<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, envy::Error> {
+    envy::from_iter(pairs)
+}
+
 /// Reads the settings of one section: all at once, or after an error one by one, to report every error.
 fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Source, report: &mut Report) -> T {
     let given = || {
@@ -294,12 +300,12 @@ fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Sourc
         settings.filter_map(|setting| Some((setting, source.given.get(&setting.field)?)))
     };
     let pair = |setting: &Setting, given: &Given| (setting.field.name().to_owned(), given.value.clone());
-    if let Ok(section) = envy::from_iter(given().map(|(setting, given)| pair(setting, given))) {
+    if let Ok(section) = parse(given().map(|(setting, given)| pair(setting, given)).collect()) {
         return section;
     }
     let mut valid = Vec::new();
     for (setting, given) in given() {
-        let why = match envy::from_iter::<_, T>([pair(setting, given)]) {
+        let why = match parse::<T>(vec![pair(setting, given)]) {
             Ok(_) => {
                 valid.push(pair(setting, given));
                 continue;
@@ -310,5 +316,5 @@ fn read_section<T: DeserializeOwned + Default>(section: &Section, source: &Sourc
         let mistake = SettingError::new(&given.variable, &why);
         report.error(if setting.shows(&given.value) { mistake.with_value(&given.value) } else { mistake });
     }
-    envy::from_iter(valid).unwrap_or_default()
+    parse(valid).unwrap_or_default()
 }
