@@ -103,7 +103,7 @@ local function locks_of(unit)
 	return { [bucket] = { bucket = bucket } };
 end
 
--- The units in a configuration, and for each its hosts and locks.
+-- The units in a configuration, and for each its bucket and its locks.
 local sections_of_units, units;
 local function find_units()
 	local sections = config.getconfig();
@@ -116,22 +116,24 @@ local function find_units()
 	for host in pairs(sections) do
 		if host ~= "*" then
 			local unit = unit_of(sections, host);
-			units[unit] = units[unit] or { locks = locks_of(unit) };
-			table.insert(units[unit], host);
+			units[unit] = units[unit] or { bucket = bucket_of(unit), locks = locks_of(unit) };
 		end
 	end
 	return units;
 end
 
 local function belongs_here(unit)
-	find_units();
-	return (pins[unit] or owner_of(bucket_of(unit))) == given.number and given.number < count;
+	local it = find_units()[unit];
+	return it and (pins[unit] or owner_of(it.bucket)) == given.number and given.number < count;
 end
 
+local wanted, wanted_of, wanted_among;
 -- The locks that this shard should hold.
 local function wanted_locks()
-	local wanted = {};
-	for unit, it in pairs(find_units()) do
+	local all = find_units();
+	if wanted_of == all and wanted_among == count then return wanted; end
+	wanted, wanted_of, wanted_among = {}, all, count;
+	for unit, it in pairs(all) do
 		if belongs_here(unit) then
 			for key, lock in pairs(it.locks) do wanted[key] = lock; end
 		end
@@ -145,9 +147,8 @@ function shards.has(host)
 end
 
 local function is_held(unit)
-	local it = find_units()[unit];
-	if not it or not belongs_here(unit) then return false; end
-	for key in pairs(it.locks) do
+	if not belongs_here(unit) then return false; end
+	for key in pairs(units[unit].locks) do
 		if not held[key] or not held[key].is_ours then return false; end
 	end
 	return true;
@@ -240,8 +241,7 @@ local function lock_number()
 	local rows = ask("SELECT pg_try_advisory_lock(%d, %d)", class, -1 - given.number);
 	if not rows then return false; end
 	if rows[1][1] ~= "t" then
-		complain("warn", "Another server is shard %d: this one waits until that has ended",
-			given.number);
+		complain("warn", "Another server is shard %d: this one waits until that has ended", given.number);
 		return false;
 	end
 	if not connection then return false; end
