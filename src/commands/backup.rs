@@ -95,7 +95,7 @@ fn remove_interrupted(directory: &Path) {
 fn save(archive: File, account: Option<&str>) -> Result<ExitStatus, Failure> {
     let server = ServerData::find()?;
     // A server that starts meanwhile waits.
-    let claim = lock::claim(&server.data_dir, &server.user, lock::Kind::Shared)?;
+    let claim = lock::claim(&server.data_dir, &server.user)?;
     let served_since = server.served_since(&claim);
     apply::refuse_half_moved(&server.data_dir, &server.user, None)?;
     server.run(&Task::Backup { served_since, account }, archive, claim)

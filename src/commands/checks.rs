@@ -42,8 +42,7 @@ impl Checks<'_> {
         prosody: &Prosody,
         running_since: ServedSince,
     ) -> Result<Vec<String>, Failure> {
-        let served_since =
-            served_since(&lock::claim(self.data_dir, self.user, lock::Kind::Shared)?, running_since);
+        let served_since = served_since(&lock::claim(self.data_dir, self.user)?, running_since);
         let context = data::ServerContext {
             prosodyctl: &prosody::prosodyctl()?,
             prosody,

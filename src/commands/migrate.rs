@@ -41,7 +41,7 @@ fn migrate(options: &Migrate) -> Result<ExitStatus, Failure> {
     }
     let change = Change::to(&storage, &settings);
     let server = ServerData::find()?;
-    let claim = lock::claim(&server.data_dir, &server.user, lock::Kind::Exclusive)?;
+    let claim = lock::claim(&server.data_dir, &server.user)?;
     if server.served_since(&claim).is_some() {
         return Err(ExitStatus::UNAVAILABLE.failure(advice!(
             "a server or another command uses {}: stop it, and run `docker run --rm OPTIONS IMAGE migrate` with this \

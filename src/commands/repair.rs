@@ -15,7 +15,7 @@ pub fn run() -> Result<ExitStatus, Failure> {
     supervise(|| {
         let server = ServerData::find()?;
         // A server that starts meanwhile waits.
-        let claim = lock::claim(&server.data_dir, &server.user, lock::Kind::Shared)?;
+        let claim = lock::claim(&server.data_dir, &server.user)?;
         let served_since = server.served_since(&claim);
         let nothing = File::open("/dev/null").context("/dev/null").status(ExitStatus::OS_ERROR)?;
         server.run(&Task::Repair { served_since }, nothing, claim)

@@ -37,7 +37,7 @@ fn read(options: &Restore) -> Result<ExitStatus, Failure> {
         file.with_context(|| options.file.display().to_string()).status(ExitStatus::NO_INPUT)?
     };
     let server = ServerData::find()?;
-    let claim = lock::claim(&server.data_dir, &server.user, lock::Kind::Exclusive)?;
+    let claim = lock::claim(&server.data_dir, &server.user)?;
     if server.served_since(&claim).is_some() {
         return Err(ExitStatus::UNAVAILABLE.failure(advice!(
             "a server or another command uses {}, and would not see what is restored: stop it, and run `docker run -i \

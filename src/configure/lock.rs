@@ -1,6 +1,6 @@
 //! The lock on the data directory: two servers with one data directory overwrite each other's data.
 
-use std::fs::{self, DirEntry};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -128,23 +128,6 @@ pub fn shard(path: &Path, user: &User, limit: Duration, number: i64) -> Result<S
     Ok(ShardLocks { held: [lock].into_iter().chain(shared).collect(), directory: Some(id) })
 }
 
-/// Whether a shard uses a data directory.
-fn has_shards(path: &Path, user: &User) -> Result<bool, Failure> {
-    let is_locked = |entry: DirEntry| {
-        entry.file_name().as_encoded_bytes().starts_with(SHARD.as_bytes())
-            && directory::open(&entry.path())
-                .is_ok_and(|opened| Flock::lock(opened, FlockArg::LockExclusiveNonblock).is_err())
-    };
-    privileges::as_user(user, || fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(is_locked)))
-}
-
-/// Whether others may have the same claim.
-#[derive(Clone, Copy)]
-pub enum Kind {
-    Shared,
-    Exclusive,
-}
-
 /// A claim on a data directory, of a command that works beside servers or in place of one.
 pub enum Claim {
     /// No server uses the directory, and none starts before this is dropped.
@@ -157,19 +140,11 @@ pub enum Claim {
 
 /// Claims a data directory without a wait.
 /// Errors: 73 if the directory cannot be opened; 77 if a privilege is missing.
-pub fn claim(path: &Path, user: &User, kind: Kind) -> Result<Claim, Failure> {
+pub fn claim(path: &Path, user: &User) -> Result<Claim, Failure> {
     let opened = privileges::as_user(user, || directory::open(path))?
         .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
         .status(ExitStatus::CANNOT_WRITE)?;
-    // Shards leave the directory to each other, and to other commands.
-    if matches!(kind, Kind::Shared) && has_shards(path, user)? {
-        return Ok(Claim::Used);
-    }
-    let kind = match kind {
-        Kind::Shared => FlockArg::LockSharedNonblock,
-        Kind::Exclusive => FlockArg::LockExclusiveNonblock,
-    };
-    Ok(match Flock::lock(opened, kind) {
+    Ok(match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Claim::Held(lock),
         Err((_, Errno::EWOULDBLOCK)) => Claim::Used,
         Err(_) => Claim::Unknown,
@@ -194,18 +169,33 @@ mod tests {
     }
 
     #[test]
-    fn claims_are_refused_while_a_server_has_the_directory() {
+    fn claims_are_refused_while_a_server_or_a_command_has_the_directory() {
         let place = TestDir::new();
         let user = User::current();
-        let claim = |kind| claim(place.path(), &user, kind).unwrap();
+        let claim = || claim(place.path(), &user).unwrap();
         let server = data_dir(place.path(), &user, Duration::ZERO).unwrap();
-        assert!(matches!(claim(Kind::Shared), Claim::Used));
+        assert!(matches!(claim(), Claim::Used));
         drop(server);
-        let first = claim(Kind::Shared);
-        assert!(matches!((&first, claim(Kind::Shared)), (Claim::Held(_), Claim::Held(_))));
-        assert!(matches!(claim(Kind::Exclusive), Claim::Used));
+        let first = claim();
+        assert!(matches!((&first, claim()), (Claim::Held(_), Claim::Used)));
         assert!(data_dir(place.path(), &user, Duration::from_millis(1)).is_err(), "a server waits");
+        assert!(shard(place.path(), &user, Duration::from_millis(1), 0).is_err(), "a shard waits");
         drop(first);
-        assert!(matches!(claim(Kind::Exclusive), Claim::Held(_)));
+        assert!(matches!(claim(), Claim::Held(_)));
+    }
+
+    #[test]
+    fn shards_leave_a_directory_to_each_other_and_to_nobody_else() {
+        let place = TestDir::new();
+        let user = User::current();
+        let shard = |number| shard(place.path(), &user, Duration::from_millis(1), number);
+        let (first, second) = (shard(0).unwrap(), shard(1).unwrap());
+        assert!(first.directory.is_some() && first.directory == second.directory);
+        assert!(shard(1).is_err(), "it has a number that is taken");
+        assert!(matches!(claim(place.path(), &user).unwrap(), Claim::Used));
+        assert!(data_dir(place.path(), &user, Duration::from_millis(1)).is_err());
+        drop((first, second));
+        assert!(matches!(claim(place.path(), &user).unwrap(), Claim::Held(_)));
+        assert!(shard(1).is_ok());
     }
 }
