@@ -546,7 +546,8 @@ fn may_write(directory: &FileStat, user: &User) -> bool {
     directory.st_mode & bits == bits
 }
 
-/// Makes the planned self-signed certificates. Call it as Prosody's user.
+/// Makes the planned self-signed certificates, unless another server with this data directory has made them since. Call it
+/// as Prosody's user.
 fn make_certificates(plan: &Plan, data_dir: &Path) -> anyhow::Result<()> {
     if plan.self_signed.is_empty() {
         return Ok(());
@@ -554,6 +555,9 @@ fn make_certificates(plan: &Plan, data_dir: &Path) -> anyhow::Result<()> {
     let writer = Writer::create(data_dir)?;
     let now = OffsetDateTime::now_utc();
     for request in &plan.self_signed {
+        if plan.time.is_some_and(|time| writer.has_made(&request.host_ascii, time)) {
+            continue;
+        }
         let pair = self_signed::make(&request.names, now)
             .with_context(|| format!("making a certificate for {}", request.host_ascii))?;
         writer.write(&request.host_ascii, &pair)?;

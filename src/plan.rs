@@ -109,6 +109,9 @@ pub struct Plan {
     pub accounts: Option<String>,
     #[serde(skip)]
     pub modules: Vec<Module>,
+    /// When it was made.
+    #[serde(skip)]
+    pub time: Option<OffsetDateTime>,
     /// The number of the shard that the server is.
     #[serde(skip)]
     pub shard: Option<i64>,
@@ -209,6 +212,7 @@ pub fn make(
         imports.push(Import::new(Path::new(CERTIFICATES_DIR).join(first), pair));
     }
     Plan {
+        time: Some(now),
         shard,
         state,
         generation: generation.to_owned(),

@@ -7,8 +7,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::fcntl::renameat;
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, Flock, FlockArg, renameat};
+use nix::sys::stat::{Mode, fstatat};
 use rcgen::string::Ia5String;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType,
@@ -63,14 +63,24 @@ pub fn make(names: &[impl AsRef<str>], now: OffsetDateTime) -> Result<Pair, rcge
 /// Writes to the directory of self-signed certificates in a data directory.
 pub struct Writer {
     directory: OwnedFd,
+    /// Shards that start together have the same directory. `None` if the file system has no locks.
+    _lock: Option<Flock<OwnedFd>>,
 }
 
 impl Writer {
-    /// Opens the directory below `data_dir`, which must exist. Creates a missing directory, private to our user.
+    /// Opens the directory below `data_dir`, which must exist. Creates a missing directory, private to our user. Waits for
+    /// another server that writes there.
     pub fn create(data_dir: &Path) -> io::Result<Writer> {
         let data = directory::open(data_dir)?;
         let directory = directory::make_below(data, Path::new(SELF_SIGNED_DIR), Mode::S_IRWXU)?;
-        Ok(Writer { directory })
+        let lock = Flock::lock(directory.try_clone()?, FlockArg::LockExclusive).ok();
+        Ok(Writer { directory, _lock: lock })
+    }
+
+    /// Whether `host` has a certificate that is not older than `time`, to a second: clocks of files are coarse.
+    pub fn has_made(&self, host: &str, time: OffsetDateTime) -> bool {
+        let found = fstatat(&self.directory, &*self_signed_certificate(host), AtFlags::AT_SYMLINK_NOFOLLOW);
+        found.is_ok_and(|found| found.st_mtime > time.unix_timestamp() - 1)
     }
 
     /// Stores a certificate and its key for `host` (in ASCII), owned by our user.
@@ -285,5 +295,16 @@ mod tests {
         let certificate = pem.parse_x509().unwrap();
         assert_eq!(certificate.subject().iter_common_name().count(), 0);
         assert!(certificate.subject_alternative_name().unwrap().is_some());
+    }
+
+    #[test]
+    fn what_another_server_has_made_meanwhile_stays() {
+        let place = TestDir::new();
+        let writer = Writer::create(place.path()).unwrap();
+        let time = OffsetDateTime::now_utc();
+        assert!(!writer.has_made("a.example", time));
+        writer.write("a.example", &make(&["a.example"], time).unwrap()).unwrap();
+        assert!(writer.has_made("a.example", time));
+        assert!(!writer.has_made("a.example", time + Duration::seconds(5)));
     }
 }

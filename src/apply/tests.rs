@@ -87,6 +87,7 @@ impl Place {
             databases: Vec::new(),
             accounts: None,
             modules: Vec::new(),
+            time: None,
             shard: None,
             state: format!("host\ta.example\t\noption\t\tx\t{number}\n"),
         }

@@ -31,6 +31,7 @@ fn plan(generation: &Path, files: &[(&str, &str)]) -> Plan {
         databases: Vec::new(),
         accounts: None,
         modules: Vec::new(),
+        time: None,
         shard: None,
         state: String::new(),
     }
