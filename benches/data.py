@@ -129,7 +129,7 @@ class Deployment:
 
 
 class Lua(threading.Thread):
-    """Watches the next Lua process in a container."""
+    """Watches the next Lua processes in a container. Those before the longest one only look whether the database is there."""
 
     def __init__(self, engine, container):
         super().__init__(daemon=True)
@@ -149,18 +149,19 @@ class Lua(threading.Thread):
         self.join()
 
     def run(self):
-        process = None
         while not self.is_over:
-            process = process or next(iter(self.processes() - self.known), None)
-            with contextlib.suppress(OSError, StopIteration):
-                self.look(pathlib.Path("/proc") / (process or "none"))
-            time.sleep(0.02)
+            for process in self.processes() - self.known:
+                with contextlib.suppress(OSError, StopIteration):
+                    self.look(pathlib.Path("/proc") / process)
+            time.sleep(0.05)
 
     def look(self, process):
         times = (process / "stat").read_text().rpartition(")")[2].split()
         status = (process / "status").read_text().splitlines()
-        self.cpu = (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
-        self.memory = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+        cpu = (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+        memory = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+        if cpu >= self.cpu:
+            self.cpu, self.memory = cpu, memory
 
 
 def measure_storage(engine, directory, storage):
