@@ -269,7 +269,8 @@ fn a_signal_leaves_mariadb_whole_or_empty() {
 #[test]
 #[ignore = "needs Docker and the images: make test"]
 fn a_signal_leaves_a_migration_that_can_be_run_again() {
-    let container = idle(Deployment::sqlite().recipe(TRIXIE), &backup());
+    let deployment = Deployment::sqlite();
+    let container = idle(deployment.recipe(TRIXIE), &backup());
     let mut random = Random::from("STOP_SEED");
     let script = |body: &str| {
         format!(

@@ -12,12 +12,12 @@ const POSTGRESQL: &str = "prosody-entrypoint-test-postgresql:17";
 const PASSWORD: &str = "secret-d";
 const HOSTS: u32 = 12;
 
-/// Shards with one data volume and one database.
+/// Shards with one data volume and one database. The network is the last to go.
 struct Deployment {
     image: &'static str,
-    network: Network,
-    data: Volume,
     database: Container,
+    data: Volume,
+    network: Network,
 }
 
 impl Deployment {
