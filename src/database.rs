@@ -17,14 +17,14 @@ use std::{io, mem};
 
 use nix::libc::{EISDIR, EOPNOTSUPP, O_TMPFILE};
 
-use self::driver::Login;
+use self::driver::{Login, interpret};
 use crate::exit_status::{ExitStatus, Failure, WithStatus};
 use crate::facts::prosody::Prosody;
 use crate::intent::databases::Database;
 use crate::os::users::User;
 use crate::os::{privileges, system};
 use crate::settings::types::DbDriver;
-use crate::text::Advice;
+use crate::text::{Advice, one_line};
 
 /// The time limits for one attempt (two probes and a login) and for one of its probes.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(12);
@@ -58,8 +58,6 @@ enum Answer {
     Ready,
     /// The database is ready, but this Prosody needs other tables.
     ReadyBut(Advice),
-    /// The number of shards, if there is one yet.
-    Shards(Option<u32>),
     /// The database is not ready, but may be later.
     NotYet(String),
     Refused(String),
@@ -110,7 +108,7 @@ pub fn check(database: &Database, limit: Duration) -> Result<(), String> {
     match protocol::probe(database, Instant::now() + limit) {
         Answer::NotYet(why) | Answer::Unusable(why) => Err(why),
         // The driver may be let in where the probe, which has no TLS, is not.
-        Answer::Ready | Answer::ReadyBut(_) | Answer::Shards(_) | Answer::Refused(_) => Ok(()),
+        Answer::Ready | Answer::ReadyBut(_) | Answer::Refused(_) => Ok(()),
     }
 }
 
@@ -127,15 +125,22 @@ pub fn shards(database: &Database, set: Option<u32>, context: &LoginContext) -> 
     });
     let deadline = Instant::now() + ATTEMPT_LIMIT;
     let answer = match protocol::probe(database, deadline.min(Instant::now() + PROBE_LIMIT)) {
-        Answer::Ready | Answer::Refused(_) => Login::spawn(database, context, &queries)
-            .status(ExitStatus::CANNOT_EXECUTE)?
-            .log_in(database, left(deadline)),
+        Answer::Ready | Answer::Refused(_) => {
+            let login = Login::spawn(database, context, &queries).status(ExitStatus::CANNOT_EXECUTE)?;
+            match login.ask(database, left(deadline)) {
+                Ok(said) => match said.split_once('\n') {
+                    Some(("count", count)) => return Ok(count.parse().ok()),
+                    Some(("failed", why)) => Answer::Unusable(one_line(why)),
+                    _ => interpret(&said, database),
+                },
+                Err(_) => Answer::NotYet("the driver gets no answer".to_owned()),
+            }
+        }
         other => other,
     };
     let (status, why) = match answer {
-        Answer::Shards(count) => return Ok(count),
-        Answer::NotYet(why) => (ExitStatus::UNAVAILABLE, why),
         Answer::Refused(why) | Answer::Unusable(why) => (ExitStatus::CONFIGURATION, why),
+        Answer::NotYet(why) => (ExitStatus::UNAVAILABLE, why),
         Answer::Ready | Answer::ReadyBut(_) => (ExitStatus::UNAVAILABLE, "Lua gives no answer".to_owned()),
     };
     Err(status.failure(format!("{database}: {why}")))
@@ -196,7 +201,7 @@ fn wait_for(
             *came_up = Some(Instant::now());
         }
         let (why, longest_pause) = match answer {
-            Answer::Ready | Answer::ReadyBut(_) | Answer::Shards(_) => {
+            Answer::Ready | Answer::ReadyBut(_) => {
                 if last_logged.is_some() {
                     let took = start.elapsed().as_secs_f32();
                     tracing::info!("Now {database} is there, after {took:.1} s");

@@ -75,8 +75,8 @@ const LONGEST: u64 = 64 * 1024;
 const MOST: usize = 1_000_000;
 
 /// The source of the script, with the path of its socket, the digest of the certificates at the start, and the file of
-/// accounts. For a shard also what identifies its data directory, if it holds the lock on that. Each parsing of the main file runs it, in all of Prosody's programs, and only the first one in a server
-/// counts.
+/// accounts. For a shard also what identifies its data directory, if it holds the lock on that. Each parsing of the main
+/// file runs it, in all of Prosody's programs, and only the first one in a server counts.
 pub fn script(socket: &Path, certificates: u64, accounts: &Path, shard: Option<Option<&str>>) -> String {
     let shards = match shard {
         Some(directory) => format!("{{ directory = {} }}", directory.map_or("nil".to_owned(), lua::literal)),
@@ -85,7 +85,8 @@ pub fn script(socket: &Path, certificates: u64, accounts: &Path, shard: Option<O
     let accounts = accounts::in_server(accounts);
     let socket = lua::literal(&socket.to_string_lossy());
     format!(
-        "local shards = {shards};\n\nlocal function start()\nlocal socket_path, certificates_at_start = {socket}, \"{certificates:x}\";\n\n\
+        "local shards = {shards};\n\n\
+         local function start()\nlocal socket_path, certificates_at_start = {socket}, \"{certificates:x}\";\n\n\
          {MAIN}end\n\nlocal function share()\n{SHARE}end\n\nlocal function offer_json()\n{LOG}end\n\n\
          local function take_over_roles()\n{ROLES}end\n\nlocal function share_sqlite()\n{SQLITE}end\n\n\
          local function make_accounts()\n{accounts}end\n\n\

@@ -1,6 +1,6 @@
 //! Shows which shard serves which host, and changes how many there are.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
@@ -50,14 +50,15 @@ pub fn run(options: &Options) -> Result<ExitStatus, Failure> {
     };
 
     let hosts = &plan.hosts;
-    let names: BTreeSet<&str> = hosts.virtual_hosts.iter().map(|host| &*host.name).collect();
-    let place = |host: &'_ Host, count: u32| {
-        let unit = unit(&host.name, |name| names.contains(name));
-        let above = hosts.virtual_hosts.iter().find(|host| host.name == unit);
-        let pin = above.and_then(|above| match above.options.get(PIN)? {
-            Value::Integer(shard) => u32::try_from(*shard).ok(),
-            _ => None,
-        });
+    let pin_of = |host: &Host| match host.options.get(PIN)? {
+        Value::Integer(shard) => u32::try_from(*shard).ok(),
+        _ => None,
+    };
+    let pins: BTreeMap<&str, Option<u32>> =
+        hosts.virtual_hosts.iter().map(|host| (&*host.name, pin_of(host))).collect();
+    let place = |host: &Host, count: u32| {
+        let unit = unit(&host.name, |name| pins.contains_key(name));
+        let pin = pins.get(unit).copied().flatten();
         (pin.unwrap_or_else(|| owner(unit, count)), pin.is_some())
     };
     let all = || hosts.virtual_hosts.iter().chain(&hosts.components);

@@ -44,7 +44,21 @@ impl Login {
     }
 
     /// Logs in to the database, within `limit`. If Lua fails, the database counts as ready.
-    pub fn log_in(mut self, database: &Database, limit: Duration) -> Answer {
+    pub fn log_in(self, database: &Database, limit: Duration) -> Answer {
+        match self.ask(database, limit) {
+            Ok(said) if !said.is_empty() => interpret(&said, database),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Answer::NotYet("the driver gets no answer".to_owned())
+            }
+            other => {
+                tracing::debug!("{database}: not logged in: Lua said {other:?}");
+                Answer::Ready
+            }
+        }
+    }
+
+    /// The output of the script, within `limit`: a word, and on the next lines a text.
+    pub fn ask(mut self, database: &Database, limit: Duration) -> io::Result<String> {
         let (input, output, request) = (self.0.stdin.take(), self.0.stdout.take(), request(database));
         let said = within(limit, move || {
             // It has to be kept open.
@@ -56,16 +70,7 @@ impl Login {
         });
         // Unless the time is over, it has ended by itself.
         let _ = self.0.kill().and_then(|()| self.0.wait());
-        match said {
-            Ok(said) if !said.is_empty() => interpret(&said, database),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Answer::NotYet("the driver gets no answer".to_owned())
-            }
-            other => {
-                tracing::debug!("{database}: not logged in: Lua said {other:?}");
-                Answer::Ready
-            }
-        }
+        said
     }
 }
 
@@ -85,14 +90,12 @@ fn item(text: Option<&str>) -> Vec<u8> {
 
 /// Interprets the output of the script. The messages are from MySQL's library, in English because no locale is set. Those
 /// of PostgreSQL's driver are from another place than the failed login, and mean nothing.
-fn interpret(output: &str, database: &Database) -> Answer {
+pub fn interpret(output: &str, database: &Database) -> Answer {
     let (word, why) = output.split_once('\n').unwrap_or((output, ""));
     // LuaDBI's prefix to the library's message.
     let why = one_line(why.strip_prefix("Failed to connect to database: ").unwrap_or(why));
     match word {
         "ready" => Answer::Ready,
-        "count" => Answer::Shards(why.parse().ok()),
-        "failed" => Answer::Unusable(why),
         "old" => Answer::ReadyBut(advice!(
             "{database}: it has tables of an earlier Prosody, and some of what is stored in them is lost until they are \
              upgraded: make a backup, run `docker exec -it CONTAINER prosodyctl mod_storage_sql upgrade`, or `docker run \

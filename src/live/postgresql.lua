@@ -14,8 +14,9 @@ local sxor = require "util.strbitop".sxor;
 local unix = require "socket.unix";
 local verify_identity = require "util.x509".verify_identity;
 
-local no_hashes = { "hmac_sha256", "md5", "pbkdf2_hmac_sha256", "sha256" };
-for _, name in ipairs(no_hashes) do assert(hashes[name], "Prosody cannot compute " .. name); end
+for _, name in ipairs { "hmac_sha256", "md5", "pbkdf2_hmac_sha256", "sha256" } do
+	assert(hashes[name], "Prosody cannot compute " .. name);
+end
 
 -- The last addresses of servers by name. A name server may be away for a while.
 local addresses = {};
@@ -66,11 +67,12 @@ end
 -- `connection.query(sql, callback)` calls back with rows, or with nil and a reason. `connection.close(reason)` ends it.
 local function open(options, on_end)
 	local mode = os.getenv("PGSSLMODE") or "prefer";
-	local host, port = options.host or os.getenv("PGHOST") or "/var/run/postgresql", tonumber(options.port or os.getenv("PGPORT")) or 5432;
+	local host = options.host or os.getenv("PGHOST") or "/var/run/postgresql";
+	local port = tonumber(options.port or os.getenv("PGPORT")) or 5432;
 	local user, password = options.username or "prosody", options.password or os.getenv("PGPASSWORD") or "";
 	local first, proof, is_signature = scram(saslprep(password) or password);
 	local listener, handlers, queries, rows, failure = {}, {}, {}, {}, nil;
-	local conn, input, is_ready, is_asked_for_tls, has_ended = nil, "", false, false, false;
+	local conn, input, is_ready, is_asked_for_tls, is_unproven, has_ended = nil, "", false, false, false, false;
 	local connection = {};
 
 	local function finish(reason)
@@ -116,14 +118,18 @@ local function open(options, on_end)
 			local inner = hashes.md5(password .. user, true);
 			conn:write(message("p", "md5", hashes.md5(inner .. rest, true), "\0"));
 		elseif kind == 10 and ("\0" .. rest):find("\0SCRAM-SHA-256\0", 1, true) then
+			is_unproven = true;
 			conn:write(message("p", "SCRAM-SHA-256\0", struct.pack(">I4", #first), first));
 		elseif kind == 11 then
 			local answer = proof(rest);
 			if not answer then return finish("the server's challenge is no SCRAM"); end
 			conn:write(message("p", answer));
 		elseif kind == 12 then
-			if not is_signature(rest) then finish("the server does not know the password"); end
-		elseif kind ~= 0 then
+			is_unproven = not is_signature(rest);
+			if is_unproven then finish("the server does not know the password"); end
+		elseif kind == 0 then
+			if is_unproven then finish("the server does not prove that it knows the password"); end
+		else
 			finish("the server wants an unknown way to log in");
 		end
 	end
